@@ -1,0 +1,231 @@
+"""The contract between jobq and the place where jobs live.
+
+Verbs cross this boundary: neither SQL nor bytes. Each is atomic. Those that end or renew an
+attempt are fenced: they take effect only while the job is running under that attempt's number,
+and say whether they did. Time is always passed in. `tests/backends/` is this contract as tests.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from jobq.models import (
+    Attempt,
+    CancelEffect,
+    Claim,
+    Ending,
+    Held,
+    Inserted,
+    Job,
+    JobFilter,
+    JobStatus,
+    NewJob,
+    Progress,
+    Queue,
+    Retried,
+    Started,
+    SupervisorInfo,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimRequest:
+    """What a supervisor has room for."""
+
+    owner: str
+    limit: int
+    lease: timedelta
+    queues: Collection[str] | None = None  # None: all
+    types: Collection[str] | None = None  # None: all
+    ids: Collection[int] | None = None  # None: any
+
+
+class Listener(ABC):
+    """Woken when there may be work, or a request to stop some."""
+
+    @abstractmethod
+    def fileno(self) -> int:
+        """A descriptor that turns readable at each wake-up."""
+
+    @abstractmethod
+    def drain(self) -> None:
+        """Forget the wake-ups so far."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stop listening. From here on the owner counts as dead."""
+
+
+class Backend(ABC):
+    """Where jobs, attempts, dependencies, queues and supervisors live."""
+
+    # -- life ------------------------------------------------------------------------------
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of everything held by this process."""
+
+    @abstractmethod
+    def group(self) -> AbstractContextManager[None]:
+        """Verbs inside take effect together, and durably, when the block ends without an error."""
+
+    @abstractmethod
+    def change_counter(self) -> int:
+        """A number that differs from the last one if somebody else may have changed something."""
+
+    @abstractmethod
+    def listen(self, owner: str) -> Listener:
+        """Announce a live owner: woken at changes, and known dead once its process is."""
+
+    @abstractmethod
+    def dead(self, owners: Collection[str]) -> set[str]:
+        """Those owners that are known for certain to be dead, without waiting for a lease."""
+
+    @abstractmethod
+    def maintain(self) -> None:
+        """Whatever upkeep the storage needs from time to time, such as a checkpoint."""
+
+    # -- jobs ------------------------------------------------------------------------------
+
+    @abstractmethod
+    def insert(self, jobs: Sequence[NewJob], now: datetime) -> list[Inserted]:
+        """Add jobs: blocked, scheduled or pending; cancelled if a parent makes them impossible.
+
+        A job whose unique key an unfinished job holds is not added: the holder's id is returned.
+
+        Raises:
+            NotFound: a queue or a parent does not exist; nothing is added.
+        """
+
+    @abstractmethod
+    def get(self, ids: Collection[int]) -> dict[int, Job]:
+        """Those jobs that exist, by id."""
+
+    @abstractmethod
+    def find(self, jobs: JobFilter, *, limit: int | None, newest: bool = False) -> list[Job]:
+        """Matching jobs in ascending order of id; with ``newest``, the last ones, descending."""
+
+    @abstractmethod
+    def counts(self) -> dict[str, dict[JobStatus, int]]:
+        """How many jobs each queue has in each status; a status without jobs is left out."""
+
+    @abstractmethod
+    def attempts(self, job_id: int) -> list[Attempt]:
+        """The attempts of a job, the first one first."""
+
+    @abstractmethod
+    def claim(self, request: ClaimRequest, now: datetime) -> list[Claim]:
+        """pending → running, at most ``limit``: by queue priority, then priority, then age.
+
+        Paused queues, and those at their limit or rate, give none. Due jobs are promoted first.
+        Each job claimed gets a new attempt, held by the owner until now + lease.
+        """
+
+    @abstractmethod
+    def next_due(self, now: datetime) -> datetime | None:
+        """The next time at which waiting alone makes a job claimable; None if none will."""
+
+    @abstractmethod
+    def started(self, starts: Sequence[Started]) -> None:
+        """Note the processes of running attempts. An attempt that has ended is left alone."""
+
+    @abstractmethod
+    def progress(self, job_id: int, attempt: int, progress: Progress) -> bool:
+        """Note how far a running attempt has come; False if it is not running any more."""
+
+    @abstractmethod
+    def heartbeat(self, owner: str, lease: timedelta, now: datetime) -> list[Held]:
+        """Renew the lease of every attempt that the owner still holds, and name them.
+
+        An attempt missing from the answer was lost: its process must be killed.
+        """
+
+    @abstractmethod
+    def cancel_requests(self, owner: str) -> list[Held]:
+        """The owner's running attempts that were asked to stop."""
+
+    @abstractmethod
+    def end(
+        self, endings: Sequence[Ending], now: datetime, *, lease_before: datetime | None = None
+    ) -> list[bool]:
+        """running → the status that each ending names; False where the attempt was not running.
+
+        With ``lease_before``, only attempts whose lease ran out before then are ended: this is
+        how another supervisor takes over without racing the owner's next heartbeat.
+        Dependents learn of jobs that finish: see `settle_dependents`.
+        """
+
+    @abstractmethod
+    def open_attempts(self) -> list[tuple[Job, Attempt]]:
+        """Every running job with its open attempt."""
+
+    @abstractmethod
+    def cancel(
+        self, ids: Collection[int], reason: str | None, now: datetime
+    ) -> dict[int, CancelEffect]:
+        """blocked, scheduled, pending, retrying → cancelled; a running job is asked to stop."""
+
+    @abstractmethod
+    def requeue(self, ids: Collection[int], now: datetime) -> list[Retried]:
+        """failed, cancelled → pending, or blocked if parents are unmet; retries count afresh.
+
+        Children that were cancelled because of it are blocked again, and theirs, and so on.
+        """
+
+    @abstractmethod
+    def settle_dependents(self, now: datetime, limit: int = 500) -> bool:
+        """Tell up to ``limit`` dependents what became of their parents; whether more are left.
+
+        blocked → pending, scheduled, or cancelled where a parent made it impossible;
+        cancelled because of a parent that was retried → blocked. `end`, `cancel` and `requeue`
+        do the first portion themselves, so that no transaction grows with the number of children.
+        """
+
+    @abstractmethod
+    def descendants(self, ids: Collection[int]) -> list[int]:
+        """The unfinished jobs that wait, directly or not, for any of these."""
+
+    @abstractmethod
+    def delete(self, ids: Collection[int]) -> list[int]:
+        """Forget finished jobs and their history; the ids deleted. Others are left alone."""
+
+    # -- queues ----------------------------------------------------------------------------
+
+    @abstractmethod
+    def queues(self) -> list[Queue]:
+        """Every queue, the ones served first first."""
+
+    @abstractmethod
+    def put_queues(self, queues: Sequence[Queue]) -> None:
+        """Create queues, or replace those of the same name."""
+
+    @abstractmethod
+    def delete_queue(self, name: str) -> None:
+        """Forget a queue.
+
+        Raises:
+            NotFound: there is none of that name.
+            WrongState: it is the default queue, or jobs are in it.
+        """
+
+    # -- supervisors -----------------------------------------------------------------------
+
+    @abstractmethod
+    def register(self, supervisor: SupervisorInfo) -> None:
+        """Show a supervisor in `supervisors`."""
+
+    @abstractmethod
+    def unregister(self, ids: Collection[str]) -> None:
+        """Forget supervisors that have left or are dead."""
+
+    @abstractmethod
+    def supervisors(self) -> list[SupervisorInfo]:
+        """Those that are registered, the oldest first."""
+
+    # -- figures ---------------------------------------------------------------------------
+
+    @abstractmethod
+    def durations(self, since: datetime) -> Mapping[str, list[tuple[float, float]]]:
+        """By type: (seconds waited, seconds run) of each job completed since then."""

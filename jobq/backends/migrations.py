@@ -1,0 +1,159 @@
+"""The schema of the SQLite database, as the steps that lead to it.
+
+Each step is recorded in the database, in the same transaction as its change. A step that has been
+released is never edited: a new one is added, and `sqlite_connection.SCHEMA_VERSION` with it.
+"""
+
+from sqlite_utils import Database, Migrations
+
+from jobq.backends.sqlite_connection import APPLICATION_ID
+
+migrations = Migrations("jobq")
+
+
+def _step(db: Database, version: int, script: str) -> None:
+    # Not executescript(): it commits first, and a step must commit with its record.
+    for statement in script.split(";\n"):
+        if statement.strip():
+            db.conn.execute(statement)
+    db.conn.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    db.conn.execute(f"PRAGMA user_version = {version}")
+
+
+@migrations()
+def m001_jobs(db: Database) -> None:
+    _step(
+        db,
+        1,
+        """
+        CREATE TABLE queues (
+            name TEXT PRIMARY KEY,
+            description TEXT,
+            max_concurrent INTEGER CHECK (max_concurrent > 0),
+            priority INTEGER NOT NULL DEFAULT 5 CHECK (priority BETWEEN 0 AND 9),
+            paused INTEGER NOT NULL DEFAULT 0,
+            timeout REAL,
+            max_retries INTEGER
+        ) STRICT, WITHOUT ROWID;
+        INSERT INTO queues (name) VALUES ('default');
+        CREATE TABLE job_queue (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            type TEXT NOT NULL,
+            name TEXT,
+            status TEXT NOT NULL CHECK (status IN ('blocked', 'scheduled', 'pending', 'running',
+                'retrying', 'completed', 'failed', 'cancelled')),
+            queue TEXT NOT NULL,
+            priority INTEGER NOT NULL CHECK (priority BETWEEN 0 AND 9),
+            args TEXT NOT NULL,
+            tags TEXT,
+            unique_key TEXT,
+            parents INTEGER NOT NULL DEFAULT 0,
+            unmet_parents INTEGER NOT NULL DEFAULT 0,
+            added_by INTEGER,
+            attempts INTEGER NOT NULL DEFAULT 0,
+            failures INTEGER NOT NULL DEFAULT 0,
+            crashes INTEGER NOT NULL DEFAULT 0,
+            max_retries INTEGER NOT NULL,
+            retry_base REAL NOT NULL,
+            timeout REAL,
+            created_at REAL NOT NULL,
+            run_at REAL,
+            started_at REAL,
+            finished_at REAL,
+            cancel_requested INTEGER NOT NULL DEFAULT 0,
+            cancelled_by INTEGER,
+            progress_done REAL,
+            progress_total REAL,
+            progress_message TEXT,
+            exit_code INTEGER,
+            signal INTEGER,
+            error TEXT,
+            reason TEXT,
+            result TEXT
+        ) STRICT;
+        CREATE INDEX job_queue_claim ON job_queue (queue, priority DESC, id, type)
+            WHERE status = 'pending';
+        CREATE INDEX job_queue_due ON job_queue (run_at)
+            WHERE status IN ('scheduled', 'retrying');
+        CREATE INDEX job_queue_running ON job_queue (queue) WHERE status = 'running';
+        CREATE INDEX job_queue_blocked ON job_queue (id) WHERE status = 'blocked';
+        CREATE INDEX job_queue_failed ON job_queue (id) WHERE status = 'failed';
+        CREATE INDEX job_queue_cancelled ON job_queue (id) WHERE status = 'cancelled';
+        CREATE INDEX job_queue_finished ON job_queue (finished_at)
+            WHERE status IN ('completed', 'failed', 'cancelled');
+        CREATE INDEX job_queue_cancelled_by ON job_queue (cancelled_by)
+            WHERE cancelled_by IS NOT NULL;
+        CREATE UNIQUE INDEX job_queue_unique_key ON job_queue (unique_key)
+            WHERE unique_key IS NOT NULL
+            AND status IN ('blocked', 'scheduled', 'pending', 'running', 'retrying');
+        CREATE TABLE attempts (
+            job_id INTEGER NOT NULL,
+            attempt INTEGER NOT NULL,
+            supervisor TEXT NOT NULL,
+            pid INTEGER,
+            pid_started INTEGER,
+            started_at REAL NOT NULL,
+            lease_until REAL NOT NULL,
+            ended_at REAL,
+            outcome TEXT,
+            exit_code INTEGER,
+            signal INTEGER,
+            error TEXT,
+            max_rss_bytes INTEGER,
+            cpu_seconds REAL,
+            stdout_offset INTEGER NOT NULL DEFAULT 0,
+            stderr_offset INTEGER NOT NULL DEFAULT 0,
+            events_offset INTEGER NOT NULL DEFAULT 0,
+            log_offset INTEGER NOT NULL DEFAULT 0,
+            PRIMARY KEY (job_id, attempt)
+        ) STRICT, WITHOUT ROWID;
+        CREATE INDEX attempts_open ON attempts (supervisor) WHERE ended_at IS NULL;
+        CREATE TABLE dependencies (
+            child_id INTEGER NOT NULL,
+            parent_id INTEGER NOT NULL,
+            condition TEXT NOT NULL CHECK (condition IN ('succeeded', 'ended', 'failed')),
+            met INTEGER NOT NULL DEFAULT 0,
+            PRIMARY KEY (child_id, parent_id)
+        ) STRICT, WITHOUT ROWID;
+        CREATE INDEX dependencies_parent ON dependencies (parent_id, child_id);
+        CREATE TABLE unsettled_parents (
+            parent_id INTEGER PRIMARY KEY,
+            after_child INTEGER NOT NULL DEFAULT 0
+        ) STRICT;
+        CREATE TABLE supervisors (
+            id TEXT PRIMARY KEY,
+            host TEXT NOT NULL,
+            boot_id TEXT NOT NULL,
+            pid INTEGER NOT NULL,
+            slots INTEGER NOT NULL,
+            queues TEXT,
+            types TEXT NOT NULL,
+            started_at REAL NOT NULL,
+            heartbeat_at REAL NOT NULL
+        ) STRICT, WITHOUT ROWID;
+        """,
+    )
+
+
+@migrations()
+def m002_rates(db: Database) -> None:
+    """Queues with a rate keep the times of their last starts."""
+    _step(
+        db,
+        2,
+        """
+        ALTER TABLE queues ADD COLUMN rate_count INTEGER CHECK (rate_count > 0);
+        ALTER TABLE queues ADD COLUMN rate_seconds REAL CHECK (rate_seconds > 0);
+        CREATE TABLE recent_starts (
+            id INTEGER PRIMARY KEY,
+            queue TEXT NOT NULL,
+            started_at REAL NOT NULL
+        ) STRICT;
+        CREATE INDEX recent_starts_queue ON recent_starts (queue, started_at);
+        """,
+    )
+
+
+def migrate(db: Database) -> None:
+    """Bring a database up to date. The caller holds the turnstile."""
+    migrations.apply(db)

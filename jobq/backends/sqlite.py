@@ -1,0 +1,717 @@
+"""The embedded backend: one SQLite file, shared by every process on this machine."""
+
+import sqlite3
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from jobq.backends import sqlite_dependents as dependents
+from jobq.backends import sqlite_rows as rows
+from jobq.backends.base import Backend, ClaimRequest
+from jobq.backends.presence import FifoListener, Presence
+from jobq.backends.sqlite_connection import SqliteConnection
+from jobq.backends.sqlite_rows import encode
+from jobq.errors import NotFound, WrongState
+from jobq.models import (
+    DEFAULT_QUEUE,
+    FINISHED,
+    Attempt,
+    CancelEffect,
+    Claim,
+    Ending,
+    Held,
+    Inserted,
+    Job,
+    JobFilter,
+    JobStatus,
+    NewJob,
+    Parent,
+    ParentRef,
+    Progress,
+    Queue,
+    Retried,
+    RetryEffect,
+    Started,
+    SupervisorInfo,
+    impossible_because,
+)
+
+_BUSY = "status = 'running'"
+_CLOSED = ("completed", "failed", "cancelled")
+PROMOTED_AT_ONCE = 1000
+SETTLED_AT_ONCE = 500
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What an insert has found and made so far."""
+
+    inserted: list[Inserted] = field(default_factory=list)
+    jobs: list[rows.Row] = field(default_factory=list)
+    dependencies: list[tuple[int, int, str, int]] = field(default_factory=list)
+    keys: dict[str, int] = field(default_factory=dict)
+    statuses: dict[int, JobStatus] = field(default_factory=dict)
+
+
+class SqliteBackend(Backend):
+    """The `Backend` contract on SQLite. Safe to use from several threads and processes."""
+
+    def __init__(self, path: Path) -> None:
+        self._db = SqliteConnection(path)
+        self._presence = Presence(Path(f"{path}.supervisors"))
+
+    # -- life ------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Create or check the database now, rather than at the first verb."""
+        with self._db.read():
+            pass
+
+    def close(self) -> None:
+        self._db.close()
+
+    @contextmanager
+    def group(self) -> Iterator[None]:
+        with self._db.write():
+            yield
+
+    def change_counter(self) -> int:
+        return self._db.data_version()
+
+    def listen(self, owner: str) -> FifoListener:
+        return self._presence.announce(owner)
+
+    def dead(self, owners: Collection[str]) -> set[str]:
+        return self._presence.dead(owners)
+
+    def maintain(self) -> None:
+        self._db.checkpoint()
+
+    # -- adding ----------------------------------------------------------------------------
+
+    def insert(self, jobs: Sequence[NewJob], now: datetime) -> list[Inserted]:
+        with self._db.write() as connection:
+            _require_queues(connection, {job.queue for job in jobs})
+            batch = _Batch()
+            ids = {ref.id for job in jobs for ref in job.parents if ref.id is not None}
+            batch.statuses.update(_statuses(connection, ids))
+            row = connection.execute(
+                "SELECT seq FROM sqlite_sequence WHERE name = 'job_queue'"
+            ).fetchone()
+            next_id = row[0] + 1 if row else 1
+            for job in jobs:
+                next_id += self._prepare(connection, batch, job, next_id, now)
+            connection.executemany(rows.INSERT_JOB, batch.jobs)
+            connection.executemany(
+                "INSERT INTO dependencies (child_id, parent_id, condition, met) "
+                "VALUES (?, ?, ?, ?)",
+                batch.dependencies,
+            )
+        self._presence.wake()
+        return batch.inserted
+
+    def _prepare(
+        self,
+        connection: sqlite3.Connection,
+        batch: _Batch,
+        job: NewJob,
+        job_id: int,
+        now: datetime,
+    ) -> int:
+        """Make a job's rows, and note what became of it; how many ids it takes: 1 or 0."""
+        if job.unique_key is not None:
+            holder = batch.keys.get(job.unique_key)
+            if holder is None:
+                holder = dependents.key_holder(connection, job.unique_key)
+            if holder is not None:
+                batch.inserted.append(Inserted(holder, created=False))
+                return 0
+        unmet, excluded = 0, None
+        for ref in job.parents:
+            parent_id, status = _parent_of(connection, batch, ref)
+            met = ref.condition.met_by(status)
+            unmet += not met
+            if ref.condition.excluded_by(status) and excluded is None:
+                excluded = (parent_id, impossible_because(parent_id, status, ref.condition))
+            batch.dependencies.append((job_id, parent_id, ref.condition.value, int(met)))
+        status = _first_status(job, now, unmet=unmet, excluded=excluded is not None)
+        cancelled_by, reason = excluded or (None, None)
+        batch.jobs.append(
+            rows.job_row(
+                job,
+                job_id,
+                status,
+                now.timestamp(),
+                unmet=unmet,
+                cancelled_by=cancelled_by,
+                reason=reason,
+            )
+        )
+        if job.unique_key is not None and status not in FINISHED:
+            batch.keys[job.unique_key] = job_id
+        batch.statuses[job_id] = status
+        batch.inserted.append(Inserted(job_id, created=True))
+        return 1
+
+    # -- reading ---------------------------------------------------------------------------
+
+    def get(self, ids: Collection[int]) -> dict[int, Job]:
+        with self._db.read() as connection:
+            found = _select_jobs(
+                connection, "WHERE id IN (SELECT value FROM json_each(?))", (encode(list(ids)),)
+            )
+        return {job.id: job for job in found}
+
+    def find(self, jobs: JobFilter, *, limit: int | None, newest: bool = False) -> list[Job]:
+        clause, values = rows.where(jobs)
+        order = "DESC" if newest else "ASC"
+        with self._db.read() as connection:
+            return _select_jobs(
+                connection,
+                f"WHERE {clause} ORDER BY id {order} LIMIT ?",
+                (*values, -1 if limit is None else limit),
+            )
+
+    def counts(self) -> dict[str, dict[JobStatus, int]]:
+        counts: dict[str, dict[JobStatus, int]] = defaultdict(dict)
+        with self._db.read() as connection:
+            for queue, status, number in connection.execute(
+                "SELECT queue, status, count(*) FROM job_queue GROUP BY queue, status"
+            ):
+                counts[queue][JobStatus(status)] = number
+        return dict(counts)
+
+    def attempts(self, job_id: int) -> list[Attempt]:
+        with self._db.read() as connection:
+            found = connection.execute(
+                f"SELECT {rows.ATTEMPT_COLUMNS} FROM attempts WHERE job_id = ? ORDER BY attempt",
+                (job_id,),
+            )
+            return [rows.to_attempt(row) for row in found]
+
+    def open_attempts(self) -> list[tuple[Job, Attempt]]:
+        with self._db.read() as connection:
+            found = connection.execute(
+                f"SELECT {rows.ATTEMPT_COLUMNS} FROM attempts WHERE ended_at IS NULL"
+            )
+            held = {attempt.job_id: attempt for attempt in map(rows.to_attempt, found)}
+        jobs = self.get(held)
+        return [(jobs[job_id], attempt) for job_id, attempt in held.items() if job_id in jobs]
+
+    # -- claiming --------------------------------------------------------------------------
+
+    def claim(self, request: ClaimRequest, now: datetime) -> list[Claim]:
+        if request.limit <= 0:
+            return []
+        with self._db.write() as connection:
+            _promote_due(connection, now.timestamp())
+            if request.ids is None:
+                ids = self._choose(connection, request, now.timestamp())
+            else:
+                ids = self._choose_among(connection, request, now.timestamp())
+            return _start(connection, ids, request, now)
+
+    def _choose(
+        self, connection: sqlite3.Connection, request: ClaimRequest, now: float
+    ) -> list[int]:
+        """The ids to claim: queues of equal priority share one line, by priority and age."""
+        chosen: list[int] = []
+        lines: dict[int, list[Queue]] = defaultdict(list)
+        for queue in _open_queues(connection, request.queues):
+            lines[queue.priority].append(queue)
+        for priority in sorted(lines, reverse=True):
+            left = request.limit - len(chosen)
+            if left <= 0:
+                break
+            candidates: list[tuple[int, int]] = []
+            for queue in lines[priority]:
+                room = min(left, _room(connection, queue, now))
+                candidates += _candidates(connection, queue.name, request.types, room)
+            chosen += [job_id for _, job_id in sorted(candidates)[:left]]
+        return chosen
+
+    def _choose_among(
+        self, connection: sqlite3.Connection, request: ClaimRequest, now: float
+    ) -> list[int]:
+        """Those of the ids asked for whose queue has room."""
+        chosen: list[int] = []
+        room: dict[str, float] = {
+            queue.name: _room(connection, queue, now)
+            for queue in _open_queues(connection, request.queues)
+        }
+        for job_id, queue in connection.execute(
+            "SELECT id, queue FROM job_queue WHERE status = 'pending' "
+            "AND id IN (SELECT value FROM json_each(?)) ORDER BY priority DESC, id",
+            (encode(list(request.ids or ())),),
+        ).fetchall():
+            if room.get(queue, 0) > 0 and len(chosen) < request.limit:
+                room[queue] -= 1
+                chosen.append(job_id)
+        return chosen
+
+    def next_due(self, now: datetime) -> datetime | None:
+        with self._db.read() as connection:
+            (due,) = connection.execute(
+                "SELECT min(run_at) FROM job_queue WHERE status IN ('scheduled', 'retrying')"
+            ).fetchone()
+            times = [due] if due is not None else []
+            for queue in _open_queues(connection, None):
+                if queue.rate and _room(connection, queue, now.timestamp()) <= 0:
+                    (oldest,) = connection.execute(
+                        "SELECT min(started_at) FROM recent_starts "
+                        "WHERE queue = ? AND started_at > ?",
+                        (queue.name, now.timestamp() - queue.rate.seconds),
+                    ).fetchone()
+                    if oldest is not None:
+                        times.append(oldest + queue.rate.seconds)
+        return rows.to_moment(min(times)) if times else None
+
+    # -- running ---------------------------------------------------------------------------
+
+    def started(self, starts: Sequence[Started]) -> None:
+        with self._db.write() as connection:
+            connection.executemany(
+                "UPDATE attempts SET pid = ?, pid_started = ?, stdout_offset = ?, "
+                "stderr_offset = ?, events_offset = ?, log_offset = ? "
+                "WHERE job_id = ? AND attempt = ? AND ended_at IS NULL",
+                [
+                    (
+                        start.pid, start.pid_started, start.offsets.stdout, start.offsets.stderr,
+                        start.offsets.events, start.offsets.log, start.job_id, start.attempt,
+                    )
+                    for start in starts
+                ],
+            )  # fmt: skip
+
+    def progress(self, job_id: int, attempt: int, progress: Progress) -> bool:
+        with self._db.write() as connection:
+            noted = connection.execute(
+                "UPDATE job_queue SET progress_done = ?, progress_total = ?, progress_message = ? "
+                f"WHERE id = ? AND attempts = ? AND {_BUSY}",
+                (progress.done, progress.total, progress.message, job_id, attempt),
+            )
+        return noted.rowcount == 1
+
+    def heartbeat(self, owner: str, lease: timedelta, now: datetime) -> list[Held]:
+        with self._db.write() as connection:
+            connection.execute(
+                "UPDATE supervisors SET heartbeat_at = ? WHERE id = ?", (now.timestamp(), owner)
+            )
+            connection.execute(
+                "UPDATE attempts SET lease_until = ? WHERE supervisor = ? AND ended_at IS NULL",
+                ((now + lease).timestamp(), owner),
+            )
+            return _held(connection, owner)
+
+    def cancel_requests(self, owner: str) -> list[Held]:
+        with self._db.read() as connection:
+            return [held for held in _held(connection, owner) if held.cancel_requested]
+
+    def end(
+        self, endings: Sequence[Ending], now: datetime, *, lease_before: datetime | None = None
+    ) -> list[bool]:
+        with self._db.write() as connection:
+            ended = [_end(connection, ending, now, lease_before) for ending in endings]
+            finished = [
+                ending.job_id
+                for ending, done in zip(endings, ended, strict=True)
+                if done and ending.status not in (JobStatus.RETRYING, JobStatus.SCHEDULED)
+            ]
+            released = self._settle(connection, finished, now)
+            returned = any(ending.status is JobStatus.PENDING for ending in endings)
+        if released > 1 or returned:
+            self._presence.wake()
+        return ended
+
+    def cancel(
+        self, ids: Collection[int], reason: str | None, now: datetime
+    ) -> dict[int, CancelEffect]:
+        wanted = encode(list(ids))
+        with self._db.write() as connection:
+            stopped = connection.execute(
+                "UPDATE job_queue SET status = 'cancelled', finished_at = ?, reason = ? "
+                "WHERE id IN (SELECT value FROM json_each(?)) "
+                "AND status IN ('blocked', 'scheduled', 'pending', 'retrying') RETURNING id",
+                (now.timestamp(), reason, wanted),
+            ).fetchall()
+            asked = connection.execute(
+                "UPDATE job_queue SET cancel_requested = 1, reason = coalesce(?, reason) "
+                f"WHERE id IN (SELECT value FROM json_each(?)) AND {_BUSY} RETURNING id",
+                (reason, wanted),
+            ).fetchall()
+            self._settle(connection, [row[0] for row in stopped], now)
+            there = _statuses(connection, ids)
+        self._presence.wake()
+        effects = dict.fromkeys(ids, CancelEffect.MISSING)
+        effects.update(dict.fromkeys(there, CancelEffect.FINISHED))
+        effects.update(dict.fromkeys((row[0] for row in stopped), CancelEffect.CANCELLED))
+        effects.update(dict.fromkeys((row[0] for row in asked), CancelEffect.REQUESTED))
+        return effects
+
+    def requeue(self, ids: Collection[int], now: datetime) -> list[Retried]:
+        with self._db.write() as connection:
+            retried = [_requeue(connection, job_id) for job_id in ids]
+            changed = (RetryEffect.PENDING, RetryEffect.BLOCKED)
+            self._settle(connection, [r.id for r in retried if r.effect in changed], now)
+        self._presence.wake()
+        return retried
+
+    def settle_dependents(self, now: datetime, limit: int = SETTLED_AT_ONCE) -> bool:
+        with self._db.read() as connection:
+            if not connection.execute("SELECT EXISTS (SELECT 1 FROM unsettled_parents)").fetchone()[
+                0
+            ]:
+                return False
+        with self._db.write() as connection:
+            released, more = dependents.settle(connection, now.timestamp(), limit)
+        if released:
+            self._presence.wake()
+        return more
+
+    def _settle(self, connection: sqlite3.Connection, ids: list[int], now: datetime) -> int:
+        if not ids:
+            return 0
+        dependents.unsettle(connection, ids)
+        released, _ = dependents.settle(connection, now.timestamp(), SETTLED_AT_ONCE)
+        return released
+
+    def descendants(self, ids: Collection[int]) -> list[int]:
+        with self._db.read() as connection:
+            found = connection.execute(
+                "WITH RECURSIVE below (id) AS ("
+                "SELECT child_id FROM dependencies "
+                "WHERE parent_id IN (SELECT value FROM json_each(?)) "
+                "UNION SELECT child_id FROM dependencies JOIN below ON parent_id = below.id) "
+                "SELECT id FROM below JOIN job_queue USING (id) "
+                "WHERE status NOT IN (?, ?, ?) ORDER BY id",
+                (encode(list(ids)), *_CLOSED),
+            )
+            return [row[0] for row in found]
+
+    def delete(self, ids: Collection[int]) -> list[int]:
+        with self._db.write() as connection:
+            deleted = [
+                row[0]
+                for row in connection.execute(
+                    "DELETE FROM job_queue WHERE id IN (SELECT value FROM json_each(?)) "
+                    "AND status IN (?, ?, ?) "
+                    "AND id NOT IN (SELECT parent_id FROM unsettled_parents) RETURNING id",
+                    (encode(list(ids)), *_CLOSED),
+                ).fetchall()
+            ]
+            for table, column in (("attempts", "job_id"), ("dependencies", "child_id")):
+                connection.execute(
+                    f"DELETE FROM {table} WHERE {column} IN (SELECT value FROM json_each(?))",
+                    (encode(deleted),),
+                )
+        return deleted
+
+    # -- queues ----------------------------------------------------------------------------
+
+    def queues(self) -> list[Queue]:
+        with self._db.read() as connection:
+            return list(_all_queues(connection))
+
+    def put_queues(self, queues: Sequence[Queue]) -> None:
+        marks = ", ".join("?" * len(rows.QUEUE_COLUMNS.split(",")))
+        with self._db.write() as connection:
+            connection.executemany(
+                f"INSERT OR REPLACE INTO queues ({rows.QUEUE_COLUMNS}) VALUES ({marks})",
+                [rows.queue_row(queue) for queue in queues],
+            )
+        self._presence.wake()
+
+    def delete_queue(self, name: str) -> None:
+        with self._db.write() as connection:
+            _require_queues(connection, {name})
+            if name == DEFAULT_QUEUE:
+                raise WrongState(f"queue {name!r} can't be deleted: jobs without a queue go there")
+            (jobs,) = connection.execute(
+                "SELECT count(*) FROM job_queue WHERE queue = ?", (name,)
+            ).fetchone()
+            if jobs:
+                raise WrongState(
+                    f"queue {name!r} has {jobs} jobs: cancel and prune them first "
+                    f"(`jobq list --queue {name}`)"
+                )
+            connection.execute("DELETE FROM queues WHERE name = ?", (name,))
+
+    # -- supervisors -----------------------------------------------------------------------
+
+    def register(self, supervisor: SupervisorInfo) -> None:
+        marks = ", ".join("?" * len(rows.SUPERVISOR_COLUMNS.split(",")))
+        with self._db.write() as connection:
+            connection.execute(
+                f"INSERT OR REPLACE INTO supervisors ({rows.SUPERVISOR_COLUMNS}) VALUES ({marks})",
+                rows.supervisor_row(supervisor),
+            )
+
+    def unregister(self, ids: Collection[str]) -> None:
+        with self._db.write() as connection:
+            connection.execute(
+                "DELETE FROM supervisors WHERE id IN (SELECT value FROM json_each(?))",
+                (encode(list(ids)),),
+            )
+        self._presence.forget(ids)
+
+    def supervisors(self) -> list[SupervisorInfo]:
+        with self._db.read() as connection:
+            found = connection.execute(
+                f"SELECT {rows.SUPERVISOR_COLUMNS} FROM supervisors ORDER BY started_at"
+            )
+            return [rows.to_supervisor(row) for row in found]
+
+    def durations(self, since: datetime) -> Mapping[str, list[tuple[float, float]]]:
+        spans: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        with self._db.read() as connection:
+            for job_type, waited, ran in connection.execute(
+                "SELECT type, started_at - created_at, finished_at - started_at FROM job_queue "
+                "WHERE status = 'completed' AND finished_at >= ? "
+                "AND status IN ('completed', 'failed', 'cancelled')",
+                (since.timestamp(),),
+            ):
+                spans[job_type].append((waited, ran))
+        return dict(spans)
+
+
+# -- parts of verbs ----------------------------------------------------------------------------
+
+
+def _require_queues(connection: sqlite3.Connection, names: Iterable[str]) -> None:
+    known = {row[0] for row in connection.execute("SELECT name FROM queues")}
+    for name in names:
+        if name not in known:
+            raise NotFound(
+                f"no queue {name!r}: known are {', '.join(sorted(known))} "
+                f"(create it with `jobq queue create {name}`)"
+            )
+
+
+def _statuses(connection: sqlite3.Connection, ids: Collection[int]) -> dict[int, JobStatus]:
+    found = connection.execute(
+        "SELECT id, status FROM job_queue WHERE id IN (SELECT value FROM json_each(?))",
+        (encode(list(ids)),),
+    )
+    return {job_id: JobStatus(status) for job_id, status in found}
+
+
+def _parent_of(
+    connection: sqlite3.Connection, batch: _Batch, ref: ParentRef
+) -> tuple[int, JobStatus]:
+    parent_id = ref.id if ref.index is None else batch.inserted[ref.index].id
+    if parent_id is not None and parent_id not in batch.statuses:
+        batch.statuses.update(_statuses(connection, (parent_id,)))
+    if parent_id is None or parent_id not in batch.statuses:
+        raise NotFound(f"no job {parent_id} to wait for: see `jobq list`")
+    return parent_id, batch.statuses[parent_id]
+
+
+def _first_status(job: NewJob, now: datetime, *, unmet: int, excluded: bool) -> JobStatus:
+    if excluded:
+        return JobStatus.CANCELLED
+    if unmet:
+        return JobStatus.BLOCKED
+    if job.run_at is not None and job.run_at > now:
+        return JobStatus.SCHEDULED
+    return JobStatus.PENDING
+
+
+def _select_jobs(
+    connection: sqlite3.Connection, tail: str, values: Sequence[Any] = ()
+) -> list[Job]:
+    found = connection.execute(f"SELECT {rows.JOB_COLUMNS} FROM job_queue {tail}", values)
+    return _with_parents(connection, found.fetchall())
+
+
+def _with_parents(connection: sqlite3.Connection, found: list[rows.Row]) -> list[Job]:
+    children = [row[0] for row in found if row[9]]
+    parents: dict[int, tuple[Parent, ...]] = {}
+    if children:
+        parents = rows.to_parents(
+            connection.execute(
+                "SELECT child_id, parent_id, condition FROM dependencies "
+                "WHERE child_id IN (SELECT value FROM json_each(?)) ORDER BY child_id, parent_id",
+                (encode(children),),
+            )
+        )
+    return [rows.to_job(row, parents.get(row[0], ())) for row in found]
+
+
+def _all_queues(connection: sqlite3.Connection) -> Iterator[Queue]:
+    for row in connection.execute(
+        f"SELECT {rows.QUEUE_COLUMNS} FROM queues ORDER BY priority DESC, name"
+    ).fetchall():
+        yield rows.to_queue(row)
+
+
+def _open_queues(
+    connection: sqlite3.Connection, names: Collection[str] | None
+) -> Iterator[Queue]:
+    for queue in _all_queues(connection):
+        if not queue.paused and (names is None or queue.name in names):
+            yield queue
+
+
+def _room(connection: sqlite3.Connection, queue: Queue, now: float) -> float:
+    """How many more jobs the queue may start now."""
+    room = float("inf")
+    if queue.max_concurrent is not None:
+        (running,) = connection.execute(
+            f"SELECT count(*) FROM job_queue WHERE queue = ? AND {_BUSY}", (queue.name,)
+        ).fetchone()
+        room = queue.max_concurrent - running
+    if queue.rate is not None:
+        # Starts that lie ahead come from a clock that was set back: they do not count.
+        (started,) = connection.execute(
+            "SELECT count(*) FROM recent_starts "
+            "WHERE queue = ? AND started_at > ? AND started_at <= ?",
+            (queue.name, now - queue.rate.seconds, now),
+        ).fetchone()
+        room = min(room, queue.rate.count - started)
+    return room
+
+
+def _candidates(
+    connection: sqlite3.Connection, queue: str, types: Collection[str] | None, room: float
+) -> list[tuple[int, int]]:
+    """(-priority, id) of the queue's first pending jobs."""
+    if room <= 0:
+        return []
+    query, values = "SELECT -priority, id FROM job_queue WHERE queue = ?", [queue]
+    if types is not None:
+        query += " AND type IN (SELECT value FROM json_each(?))"
+        values.append(encode(list(types)))
+    query += " AND status = 'pending' ORDER BY priority DESC, id LIMIT ?"
+    return connection.execute(query, (*values, int(room))).fetchall()
+
+
+def _promote_due(connection: sqlite3.Connection, now: float) -> None:
+    connection.execute(
+        "UPDATE job_queue SET status = 'pending' WHERE id IN ("
+        "SELECT id FROM job_queue WHERE status IN ('scheduled', 'retrying') AND run_at <= ? "
+        "ORDER BY run_at LIMIT ?)",
+        (now, PROMOTED_AT_ONCE),
+    )
+
+
+def _start(
+    connection: sqlite3.Connection, ids: list[int], request: ClaimRequest, now: datetime
+) -> list[Claim]:
+    if not ids:
+        return []
+    at = now.timestamp()
+    found = connection.execute(
+        "UPDATE job_queue SET status = 'running', attempts = attempts + 1, started_at = ?, "
+        "finished_at = NULL, run_at = NULL, exit_code = NULL, signal = NULL, reason = NULL, "
+        "cancel_requested = 0, progress_done = NULL, progress_total = NULL, "
+        "progress_message = NULL WHERE id IN (SELECT value FROM json_each(?)) "
+        f"RETURNING {rows.JOB_COLUMNS}",
+        (at, encode(ids)),
+    ).fetchall()
+    jobs = {job.id: job for job in _with_parents(connection, found)}
+    claims = [Claim(jobs[job_id], jobs[job_id].attempts, request.owner) for job_id in ids]
+    connection.executemany(
+        "INSERT INTO attempts (job_id, attempt, supervisor, started_at, lease_until) "
+        "VALUES (?, ?, ?, ?, ?)",
+        [
+            (claim.job.id, claim.attempt, request.owner, at, (now + request.lease).timestamp())
+            for claim in claims
+        ],
+    )
+    _note_starts(connection, [claim.job.queue for claim in claims], at)
+    return claims
+
+
+def _note_starts(connection: sqlite3.Connection, queues: list[str], now: float) -> None:
+    limited = {queue.name: queue.rate for queue in _all_queues(connection) if queue.rate}
+    for name in set(queues) & set(limited):
+        rate = limited[name]
+        connection.execute(
+            "DELETE FROM recent_starts WHERE queue = ? AND (started_at <= ? OR started_at > ?)",
+            (name, now - rate.seconds, now),
+        )
+    connection.executemany(
+        "INSERT INTO recent_starts (queue, started_at) VALUES (?, ?)",
+        [(name, now) for name in queues if name in limited],
+    )
+
+
+def _held(connection: sqlite3.Connection, owner: str) -> list[Held]:
+    found = connection.execute(
+        "SELECT job_id, attempt, cancel_requested FROM attempts JOIN job_queue ON id = job_id "
+        "WHERE supervisor = ? AND ended_at IS NULL",
+        (owner,),
+    )
+    return [Held(job_id, attempt, bool(asked)) for job_id, attempt, asked in found]
+
+
+def _end(
+    connection: sqlite3.Connection,
+    ending: Ending,
+    now: datetime,
+    lease_before: datetime | None,
+) -> bool:
+    fence = f"id = ? AND attempts = ? AND {_BUSY}"
+    values: list[Any] = [ending.job_id, ending.attempt]
+    if lease_before is not None:
+        fence += (
+            " AND EXISTS (SELECT 1 FROM attempts AS held WHERE held.job_id = id "
+            "AND held.attempt = job_queue.attempts AND held.lease_until < ?)"
+        )
+        values.append(lease_before.timestamp())
+    # A job that was asked to stop does not run again, whatever its last attempt came to.
+    status = ending.status.value
+    again = ending.status not in FINISHED
+    ended = connection.execute(
+        "UPDATE job_queue SET status = iif(cancel_requested AND ?, 'cancelled', ?), "
+        "run_at = iif(cancel_requested, NULL, ?), "
+        "finished_at = iif(cancel_requested OR NOT ?, ?, NULL), "
+        "failures = ?, crashes = ?, exit_code = ?, signal = ?, error = ?, "
+        "reason = coalesce(?, reason), result = ?, cancel_requested = 0 "
+        f"WHERE {fence}",
+        (
+            again, status, rows.to_seconds(ending.run_at), again, now.timestamp(),
+            ending.failures, ending.crashes, ending.exit_code, ending.signal, ending.error,
+            ending.reason, None if ending.result is None else encode(ending.result), *values,
+        ),
+    )  # fmt: skip
+    if not ended.rowcount:
+        return False
+    usage = ending.usage
+    connection.execute(
+        "UPDATE attempts SET ended_at = ?, outcome = ?, exit_code = ?, signal = ?, error = ?, "
+        "max_rss_bytes = ?, cpu_seconds = ? WHERE job_id = ? AND attempt = ?",
+        (
+            now.timestamp(), ending.outcome.value, ending.exit_code, ending.signal, ending.error,
+            usage and usage.max_rss_bytes, usage and usage.cpu_seconds,
+            ending.job_id, ending.attempt,
+        ),
+    )  # fmt: skip
+    return True
+
+
+def _requeue(connection: sqlite3.Connection, job_id: int) -> Retried:
+    row = connection.execute(
+        "SELECT status, unique_key, unmet_parents FROM job_queue WHERE id = ?", (job_id,)
+    ).fetchone()
+    if row is None:
+        return Retried(job_id, RetryEffect.MISSING)
+    status, key, unmet = row
+    if status not in ("failed", "cancelled"):
+        return Retried(job_id, RetryEffect.REFUSED)
+    if (holder := dependents.key_holder(connection, key)) is not None:
+        return Retried(job_id, RetryEffect.KEY_TAKEN, holder)
+    if (excluding := dependents.excluding_parent(connection, job_id)) is not None:
+        return Retried(job_id, RetryEffect.IMPOSSIBLE, excluding[0])
+    effect = RetryEffect.BLOCKED if unmet else RetryEffect.PENDING
+    connection.execute(
+        "UPDATE job_queue SET status = ?, failures = 0, crashes = 0, run_at = NULL, "
+        "finished_at = NULL, cancelled_by = NULL, reason = NULL, exit_code = NULL, signal = NULL, "
+        "progress_done = NULL, progress_total = NULL, progress_message = NULL WHERE id = ?",
+        (effect.value, job_id),
+    )
+    return Retried(job_id, effect)

@@ -1,0 +1,355 @@
+"""How a SQLite file is opened, written to and closed by many processes at once.
+
+Every write transaction is taken behind the turnstile: an ``flock`` on a file beside the database.
+SQLite's own busy handler sleeps and retries, so that one busy writer starves the others; the
+kernel hands the turnstile on in turn. Checkpoints happen only behind it: SQLite builds up to
+3.51.2 can corrupt a database when a checkpoint races another connection's commit.
+"""
+
+import fcntl
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from errno import EACCES, EDQUOT, ENOSPC, EPERM, EROFS
+from pathlib import Path
+from typing import NoReturn
+
+from jobq.errors import (
+    DatabaseDamagedError,
+    DatabaseError,
+    DatabaseLockedError,
+    DatabaseNewerError,
+    DatabaseReadOnlyError,
+    DiskFullError,
+)
+
+SCHEMA_VERSION = 2
+APPLICATION_ID = 0x6A6F6271
+"""The bytes "jobq", at offset 68 of the file."""
+
+LOCK_SECONDS = 20.0
+"""How long a writer waits for its turn: many times the longest wait seen among 64 writers."""
+
+CHECKPOINT_BYTES = 4 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class _Handle:
+    """One thread's own connection and its own descriptor of the turnstile.
+
+    A descriptor of its own, because ``flock`` excludes open files, not threads.
+    """
+
+    pid: int
+    connection: sqlite3.Connection
+    turnstile: int
+    wal: str  # the path of the write-ahead log
+    depth: int = 0
+    checkpoint_at: int = CHECKPOINT_BYTES
+
+
+class SqliteConnection:
+    """One database file, for every thread of this process; reopened after a fork."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._local = threading.local()
+        self._handles: list[_Handle] = []
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """A connection to read with; inside a write of this thread, it sees what that wrote."""
+        try:
+            yield self._handle().connection
+        except sqlite3.Error as error:
+            self._raise(error)
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """A write transaction, durable when the block ends; nested, it joins the outer one."""
+        handle = self._handle()
+        try:
+            if handle.depth:
+                with _savepoint(handle):
+                    yield handle.connection
+            else:
+                with self._turn(handle), _transaction(handle):
+                    yield handle.connection
+        except sqlite3.Error as error:
+            self._raise(error)
+
+    def data_version(self) -> int:
+        """A number that changes when another connection commits."""
+        with self.read() as connection:
+            version: int = connection.execute("PRAGMA data_version").fetchone()[0]
+        return version
+
+    def checkpoint(self) -> None:
+        """Move the write-ahead log into the database, as far as readers allow."""
+        handle = self._handle()
+        try:
+            with self._turn(handle):
+                _checkpoint(handle.connection)
+        except sqlite3.Error as error:
+            self._raise(error)
+
+    def close(self) -> None:
+        """Close this process's connections."""
+        with self._lock:
+            handles, self._handles = self._handles, []
+        for handle in handles:
+            if handle.pid != os.getpid():
+                continue
+            # The last connection to close checkpoints: so this, too, happens in turn.
+            with suppress(DatabaseLockedError):
+                _lock(handle.turnstile, self.path, LOCK_SECONDS)
+            handle.connection.close()
+            os.close(handle.turnstile)
+        self._local = threading.local()
+
+    # -- opening ---------------------------------------------------------------------------
+
+    def _handle(self) -> _Handle:
+        handle: _Handle | None = getattr(self._local, "handle", None)
+        if handle is None or handle.pid != os.getpid():
+            # A handle from before a fork stays in self._handles, untouched: to close it here
+            # would let go of locks that the parent process believes it holds.
+            handle = self._open()
+            self._local.handle = handle
+            with self._lock:
+                self._handles.append(handle)
+        return handle
+
+    def _open(self) -> _Handle:
+        turnstile = -1
+        try:
+            self._create()
+            turnstile = self._open_turnstile()
+            connection = sqlite3.connect(
+                self.path, timeout=10.0, isolation_level=None, check_same_thread=False
+            )
+            handle = _Handle(os.getpid(), connection, turnstile, f"{self.path}-wal")
+            self._prepare(handle)
+        except sqlite3.Error as error:
+            os.close(turnstile)
+            self._raise(error)
+        except OSError as error:
+            self._raise_os(error)
+        except DatabaseError:
+            os.close(turnstile)
+            raise
+        return handle
+
+    def _open_turnstile(self) -> int:
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        return os.open(f"{self.path}.lock", flags, 0o600)
+
+    def _create(self) -> None:
+        if self.path.exists():
+            return
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            # SQLite gives its -wal and -shm files the permissions of this one.
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            os.close(os.open(self.path, flags, 0o600))
+
+    def _prepare(self, handle: _Handle) -> None:
+        connection = handle.connection
+        version = self._version(connection)
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        if version < SCHEMA_VERSION:
+            with self._turn(handle):
+                self._migrate(connection)
+
+    def _version(self, connection: sqlite3.Connection) -> int:
+        version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+        application: int = connection.execute("PRAGMA application_id").fetchone()[0]
+        if application != APPLICATION_ID:
+            tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+            if application or version or tables:
+                raise DatabaseDamagedError(
+                    f"{self.path}: not a jobq database, left untouched: "
+                    "set another `database` in jobq.toml or $JOBQ_DATABASE"
+                )
+        if version > SCHEMA_VERSION:
+            raise DatabaseNewerError(
+                f"{self.path}: written by a newer jobq (schema {version}, this one knows "
+                f"{SCHEMA_VERSION}), left untouched: upgrade jobq"
+            )
+        return version
+
+    def _migrate(self, connection: sqlite3.Connection) -> None:
+        if self._version(connection) >= SCHEMA_VERSION:
+            return  # another process was quicker
+        import sqlite_utils  # 50 ms, once in a database's life
+
+        from jobq.backends.migrations import migrate
+
+        connection.execute("PRAGMA journal_mode = WAL")
+        migrate(sqlite_utils.Database(connection))
+
+    # -- taking turns ----------------------------------------------------------------------
+
+    @contextmanager
+    def _turn(self, handle: _Handle) -> Iterator[None]:
+        try:
+            _lock(handle.turnstile, self.path, LOCK_SECONDS)
+        except BaseException:
+            # A waiter may still stand in line with this descriptor: it must not be used again.
+            os.close(handle.turnstile)
+            handle.turnstile = self._open_turnstile()
+            raise
+        try:
+            yield
+        finally:
+            fcntl.flock(handle.turnstile, fcntl.LOCK_UN)
+
+    # -- errors ----------------------------------------------------------------------------
+
+    def _raise(self, error: sqlite3.Error) -> NoReturn:
+        name: str = getattr(error, "sqlite_errorname", "")
+        for prefixes, kind, advice in _ERRORS:
+            if name.startswith(prefixes):
+                raise kind(f"{self.path}: {error}: {advice}") from error
+        if isinstance(error, sqlite3.OperationalError) and str(error).startswith("no such "):
+            raise DatabaseDamagedError(f"{self.path}: {error}: {_RESTORE}") from error
+        raise error
+
+    def _raise_os(self, error: OSError) -> NoReturn:
+        where = error.filename or self.path
+        if error.errno in (ENOSPC, EDQUOT):
+            raise DiskFullError(f"{where}: {error.strerror}: {_MAKE_ROOM}") from error
+        if error.errno in (EACCES, EPERM, EROFS):
+            raise DatabaseReadOnlyError(f"{where}: {error.strerror}: {_PERMIT}") from error
+        raise DatabaseError(f"{where}: {error.strerror}: {_LOOK}") from error
+
+
+_RESTORE = "restore the database from a backup"
+_MAKE_ROOM = "free some disk space and try again; nothing was stored"
+_PERMIT = "make the database and its directory writable for you"
+_LOOK = "check that the path of the database is right and readable"
+_ERRORS: tuple[tuple[tuple[str, ...], type[DatabaseError], str], ...] = (
+    (("SQLITE_BUSY", "SQLITE_LOCKED"), DatabaseLockedError, "another program keeps it locked"),
+    (("SQLITE_FULL",), DiskFullError, _MAKE_ROOM),
+    (("SQLITE_READONLY", "SQLITE_PERM", "SQLITE_AUTH"), DatabaseReadOnlyError, _PERMIT),
+    (("SQLITE_CORRUPT", "SQLITE_NOTADB"), DatabaseDamagedError, f"left untouched: {_RESTORE}"),
+    (("SQLITE_CANTOPEN",), DatabaseError, _LOOK),
+    (("SQLITE_IOERR",), DatabaseError, "the disk failed or is full"),
+)
+
+
+@contextmanager
+def _transaction(handle: _Handle) -> Iterator[None]:
+    connection = handle.connection
+    connection.execute("BEGIN IMMEDIATE")
+    handle.depth = 1
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:  # a full disk may have rolled back already
+            connection.execute("ROLLBACK")
+        raise
+    finally:
+        handle.depth = 0
+    _checkpoint_if_due(handle)
+
+
+@contextmanager
+def _savepoint(handle: _Handle) -> Iterator[None]:
+    name = f"nested_{handle.depth}"
+    handle.connection.execute(f"SAVEPOINT {name}")
+    handle.depth += 1
+    try:
+        yield
+    except BaseException:
+        if handle.connection.in_transaction:
+            handle.connection.execute(f"ROLLBACK TO {name}")
+            handle.connection.execute(f"RELEASE {name}")
+        raise
+    finally:
+        handle.depth -= 1
+    handle.connection.execute(f"RELEASE {name}")
+
+
+def _checkpoint_if_due(handle: _Handle) -> None:
+    try:
+        size = os.stat(handle.wal).st_size
+    except FileNotFoundError:
+        return
+    if size < handle.checkpoint_at:
+        return
+    # If a reader is in the way the log goes on growing: try again when it has grown as much again.
+    done = _checkpoint(handle.connection)
+    handle.checkpoint_at = CHECKPOINT_BYTES if done else size + CHECKPOINT_BYTES
+
+
+def _checkpoint(connection: sqlite3.Connection) -> bool:
+    connection.execute("PRAGMA busy_timeout = 0")
+    try:
+        busy: int = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+    except sqlite3.OperationalError:
+        return False  # what was committed is safe in the log; the next commit tries again
+    finally:
+        connection.execute("PRAGMA busy_timeout = 10000")
+    return not busy
+
+
+def _lock(descriptor: int, path: Path, seconds: float) -> None:
+    """Take the turnstile, waiting in the kernel's line for it.
+
+    ``flock`` itself has no time limit, and a holder that is stopped (SIGSTOP) keeps it for ever:
+    so a wait, which is rare, happens in a thread that can be left behind.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pass
+    else:
+        return
+    waiter = _Waiter(descriptor)
+    waiter.start()
+    if not waiter.wait(seconds):
+        raise DatabaseLockedError(
+            f"{path}: locked by another process for {seconds:.0f} s: "
+            "see whether a jobq process is stopped"
+        )
+
+
+class _Waiter(threading.Thread):
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(name="jobq-turnstile", daemon=True)
+        # A duplicate shares the lock, and stays valid if the caller gives up and closes its own.
+        self._descriptor = os.dup(descriptor)
+        self._mutex = threading.Lock()
+        self._taken = threading.Event()
+        self._given_up = False
+
+    def run(self) -> None:
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        with self._mutex:
+            if self._given_up:
+                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            self._taken.set()
+        os.close(self._descriptor)
+
+    def wait(self, seconds: float) -> bool:
+        """Whether the turn came in time; if not, or if interrupted, it will not be kept."""
+        try:
+            if self._taken.wait(seconds):
+                return True
+        except BaseException:
+            self._give_up()
+            raise
+        return not self._give_up()
+
+    def _give_up(self) -> bool:
+        """Leave the line; False if the turn came just then."""
+        with self._mutex:
+            self._given_up = not self._taken.is_set()
+            return self._given_up

@@ -1,0 +1,165 @@
+"""What a job's end, or its retry, means for the jobs that wait for it.
+
+`unsettled_parents` lists the jobs whose dependents have not been told yet. It is written in the
+transaction that changes the parent, and worked off in portions, there or in later transactions:
+so a parent of 100,000 children, or a chain of 10,000, holds nobody up, and a crash loses nothing.
+"""
+
+import sqlite3
+from collections.abc import Iterable
+
+from jobq.models import FINISHED, Condition, JobStatus, impossible_because
+
+_UNSETTLE = """
+INSERT INTO unsettled_parents (parent_id)
+SELECT value FROM json_each(?)
+WHERE EXISTS (SELECT 1 FROM dependencies WHERE parent_id = value)
+ON CONFLICT (parent_id) DO UPDATE SET after_child = 0
+"""
+
+
+def unsettle(connection: sqlite3.Connection, ids: Iterable[int]) -> None:
+    """Note that the dependents of these jobs, if any, are to be told."""
+    connection.execute(_UNSETTLE, ("[" + ",".join(map(str, ids)) + "]",))
+
+
+def settle(connection: sqlite3.Connection, now: float, limit: int) -> tuple[int, bool]:
+    """Tell up to ``limit`` dependents; how many became pending, and whether more are left."""
+    released = 0
+    while limit > 0:
+        row = connection.execute(
+            "SELECT parent_id, after_child, status FROM unsettled_parents "
+            "LEFT JOIN job_queue ON id = parent_id LIMIT 1"
+        ).fetchone()
+        if row is None:
+            return released, False
+        parent, after, status = row
+        if status is None:  # pruned meanwhile
+            connection.execute("DELETE FROM unsettled_parents WHERE parent_id = ?", (parent,))
+            continue
+        told, freed = _settle_one(connection, parent, JobStatus(status), after, limit, now)
+        released += freed
+        limit -= max(told, 1)
+    more = connection.execute("SELECT EXISTS (SELECT 1 FROM unsettled_parents)").fetchone()[0]
+    return released, bool(more)
+
+
+def _settle_one(
+    connection: sqlite3.Connection,
+    parent: int,
+    status: JobStatus,
+    after: int,
+    limit: int,
+    now: float,
+) -> tuple[int, int]:
+    children = connection.execute(
+        "SELECT child_id, condition FROM dependencies "
+        "WHERE parent_id = ? AND child_id > ? ORDER BY child_id LIMIT ?",
+        (parent, after, limit),
+    ).fetchall()
+    freed = 0
+    for child, text in children:
+        condition = Condition(text)
+        if status not in FINISHED:
+            _revive(connection, child, parent, now)
+        elif condition.met_by(status):
+            freed += _meet(connection, child, parent, condition, now)
+        else:
+            _exclude(connection, child, parent, status, condition, now)
+    if len(children) < limit:
+        connection.execute("DELETE FROM unsettled_parents WHERE parent_id = ?", (parent,))
+    else:
+        connection.execute(
+            "UPDATE unsettled_parents SET after_child = ? WHERE parent_id = ?",
+            (children[-1][0], parent),
+        )
+    return len(children), freed
+
+
+def _meet(
+    connection: sqlite3.Connection, child: int, parent: int, condition: Condition, now: float
+) -> int:
+    met = connection.execute(
+        "UPDATE dependencies SET met = 1 "
+        "WHERE child_id = ? AND parent_id = ? AND condition = ? AND met = 0",
+        (child, parent, condition.value),
+    )
+    if not met.rowcount:
+        return 0
+    connection.execute(
+        "UPDATE job_queue SET unmet_parents = unmet_parents - 1, status = CASE "
+        "WHEN status = 'blocked' AND unmet_parents = 1 "
+        "THEN iif(coalesce(run_at, 0) > ?, 'scheduled', 'pending') ELSE status END WHERE id = ?",
+        (now, child),
+    )
+    return 1
+
+
+def _exclude(
+    connection: sqlite3.Connection,
+    child: int,
+    parent: int,
+    status: JobStatus,
+    condition: Condition,
+    now: float,
+) -> None:
+    cancelled = connection.execute(
+        "UPDATE job_queue SET status = 'cancelled', finished_at = ?, cancelled_by = ?, reason = ? "
+        "WHERE id = ? AND status = 'blocked'",
+        (now, parent, impossible_because(parent, status, condition), child),
+    )
+    if cancelled.rowcount:
+        unsettle(connection, (child,))
+
+
+def _revive(connection: sqlite3.Connection, child: int, parent: int, now: float) -> None:
+    """Block a child again that was cancelled because of its parent, unless something else bars it."""
+    row = connection.execute(
+        "SELECT unique_key FROM job_queue "
+        "WHERE id = ? AND status = 'cancelled' AND cancelled_by = ?",
+        (child, parent),
+    ).fetchone()
+    if row is None:
+        return
+    if (holder := key_holder(connection, row[0])) is not None:
+        connection.execute(
+            "UPDATE job_queue SET cancelled_by = NULL, reason = ? WHERE id = ?",
+            (f"job {holder} has its unique key", child),
+        )
+        return
+    connection.execute(
+        "UPDATE job_queue SET status = 'blocked', finished_at = NULL, cancelled_by = NULL, "
+        "reason = NULL WHERE id = ?",
+        (child,),
+    )
+    if (other := excluding_parent(connection, child)) is not None:
+        _exclude(connection, child, *other, now)
+    else:
+        unsettle(connection, (child,))
+
+
+def key_holder(connection: sqlite3.Connection, unique_key: str | None) -> int | None:
+    """The unfinished job that holds a unique key."""
+    row = connection.execute(
+        "SELECT id FROM job_queue WHERE unique_key = ? AND unique_key IS NOT NULL "
+        "AND status IN ('blocked', 'scheduled', 'pending', 'running', 'retrying')",
+        (unique_key,),
+    ).fetchone()
+    return None if row is None else row[0]
+
+
+def excluding_parent(
+    connection: sqlite3.Connection, child: int
+) -> tuple[int, JobStatus, Condition] | None:
+    """A parent that has ended so that the child can never run, if there is one."""
+    rows = connection.execute(
+        "SELECT parent_id, status, condition FROM dependencies "
+        "LEFT JOIN job_queue ON id = parent_id WHERE child_id = ? AND met = 0",
+        (child,),
+    )
+    for parent, status, text in rows:
+        # A parent that was pruned had ended, and did not satisfy the condition while it was there.
+        ended = JobStatus.CANCELLED if status is None else JobStatus(status)
+        if Condition(text).excluded_by(ended) or status is None:
+            return parent, ended, Condition(text)
+    return None

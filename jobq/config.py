@@ -1,0 +1,351 @@
+"""Settings, from jobq.toml and JOBQ_* variables. The only reader of the environment."""
+
+import fnmatch
+import os
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+from jobq.errors import ConfigError, UsageError
+from jobq.models import DEFAULT_QUEUE, Queue, parse_priority, priority_band
+from jobq.retry import RetryPolicy
+from jobq.timespec import parse_duration, parse_limit, parse_rate
+
+FILE_NAME = "jobq.toml"
+
+DEFAULT_CAPTURE = (
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_*", "TZ", "TMPDIR",
+    "VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV", "PYENV_VERSION", "XDG_*", "DISPLAY",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """Seconds an attempt may take, by priority band and by job type; 0 is no limit."""
+
+    low: float = 180.0
+    normal: float = 300.0
+    high: float = 600.0
+    critical: float = 600.0
+    types: Mapping[str, float] = field(default_factory=lambda: {"shell": 0.0})
+
+    def of_priority(self, priority: int) -> float:
+        """The timeout of a priority's band."""
+        seconds: float = getattr(self, priority_band(priority))
+        return seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """What `jobq prune` keeps when it is not told."""
+
+    older_than: float = 30 * 86400.0
+    keep_last: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    path: Path | None  # the file it was read from
+    database: Path
+    log_dir: Path
+    concurrency: int
+    backend: str = "sqlite"
+    worker_paths: tuple[Path, ...] = ()
+    max_retries: int = 3
+    retry_base: float = 10.0
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    retention: Retention = field(default_factory=Retention)
+    lease: float = 30.0  # seconds
+    grace: float = 10.0  # seconds between SIGTERM and SIGKILL
+    queues: Mapping[str, Queue] = field(default_factory=dict)
+    env_capture: tuple[str, ...] = DEFAULT_CAPTURE
+
+    def captured(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """The variables that a shell job keeps from the shell it was added in."""
+        return {
+            name: value
+            for name, value in environ.items()
+            if any(fnmatch.fnmatchcase(name, pattern) for pattern in self.env_capture)
+        }
+
+
+# -- finding the file ------------------------------------------------------------------------
+
+
+def load(
+    path: Path | str | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> Settings:
+    """Settings from ``path``; or from the first of $JOBQ_CONFIG, the nearest jobq.toml, the user's.
+
+    Without any file, the defaults hold and state is kept in the user's state directory.
+
+    Raises:
+        ConfigError: a file or variable is wrong; the message names file, line and key.
+    """
+    environ = os.environ if environ is None else environ
+    found = find_file(path, environ, cwd or Path.cwd())
+    table = _read(found) if found else {}
+    return _Reader(found, environ).settings(table)
+
+
+def find_file(path: Path | str | None, environ: Mapping[str, str], cwd: Path) -> Path | None:
+    """The file that settings come from, or None where the defaults hold.
+
+    Raises:
+        ConfigError: a file that was named does not exist.
+    """
+    for named, by in ((path, "--config"), (environ.get("JOBQ_CONFIG"), "$JOBQ_CONFIG")):
+        if named:
+            file = Path(named).expanduser()
+            file = file if file.is_absolute() else cwd / file
+            if not file.is_file():
+                raise ConfigError(f"{file}: no such file ({by}): create it with `jobq init`")
+            return file
+    for folder in (cwd, *cwd.parents):
+        if (folder / FILE_NAME).is_file():
+            return folder / FILE_NAME
+    users = _user_dir("config") / FILE_NAME
+    return users if users.is_file() else None
+
+
+def _user_dir(kind: str) -> Path:
+    import platformdirs  # 15 ms, and only where no jobq.toml is near
+
+    if kind == "config":
+        return platformdirs.user_config_path("jobq")
+    return platformdirs.user_state_path("jobq")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not valid UTF-8: save it as UTF-8") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+
+
+# -- reading it ------------------------------------------------------------------------------
+
+_Parse = Callable[[Any], Any]
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise UsageError("expected text")
+    return value
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise UsageError("expected true or false")
+    return value
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise UsageError("expected a list of texts")
+    return tuple(value)
+
+
+def _whole(least: int) -> _Parse:
+    def parse(value: Any) -> int:
+        if isinstance(value, str) and re.fullmatch(r"\d{1,9}", value):
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise UsageError(f"expected a whole number of at least {least}")
+        return value
+
+    return parse
+
+
+def _share(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise UsageError("expected a number from 0 to 1")
+    return float(value)
+
+
+def _span(value: Any) -> float:
+    try:
+        seconds = parse_duration(value)
+    except UsageError:
+        seconds = 0.0
+    if seconds <= 0:
+        raise UsageError('expected a duration above 0, in seconds or as "10m"')
+    return seconds
+
+
+def _limit(value: Any) -> float:
+    try:
+        return parse_limit(value)
+    except UsageError:
+        raise UsageError('expected a duration, in seconds or as "10m", or "none"') from None
+
+
+def _rate(value: Any) -> Any:
+    return parse_rate(_text(value))
+
+
+_TOP: Mapping[str, _Parse] = {
+    "database": _text,
+    "log_dir": _text,
+    "concurrency": _whole(1),
+    "backend": _text,
+}
+_TABLES: Mapping[str, Mapping[str, _Parse]] = {
+    "workers": {"paths": _texts},
+    "retry": {
+        "max_retries": _whole(0),
+        "base": _limit,
+        "jitter": _share,
+        "max_crashes": _whole(1),
+    },
+    "timeouts": {
+        "low": _limit,
+        "normal": _limit,
+        "high": _limit,
+        "critical": _limit,
+        "types": lambda value: value,
+    },
+    "retention": {"older_than": _span, "keep_last": _whole(0)},
+    "lease": {"seconds": _span, "grace": _limit},
+    "env": {"capture": _texts},
+}
+_QUEUE: Mapping[str, _Parse] = {
+    "description": _text,
+    "max_concurrent": _whole(1),
+    "priority": parse_priority,
+    "rate": _rate,
+    "timeout": _limit,
+    "max_retries": _whole(0),
+}
+QUEUE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+_VARIABLES = {
+    "JOBQ_DATABASE": "database",
+    "JOBQ_LOG_DIR": "log_dir",
+    "JOBQ_CONCURRENCY": "concurrency",
+    "JOBQ_BACKEND": "backend",
+}
+
+
+class _Reader:
+    """Checks one file's tables; every complaint names the file, the line and the key."""
+
+    def __init__(self, path: Path | None, environ: Mapping[str, str]) -> None:
+        self.path = path
+        self.environ = environ
+
+    def settings(self, table: dict[str, Any]) -> Settings:
+        tables = {name: table.pop(name, {}) for name in (*_TABLES, "queues")}
+        top = self._values(table, _TOP, ())
+        base = self.path.parent if self.path else None
+        for variable, key in _VARIABLES.items():
+            if value := self.environ.get(variable):
+                top[key] = self._variable(variable, key, value)
+        read = {name: self._values(tables[name], keys, (name,)) for name, keys in _TABLES.items()}
+        state = base / ".jobq" if base else _user_dir("state")
+        workers = read["workers"].get("paths", ("workers",) if base else ())
+        lease = read["lease"]
+        retry = read["retry"]
+        if top.get("backend", "sqlite") != "sqlite":
+            self._complain((), "backend", 'expected "sqlite"')
+        return Settings(
+            path=self.path,
+            database=_absolute(top.get("database"), base, state / "jobq.db"),
+            log_dir=_absolute(top.get("log_dir"), base, (base or state) / "logs"),
+            concurrency=top.get("concurrency", os.cpu_count() or 1),
+            worker_paths=tuple(_absolute(item, base, state) for item in workers),
+            max_retries=retry.get("max_retries", 3),
+            retry_base=retry.get("base", 10.0),
+            retry=RetryPolicy(retry.get("jitter", 0.1), retry.get("max_crashes", 3)),
+            timeouts=self._timeouts(read["timeouts"]),
+            retention=Retention(**read["retention"]),
+            lease=lease.get("seconds", 30.0),
+            grace=lease.get("grace", 10.0),
+            queues=self._queues(tables["queues"]),
+            env_capture=read["env"].get("capture", DEFAULT_CAPTURE),
+        )
+
+    def _values(
+        self, table: Any, keys: Mapping[str, _Parse], at: tuple[str, ...]
+    ) -> dict[str, Any]:
+        if not isinstance(table, dict):
+            self._complain(at[:-1], at[-1], f"expected a table: [{'.'.join(at)}]")
+        values = {}
+        for key, value in table.items():
+            if key not in keys:
+                known = ", ".join(keys) if at else ", ".join((*keys, *_TABLES, "queues"))
+                self._complain(at, key, f"no such key: expected one of {known}")
+            try:
+                values[key] = keys[key](value)
+            except UsageError as error:
+                self._complain(at, key, f"{error}, got {value!r}")
+        return values
+
+    def _timeouts(self, values: dict[str, Any]) -> Timeouts:
+        types = values.pop("types", {})
+        keys = dict.fromkeys(types, _limit) if isinstance(types, dict) else {}
+        given = self._values(types, keys, ("timeouts", "types"))
+        return Timeouts(**values, types={"shell": 0.0, **given})
+
+    def _queues(self, table: Any) -> dict[str, Queue]:
+        if not isinstance(table, dict):
+            self._complain((), "queues", "expected tables: [queues.NAME]")
+        queues = {}
+        for name, values in table.items():
+            if not QUEUE_NAME.fullmatch(name):
+                self._complain(("queues",), name, "expected a name of letters, digits, . _ -")
+            queues[name] = Queue(name=name, **self._values(values, _QUEUE, ("queues", name)))
+        queues.setdefault(DEFAULT_QUEUE, Queue(name=DEFAULT_QUEUE))
+        return queues
+
+    def _variable(self, variable: str, key: str, value: str) -> Any:
+        try:
+            parsed = _TOP[key](value)
+        except UsageError as error:
+            raise ConfigError(f"${variable}: {error}, got {value!r}") from None
+        # A path in a variable is meant from where the command is typed.
+        return str(Path.cwd() / value) if key in ("database", "log_dir") else parsed
+
+    def _complain(self, table: tuple[str, ...], key: str, what: str) -> NoReturn:
+        line = _line_of(self.path, table, key)
+        where = f"{self.path}:{line}" if line else str(self.path or "configuration")
+        name = ".".join((*table, key))
+        raise ConfigError(f"{where}: {name}: {what}")
+
+
+def _absolute(value: str | None, base: Path | None, default: Path) -> Path:
+    if value is None:
+        return default
+    path = Path(value).expanduser()
+    return path if path.is_absolute() else (base or Path.cwd()) / path
+
+
+def _line_of(path: Path | None, table: tuple[str, ...], key: str) -> int | None:
+    """The line on which a key stands, or its table's; tomllib does not tell."""
+    if path is None:
+        return None
+    current: tuple[str, ...] = ()
+    best = None
+    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+        if header := re.match(r"\s*\[+\s*([^\]]+?)\s*\]+", line):
+            current = tuple(part.strip().strip("\"'") for part in header[1].split("."))
+            if current in (table, (*table, key)):
+                best = number
+        elif match := re.match(r"\s*[\"']?([^\"'=\s]+)[\"']?\s*=", line):
+            dotted = (*current, *match[1].split("."))
+            if dotted == (*table, key):
+                return number
+            if dotted == table:
+                best = number
+    return best

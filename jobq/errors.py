@@ -1,0 +1,72 @@
+"""Everything that jobq raises on purpose, with the exit code that the command leaves with.
+
+::
+
+    JobqError                 1   failed
+    ├── UsageError            2   invalid input: the caller can mend it
+    │   ├── ArgsError             arguments that the job type does not take
+    │   ├── ConfigError           a jobq.toml or JOBQ_* variable that is wrong
+    │   └── WorkerLoadError       a worker file that does not import, or clashes with another
+    ├── NotFound              3   no such job or queue
+    ├── WrongState            4   refused in the state that the job is in
+    └── DatabaseError         5   the database can't be used
+        ├── DatabaseDamagedError      it is not a jobq database, or no longer one
+        ├── DatabaseNewerError        a newer jobq wrote it
+        ├── DatabaseLockedError       another process keeps it locked
+        ├── DatabaseReadOnlyError     no permission to write
+        └── DiskFullError             no room to write
+"""
+
+
+class JobqError(Exception):
+    """The root of the tree. Its message is one line that says what, where and what to do."""
+
+    exit_code = 1
+
+
+class UsageError(JobqError):
+    exit_code = 2
+
+
+class ArgsError(UsageError):
+    """Arguments that do not fit the job type; the message names each one."""
+
+
+class ConfigError(UsageError):
+    """A setting that can't be read; the message names file, line, key and what was expected."""
+
+
+class WorkerLoadError(UsageError):
+    """A worker file that could not be loaded."""
+
+
+class NotFound(JobqError):
+    exit_code = 3
+
+
+class WrongState(JobqError):
+    exit_code = 4
+
+
+class DatabaseError(JobqError):
+    exit_code = 5
+
+
+class DatabaseDamagedError(DatabaseError):
+    pass
+
+
+class DatabaseNewerError(DatabaseError):
+    pass
+
+
+class DatabaseLockedError(DatabaseError):
+    pass
+
+
+class DatabaseReadOnlyError(DatabaseError):
+    pass
+
+
+class DiskFullError(DatabaseError):
+    pass

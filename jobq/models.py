@@ -1,0 +1,366 @@
+"""What jobq speaks of: jobs, attempts, queues, and the transitions between states. No I/O."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import IntEnum, StrEnum
+from typing import Any
+
+from jobq.errors import UsageError
+from jobq.timespec import Rate
+
+DEFAULT_QUEUE = "default"
+
+JsonObject = dict[str, Any]
+
+
+class JobStatus(StrEnum):
+    BLOCKED = "blocked"  # waits for parents
+    SCHEDULED = "scheduled"  # its time has not come
+    PENDING = "pending"  # ready
+    RUNNING = "running"
+    RETRYING = "retrying"  # failed, waits for its next try
+    COMPLETED = "completed"
+    FAILED = "failed"  # the dead letter queue
+    CANCELLED = "cancelled"
+
+
+_S = JobStatus
+
+FINISHED = frozenset({_S.COMPLETED, _S.FAILED, _S.CANCELLED})
+UNFINISHED = frozenset(JobStatus) - FINISHED
+
+INITIAL = frozenset({_S.BLOCKED, _S.SCHEDULED, _S.PENDING, _S.CANCELLED})
+"""States that a job can be added in; cancelled, if a parent has already made it impossible."""
+
+TRANSITIONS: Mapping[JobStatus, frozenset[JobStatus]] = {
+    # parents done → its time, or now; a parent that can't satisfy it → cancelled
+    _S.BLOCKED: frozenset({_S.SCHEDULED, _S.PENDING, _S.CANCELLED}),
+    _S.SCHEDULED: frozenset({_S.PENDING, _S.CANCELLED}),
+    # running: claimed by a supervisor
+    _S.PENDING: frozenset({_S.RUNNING, _S.CANCELLED}),
+    # pending: given back at shutdown, or its supervisor died; scheduled: snoozed
+    _S.RUNNING: frozenset(
+        {_S.COMPLETED, _S.FAILED, _S.RETRYING, _S.CANCELLED, _S.PENDING, _S.SCHEDULED}
+    ),
+    _S.RETRYING: frozenset({_S.PENDING, _S.CANCELLED}),
+    _S.COMPLETED: frozenset(),
+    # pending: `jobq retry`
+    _S.FAILED: frozenset({_S.PENDING}),
+    # blocked: retried, or its parent was, and it waits for parents again
+    _S.CANCELLED: frozenset({_S.PENDING, _S.BLOCKED}),
+}
+
+
+class Outcome(StrEnum):
+    """How an attempt ended."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"  # non-zero exit, or an exception
+    TIMED_OUT = "timed_out"
+    CRASHED = "crashed"  # its process died of a signal that jobq did not send
+    LOST = "lost"  # its supervisor died, or lost its lease
+    CANCELLED = "cancelled"
+    RELEASED = "released"  # given back at shutdown; costs no retry
+    SNOOZED = "snoozed"  # asked to run later; costs no retry
+
+
+class Condition(StrEnum):
+    """What a job wants of a parent."""
+
+    SUCCEEDED = "succeeded"
+    ENDED = "ended"
+    FAILED = "failed"
+
+    def met_by(self, status: JobStatus) -> bool:
+        """Whether a parent in this status satisfies it."""
+        if self is Condition.ENDED:
+            return status in FINISHED
+        return status is (_S.COMPLETED if self is Condition.SUCCEEDED else _S.FAILED)
+
+    def excluded_by(self, status: JobStatus) -> bool:
+        """Whether a parent that has ended so can't satisfy it any more."""
+        return status in FINISHED and not self.met_by(status)
+
+
+def impossible_because(parent_id: int, status: JobStatus, condition: Condition) -> str:
+    """Why a child is cancelled whose parent ended in a way that excludes it."""
+    if condition is Condition.FAILED:
+        return f"parent {parent_id} {status}, and this was to run if it failed"
+    return f"parent {parent_id} {'was cancelled' if status is _S.CANCELLED else status}"
+
+
+class Priority(IntEnum):
+    """The names; any whole number from 0 to 9 is a priority, and 9 runs first."""
+
+    LOW = 2
+    NORMAL = 5
+    HIGH = 7
+    CRITICAL = 9
+
+
+def parse_priority(value: int | str) -> int:
+    """A priority from 0 to 9, from a number or one of the four names.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    text = str(value).strip()
+    if text.upper() in Priority.__members__:
+        return int(Priority[text.upper()])
+    if len(text) == 1 and text in "0123456789":
+        return int(text)
+    raise UsageError(
+        f"priority {text!r}: give 0 to 9 (9 runs first), or low, normal, high or critical"
+    )
+
+
+def priority_band(priority: int) -> str:
+    """The name of the band that a priority is in: low 0-3, normal 4-6, high 7-8, critical 9."""
+    if priority <= 3:
+        return "low"
+    if priority <= 6:
+        return "normal"
+    return "high" if priority <= 8 else "critical"
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    id: int
+    condition: Condition
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    done: float
+    total: float | None
+    message: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One row of ``job_queue``, as it was when it was read."""
+
+    id: int
+    type: str  # the name it is dispatched by
+    name: str | None  # for people
+    status: JobStatus
+    queue: str
+    priority: int  # 0 to 9, 9 first
+    args: JsonObject
+    tags: Mapping[str, str]
+    unique_key: str | None  # at most one unfinished job holds it
+    parents: tuple[Parent, ...]
+    unmet_parents: int  # how many of them have not satisfied it yet
+    added_by: int | None  # the job whose run added it
+    attempts: int  # tries so far; the number of the last one
+    failures: int  # tries that used up a retry since the last `retry`
+    crashes: int  # tries that ended in a crash or were lost since the last `retry`
+    max_retries: int
+    retry_base: float  # seconds before the first retry
+    timeout: float | None  # seconds an attempt may take
+    created_at: datetime
+    run_at: datetime | None  # not before
+    started_at: datetime | None  # of the last attempt
+    finished_at: datetime | None
+    cancel_requested: bool  # it runs, and is to be stopped
+    cancelled_by: int | None  # the parent that made it impossible
+    progress: Progress | None
+    exit_code: int | None
+    signal: int | None
+    error: str | None  # why the last attempt failed
+    reason: str | None  # why it was cancelled
+    result: Any  # what the worker returned
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParentRef:
+    """A parent of a job that is being added: a job's id, or a place in the same batch."""
+
+    condition: Condition
+    id: int | None = None
+    index: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewJob:
+    """A job to insert: validated, every default filled in."""
+
+    type: str
+    args: JsonObject
+    queue: str
+    priority: int
+    max_retries: int
+    retry_base: float
+    name: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    unique_key: str | None = None
+    parents: tuple[ParentRef, ...] = ()
+    added_by: int | None = None
+    run_at: datetime | None = None
+    timeout: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Inserted:
+    """What became of a new job: its id; or, if not created, that of its unique key's holder."""
+
+    id: int
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LogOffsets:
+    """Where an attempt's output starts in the job's files, in bytes."""
+
+    stdout: int = 0
+    stderr: int = 0
+    events: int = 0
+    log: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One try at running a job, as the history keeps it."""
+
+    job_id: int
+    attempt: int  # numbered from 1 within the job
+    supervisor: str  # the owner that claimed it
+    pid: int | None
+    pid_started: int | None  # tells the process from a later one with its pid
+    started_at: datetime
+    lease_until: datetime
+    ended_at: datetime | None
+    outcome: Outcome | None  # None while it runs
+    exit_code: int | None
+    signal: int | None
+    error: str | None
+    max_rss_bytes: int | None
+    cpu_seconds: float | None
+    offsets: LogOffsets
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """An attempt that somebody holds: the job as it was claimed, and who may end it."""
+
+    job: Job
+    attempt: int
+    owner: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """What is known of an attempt once its process runs."""
+
+    job_id: int
+    attempt: int
+    pid: int
+    pid_started: int | None
+    offsets: LogOffsets
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an attempt's process and its ended children used."""
+
+    max_rss_bytes: int
+    cpu_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How an attempt ends, and where its job goes from there."""
+
+    job_id: int
+    attempt: int
+    outcome: Outcome
+    status: JobStatus  # the job's next
+    failures: int  # the job's count from here on
+    crashes: int
+    run_at: datetime | None = None  # of a retry or a snooze
+    exit_code: int | None = None
+    signal: int | None = None
+    error: str | None = None
+    reason: str | None = None
+    result: Any = None
+    usage: Usage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """An attempt that its owner still holds after a heartbeat."""
+
+    job_id: int
+    attempt: int
+    cancel_requested: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queue:
+    """A named lane with limits of its own."""
+
+    name: str
+    description: str | None = None
+    max_concurrent: int | None = None  # running at once, over all supervisors
+    priority: int = 5  # queues with a higher one are served first
+    paused: bool = False
+    rate: Rate | None = None  # starts in any such span
+    timeout: float | None = None  # seconds, of its jobs; 0: none; None: not said
+    max_retries: int | None = None  # of its jobs; None: not said
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SupervisorInfo:
+    """A supervisor as it announced itself."""
+
+    id: str
+    host: str
+    boot_id: str  # tells this run of the host from the one before
+    pid: int
+    slots: int
+    queues: tuple[str, ...] | None  # None: all
+    types: tuple[str, ...]  # what it can run
+    started_at: datetime
+    heartbeat_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFilter:
+    """Which jobs are meant. Fields that are None do not narrow."""
+
+    ids: tuple[int, ...] | None = None
+    statuses: frozenset[JobStatus] | None = None
+    queue: str | None = None
+    type: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    since: datetime | None = None  # created at or after
+    until: datetime | None = None  # created before
+    finished_before: datetime | None = None
+    after_id: int | None = None  # a page's start: ids greater, in ascending order
+    before_id: int | None = None  # likewise: ids smaller, in descending order
+
+
+class CancelEffect(StrEnum):
+    CANCELLED = "cancelled"
+    REQUESTED = "requested"  # it runs; its supervisor was asked to stop it
+    FINISHED = "finished"  # it had finished before
+    MISSING = "missing"  # there is no such job
+
+
+class RetryEffect(StrEnum):
+    PENDING = "pending"
+    BLOCKED = "blocked"  # it waits for parents again
+    IMPOSSIBLE = "impossible"  # a parent that ended can't satisfy it
+    KEY_TAKEN = "key_taken"  # another unfinished job holds its unique key
+    REFUSED = "refused"  # it is neither failed nor cancelled
+    MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True)
+class Retried:
+    """What `requeue` did with one job; ``because`` names the parent or the key's holder."""
+
+    id: int
+    effect: RetryEffect
+    because: int | None = None

@@ -1,0 +1,130 @@
+"""Text forms of durations, rates and moments, as people write them. Pure."""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from jobq.errors import UsageError
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_UNIT_NAMES = {"min": "m", "sec": "s", "hour": "h", "day": "d", "week": "w"}
+_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)\s*")
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+
+LONGEST_SECONDS = 100 * 365 * 86400.0
+"""A hundred years. Longer spans are typing errors, and would overflow a date."""
+
+
+def parse_duration(value: object) -> float:
+    """Seconds, from a number of seconds or text such as ``"90"``, ``"10m"`` or ``"1h 30m"``.
+
+    Raises:
+        UsageError: it is not a duration, is negative, or is longer than a hundred years.
+    """
+    seconds: float | None = None
+    if isinstance(value, timedelta):
+        seconds = value.total_seconds()
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        seconds = float(value)
+    elif isinstance(value, str):
+        seconds = _duration_from_text(value.strip())
+    if seconds is None or not 0 <= seconds <= LONGEST_SECONDS:
+        raise UsageError(f'{value!r} is not a duration: give seconds, or text such as "10m"')
+    return seconds
+
+
+def _duration_from_text(text: str) -> float | None:
+    if _NUMBER.fullmatch(text):
+        return float(text)
+    total, at = 0.0, 0
+    while match := _PART.match(text, at):
+        total += float(match[1]) * _UNITS[match[2]]
+        at = match.end()
+    return total if text and at == len(text) else None
+
+
+def parse_limit(value: object) -> float:
+    """A duration, or ``"none"``: 0, which stands for no limit."""
+    return 0.0 if value in ("none", "None") else parse_duration(value)
+
+
+def format_duration(seconds: float) -> str:
+    """A duration in its two largest units: ``0.4s``, ``12s``, ``3m 05s``, ``2h 14m``, ``5d 3h``."""
+    if seconds < 10:
+        return f"{seconds:.1f}s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m {whole % 60:02}s"
+    if whole < 86400:
+        return f"{whole // 3600}h {whole % 3600 // 60:02}m"
+    return f"{whole // 86400}d {whole % 86400 // 3600}h"
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """At most ``count`` starts in any span of ``seconds``."""
+
+    count: int
+    seconds: float
+
+    def __str__(self) -> str:
+        for name, unit in (("s", 1.0), ("min", 60.0), ("h", 3600.0), ("d", 86400.0)):
+            if self.seconds == unit:
+                return f"{self.count}/{name}"
+        return f"{self.count}/{self.seconds:g}s"
+
+
+def parse_rate(text: str) -> Rate:
+    """A rate such as ``"10/min"``, ``"2/s"`` or ``"5/30s"``.
+
+    Raises:
+        UsageError: it is not a rate.
+    """
+    match = re.fullmatch(r"\s*(\d+)\s*/\s*(\d*\.?\d*)\s*([a-z]+)\s*", text)
+    if match:
+        unit = _UNIT_NAMES.get(match[3], match[3])
+        seconds = float(match[2] or 1) * _UNITS.get(unit, 0.0)
+        if int(match[1]) > 0 and seconds > 0:
+            return Rate(int(match[1]), seconds)
+    raise UsageError(f'{text!r} is not a rate: give a count and a span, such as "10/min" or "5/30s"')
+
+
+def parse_moment(text: str, now: datetime) -> datetime:
+    """A moment in UTC, from ISO 8601 text (local time unless it says otherwise).
+
+    Also ``HH:MM`` (the next time that the clock shows it), ``today HH:MM``, ``tomorrow HH:MM``
+    and ``now``.
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    words = text.strip().lower().split()
+    here = now.astimezone()
+    if words == ["now"]:
+        return now
+    day = {"today": 0, "tomorrow": 1}.get(words[0]) if words else None
+    clock_text = words[-1] if words and (len(words) == 1 or (day is not None)) else ""
+    if match := re.fullmatch(r"(\d{1,2}):(\d{2})(?::(\d{2}))?", clock_text):
+        hour, minute, second = int(match[1]), int(match[2]), int(match[3] or 0)
+        if hour < 24 and minute < 60 and second < 60:
+            wall = here.replace(tzinfo=None, hour=hour, minute=minute, second=second, microsecond=0)
+            wall += timedelta(days=day or 0)
+            if day is None and wall <= here.replace(tzinfo=None):
+                wall += timedelta(days=1)
+            return wall.astimezone(UTC)
+    try:
+        return datetime.fromisoformat(text.strip()).astimezone(UTC)
+    except (ValueError, OverflowError, OSError):
+        raise UsageError(
+            f"{text!r} is not a time: give '2026-12-24 18:00', '18:00' or 'tomorrow 7:00'"
+        ) from None
+
+
+def parse_since(text: str, now: datetime) -> datetime:
+    """A moment in the past: a duration ago (``1h``), or whatever `parse_moment` takes."""
+    seconds = _duration_from_text(text.strip())
+    if seconds is not None:
+        return now - timedelta(seconds=parse_duration(text))
+    return parse_moment(text, now)
