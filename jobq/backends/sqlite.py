@@ -315,17 +315,17 @@ class SqliteBackend(Backend):
         self, endings: Sequence[Ending], now: datetime, *, lease_before: datetime | None = None
     ) -> list[bool]:
         with self._db.write() as connection:
-            ended = [_end(connection, ending, now, lease_before) for ending in endings]
+            after = [_end(connection, ending, now, lease_before) for ending in endings]
             finished = [
                 ending.job_id
-                for ending, done in zip(endings, ended, strict=True)
-                if done and ending.status not in (JobStatus.RETRYING, JobStatus.SCHEDULED)
+                for ending, status in zip(endings, after, strict=True)
+                if status in FINISHED
             ]
             released = self._settle(connection, finished, now)
-            returned = any(ending.status is JobStatus.PENDING for ending in endings)
-        if released > 1 or returned:
+        # A supervisor that ends an attempt has room for one job: others are woken for more.
+        if released > 1 or JobStatus.PENDING in after:
             self._presence.wake()
-        return ended
+        return [status is not None for status in after]
 
     def cancel(
         self, ids: Collection[int], reason: str | None, now: datetime
@@ -654,7 +654,8 @@ def _end(
     ending: Ending,
     now: datetime,
     lease_before: datetime | None,
-) -> bool:
+) -> JobStatus | None:
+    """The job's status from here on; None if the attempt was not running."""
     fence = f"id = ? AND attempts = ? AND {_BUSY}"
     values: list[Any] = [ending.job_id, ending.attempt]
     if lease_before is not None:
@@ -672,15 +673,15 @@ def _end(
         "finished_at = iif(cancel_requested OR NOT ?, ?, NULL), "
         "failures = ?, crashes = ?, exit_code = ?, signal = ?, error = ?, "
         "reason = coalesce(?, reason), result = ?, cancel_requested = 0 "
-        f"WHERE {fence}",
+        f"WHERE {fence} RETURNING status",
         (
             again, status, rows.to_seconds(ending.run_at), again, now.timestamp(),
             ending.failures, ending.crashes, ending.exit_code, ending.signal, ending.error,
             ending.reason, None if ending.result is None else encode(ending.result), *values,
         ),
-    )  # fmt: skip
-    if not ended.rowcount:
-        return False
+    ).fetchone()  # fmt: skip
+    if ended is None:
+        return None
     usage = ending.usage
     connection.execute(
         "UPDATE attempts SET ended_at = ?, outcome = ?, exit_code = ?, signal = ?, error = ?, "
@@ -691,7 +692,7 @@ def _end(
             ending.job_id, ending.attempt,
         ),
     )  # fmt: skip
-    return True
+    return JobStatus(ended[0])
 
 
 def _requeue(connection: sqlite3.Connection, job_id: int) -> Retried:

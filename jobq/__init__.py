@@ -1,0 +1,44 @@
+"""A durable job runner for the workstation: one SQLite table, one log directory per job."""
+
+from jobq.errors import (
+    ArgsError,
+    ConfigError,
+    DatabaseError,
+    JobqError,
+    NotFound,
+    UsageError,
+    WorkerLoadError,
+    WrongState,
+)
+from jobq.models import Attempt, Claim, Condition, Job, JobFilter, JobStatus, Progress, Queue
+from jobq.queue import JobQueue, JobSpec
+from jobq.timespec import Rate
+from jobq.worker import Cancelled, JobContext, JobWorker, Permanent, RetryAfter, Snooze
+
+__all__ = [
+    "ArgsError",
+    "Attempt",
+    "Cancelled",
+    "Claim",
+    "Condition",
+    "ConfigError",
+    "DatabaseError",
+    "Job",
+    "JobContext",
+    "JobFilter",
+    "JobQueue",
+    "JobSpec",
+    "JobStatus",
+    "JobWorker",
+    "JobqError",
+    "NotFound",
+    "Permanent",
+    "Progress",
+    "Queue",
+    "Rate",
+    "RetryAfter",
+    "Snooze",
+    "UsageError",
+    "WorkerLoadError",
+    "WrongState",
+]

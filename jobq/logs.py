@@ -1,0 +1,200 @@
+"""The log directory of a job: ``<log_dir>/jobs/<job_id>/``.
+
+Everything goes through a descriptor of the log root, and no symbolic link below it is followed:
+whoever can write there can't make jobq write, read or delete elsewhere.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from jobq.models import LogOffsets
+
+STDOUT = "stdout.log"
+STDERR = "stderr.log"
+LOG = "job.log"
+EVENTS = "events.jsonl"
+STDIN = "stdin"
+
+_APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_BLOCK = 1 << 16
+
+
+class JobLogs:
+    """The log directories of all jobs under one root."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._jobs = root / "jobs"
+
+    def path(self, job_id: int) -> Path:
+        """Where a job's directory is, or would be."""
+        return self._jobs / str(job_id)
+
+    def create(self, job_id: int) -> "JobLog":
+        """Open a job's directory, making it first if it is not there.
+
+        Raises:
+            OSError: it can't be made, or something else stands in its place.
+        """
+        try:
+            jobs = os.open(self._jobs, _DIRECTORY)
+        except FileNotFoundError:
+            self._jobs.mkdir(mode=0o700, parents=True, exist_ok=True)
+            jobs = os.open(self._jobs, _DIRECTORY)
+        try:
+            with suppress(FileExistsError):
+                os.mkdir(str(job_id), 0o700, dir_fd=jobs)
+            return JobLog(self.path(job_id), os.open(str(job_id), _DIRECTORY, dir_fd=jobs))
+        finally:
+            os.close(jobs)
+
+    def open(self, job_id: int) -> "JobLog | None":
+        """Open a job's directory; None if it has none yet."""
+        try:
+            jobs = os.open(self._jobs, _DIRECTORY)
+        except FileNotFoundError:
+            return None
+        try:
+            return JobLog(self.path(job_id), os.open(str(job_id), _DIRECTORY, dir_fd=jobs))
+        except FileNotFoundError:
+            return None
+        finally:
+            os.close(jobs)
+
+    def delete(self, job_id: int) -> None:
+        """Remove a job's directory and all in it; a symbolic link is removed, not followed."""
+        try:
+            jobs = os.open(self._jobs, _DIRECTORY)
+        except FileNotFoundError:
+            return
+        try:
+            shutil.rmtree(str(job_id), dir_fd=jobs)
+        except FileNotFoundError:
+            pass
+        except (NotADirectoryError, OSError):
+            if not self.path(job_id).is_symlink():
+                raise
+            os.unlink(str(job_id), dir_fd=jobs)
+        finally:
+            os.close(jobs)
+
+    def spool(self, source: BinaryIO) -> Path:
+        """Copy a stream to a file under the root, to be moved into a job's directory later."""
+        import tempfile
+
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=self.root, prefix="stdin-", delete=False) as file:
+            try:
+                shutil.copyfileobj(source, file)
+            except BaseException:
+                os.unlink(file.name)
+                raise
+        return Path(file.name)
+
+    def total_bytes(self) -> int:
+        """The disk space that all logs use."""
+        total = 0
+        for folder, _, files, descriptor in os.fwalk(self.root, follow_symlinks=False):
+            del folder
+            for name in files:
+                with suppress(FileNotFoundError):
+                    stat = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+                    total += stat.st_blocks * 512
+        return total
+
+
+class JobLog:
+    """One job's open log directory."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.path = path
+        self._descriptor = descriptor
+
+    def __enter__(self) -> "JobLog":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the directory."""
+        os.close(self._descriptor)
+
+    def append(self, name: str) -> int:
+        """A descriptor that appends to a file of the directory."""
+        return os.open(name, _APPEND, 0o600, dir_fd=self._descriptor)
+
+    def size(self, name: str) -> int:
+        """A file's size in bytes; 0 if it is not there."""
+        try:
+            return os.stat(name, dir_fd=self._descriptor, follow_symlinks=False).st_size
+        except FileNotFoundError:
+            return 0
+
+    def offsets(self) -> LogOffsets:
+        """Where the next attempt's output will start."""
+        return LogOffsets(
+            stdout=self.size(STDOUT),
+            stderr=self.size(STDERR),
+            events=self.size(EVENTS),
+            log=self.size(LOG),
+        )
+
+    @contextmanager
+    def read(self, name: str) -> Iterator[BinaryIO | None]:
+        """A file of the directory, opened for reading; None if it is not there."""
+        try:
+            descriptor = os.open(
+                name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._descriptor
+            )
+        except FileNotFoundError:
+            yield None
+            return
+        with os.fdopen(descriptor, "rb") as file:
+            yield file
+
+    def adopt(self, file: Path, name: str) -> None:
+        """Move a file into the directory."""
+        os.rename(file, name, dst_dir_fd=self._descriptor)
+
+
+def event_line(event: str, at: datetime, attempt: int, **details: Any) -> bytes:
+    """One line of ``events.jsonl``."""
+    record = {"time": at.isoformat(), "event": event, "attempt": attempt, **details}
+    return json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+
+
+def last_lines(file: BinaryIO, count: int | None, start: int, end: int) -> int:
+    """The offset in ``start``..``end`` from which the last ``count`` lines can be read.
+
+    It reads backwards from the end, so that the length of the file does not matter.
+    """
+    if count is None:
+        return start
+    if count == 0:
+        return end
+    at, found = end, -1
+    while at > start:
+        size = min(_BLOCK, at - start)
+        at -= size
+        file.seek(at)
+        block = file.read(size)
+        if found < 0:  # a newline at the very end closes the last line, and starts none
+            found = 0
+            if block.endswith(b"\n"):
+                block = block[:-1]
+        newlines = block.count(b"\n")
+        if found + newlines >= count:
+            for _ in range(count - found):
+                cut = block.rfind(b"\n")
+                block = block[:cut]
+            return at + cut + 1
+        found += newlines
+    return start

@@ -1,0 +1,808 @@
+"""`JobQueue`: the one door through which the command, programs and workers reach the jobs.
+
+It fills in defaults, checks input, and keeps rows and log directories together. Where a job goes
+after an attempt is decided by `jobq.retry`; that it goes there only once, by the backend.
+"""
+
+import os
+import random
+import re
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
+
+from jobq import config, shell
+from jobq.backends.base import Backend, ClaimRequest
+from jobq.backends.sqlite import SqliteBackend
+from jobq.clock import utcnow
+from jobq.config import QUEUE_NAME, Settings
+from jobq.errors import NotFound, UsageError, WrongState
+from jobq.logs import STDIN, JobLogs
+from jobq.models import (
+    DEFAULT_QUEUE,
+    FINISHED,
+    Attempt,
+    CancelEffect,
+    Claim,
+    Condition,
+    Ending,
+    Inserted,
+    Job,
+    JobFilter,
+    JobStatus,
+    NewJob,
+    Outcome,
+    ParentRef,
+    Progress,
+    Queue,
+    Retried,
+    RetryEffect,
+    SupervisorInfo,
+    parse_priority,
+)
+from jobq.retry import after_failure, lost_ending
+from jobq.timespec import Rate, parse_duration, parse_limit, parse_rate
+
+if TYPE_CHECKING:
+    from jobq.registry import JobType, Registry
+
+Duration = float | int | str | timedelta
+
+CHUNK = 1000
+"""Jobs added or pruned in one transaction: few enough that other writers hardly wait."""
+
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,63}")
+_WAIT_BEAT = 0.05  # seconds between two looks of `wait`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSpec:
+    """A job to add, as `add_many` takes it. What is None falls back to a default.
+
+    ``after``, ``after_any`` and ``after_fail`` name parents that must have succeeded, ended or
+    failed: by id, or by the ``key`` of another job in the same call.
+    """
+
+    type: str = shell.JOB_TYPE
+    args: Mapping[str, Any] | None = None
+    key: str | None = None
+    queue: str = DEFAULT_QUEUE
+    priority: int | str = 5
+    name: str | None = None
+    tags: Mapping[str, str] | None = None
+    unique: str | None = None
+    after: Iterable[int | str] = ()
+    after_any: Iterable[int | str] = ()
+    after_fail: Iterable[int | str] = ()
+    at: datetime | None = None
+    delay: Duration | None = None
+    timeout: Duration | None = None
+    max_retries: int | None = None
+    retry_base: Duration | None = None
+    added_by: int | None = None
+
+    def parents(self) -> list[tuple[int | str, Condition]]:
+        """Every parent with its condition."""
+        pairs = (
+            (self.after, Condition.SUCCEEDED),
+            (self.after_any, Condition.ENDED),
+            (self.after_fail, Condition.FAILED),
+        )
+        return [(ref, condition) for refs, condition in pairs for ref in refs]
+
+
+class JobQueue:
+    """The jobs of one database, with their logs. Safe to share between threads."""
+
+    def __init__(self, settings: Settings, backend: Backend) -> None:
+        self.settings = settings
+        self.backend = backend
+        self.logs = JobLogs(settings.log_dir)
+        self._registry: Registry | None = None
+
+    @classmethod
+    def open(cls, path: str | Path | None = None) -> Self:
+        """Open the queue that the nearest jobq.toml, or the one at ``path``, describes.
+
+        Raises:
+            ConfigError: the file is wrong.
+            DatabaseError: the database can't be used.
+        """
+        return cls.from_settings(config.load(path))
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """Open the queue that these settings describe."""
+        backend = SqliteBackend(settings.database)
+        backend.open()
+        return cls(settings, backend)
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self.backend.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- job types -------------------------------------------------------------------------
+
+    @property
+    def registry(self) -> "Registry":
+        """The job types, loaded at the first use."""
+        if self._registry is None:
+            from jobq.registry import load  # worker files are only read when they are needed
+
+            self._registry = load(self.settings.worker_paths)
+        return self._registry
+
+    def job_type(self, name: str) -> "JobType":
+        """A job type by its name.
+
+        Raises:
+            UsageError: there is none.
+        """
+        if name == shell.JOB_TYPE:
+            from jobq.registry import SHELL
+
+            return SHELL
+        return self.registry.get(name)
+
+    # -- adding ----------------------------------------------------------------------------
+
+    def add(self, type: str, args: Mapping[str, Any] | None = None, **options: Any) -> Job:  # noqa: A002 - the word that users know it by
+        """Add one job, with the options of `JobSpec`; the job, or its unique key's holder.
+
+        Raises:
+            UsageError: the type, an argument or an option is wrong.
+            NotFound: the queue or a parent does not exist.
+        """
+        return self.add_many([JobSpec(type=type, args=args, **options)])[0]
+
+    def add_many(self, specs: Iterable[JobSpec | Mapping[str, Any]]) -> list[Job]:
+        """Add jobs, in order; all are checked before any is added.
+
+        More than 1,000 are added in several transactions.
+
+        Raises:
+            UsageError: one is wrong, or they wait for each other in a circle.
+            NotFound: a queue or a parent does not exist.
+        """
+        inserted = self.insert([_spec(spec) for spec in specs])
+        jobs = self.backend.get({item.id for item in inserted})
+        return [jobs[item.id] for item in inserted]
+
+    def insert(self, specs: Sequence[JobSpec], *, stdin: Path | None = None) -> list[Inserted]:
+        """`add_many`, telling which were created and which were there; for one job, with stdin."""
+        now = utcnow()
+        keys = _keys(specs)
+        new = [self._new_job(spec, keys, now) for spec in specs]
+        order = _parents_first(new)
+        self._require_parents(new)
+        done: dict[int, Inserted] = {}
+        for start in range(0, len(order), CHUNK):
+            places = order[start : start + CHUNK]
+            chunk = [_placed(new[place], places, done) for place in places]
+            with self.backend.group():
+                self._ensure_queues({job.queue for job in chunk})
+                inserted = self.backend.insert(chunk, now)
+                if stdin is not None and inserted[0].created:
+                    with self.logs.create(inserted[0].id) as log:
+                        log.adopt(stdin, STDIN)
+            done.update(zip(places, inserted, strict=True))
+        while self.backend.settle_dependents(now):
+            pass
+        return [done[place] for place in range(len(specs))]
+
+    def spool_stdin(self, source: BinaryIO) -> Path:
+        """Keep a stream for a job that is about to be added."""
+        return self.logs.spool(source)
+
+    def _new_job(self, spec: JobSpec, keys: Mapping[str, int], now: datetime) -> NewJob:
+        job_type = self.job_type(spec.type)
+        queue = self._queue_settings(spec.queue)
+        worker = job_type.worker
+        priority = parse_priority(spec.priority)
+        retries = _first(spec.max_retries, worker and worker.max_retries, queue.max_retries)
+        if retries is not None and (isinstance(retries, bool) or retries < 0):
+            raise UsageError(f"retries {retries!r}: give a whole number of at least 0")
+        base = _first(spec.retry_base, worker and worker.retry_base, self.settings.retry_base)
+        if spec.at is not None and spec.delay is not None:
+            raise UsageError("a job has either a time (at) or a delay, not both")
+        return NewJob(
+            type=spec.type,
+            args=job_type.parse(spec.args or {}),
+            queue=spec.queue,
+            priority=priority,
+            max_retries=self.settings.max_retries if retries is None else int(retries),
+            retry_base=parse_duration(base),
+            name=_checked_text("name", spec.name),
+            tags=_checked_tags(spec.tags or {}),
+            unique_key=_checked_text("unique key", spec.unique),
+            parents=_parent_refs(spec, keys),
+            added_by=spec.added_by,
+            run_at=_run_at(spec, now),
+            timeout=self._timeout(spec, job_type, queue, priority) or None,
+        )
+
+    def _timeout(self, spec: JobSpec, job_type: "JobType", queue: Queue, priority: int) -> float:
+        """Seconds, the most specific first: job, type, worker class, queue, priority."""
+        timeouts = self.settings.timeouts
+        chosen = _first(
+            spec.timeout,
+            timeouts.types.get(spec.type),
+            job_type.worker and job_type.worker.timeout,
+            queue.timeout,
+            timeouts.of_priority(priority),
+        )
+        return parse_limit(chosen)
+
+    def _queue_settings(self, name: str) -> Queue:
+        if name == DEFAULT_QUEUE and DEFAULT_QUEUE not in self.settings.queues:
+            return Queue(name=name)
+        for queue in self.backend.queues():
+            if queue.name == name:
+                return queue
+        if name in self.settings.queues:
+            return self.settings.queues[name]
+        raise _no_queue(name)
+
+    def _ensure_queues(self, names: set[str]) -> None:
+        """Create queues that jobq.toml describes and nobody has used yet."""
+        wanted = names - {DEFAULT_QUEUE}
+        if wanted:
+            missing = wanted - {queue.name for queue in self.backend.queues()}
+            self.backend.put_queues([self._queue_settings(name) for name in missing])
+
+    def _require_parents(self, new: Sequence[NewJob]) -> None:
+        """Refuse unknown parents before the first chunk is added."""
+        ids = {ref.id for job in new for ref in job.parents if ref.id is not None}
+        missing = ids - self.backend.get(ids).keys() if ids else set()
+        if missing:
+            names = ", ".join(map(str, sorted(missing)))
+            raise NotFound(f"no job {names} to wait for: see `jobq list`")
+
+    # -- reading ---------------------------------------------------------------------------
+
+    def get(self, job_id: int) -> Job:
+        """A job as it is now.
+
+        Raises:
+            NotFound: there is no such job.
+        """
+        return self.get_many([job_id])[0]
+
+    def get_many(self, ids: Sequence[int]) -> list[Job]:
+        """These jobs, in this order.
+
+        Raises:
+            NotFound: one of them does not exist.
+        """
+        jobs = self.backend.get(ids)
+        missing = [job_id for job_id in ids if job_id not in jobs]
+        if missing:
+            raise NotFound(f"no job {', '.join(map(str, missing))}: see `jobq list`")
+        return [jobs[job_id] for job_id in ids]
+
+    def find(
+        self,
+        *,
+        status: str | JobStatus | Iterable[str | JobStatus] | None = None,
+        limit: int | None = None,
+        newest: bool = False,
+        **narrow: Any,
+    ) -> list[Job]:
+        """Jobs that match, by the fields of `JobFilter`, in ascending order of id."""
+        wanted = JobFilter(statuses=parse_statuses(status), **narrow)
+        return self.backend.find(wanted, limit=limit, newest=newest)
+
+    def each(self, jobs: JobFilter) -> Iterator[Job]:
+        """All matching jobs, a page at a time, so that no read lasts long."""
+        after = jobs.after_id
+        while page := self.backend.find(replace(jobs, after_id=after), limit=CHUNK):
+            yield from page
+            after = page[-1].id
+
+    def counts(self) -> dict[JobStatus, int]:
+        """How many jobs are in each status; every status is there."""
+        totals = dict.fromkeys(JobStatus, 0)
+        for counts in self.backend.counts().values():
+            for status, number in counts.items():
+                totals[status] += number
+        return totals
+
+    def attempts(self, job_id: int) -> list[Attempt]:
+        """The history of a job, the first attempt first."""
+        return self.backend.attempts(job_id)
+
+    def wait(self, job_id: int, timeout: Duration | None = None) -> Job:
+        """Wait until a job has ended; the job as it ended.
+
+        Raises:
+            NotFound: there is no such job.
+            TimeoutError: it has not ended in time.
+        """
+        return self.wait_all([job_id], timeout)[0]
+
+    def wait_all(self, ids: Sequence[int], timeout: Duration | None = None) -> list[Job]:
+        """Wait until all these jobs have ended; the jobs as they ended.
+
+        Raises:
+            NotFound: there is no such job.
+            TimeoutError: they have not ended in time.
+        """
+        deadline = None if timeout is None else time.monotonic() + parse_duration(timeout)
+        seen = None
+        while True:
+            version = self.backend.change_counter()
+            if version != seen:
+                jobs, seen = self.get_many(ids), version
+                if all(job.status in FINISHED for job in jobs):
+                    return jobs
+            if deadline is not None and time.monotonic() >= deadline:
+                left = [job.id for job in jobs if job.status not in FINISHED]
+                raise TimeoutError(f"not ended in time: {', '.join(map(str, left))}")
+            time.sleep(_WAIT_BEAT)
+
+    # -- changing --------------------------------------------------------------------------
+
+    def cancel(
+        self, job_id: int, reason: str | None = None, *, cascade: bool = False
+    ) -> Job:
+        """Cancel a job; one that runs is asked to stop. With ``cascade``, those that wait for it too.
+
+        Raises:
+            NotFound: there is no such job.
+            WrongState: it has finished.
+        """
+        effect = self.cancel_many([job_id], reason, cascade=cascade)[job_id]
+        if effect is CancelEffect.MISSING:
+            raise NotFound(f"no job {job_id}: see `jobq list`")
+        job = self.get(job_id)
+        if effect is CancelEffect.FINISHED:
+            raise WrongState(f"job {job_id} is {job.status}: there is nothing to cancel")
+        return job
+
+    def cancel_many(
+        self, ids: Sequence[int], reason: str | None = None, *, cascade: bool = False
+    ) -> dict[int, CancelEffect]:
+        """Cancel jobs; what became of each."""
+        now = utcnow()
+        _checked_text("reason", reason)
+        wanted = list(dict.fromkeys(ids))
+        if cascade:
+            wanted += [found for found in self.backend.descendants(ids) if found not in set(ids)]
+        effects: dict[int, CancelEffect] = {}
+        for chunk in _chunks(wanted):
+            effects.update(self.backend.cancel(chunk, reason, now))
+        self._settle(now)
+        return effects
+
+    def retry(self, job_id: int) -> Job:
+        """Put a failed or cancelled job back in line; its attempts go on counting.
+
+        Raises:
+            NotFound: there is no such job.
+            WrongState: it is in another state, its key is taken, or a parent excludes it.
+        """
+        (retried,) = self.retry_many([job_id])
+        if retried.effect is RetryEffect.MISSING:
+            raise NotFound(f"no job {job_id}: see `jobq list`")
+        if retried.effect not in (RetryEffect.PENDING, RetryEffect.BLOCKED):
+            raise WrongState(self.retry_refusal(retried))
+        return self.get(job_id)
+
+    def retry_many(self, ids: Sequence[int]) -> list[Retried]:
+        """Retry jobs; what became of each."""
+        now = utcnow()
+        retried: list[Retried] = []
+        for chunk in _chunks(list(dict.fromkeys(ids))):
+            retried += self.backend.requeue(chunk, now)
+        self._settle(now)
+        return retried
+
+    def retry_refusal(self, retried: Retried) -> str:
+        """Why a job was not retried, in one line."""
+        match retried.effect:
+            case RetryEffect.IMPOSSIBLE:
+                return (
+                    f"job {retried.id} waits for job {retried.because}, which did not end as it "
+                    f"must: retry {retried.because}, and this one comes back with it"
+                )
+            case RetryEffect.KEY_TAKEN:
+                return f"job {retried.because} holds the unique key of job {retried.id} now"
+            case RetryEffect.MISSING:
+                return f"no job {retried.id}"
+            case _:
+                status = self.get(retried.id).status
+                return f"job {retried.id} is {status}: only failed and cancelled jobs are retried"
+
+    def prune(
+        self,
+        *,
+        older_than: Duration | None = None,
+        keep_last: int = 0,
+        status: str | JobStatus | Iterable[str | JobStatus] | None = None,
+        **narrow: Any,
+    ) -> int:
+        """Delete finished jobs and their logs; how many."""
+        chosen = self.prunable(older_than=older_than, keep_last=keep_last, status=status, **narrow)
+        return sum(len(self.delete(chunk)) for chunk in _chunks(chosen))
+
+    def prunable(
+        self,
+        *,
+        older_than: Duration | None = None,
+        keep_last: int = 0,
+        status: str | JobStatus | Iterable[str | JobStatus] | None = None,
+        **narrow: Any,
+    ) -> list[int]:
+        """The jobs that `prune` would delete.
+
+        Raises:
+            UsageError: a status was named that only unfinished jobs are in.
+        """
+        statuses = parse_statuses(status) or FINISHED
+        if not statuses <= FINISHED:
+            unfinished = ", ".join(sorted(statuses - FINISHED))
+            raise UsageError(f"only finished jobs are pruned, not {unfinished}: cancel them first")
+        before = None
+        if older_than is not None:
+            before = utcnow() - timedelta(seconds=parse_duration(older_than))
+        wanted = JobFilter(statuses=statuses, finished_before=before, **narrow)
+        ids = [job.id for job in self.each(wanted)]
+        return ids[: len(ids) - keep_last] if keep_last else ids
+
+    def delete(self, ids: Sequence[int]) -> list[int]:
+        """Delete finished jobs and their logs; the ids deleted.
+
+        The logs go first: a row without logs is pruned again, logs without a row never would be.
+        """
+        finished = [
+            job.id for job in self.backend.get(ids).values() if job.status in FINISHED
+        ]
+        for job_id in finished:
+            self.logs.delete(job_id)
+        return self.backend.delete(finished)
+
+    def _settle(self, now: datetime) -> None:
+        while self.backend.settle_dependents(now):
+            pass
+
+    # -- queues ----------------------------------------------------------------------------
+
+    def queues(self) -> list[Queue]:
+        """Every queue, with those of jobq.toml that nobody has used yet."""
+        there = self.backend.queues()
+        names = {queue.name for queue in there}
+        return there + [q for name, q in self.settings.queues.items() if name not in names]
+
+    def queue(self, name: str) -> Queue:
+        """A queue by its name.
+
+        Raises:
+            NotFound: there is none.
+        """
+        return self._queue_settings(name)
+
+    def create_queue(self, name: str, **limits: Any) -> Queue:
+        """Create a queue, with the fields of `Queue`.
+
+        Raises:
+            UsageError: a name or a limit is wrong.
+            WrongState: there is one of that name.
+        """
+        if not QUEUE_NAME.fullmatch(name):
+            raise UsageError(f"queue name {name!r}: use letters, digits, '.', '_' and '-'")
+        with self.backend.group():
+            if any(queue.name == name for queue in self.backend.queues()):
+                raise WrongState(f"queue {name!r} is there already: see `jobq queue set`")
+            queue = _with_limits(Queue(name=name), limits)
+            self.backend.put_queues([queue])
+        return queue
+
+    def set_queue(self, name: str, **limits: Any) -> Queue:
+        """Change the fields of a queue that are given.
+
+        Raises:
+            NotFound: there is no such queue.
+            UsageError: a limit is wrong.
+        """
+        with self.backend.group():
+            queue = _with_limits(self._queue_settings(name), limits)
+            self.backend.put_queues([queue])
+        return queue
+
+    def pause(self, name: str) -> Queue:
+        """Start nothing from a queue until it is resumed; what runs goes on."""
+        return self.set_queue(name, paused=True)
+
+    def resume(self, name: str) -> Queue:
+        """Let a paused queue go on."""
+        return self.set_queue(name, paused=False)
+
+    def delete_queue(self, name: str) -> None:
+        """Delete a queue without jobs.
+
+        Raises:
+            NotFound: there is no such queue.
+            WrongState: it has jobs, or is the default one.
+        """
+        self.backend.delete_queue(name)
+
+    def apply_configured_queues(self) -> None:
+        """Give the queues of jobq.toml the limits that it names; whether they are paused stays."""
+        with self.backend.group():
+            there = {queue.name: queue for queue in self.backend.queues()}
+            wanted = [
+                replace(queue, paused=there[name].paused) if name in there else queue
+                for name, queue in self.settings.queues.items()
+                if name != DEFAULT_QUEUE or queue != Queue(name=DEFAULT_QUEUE)
+            ]
+            changed = [queue for queue in wanted if there.get(queue.name) != queue]
+            if changed:
+                self.backend.put_queues(changed)
+
+    # -- pull workers ----------------------------------------------------------------------
+
+    def claim(
+        self,
+        queue: str | None = None,
+        *,
+        owner: str,
+        types: Collection[str] | None = None,
+        lease: Duration | None = None,
+    ) -> Claim | None:
+        """Take the next job for a worker of your own, if there is one.
+
+        Renew the lease with `heartbeat` before it runs out, and end the attempt with `complete`
+        or `fail`: otherwise somebody else will be given the job.
+        """
+        request = ClaimRequest(
+            owner=owner,
+            limit=1,
+            lease=timedelta(seconds=parse_duration(self.settings.lease if lease is None else lease)),
+            queues=None if queue is None else [queue],
+            types=types,
+        )
+        claims = self.backend.claim(request, utcnow())
+        return claims[0] if claims else None
+
+    def heartbeat(self, claim: Claim, lease: Duration | None = None) -> bool:
+        """Renew the owner's leases. False: the attempt is lost or to be cancelled: stop working."""
+        span = timedelta(seconds=parse_duration(self.settings.lease if lease is None else lease))
+        return any(
+            (held.job_id, held.attempt) == (claim.job.id, claim.attempt)
+            and not held.cancel_requested
+            for held in self.backend.heartbeat(claim.owner, span, utcnow())
+        )
+
+    def complete(self, claim: Claim, result: Any = None) -> bool:
+        """End an attempt well. False: it was lost, and this changed nothing."""
+        return self._end(
+            Ending(
+                job_id=claim.job.id,
+                attempt=claim.attempt,
+                outcome=Outcome.COMPLETED,
+                status=JobStatus.COMPLETED,
+                failures=claim.job.failures,
+                crashes=claim.job.crashes,
+                result=result,
+            )
+        )
+
+    def fail(self, claim: Claim, error: str, *, retry: bool = True) -> bool:
+        """End an attempt badly. False: it was lost, and this changed nothing."""
+        step = after_failure(
+            claim.job,
+            now=utcnow(),
+            policy=self.settings.retry,
+            chance=random.random(),  # noqa: S311 - jitter, not a secret
+            retryable=retry,
+        )
+        return self._end(
+            Ending(
+                job_id=claim.job.id,
+                attempt=claim.attempt,
+                outcome=Outcome.FAILED,
+                status=step.status,
+                failures=step.failures,
+                crashes=step.crashes,
+                run_at=step.run_at,
+                error=error,
+            )
+        )
+
+    def progress(
+        self, claim: Claim, done: float, total: float | None = None, message: str | None = None
+    ) -> bool:
+        """Note how far an attempt has come. False: it was lost."""
+        return self.backend.progress(claim.job.id, claim.attempt, Progress(done, total, message))
+
+    def _end(self, ending: Ending) -> bool:
+        return self.backend.end([ending], utcnow())[0]
+
+    # -- supervisors -----------------------------------------------------------------------
+
+    def supervisors(self) -> list[SupervisorInfo]:
+        """The supervisors that are alive, as far as is known."""
+        there = self.backend.supervisors()
+        dead = self.backend.dead([supervisor.id for supervisor in there])
+        return [supervisor for supervisor in there if supervisor.id not in dead]
+
+    def rescue(self, attempts: Iterable[tuple[Job, Attempt]], *, lease_before: datetime | None) -> int:
+        """End attempts that nobody holds any more, so that their jobs run again; how many."""
+        endings = [
+            lost_ending(
+                job,
+                attempt.attempt,
+                self.settings.retry,
+                f"its supervisor {attempt.supervisor} died or lost its lease",
+            )
+            for job, attempt in attempts
+        ]
+        if not endings:
+            return 0
+        return sum(self.backend.end(endings, utcnow(), lease_before=lease_before))
+
+
+# -- checking --------------------------------------------------------------------------------
+
+
+def parse_statuses(
+    status: str | JobStatus | Iterable[str | JobStatus] | None,
+) -> frozenset[JobStatus] | None:
+    """Statuses by name; None if none is named.
+
+    Raises:
+        UsageError: one of them is no status.
+    """
+    if status is None:
+        return None
+    names = [status] if isinstance(status, str) else list(status)
+    try:
+        return frozenset(JobStatus(name) for name in names) or None
+    except ValueError:
+        known = ", ".join(JobStatus)
+        raise UsageError(f"unknown status in {names}: known are {known}") from None
+
+
+def _spec(spec: JobSpec | Mapping[str, Any]) -> JobSpec:
+    if isinstance(spec, JobSpec):
+        return spec
+    try:
+        return JobSpec(**spec)
+    except TypeError:
+        known = JobSpec.__dataclass_fields__
+        odd = ", ".join(key for key in spec if key not in known)
+        raise UsageError(f"no such option: {odd}: a job takes {', '.join(known)}") from None
+
+
+def _first(*values: Any) -> Any:
+    return next((value for value in values if value is not None), None)
+
+
+def _checked_text(what: str, text: str | None) -> str | None:
+    if text is None:
+        return None
+    if not isinstance(text, str) or "\0" in text or len(text) > 1000:
+        raise UsageError(f"{what} {text!r:.80}: give text of up to 1,000 characters without NUL")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{what} {text!r:.80}: not valid UTF-8") from None
+    return text
+
+
+def _checked_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    for key, value in tags.items():
+        if not isinstance(key, str) or not _TAG.fullmatch(key):
+            raise UsageError(f"tag {key!r}: a key is made of letters, digits, '_', '.', ':', '-'")
+        _checked_text(f"tag {key}", value)
+    return dict(tags)
+
+
+def _run_at(spec: JobSpec, now: datetime) -> datetime | None:
+    if spec.at is not None:
+        if spec.at.tzinfo is None:
+            raise UsageError(f"at={spec.at.isoformat()}: give a time with a time zone")
+        return spec.at.astimezone(UTC)
+    if spec.delay is not None:
+        return now + timedelta(seconds=parse_duration(spec.delay))
+    return None
+
+
+def _keys(specs: Sequence[JobSpec]) -> dict[str, int]:
+    keys: dict[str, int] = {}
+    for place, spec in enumerate(specs):
+        if spec.key is not None:
+            if spec.key in keys:
+                raise UsageError(f"key {spec.key!r} is given to two jobs")
+            keys[spec.key] = place
+    return keys
+
+
+def _parent_refs(spec: JobSpec, keys: Mapping[str, int]) -> tuple[ParentRef, ...]:
+    refs: dict[int | str, ParentRef] = {}
+    for ref, condition in spec.parents():
+        if ref in refs and refs[ref].condition is not condition:
+            raise UsageError(f"parent {ref} is named with two conditions: choose one")
+        if isinstance(ref, str):
+            if ref not in keys:
+                raise UsageError(f"no job in this batch has the key {ref!r}")
+            refs[ref] = ParentRef(condition=condition, index=keys[ref])
+        else:
+            refs[ref] = ParentRef(condition=condition, id=ref)
+    return tuple(refs.values())
+
+
+def _parents_first(new: Sequence[NewJob]) -> Sequence[int]:
+    """The places of jobs in an order in which parents come before children."""
+    if not any(ref.index is not None for job in new for ref in job.parents):
+        return range(len(new))
+    from graphlib import CycleError, TopologicalSorter
+
+    graph = {
+        place: [ref.index for ref in job.parents if ref.index is not None]
+        for place, job in enumerate(new)
+    }
+    try:
+        return list(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        circle = " → ".join(new[place].name or f"#{place + 1}" for place in error.args[1])
+        raise UsageError(f"jobs wait for each other in a circle: {circle}") from None
+
+
+def _placed(job: NewJob, places: Sequence[int], done: Mapping[int, Inserted]) -> NewJob:
+    """The job with places in the whole batch made places in this chunk, or ids."""
+    if not any(ref.index is not None for ref in job.parents):
+        return job
+    refs = []
+    for ref in job.parents:
+        if ref.index is None:
+            refs.append(ref)
+        elif ref.index in done:
+            refs.append(replace(ref, index=None, id=done[ref.index].id))
+        else:
+            refs.append(replace(ref, index=places.index(ref.index)))
+    return replace(job, parents=tuple(refs))
+
+
+def _with_limits(queue: Queue, limits: Mapping[str, Any]) -> Queue:
+    known = Queue.__dataclass_fields__
+    for name in limits:
+        if name == "name" or name not in known:
+            raise UsageError(f"a queue has no {name!r}: it has {', '.join(known)}")
+    checked = dict(limits)
+    for name in ("max_concurrent", "max_retries"):
+        value = checked.get(name)
+        if value is not None and (not isinstance(value, int) or value < (name[4] == "c")):
+            raise UsageError(f"{name} {value!r}: give a whole number of at least 1")
+    if "priority" in checked:
+        checked["priority"] = parse_priority(checked["priority"])
+    if checked.get("timeout") is not None:
+        checked["timeout"] = parse_limit(checked["timeout"])
+    if isinstance(rate := checked.get("rate"), str):
+        checked["rate"] = parse_rate(rate)
+    elif rate is not None and not isinstance(rate, Rate):
+        raise UsageError(f'rate {rate!r}: give text such as "10/min"')
+    return replace(queue, **checked)
+
+
+def _no_queue(name: str) -> NotFound:
+    return NotFound(f"no queue {name!r}: see `jobq queue list`, or `jobq queue create {name}`")
+
+
+def _chunks(ids: Sequence[int]) -> Iterator[Sequence[int]]:
+    for start in range(0, len(ids), CHUNK):
+        yield ids[start : start + CHUNK]
+
+
+def owner_id(host: str) -> str:
+    """A name for a supervisor that no other one has."""
+    return f"{host}:{os.getpid()}:{os.urandom(4).hex()}"

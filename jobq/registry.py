@@ -1,0 +1,317 @@
+"""Finds the job types: the built-in one, and the `JobWorker` classes in folders of Python files.
+
+Each folder becomes a package of its own in `sys.modules`, so that its files can import each other
+(``from .common import …``). A file that does not import takes only its own job types with it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from jobq import shell
+from jobq.errors import ArgsError, NotFound, UsageError, WorkerLoadError
+from jobq.models import JsonObject
+from jobq.worker import NO_TYPE, JobWorker
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+ENTRY_POINTS = "jobq.workers"
+_TYPE_NAME = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class JobType:
+    """A job type that can be added and run."""
+
+    name: str
+    description: str
+    source: str  # the file it comes from, or "built in"
+    worker: type[JobWorker] | None  # None: shell, which runs without Python
+
+    def parse(self, args: Mapping[str, Any]) -> JsonObject:
+        """Check arguments; what is stored of them.
+
+        Raises:
+            ArgsError: naming each argument that is unknown, missing or mistyped.
+        """
+        if self.worker is None:
+            return shell.parse(args)
+        return _parse_model(self.name, args_model(self.worker), args)
+
+    def schema(self) -> JsonObject:
+        """The arguments as a JSON Schema."""
+        if self.worker is None:
+            return shell.schema()
+        return args_model(self.worker).model_json_schema()
+
+
+SHELL = JobType(shell.JOB_TYPE, shell.DESCRIPTION, "built in", None)
+
+
+@dataclass(slots=True)
+class Registry:
+    """The job types that were found, and what could not be loaded."""
+
+    types: dict[str, JobType] = field(default_factory=lambda: {SHELL.name: SHELL})
+    errors: list[WorkerLoadError] = field(default_factory=list)
+
+    def get(self, name: str) -> JobType:
+        """A job type by its name.
+
+        Raises:
+            UsageError: there is none; the message names those there are, and files that failed.
+        """
+        if name in self.types:
+            return self.types[name]
+        failed = "".join(f"; {error}" for error in self.errors)
+        raise UsageError(
+            f"unknown job type {name!r}: known are {', '.join(sorted(self.types))}{failed}"
+        )
+
+    def add(self, worker: type[JobWorker], source: str) -> None:
+        """Register a worker class.
+
+        Raises:
+            WorkerLoadError: its name is missing, odd, or taken by another file.
+        """
+        name = worker.job_type
+        if not _TYPE_NAME.fullmatch(name):
+            raise WorkerLoadError(
+                f"{source}: {worker.__name__}.job_type is {name!r}: "
+                "give it a name of lower-case letters, digits and _"
+            )
+        if name in self.types:
+            raise WorkerLoadError(
+                f"job type {name!r} is in two places: {self.types[name].source} and {source}"
+            )
+        self.types[name] = JobType(name, _description(worker), source, worker)
+
+
+def load(folders: Sequence[Path]) -> Registry:
+    """The built-in type, the bundled workers, those in ``folders``, and installed entry points."""
+    registry = Registry()
+    seen: set[Path] = set()
+    for folder, package in (
+        (bundled_folder(), "jobq_bundled_workers"),
+        *((folder, f"jobq_project_workers_{n}") for n, folder in enumerate(folders)),
+    ):
+        if folder.is_dir() and folder.resolve() not in seen:
+            seen.add(folder.resolve())
+            _load_folder(registry, folder, package)
+    _load_entry_points(registry)
+    return registry
+
+
+def bundled_folder() -> Path:
+    """Where the workers that come with jobq are: inside the wheel, or beside it in a checkout."""
+    here = Path(__file__).parent
+    installed = here / "_workers"
+    return installed if installed.is_dir() else here.parent / "workers"
+
+
+def args_model(worker: type[JobWorker]) -> type[BaseModel]:
+    """The worker's `Args`; without one, a model that takes none."""
+    from pydantic import BaseModel  # 40 ms that a shell job is spared
+
+    found = getattr(worker, "Args", None)
+    if found is None:
+
+        class Args(BaseModel):
+            pass
+
+        return Args
+    if not (isinstance(found, type) and issubclass(found, BaseModel)):
+        raise WorkerLoadError(f"{worker.__name__}.Args is not a pydantic model")
+    return found
+
+
+def _description(worker: type[JobWorker]) -> str:
+    own = worker.__doc__ or ""
+    return inspect.cleandoc(own).split("\n\n")[0].replace("\n", " ")
+
+
+def _load_folder(registry: Registry, folder: Path, package: str) -> None:
+    if package not in sys.modules or sys.modules[package].__path__ != [str(folder)]:
+        for name in [n for n in sys.modules if n == package or n.startswith(f"{package}.")]:
+            del sys.modules[name]
+        spec = ModuleSpec(package, None, is_package=True)
+        spec.submodule_search_locations = [str(folder)]
+        sys.modules[package] = importlib.util.module_from_spec(spec)
+    for file in sorted(folder.glob("*.py")):
+        if file.stem == "__init__" or not file.stem.isidentifier():
+            continue
+        try:
+            module = _load_file(file, f"{package}.{file.stem}")
+            for worker in _workers_in(module):
+                registry.add(worker, str(file))
+        except WorkerLoadError as error:
+            registry.errors.append(error)
+
+
+def _load_file(file: Path, name: str) -> ModuleType:
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise WorkerLoadError(f"{file}: not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        raise WorkerLoadError(_import_error(file, error)) from error
+    return module
+
+
+def _import_error(file: Path, error: BaseException) -> str:
+    line: int | None = None
+    if isinstance(error, SyntaxError):
+        line = error.lineno
+    else:
+        trace = error.__traceback__
+        while trace is not None:
+            if trace.tb_frame.f_code.co_filename == str(file):
+                line = trace.tb_lineno
+            trace = trace.tb_next
+    where = f"{file}:{line}" if line else str(file)
+    message = error.msg if isinstance(error, SyntaxError) else str(error)
+    return f"{where}: does not import: {type(error).__name__}: {message}"
+
+
+def _workers_in(module: ModuleType) -> list[type[JobWorker]]:
+    return [
+        found
+        for found in vars(module).values()
+        if isinstance(found, type)
+        and issubclass(found, JobWorker)
+        and found.__module__ == module.__name__
+        and not inspect.isabstract(found)
+        and not (found.job_type == NO_TYPE and found.__name__.startswith("_"))
+    ]
+
+
+def _load_entry_points(registry: Registry) -> None:
+    from importlib import metadata  # 15 ms that a shell job is spared
+
+    for entry in metadata.entry_points(group=ENTRY_POINTS):
+        source = f"entry point {entry.name} ({entry.value})"
+        try:
+            registry.add(entry.load(), source)
+        except WorkerLoadError as error:
+            registry.errors.append(error)
+        except Exception as error:  # noqa: BLE001 - somebody else's code may raise anything
+            message = f"{source}: does not import: {type(error).__name__}: {error}"
+            registry.errors.append(WorkerLoadError(message))
+
+
+# -- arguments ---------------------------------------------------------------------------------
+
+
+def _parse_model(name: str, model: type[BaseModel], args: Mapping[str, Any]) -> JsonObject:
+    from pydantic import ValidationError
+
+    if model.model_config.get("extra") != "allow":
+        known = [field.alias or key for key, field in model.model_fields.items()]
+        for given in args:
+            if given not in known and given not in model.model_fields:
+                takes = f"it takes {', '.join(known)}" if known else "it takes none"
+                raise ArgsError(f"{name}: no argument {given!r}: {takes}")
+    try:
+        checked = model.model_validate(dict(args))
+    except ValidationError as error:
+        raise ArgsError(f"{name}: {_complaints(error)}") from None
+    dumped: JsonObject = checked.model_dump(mode="json", exclude_unset=True, by_alias=True)
+    return dumped
+
+
+def _complaints(error: Any) -> str:
+    texts = []
+    for item in error.errors(include_url=False):
+        where = ".".join(map(str, item["loc"])) or "arguments"
+        if item["type"] == "missing":
+            texts.append(f"argument {where!r} is missing")
+        else:
+            texts.append(f"argument {where!r}: {item['msg']}, got {item['input']!r:.100}")
+    return "; ".join(texts)
+
+
+def parse_words(job_type: JobType, words: Sequence[str]) -> dict[str, Any]:
+    """``key=value`` words as arguments: text where the type takes text, JSON where it does not.
+
+    Raises:
+        ArgsError: a word is not ``key=value``, or names an argument twice.
+    """
+    given: dict[str, Any] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not key:
+            raise ArgsError(
+                f"{word!r} is not key=value; a command goes after --: `jobq add -- {word} …`"
+            )
+        if key in given:
+            raise ArgsError(f"{job_type.name}: argument {key!r} is given twice")
+        given[key] = value
+    return _decode_words(job_type, given)
+
+
+def _decode_words(job_type: JobType, given: dict[str, str]) -> dict[str, Any]:
+    import json
+
+    structured = _structured_arguments(job_type)
+    decoded: dict[str, Any] = dict(given)
+    for key in given.keys() & structured:
+        try:
+            decoded[key] = json.loads(given[key])
+        except json.JSONDecodeError as error:
+            raise ArgsError(
+                f"{job_type.name}: argument {key!r}: expected JSON such as "
+                f"""'["a", "b"]', got {given[key]!r:.100}: {error.msg}"""
+            ) from None
+    return decoded
+
+
+def _structured_arguments(job_type: JobType) -> set[str]:
+    """Arguments that text can't be a value of: lists, objects, and choices among such."""
+    from pydantic import TypeAdapter, ValidationError
+
+    if job_type.worker is None:
+        return {"argv", "env"}
+    structured = set()
+    for key, info in args_model(job_type.worker).model_fields.items():
+        adapter: TypeAdapter[Any] = TypeAdapter(info.annotation or Any)
+        try:
+            adapter.validate_python("")
+        except ValidationError as error:
+            kinds = {item["type"] for item in error.errors()}
+            if kinds <= _NOT_FROM_TEXT:
+                structured.add(info.alias or key)
+    return structured
+
+
+_NOT_FROM_TEXT = {
+    "list_type", "tuple_type", "set_type", "frozen_set_type", "dict_type", "model_type",
+    "model_attributes_type", "dataclass_type", "mapping_type", "iterable_type",
+    "sequence_str", "is_instance_of", "none_required",
+}  # fmt: skip
+
+
+def require_types(registry: Registry, names: Sequence[str]) -> None:
+    """Refuse names of job types that are not there.
+
+    Raises:
+        NotFound: one is not known.
+    """
+    for name in names:
+        if name not in registry.types:
+            raise NotFound(f"no job type {name!r}: see `jobq types`")

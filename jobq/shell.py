@@ -1,0 +1,112 @@
+"""The built-in job type ``shell``: a command, as the list of arguments that it gets."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jobq.errors import ArgsError
+from jobq.models import JsonObject
+
+JOB_TYPE = "shell"
+DESCRIPTION = "Run a command."
+
+LONGEST_ARGUMENT = 131_071
+"""Bytes in one argument or variable: Linux's MAX_ARG_STRLEN, 32 pages, less the closing NUL."""
+
+LONGEST_COMMAND = 1_900_000
+"""Bytes in all arguments and variables: under Linux's usual 2 MiB, with room for what is added."""
+
+OWN_STDIN = "-"
+"""As ``stdin``: the file of that name in the job's own log directory."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShellArgs:
+    """The arguments of a shell job."""
+
+    argv: list[str] = field(default_factory=list)  # the command and its arguments
+    shell: str | None = None  # instead of argv: text for `sh -c`
+    cwd: str | None = None  # absolute; without it, the supervisor's
+    env: dict[str, str] = field(default_factory=dict)  # over the supervisor's environment
+    stdin: str | None = None  # a file's path; "-": the job's own `stdin` file
+
+    def command(self) -> list[str]:
+        """What is executed."""
+        return ["/bin/sh", "-c", self.shell] if self.shell is not None else self.argv
+
+
+def parse(args: Mapping[str, Any]) -> JsonObject:
+    """Check the arguments of a shell job; what is stored.
+
+    Raises:
+        ArgsError: something is missing, unknown, of the wrong type, or too long for the system.
+    """
+    known = ShellArgs.__dataclass_fields__
+    for name in args:
+        if name not in known:
+            raise ArgsError(f"shell: no argument {name!r}: it takes {', '.join(known)}")
+    given = ShellArgs(**dict(args))
+    _check_argv(given)
+    for name in ("shell", "cwd", "stdin"):
+        value = getattr(given, name)
+        if value is not None:
+            _check_text(name, value)
+    if given.cwd is not None and not Path(given.cwd).is_absolute():
+        raise ArgsError(f"shell: cwd: {given.cwd!r} is not an absolute path")
+    _check_env(given.env)
+    _check_size(given)
+    return {name: value for name, value in asdict(given).items() if value not in (None, [], {})}
+
+
+def _check_argv(given: ShellArgs) -> None:
+    if not isinstance(given.argv, list) or not all(isinstance(item, str) for item in given.argv):
+        raise ArgsError("shell: argv: expected a list of texts")
+    if bool(given.argv) == (given.shell is not None):
+        raise ArgsError("shell: give a command: `jobq add -- COMMAND ARG…` or --shell 'TEXT'")
+    for place, item in enumerate(given.argv):
+        _check_text(f"argv[{place}]", item)
+
+
+def _check_env(env: Any) -> None:
+    if not isinstance(env, dict):
+        raise ArgsError("shell: env: expected an object of texts")
+    for name, value in env.items():
+        if not isinstance(name, str) or not name or "=" in name:
+            raise ArgsError(f"shell: env: {name!r} is not the name of a variable")
+        _check_text("env", name)
+        _check_text(f"env.{name}", value)
+
+
+def _check_text(where: str, value: Any) -> None:
+    if not isinstance(value, str):
+        raise ArgsError(f"shell: {where}: expected text, got {type(value).__name__}")
+    if "\0" in value:
+        raise ArgsError(f"shell: {where}: contains a NUL byte, which no program can be given")
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:
+        raise ArgsError(f"shell: {where}: not valid UTF-8: {value!r}") from None
+    if size > LONGEST_ARGUMENT:
+        raise ArgsError(
+            f"shell: {where}: {size:,} bytes, and the system takes at most {LONGEST_ARGUMENT:,} "
+            "in one argument: put it in a file, or pass it with --stdin"
+        )
+
+
+def _check_size(given: ShellArgs) -> None:
+    texts = [*given.command(), *given.env.keys(), *given.env.values()]
+    size = sum(len(os.fsencode(text)) + 9 for text in texts)  # and a pointer and a NUL each
+    if size > LONGEST_COMMAND:
+        raise ArgsError(
+            f"shell: the command is {size:,} bytes long, and the system takes at most "
+            f"{LONGEST_COMMAND:,}: put the arguments in a file"
+        )
+
+
+def schema() -> JsonObject:
+    """The arguments as a JSON Schema."""
+    from pydantic import TypeAdapter  # 40 ms, and only `jobq types` asks
+
+    return TypeAdapter(ShellArgs).json_schema()
