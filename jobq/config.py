@@ -73,6 +73,18 @@ class Settings:
         }
 
 
+def job_environment(settings: Settings) -> dict[str, str]:
+    """What every job inherits: this process's environment, and where its queue is.
+
+    So a job that calls ``jobq`` reaches the queue that it is from.
+    """
+    inherited = {name: value for name, value in os.environ.items() if name not in _OF_ONE_JOB}
+    here = {"JOBQ_DATABASE": str(settings.database.absolute())}
+    if settings.path is not None:
+        here["JOBQ_CONFIG"] = str(settings.path.absolute())
+    return inherited | here
+
+
 # -- finding the file ------------------------------------------------------------------------
 
 
@@ -230,6 +242,7 @@ _QUEUE: Mapping[str, _Parse] = {
 }
 QUEUE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
+_OF_ONE_JOB = {"JOBQ_SUPERVISOR", "JOBQ_JOB_ID", "JOBQ_ATTEMPT", "JOBQ_LOG_DIR", "JOBQ_PROGRESS"}
 _VARIABLES = {
     "JOBQ_DATABASE": "database",
     "JOBQ_LOG_DIR": "log_dir",
@@ -252,6 +265,9 @@ class _Reader:
         for variable, key in _VARIABLES.items():
             if value := self.environ.get(variable):
                 top[key] = self._variable(variable, key, value)
+        if "JOBQ_JOB_ID" in self.environ and "JOBQ_LOG_DIR" in self.environ:
+            # Inside a job, it is the job's own directory: <log_dir>/jobs/<job_id>.
+            top["log_dir"] = str(Path(self.environ["JOBQ_LOG_DIR"]).parent.parent)
         read = {name: self._values(tables[name], keys, (name,)) for name, keys in _TABLES.items()}
         state = base / ".jobq" if base else _user_dir("state")
         workers = read["workers"].get("paths", ("workers",) if base else ())

@@ -264,7 +264,7 @@ class Started:
 class Usage:
     """What an attempt's process and its ended children used."""
 
-    max_rss_bytes: int
+    max_rss_bytes: int | None
     cpu_seconds: float
 
 
@@ -285,6 +285,12 @@ class Ending:
     reason: str | None = None
     result: Any = None
     usage: Usage | None = None
+
+    def __post_init__(self) -> None:
+        if self.status not in TRANSITIONS[_S.RUNNING]:
+            raise ValueError(f"an attempt can't end with its job {self.status}")
+        if self.status in (_S.RETRYING, _S.SCHEDULED) and self.run_at is None:
+            raise ValueError(f"a job that is {self.status} needs a run_at: it would never run")
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from jobq.models import Job
+    from jobq.queue import JobQueue
 
 NO_TYPE = ""
 
@@ -60,7 +61,7 @@ class JobContext:
         log: logging.Logger,
         log_dir: Path,
         report: Callable[[Progress], None],
-        add: Callable[..., Job],
+        open_queue: Callable[[], JobQueue],
         is_cancelled: Callable[[], bool],
     ) -> None:
         self.id = job_id
@@ -69,7 +70,8 @@ class JobContext:
         self.log = log
         self.log_dir = log_dir
         self._report = report
-        self._add = add
+        self._open_queue = open_queue
+        self._queue: JobQueue | None = None
         self._is_cancelled = is_cancelled
 
     def progress(
@@ -85,7 +87,14 @@ class JobContext:
 
     def add(self, job_type: str, args: dict[str, Any] | None = None, **options: Any) -> Job:
         """Add another job, with the options of `JobQueue.add`; it remembers who added it."""
-        return self._add(job_type, args, **options)
+        return self.queue.add(job_type, args, added_by=self.id, **options)
+
+    @property
+    def queue(self) -> JobQueue:
+        """The queue that this job is from, opened at the first use."""
+        if self._queue is None:
+            self._queue = self._open_queue()
+        return self._queue
 
     @property
     def artifacts(self) -> Path:

@@ -97,6 +97,7 @@ class Backend(ABC):
 
         Raises:
             NotFound: a queue or a parent does not exist; nothing is added.
+            UsageError: a parent is named with two conditions; nothing is added.
         """
 
     @abstractmethod

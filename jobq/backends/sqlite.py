@@ -14,14 +14,15 @@ from jobq.backends import sqlite_rows as rows
 from jobq.backends.base import Backend, ClaimRequest
 from jobq.backends.presence import FifoListener, Presence
 from jobq.backends.sqlite_connection import SqliteConnection
-from jobq.backends.sqlite_rows import encode
-from jobq.errors import NotFound, WrongState
+from jobq.backends.sqlite_rows import encode, storable
+from jobq.errors import NotFound, UsageError, WrongState
 from jobq.models import (
     DEFAULT_QUEUE,
     FINISHED,
     Attempt,
     CancelEffect,
     Claim,
+    Condition,
     Ending,
     Held,
     Inserted,
@@ -131,13 +132,13 @@ class SqliteBackend(Backend):
                 batch.inserted.append(Inserted(holder, created=False))
                 return 0
         unmet, excluded = 0, None
-        for ref in job.parents:
-            parent_id, status = _parent_of(connection, batch, ref)
-            met = ref.condition.met_by(status)
+        for parent_id, condition in _parents_of(connection, batch, job).items():
+            ended = batch.statuses[parent_id]
+            met = condition.met_by(ended)
             unmet += not met
-            if ref.condition.excluded_by(status) and excluded is None:
-                excluded = (parent_id, impossible_because(parent_id, status, ref.condition))
-            batch.dependencies.append((job_id, parent_id, ref.condition.value, int(met)))
+            if condition.excluded_by(ended) and excluded is None:
+                excluded = (parent_id, impossible_because(parent_id, ended, condition))
+            batch.dependencies.append((job_id, parent_id, condition.value, int(met)))
         status = _first_status(job, now, unmet=unmet, excluded=excluded is not None)
         cancelled_by, reason = excluded or (None, None)
         batch.jobs.append(
@@ -237,18 +238,21 @@ class SqliteBackend(Backend):
     def _choose_among(
         self, connection: sqlite3.Connection, request: ClaimRequest, now: float
     ) -> list[int]:
-        """Those of the ids asked for whose queue has room."""
+        """Those of the ids asked for whose queue has room, in the order of `_choose`."""
+        lines = {queue.name: queue for queue in _open_queues(connection, request.queues)}
+        room = {name: _room(connection, queue, now) for name, queue in lines.items()}
+        candidates = sorted(
+            (-lines[queue].priority, -priority, job_id, queue)
+            for job_id, queue, priority, job_type in connection.execute(
+                "SELECT id, queue, priority, type FROM job_queue WHERE status = 'pending' "
+                "AND id IN (SELECT value FROM json_each(?))",
+                (encode(list(request.ids or ())),),
+            )
+            if queue in lines and (request.types is None or job_type in request.types)
+        )
         chosen: list[int] = []
-        room: dict[str, float] = {
-            queue.name: _room(connection, queue, now)
-            for queue in _open_queues(connection, request.queues)
-        }
-        for job_id, queue in connection.execute(
-            "SELECT id, queue FROM job_queue WHERE status = 'pending' "
-            "AND id IN (SELECT value FROM json_each(?)) ORDER BY priority DESC, id",
-            (encode(list(request.ids or ())),),
-        ).fetchall():
-            if room.get(queue, 0) > 0 and len(chosen) < request.limit:
+        for *_, job_id, queue in candidates:
+            if room[queue] > 0 and len(chosen) < request.limit:
                 room[queue] -= 1
                 chosen.append(job_id)
         return chosen
@@ -263,8 +267,9 @@ class SqliteBackend(Backend):
                 if queue.rate and _room(connection, queue, now.timestamp()) <= 0:
                     (oldest,) = connection.execute(
                         "SELECT min(started_at) FROM recent_starts "
-                        "WHERE queue = ? AND started_at > ?",
-                        (queue.name, now.timestamp() - queue.rate.seconds),
+                        "WHERE queue = ? AND started_at > ? AND EXISTS "
+                        "(SELECT 1 FROM job_queue AS j WHERE j.queue = ? AND status = 'pending')",
+                        (queue.name, now.timestamp() - queue.rate.seconds, queue.name),
                     ).fetchone()
                     if oldest is not None:
                         times.append(oldest + queue.rate.seconds)
@@ -288,11 +293,12 @@ class SqliteBackend(Backend):
             )  # fmt: skip
 
     def progress(self, job_id: int, attempt: int, progress: Progress) -> bool:
+        message = progress.message
         with self._db.write() as connection:
             noted = connection.execute(
                 "UPDATE job_queue SET progress_done = ?, progress_total = ?, progress_message = ? "
                 f"WHERE id = ? AND attempts = ? AND {_BUSY}",
-                (progress.done, progress.total, progress.message, job_id, attempt),
+                (progress.done, progress.total, message and storable(message), job_id, attempt),
             )
         return noted.rowcount == 1
 
@@ -499,15 +505,25 @@ def _statuses(connection: sqlite3.Connection, ids: Collection[int]) -> dict[int,
     return {job_id: JobStatus(status) for job_id, status in found}
 
 
-def _parent_of(
-    connection: sqlite3.Connection, batch: _Batch, ref: ParentRef
-) -> tuple[int, JobStatus]:
+def _parents_of(
+    connection: sqlite3.Connection, batch: _Batch, job: NewJob
+) -> dict[int, Condition]:
+    """Each parent once: two places in a batch are one job if one holds the other's unique key."""
+    parents: dict[int, Condition] = {}
+    for ref in job.parents:
+        parent_id = _parent_of(connection, batch, ref)
+        if parents.setdefault(parent_id, ref.condition) is not ref.condition:
+            raise UsageError(f"parent {parent_id} is named with two conditions: choose one")
+    return parents
+
+
+def _parent_of(connection: sqlite3.Connection, batch: _Batch, ref: ParentRef) -> int:
     parent_id = ref.id if ref.index is None else batch.inserted[ref.index].id
     if parent_id is not None and parent_id not in batch.statuses:
         batch.statuses.update(_statuses(connection, (parent_id,)))
     if parent_id is None or parent_id not in batch.statuses:
         raise NotFound(f"no job {parent_id} to wait for: see `jobq list`")
-    return parent_id, batch.statuses[parent_id]
+    return parent_id
 
 
 def _first_status(job: NewJob, now: datetime, *, unmet: int, excluded: bool) -> JobStatus:
@@ -667,6 +683,7 @@ def _end(
     # A job that was asked to stop does not run again, whatever its last attempt came to.
     status = ending.status.value
     again = ending.status not in FINISHED
+    error, reason = ending.error and storable(ending.error), ending.reason and storable(ending.reason)
     ended = connection.execute(
         "UPDATE job_queue SET status = iif(cancel_requested AND ?, 'cancelled', ?), "
         "run_at = iif(cancel_requested, NULL, ?), "
@@ -676,8 +693,8 @@ def _end(
         f"WHERE {fence} RETURNING status",
         (
             again, status, rows.to_seconds(ending.run_at), again, now.timestamp(),
-            ending.failures, ending.crashes, ending.exit_code, ending.signal, ending.error,
-            ending.reason, None if ending.result is None else encode(ending.result), *values,
+            ending.failures, ending.crashes, ending.exit_code, ending.signal, error,
+            reason, None if ending.result is None else encode(ending.result), *values,
         ),
     ).fetchone()  # fmt: skip
     if ended is None:
@@ -687,7 +704,7 @@ def _end(
         "UPDATE attempts SET ended_at = ?, outcome = ?, exit_code = ?, signal = ?, error = ?, "
         "max_rss_bytes = ?, cpu_seconds = ? WHERE job_id = ? AND attempt = ?",
         (
-            now.timestamp(), ending.outcome.value, ending.exit_code, ending.signal, ending.error,
+            now.timestamp(), ending.outcome.value, ending.exit_code, ending.signal, error,
             usage and usage.max_rss_bytes, usage and usage.cpu_seconds,
             ending.job_id, ending.attempt,
         ),

@@ -66,7 +66,12 @@ def _moment(seconds: float) -> datetime:
 
 def encode(value: Any) -> str:
     """JSON as it is stored."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return storable(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+
+
+def storable(text: str) -> str:
+    r"""Text with what is no Unicode, as in a file name of another encoding, as ``\udce9``."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def job_row(
@@ -220,7 +225,8 @@ def where(jobs: JobFilter) -> tuple[str, list[Any]]:
         add(f"status IN ({names})" if len(jobs.statuses) != 1 else f"status = {names}")
     _equal(jobs, add)
     for tag, value in jobs.tags.items():
-        add("tags ->> ? = ?", f'$."{tag}"', value)
+        # Not by a JSON path: a key with a quote in it would be a malformed one.
+        add("EXISTS (SELECT 1 FROM json_each(tags) AS t WHERE t.key = ? AND t.value = ?)", tag, value)
     for clause, moment in (
         ("created_at >= ?", jobs.since),
         ("created_at < ?", jobs.until),

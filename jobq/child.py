@@ -1,0 +1,266 @@
+"""Inside a child: run one job after another, as the supervisor hands them over.
+
+A job's descriptors 1 and 2 are its own log files, so that whatever is printed is captured: by
+Python, by a C library, or by a program that the job starts.
+"""
+
+import asyncio
+import ctypes
+import inspect
+import json
+import logging
+import os
+import resource
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from io import BufferedRWPair
+from pathlib import Path
+from typing import Any, NoReturn
+
+from jobq.clock import utcnow
+from jobq.config import Settings
+from jobq.errors import ArgsError
+from jobq.logs import EVENTS, LOG, STDERR, STDOUT, JobLog, JobLogs, event_line
+from jobq.models import Outcome
+from jobq.processes import ATTEMPT_MARK, JOB_MARK
+from jobq.progress import FILE, ProgressFile
+from jobq.queue import JobQueue
+from jobq.registry import Registry, args_model
+from jobq.worker import Cancelled, JobContext, JobWorker, Permanent, RetryAfter, Snooze
+
+LONGEST_ERROR = 10_000
+"""Characters of an exception's text that are kept on the job; the whole is in stderr.log."""
+
+_LIBC = ctypes.CDLL(None)
+
+
+class Child:
+    """A process that runs jobs of Python workers."""
+
+    def __init__(self, stream: BufferedRWPair, settings: Settings, registry: Registry) -> None:
+        self._stream = stream
+        self._settings = settings
+        self._registry = registry
+        self._logs = JobLogs(settings.log_dir)
+        self._cancelled = False
+        self._running: type[JobWorker] | None = None
+
+    def serve(self) -> NoReturn:
+        """Run jobs until the supervisor closes the connection."""
+        signal.signal(signal.SIGTERM, self._on_terminate)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for line in self._stream:
+            report = self._run(json.loads(line))
+            with suppress(BrokenPipeError):
+                self._stream.write(json.dumps(report).encode() + b"\n")
+                self._stream.flush()
+        os._exit(0)
+
+    def _on_terminate(self, *_: object) -> None:
+        if self._running is None:
+            os._exit(0)
+        first, self._cancelled = not self._cancelled, True
+        if first and not self._running.cooperative:
+            raise Cancelled
+
+    def _run(self, task: dict[str, Any]) -> dict[str, Any]:
+        before = _cpu_seconds()
+        _reset_peak_memory()
+        self._cancelled = False
+        try:
+            with self._logs.create(task["id"]) as log, _captured(log, task):
+                report = self._call(task, log)
+        except Cancelled:  # between two steps of ours
+            report = {"outcome": Outcome.CANCELLED}
+        except OSError as error:
+            report = {"outcome": Outcome.FAILED, "error": f"{error.filename}: {error.strerror}"}
+        report["max_rss_bytes"] = _peak_memory()
+        report["cpu_seconds"] = _cpu_seconds() - before
+        report["leftovers"] = _has_children()
+        return report
+
+    def _call(self, task: dict[str, Any], log: JobLog) -> dict[str, Any]:
+        progress = ProgressFile(log.path / FILE)
+        try:
+            worker = self._registry.get(task["type"]).worker
+            assert worker is not None
+            args = args_model(worker).model_validate(task["args"])
+            with _logger(log, task["attempt"]) as logger:
+                context = JobContext(
+                    job_id=task["id"],
+                    attempt=task["attempt"],
+                    tags=task["tags"],
+                    log=logger,
+                    log_dir=log.path,
+                    report=progress.write,
+                    open_queue=lambda: JobQueue.from_settings(self._settings),
+                    is_cancelled=lambda: self._cancelled,
+                )
+                return {"outcome": Outcome.COMPLETED, "result": self._result(worker, args, context)}
+        except BaseException as error:  # noqa: BLE001 - whatever a worker raises is its outcome
+            self._running = None
+            return report_of(error)
+        finally:
+            self._running = None
+            progress.close()
+
+    def _result(self, worker: type[JobWorker], args: Any, context: JobContext) -> Any:
+        self._running = worker
+        if self._cancelled:
+            raise Cancelled
+        result = call(worker, args, context)
+        self._running = None
+        return jsonable(result)
+
+
+def call(worker: type[JobWorker], args: Any, context: JobContext) -> Any:
+    """Call a worker's `run`, plain or async."""
+    result = worker().run(args, context)
+    if inspect.iscoroutine(result):
+        return asyncio.run(result)
+    return result
+
+
+def jsonable(result: Any) -> Any:
+    """A result as JSON can hold it.
+
+    Raises:
+        Permanent: it can't be; to run again would not help.
+    """
+    from pydantic_core import PydanticSerializationError, to_jsonable_python
+
+    try:
+        return to_jsonable_python(result)
+    except (PydanticSerializationError, ValueError) as error:
+        raise Permanent(f"run() returned what JSON can't hold: {error}") from error
+
+
+def report_of(error: BaseException) -> dict[str, Any]:
+    """What an exception out of `run` means, as the supervisor is told."""
+    text = str(error)[:LONGEST_ERROR]
+    match error:
+        case Cancelled():
+            return {"outcome": Outcome.CANCELLED}
+        case Snooze():
+            return {"outcome": Outcome.SNOOZED, "delay": error.seconds, "error": text}
+        case RetryAfter():
+            return {"outcome": Outcome.FAILED, "delay": error.seconds, "error": text}
+        case Permanent() | ArgsError():
+            return {"outcome": Outcome.FAILED, "retryable": False, "error": text}
+        case SystemExit(code=None | 0):
+            return {"outcome": Outcome.COMPLETED}
+    traceback.print_exception(error)
+    return {"outcome": Outcome.FAILED, "error": f"{type(error).__name__}: {text}"}
+
+
+# -- capture -----------------------------------------------------------------------------------
+
+
+@contextmanager
+def _captured(log: JobLog, task: dict[str, Any]) -> Iterator[None]:
+    """Descriptors 1 and 2 on the job's files, and its marks in the environment."""
+    marks = {
+        JOB_MARK: str(task["id"]),
+        ATTEMPT_MARK: str(task["attempt"]),
+        "JOBQ_LOG_DIR": str(log.path),
+    }
+    os.environ.update(marks)
+    for name, descriptor in ((STDOUT, 1), (STDERR, 2)):
+        _point(log.append(name), descriptor)
+    try:
+        yield
+    finally:
+        _flush()
+        for descriptor in (1, 2):
+            _point(os.open(os.devnull, os.O_WRONLY), descriptor)
+        for mark in marks:
+            os.environ.pop(mark, None)
+
+
+def _point(source: int, target: int) -> None:
+    os.dup2(source, target)
+    os.close(source)
+
+
+def _flush() -> None:
+    """Write out what Python and C still hold, before the descriptors are the next job's."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    _LIBC.fflush(None)
+
+
+@contextmanager
+def _logger(log: JobLog, attempt: int) -> Iterator[logging.Logger]:
+    """The job's own logger: to job.log for people, and to events.jsonl for programs."""
+    logger = logging.getLogger("jobq.job")
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = False
+    handler = _LogHandler(log, attempt)
+    logger.handlers[:] = [handler]
+    try:
+        yield logger
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
+
+
+class _LogHandler(logging.Handler):
+    def __init__(self, log: JobLog, attempt: int) -> None:
+        super().__init__()
+        self._attempt = attempt
+        self._log = log.append(LOG)
+        self._events = log.append(EVENTS)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = self.format(record)
+            now = utcnow()
+            line = f"{now.isoformat(timespec='milliseconds')} {record.levelname} {text}\n"
+            os.write(self._log, line.encode("utf-8", "backslashreplace"))
+            event = event_line("log", now, self._attempt, level=record.levelname, message=text)
+            os.write(self._events, event)
+        except Exception:  # noqa: BLE001 - logging must not fail the job; this prints what went wrong
+            self.handleError(record)
+
+    def close(self) -> None:
+        for descriptor in (self._log, self._events):
+            os.close(descriptor)
+        super().close()
+
+
+# -- resources ---------------------------------------------------------------------------------
+
+
+def _cpu_seconds() -> float:
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(item.ru_utime + item.ru_stime for item in used)
+
+
+def _reset_peak_memory() -> None:
+    """Let the kernel measure the peak afresh: this process has run other jobs before."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_bytes(b"5")
+
+
+def _peak_memory() -> int:
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_bytes().splitlines():
+            if line.startswith(b"VmHWM:"):
+                return int(line.split()[1]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _has_children() -> bool:
+    """Whether processes that the job started are still there."""
+    while True:
+        try:
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return False
+        if pid == 0:
+            return True

@@ -1,0 +1,158 @@
+"""The ``jobq`` command: finds the module of the verb asked for, and turns errors into one line.
+
+Typer builds every command that it knows of at start; so each verb is imported when it is asked for.
+"""
+
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from jobq import config
+from jobq.cli.output import inert
+from jobq.config import Settings
+from jobq.errors import JobqError
+from jobq.queue import JobQueue
+
+VERBS = {
+    "init": "jobq.cli.init",
+    "add": "jobq.cli.add",
+    "list": "jobq.cli.list",
+    "show": "jobq.cli.show",
+    "tail": "jobq.cli.tail",
+    "cancel": "jobq.cli.cancel",
+    "retry": "jobq.cli.retry",
+    "wait": "jobq.cli.wait",
+    "run": "jobq.cli.run",
+    "work": "jobq.cli.work",
+    "queue": "jobq.cli.queue",
+    "types": "jobq.cli.types",
+    "stats": "jobq.cli.stats",
+    "prune": "jobq.cli.prune",
+    "config": "jobq.cli.config",
+    "version": "jobq.cli.version",
+}
+"""Every verb and its module, in the order of ``jobq --help``."""
+
+INTERRUPTED = 130
+
+
+@dataclass(slots=True)
+class Cli:
+    """What the options before the verb say."""
+
+    config: str | None = None
+    color: bool = True
+    debug: bool = False
+
+    def settings(self) -> Settings:
+        """The settings that this command works with."""
+        return config.load(self.config)
+
+    @contextmanager
+    def queue(self) -> Iterator[JobQueue]:
+        """The queue that this command works on."""
+        with JobQueue.from_settings(self.settings()) as queue:
+            yield queue
+
+
+class Verbs(TyperGroup):
+    """The verbs, each imported when it is asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        del ctx
+        return list(VERBS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        del ctx
+        if cmd_name not in VERBS:
+            return None
+        command = typer.main.get_command(import_module(VERBS[cmd_name]).app)
+        command.name = cmd_name
+        return command
+
+
+app = typer.Typer(
+    cls=Verbs,
+    help="A durable job runner: add commands and jobs, let `jobq work` run them, see what they did.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def options(
+    ctx: typer.Context,
+    config_file: Annotated[
+        str | None, typer.Option("--config", metavar="FILE", help="Use this jobq.toml.")
+    ] = None,
+    no_color: Annotated[bool, typer.Option("--no-color", help="Print without colours.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    color = not (no_color or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb")
+    ctx.obj = Cli(config_file, color, debug)
+
+
+def run(argv: list[str]) -> int:
+    """Run one command line; the exit code. Whatever goes wrong is one line on stderr."""
+    debug = "--debug" in argv[: _verb_at(argv)]
+    try:
+        code = app(argv, prog_name="jobq", standalone_mode=False)
+        sys.stdout.flush()
+    except typer.TyperException as error:
+        return _usage(error)
+    except BrokenPipeError:
+        # Whoever read our output has left: neither an error nor worth a message.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    except (JobqError, OSError) as error:
+        if debug:
+            traceback.print_exc()
+        complain(str(error))
+        return error.exit_code if isinstance(error, JobqError) else 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - the edge of the program
+        if debug:
+            traceback.print_exc()
+        complain(f"{type(error).__name__}: {error} (a bug in jobq: --debug shows where)")
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+def complain(message: str) -> None:
+    """One line on stderr."""
+    print(f"jobq: {inert(message)}", file=sys.stderr)
+
+
+def _verb_at(argv: list[str]) -> int:
+    return next((place for place, word in enumerate(argv) if word in VERBS), len(argv))
+
+
+def _usage(error: typer.TyperException) -> int:
+    text = error.format_message() if hasattr(error, "format_message") else str(error)
+    if ctx := getattr(error, "ctx", None):
+        if type(error).__name__ == "NoArgsIsHelpError":
+            print(ctx.get_help())
+            return 2
+        text = f"{text.rstrip('.')}: see `{ctx.command_path} --help`"
+    complain(text)
+    return getattr(error, "exit_code", 2)
+
+
+def project_file(path: Path) -> str:
+    """A path as people type it: relative where that is shorter."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

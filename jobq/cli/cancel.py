@@ -1,0 +1,117 @@
+"""``jobq cancel``: take jobs out of line, or stop them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated
+
+import typer
+
+from jobq.cli.app import Cli
+from jobq.cli.bulk import Report, approve, choose, name_of
+from jobq.cli.options import (
+    AsJson,
+    DryRun,
+    Ids,
+    InQueue,
+    Limit,
+    OfType,
+    Reason,
+    Since,
+    Status,
+    Tags,
+    Until,
+    Yes,
+    selection,
+)
+from jobq.cli.output import count_of, is_terminal, note
+from jobq.models import FINISHED, UNFINISHED, CancelEffect, JobStatus
+from jobq.queue import JobQueue
+
+app = typer.Typer(add_completion=False)
+
+Cascade = Annotated[
+    bool, typer.Option("--cascade", help="Cancel whatever waits for these jobs, too.")
+]
+
+_SENTENCES = {
+    "cancelled": ("Cancelled {}", "Would cancel {}"),
+    "requested": ("Asked {} to stop", "Would ask {} to stop"),
+}
+
+
+@app.command()
+def cancel(
+    ctx: typer.Context,
+    ids: Ids = None,
+    status: Status = None,
+    in_queue: InQueue = None,
+    of_type: OfType = None,
+    tags: Tags = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = None,
+    reason: Reason = None,
+    cascade: Cascade = False,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Cancel jobs, by id or by what they have in common; those that run are asked to stop."""
+    cli: Cli = ctx.obj
+    with cli.queue() as queue:
+        wanted = selection(
+            queue,
+            ids=ids,
+            status=status,
+            in_queue=in_queue,
+            of_type=of_type,
+            tags=tags,
+            since=since,
+            until=until,
+        )
+        chosen, named = choose(queue, wanted, among=UNFINISHED, limit=limit)
+        if not chosen:
+            note("No job matches.")
+        elif not named:
+            approve(f"Cancel {count_of(len(chosen))}?", ask=not (yes or dry_run))
+        if dry_run:
+            effects = foresee(queue, chosen, cascade=cascade)
+        else:
+            effects = queue.cancel_many(chosen, reason, cascade=cascade)
+        report = _report(queue, effects)
+        asked = report.done["requested"]
+        if asked and not (is_terminal() or dry_run or as_json):
+            note(f"asked {name_of(asked)} to stop")
+        raise typer.Exit(report.show(as_json=as_json, dry_run=dry_run))
+
+
+def foresee(queue: JobQueue, ids: Sequence[int], *, cascade: bool) -> dict[int, CancelEffect]:
+    """What cancelling these jobs would do."""
+    wanted = list(dict.fromkeys([*ids, *(queue.backend.descendants(ids) if cascade else ())]))
+    there = queue.backend.get(wanted)
+
+    def effect(job_id: int) -> CancelEffect:
+        if job_id not in there:
+            return CancelEffect.MISSING
+        if there[job_id].status in FINISHED:
+            return CancelEffect.FINISHED
+        running = there[job_id].status is JobStatus.RUNNING
+        return CancelEffect.REQUESTED if running else CancelEffect.CANCELLED
+
+    return {job_id: effect(job_id) for job_id in wanted}
+
+
+def _report(queue: JobQueue, effects: Mapping[int, CancelEffect]) -> Report:
+    ids = {wanted: [i for i, e in effects.items() if e is wanted] for wanted in CancelEffect}
+    finished = queue.backend.get(ids[CancelEffect.FINISHED])
+    return Report(
+        done={
+            "cancelled": ids[CancelEffect.CANCELLED],
+            "requested": ids[CancelEffect.REQUESTED],
+        },
+        sentences=_SENTENCES,
+        missing=ids[CancelEffect.MISSING],
+        refused={
+            job.id: f"job {job.id} is {job.status}: there is nothing to cancel"
+            for job in finished.values()
+        },
+    )

@@ -1,0 +1,210 @@
+"""Shows a job's output as it is written, made harmless for the terminal."""
+
+import codecs
+import os
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TextIO
+
+from jobq import shell
+from jobq.cli.output import inert_output, note
+from jobq.logs import LOG, STDERR, STDOUT, JobLog, last_lines
+from jobq.models import FINISHED, Job, JobStatus
+from jobq.queue import JobQueue
+
+BEAT = 0.05
+"""Seconds between two looks at files that may have grown."""
+
+_BLOCK = 1 << 16
+_LONGEST_ESCAPE = 32
+_DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
+
+
+def exit_code(job: Job) -> int:
+    """The exit code that stands for how a job ended: a command's own, or 0 and 1."""
+    if job.status is JobStatus.COMPLETED:
+        return 0
+    if job.type == shell.JOB_TYPE:
+        if job.signal is not None:
+            return 128 + job.signal
+        if job.exit_code:
+            return job.exit_code
+    return 1
+
+
+class Cleaner:
+    """Makes a stream of bytes harmless, whatever the blocks that it comes in."""
+
+    def __init__(self, *, raw: bool) -> None:
+        self._raw = raw
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._kept = ""
+
+    def feed(self, data: bytes, *, final: bool = False) -> str:
+        """What can be shown so far. An escape sequence or line end cut in two waits for its rest."""
+        text = self._kept + self._decoder.decode(data, final)
+        cut = len(text)
+        if not final:
+            escape = text.rfind("\x1b", max(0, cut - _LONGEST_ESCAPE))
+            if escape >= 0 and "m" not in text[escape:]:
+                cut = escape
+            elif text.endswith("\r"):
+                cut -= 1
+        self._kept = text[cut:]
+        return inert_output(text[:cut].replace("\r\n", "\n").replace("\r", "\n"))
+
+    def write(self, data: bytes, to: TextIO, *, final: bool = False) -> None:
+        """Show what can be shown so far."""
+        if self._raw:
+            to.flush()
+            to.buffer.write(data)
+            to.buffer.flush()
+        else:
+            to.write(self.feed(data, final=final))
+            to.flush()
+
+
+@dataclass(slots=True)
+class _Stream:
+    name: str
+    to: TextIO
+    dim: bool
+    cleaner: Cleaner
+    at: int
+    changed: int = 0
+    pending: bytes = field(default=b"")
+
+
+class Follower:
+    """The streams of one job, shown from a point on."""
+
+    def __init__(
+        self,
+        queue: JobQueue,
+        job_id: int,
+        *,
+        names: Sequence[str] = (STDOUT, STDERR, LOG),
+        raw: bool = False,
+        color: bool = True,
+        split: bool = False,
+        offsets: dict[str, int] | None = None,
+    ) -> None:
+        """With ``split``, what the job wrote to stderr goes to stderr."""
+        self._queue = queue
+        self._job_id = job_id
+        self._log: JobLog | None = None
+        terminal = sys.stdout.isatty()
+        self._streams = [
+            _Stream(
+                name=name,
+                to=sys.stderr if split and name == STDERR else sys.stdout,
+                dim=name != STDOUT and terminal and color and len(names) > 1,
+                cleaner=Cleaner(raw=raw),
+                at=(offsets or {}).get(name, 0),
+            )
+            for name in names
+        ]
+
+    def pump(self, *, final: bool = False) -> bool:
+        """Show what has been written since the last time; whether there was anything."""
+        if self._log is None:
+            self._log = self._queue.logs.open(self._job_id)
+            if self._log is None:
+                return False
+        grown = [stream for stream in self._streams if self._grew(self._log, stream)]
+        for stream in sorted(grown, key=lambda stream: stream.changed):
+            self._show(self._log, stream)
+        for stream in self._streams:
+            if final or (stream.pending and stream not in grown):
+                self._write(stream, stream.pending, final=final)
+                stream.pending = b""
+        return bool(grown)
+
+    def close(self) -> None:
+        """Let go of the log directory."""
+        if self._log is not None:
+            self._log.close()
+
+    def _grew(self, log: JobLog, stream: _Stream) -> bool:
+        with suppress(OSError):
+            stat = os.stat(log.path / stream.name, follow_symlinks=False)
+            stream.changed = stat.st_mtime_ns
+            return stat.st_size > stream.at
+        return False
+
+    def _show(self, log: JobLog, stream: _Stream) -> None:
+        """Whole lines at once; the rest of a line when nothing has come for a beat."""
+        with log.read(stream.name) as file:
+            if file is None:
+                return
+            file.seek(stream.at)
+            while data := file.read(_BLOCK):
+                stream.at += len(data)
+                data = stream.pending + data
+                whole = data.rfind(b"\n") + 1 or (len(data) if len(data) > _BLOCK else 0)
+                stream.pending = data[whole:]
+                self._write(stream, data[:whole])
+
+    def _write(self, stream: _Stream, data: bytes, *, final: bool = False) -> None:
+        if not data and not final:
+            return
+        if stream.dim and data:
+            stream.to.write(_DIM)
+        stream.cleaner.write(data, stream.to, final=final)
+        if stream.dim and data:
+            stream.to.write(_PLAIN)
+            stream.to.flush()
+
+
+def follow(queue: JobQueue, follower: Follower, job_id: int) -> Job:
+    """Show a job's output until it has ended, across retries; the job as it ended."""
+    seen, job = None, queue.get(job_id)
+    try:
+        while True:
+            changes = queue.backend.change_counter()
+            if changes != seen:
+                seen, job = changes, queue.get(job_id)
+            grew = follower.pump(final=job.status in FINISHED)
+            if job.status in FINISHED and not grew:
+                return job
+            time.sleep(BEAT)
+    finally:
+        follower.close()
+
+
+def follow_job(queue: JobQueue, job_id: int, *, color: bool) -> int:
+    """Follow a job that was just added; its exit code."""
+    if not queue.supervisors() and sys.stderr.isatty():
+        note("No worker is running: `jobq work` in another terminal starts it.")
+    job = follow(queue, Follower(queue, job_id, split=True, color=color), job_id)
+    tell_failure(job)
+    return exit_code(job)
+
+
+def tell_failure(job: Job) -> None:
+    """One line about a job that did not complete."""
+    if job.status is not JobStatus.COMPLETED:
+        why = job.error if job.status is JobStatus.FAILED else job.reason
+        note(f"jobq: job {job.id} {job.status}" + (f": {why}" if why else ""))
+
+
+def show_part(
+    log: JobLog, name: str, lines: int | None, span: tuple[int, int | None], *, raw: bool
+) -> int:
+    """Show the last lines of a stretch of one file; the offset at which it ended."""
+    start, end = span
+    with log.read(name) as file:
+        if file is None:
+            return start
+        size = file.seek(0, os.SEEK_END)
+        end = size if end is None else min(end, size)
+        at = last_lines(file, lines, min(start, end), end)
+        file.seek(at)
+        cleaner = Cleaner(raw=raw)
+        while at < end and (data := file.read(min(_BLOCK, end - at))):
+            at += len(data)
+            cleaner.write(data, sys.stdout, final=at >= end)
+        return end

@@ -1,0 +1,163 @@
+"""Options and arguments that several verbs take, declared once, and what they stand for."""
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from jobq.clock import utcnow
+from jobq.errors import NotFound, UsageError
+from jobq.models import JobFilter
+from jobq.queue import JobQueue, parse_statuses
+from jobq.timespec import parse_since
+
+Ids = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[IDS]...", help="Job ids: 42, 3-9, 3,5,8, last, or - to read them from stdin."
+    ),
+]
+Id = Annotated[str, typer.Argument(metavar="ID", help="A job id, or `last`.")]
+Status = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--status", "-s", metavar="STATUS", help="Jobs in this status; several with commas."
+    ),
+]
+InQueue = Annotated[
+    str | None, typer.Option("--queue", "-Q", metavar="QUEUE", help="Jobs in this queue.")
+]
+OfType = Annotated[
+    str | None, typer.Option("--type", "-t", metavar="TYPE", help="Jobs of this type.")
+]
+Tags = Annotated[
+    list[str] | None,
+    typer.Option("--tag", metavar="KEY=VALUE", help="Jobs with this tag; may be repeated."),
+]
+Since = Annotated[
+    str | None,
+    typer.Option("--since", metavar="TIME", help="Added since: a time, or 1h for an hour ago."),
+]
+Until = Annotated[str | None, typer.Option("--until", metavar="TIME", help="Added before.")]
+Limit = Annotated[
+    int | None,
+    typer.Option("--limit", "-n", min=0, metavar="N", help="At most so many jobs; 0: all."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+AsJsonl = Annotated[bool, typer.Option("--jsonl", help="Print one JSON object a line.")]
+Reason = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why; it is kept.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
+
+
+class ArgvCommand(TyperCommand):
+    """A command that takes another one after ``--``: kept apart, word for word, in ``ctx.meta``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if "--" in args:
+            at = args.index("--")
+            ctx.meta["argv"] = args[at + 1 :]
+            args = args[:at]
+        rest: list[str] = super().parse_args(ctx, args)
+        return rest
+
+
+def parse_pairs(pairs: Sequence[str] | None, what: str) -> dict[str, str]:
+    """``KEY=VALUE`` words as a dict.
+
+    Raises:
+        UsageError: a word has no key or no ``=``.
+    """
+    parsed = {}
+    for pair in pairs or ():
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise UsageError(f"{what} {pair!r}: expected KEY=VALUE")
+        parsed[key] = value
+    return parsed
+
+
+def parse_ids(words: Sequence[str], queue: JobQueue) -> list[int]:
+    """Ids from ``42``, ``3-9``, ``3,5,8``, ``last`` and ``-`` (stdin), in order, each once.
+
+    A range stands for the jobs in it that exist.
+
+    Raises:
+        UsageError: a word is none of these.
+        NotFound: ``last`` or a range of no jobs.
+    """
+    ids: list[int] = []
+    for word in words:
+        if word == "-":
+            ids += parse_ids(sys.stdin.read().split(), queue)
+            continue
+        for part in word.split(","):
+            ids += _parse_id(part, queue)
+    return list(dict.fromkeys(ids))
+
+
+def parse_one_id(word: str, queue: JobQueue) -> int:
+    """One id, or ``last``.
+
+    Raises:
+        UsageError: it is not one id.
+    """
+    ids = parse_ids([word], queue)
+    if len(ids) != 1:
+        raise UsageError(f"{word!r}: expected one job id")
+    return ids[0]
+
+
+def _parse_id(part: str, queue: JobQueue) -> list[int]:
+    if part == "last":
+        newest = queue.backend.find(JobFilter(), limit=1, newest=True)
+        if not newest:
+            raise NotFound("no jobs yet: jobq add -- echo hello")
+        return [newest[0].id]
+    first, dash, last = part.partition("-")
+    if _is_id(first) and not dash:
+        return [int(first)]
+    if _is_id(first) and _is_id(last):
+        within = JobFilter(after_id=int(first) - 1, before_id=int(last) + 1)
+        found = [job.id for job in queue.each(within)]
+        if not found:
+            raise NotFound(f"no jobs from {first} to {last}: see `jobq list`")
+        return found
+    raise UsageError(f"{part!r} is not a job id: give 42, 3-9, 3,5,8, last or -")
+
+
+def _is_id(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 19
+
+
+def selection(
+    queue: JobQueue,
+    *,
+    ids: Sequence[str] | None = None,
+    status: Sequence[str] | None = None,
+    in_queue: str | None = None,
+    of_type: str | None = None,
+    tags: Sequence[str] | None = None,
+    since: str | None = None,
+    until: str | None = None,
+) -> JobFilter:
+    """The jobs that a command line means.
+
+    Raises:
+        UsageError: an option's value is wrong.
+        NotFound: the queue does not exist.
+    """
+    now = utcnow()
+    if in_queue is not None:
+        queue.queue(in_queue)
+    return JobFilter(
+        ids=None if not ids else tuple(parse_ids(ids, queue)),
+        statuses=parse_statuses([name for word in status or () for name in word.split(",")]),
+        queue=in_queue,
+        type=of_type,
+        tags=parse_pairs(tags, "tag"),
+        since=None if since is None else parse_since(since, now),
+        until=None if until is None else parse_since(until, now),
+    )

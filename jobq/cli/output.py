@@ -1,0 +1,254 @@
+"""How the command shows things: tables on a terminal, plain columns in a pipe, JSON when asked.
+
+Whatever comes from jobs is shown inert: control characters as visible signs, markup as text.
+"""
+
+import json
+import re
+import shutil
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from jobq.models import JobStatus
+from jobq.timespec import format_duration
+
+COLOURS: Mapping[JobStatus, str] = {
+    JobStatus.BLOCKED: "magenta",
+    JobStatus.SCHEDULED: "blue",
+    JobStatus.PENDING: "cyan",
+    JobStatus.RUNNING: "yellow",
+    JobStatus.RETRYING: "bright_yellow",
+    JobStatus.COMPLETED: "green",
+    JobStatus.FAILED: "red",
+    JobStatus.CANCELLED: "bright_black",
+}
+
+_SGR_CODES: Mapping[str, str] = {
+    "bold": "1",
+    "red": "31",
+    "green": "32",
+    "yellow": "33",
+    "blue": "34",
+    "magenta": "35",
+    "cyan": "36",
+    "bright_black": "90",
+    "bright_yellow": "93",
+}
+"""The names of looks that this command uses, and what a terminal calls them."""
+
+_CONTROL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff"
+    "\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
+)
+_GAP = "  "
+_LEAST = 12
+"""Columns that a flexible column keeps before optional ones are left out."""
+
+_SGR = re.compile(r"\x1b\[[0-9;:]*m")
+
+
+def _visible(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if code < 0x20:
+        return chr(0x2400 + code)
+    if code == 0x7F:
+        return "␡"
+    return f"\\x{code:02x}" if code < 0x100 else match[0].encode("unicode_escape").decode()
+
+
+def inert(text: str) -> str:
+    """Text on one line, that can do nothing to a terminal: control characters made visible."""
+    return _CONTROL.sub(_visible, text.replace("\n", "␊").replace("\t", " "))
+
+
+def inert_output(text: str) -> str:
+    """A job's output, that can do nothing to a terminal but colour its own text."""
+    kept: list[str] = []
+    at = 0
+    for match in _SGR.finditer(text):
+        kept += [_CONTROL.sub(_visible, text[at : match.start()]), match[0]]
+        at = match.end()
+    kept.append(_CONTROL.sub(_visible, text[at:]))
+    return "".join(kept)
+
+
+def is_terminal() -> bool:
+    """Whether stdout is a terminal."""
+    return sys.stdout.isatty()
+
+
+def print_json(document: Any) -> None:
+    """One document."""
+    print(_to_json(document))
+
+
+def print_json_array(documents: Iterable[Any]) -> None:
+    """One document, an array, written as it grows: it may be longer than memory."""
+    separator = "["
+    for document in documents:
+        print(f"{separator}{_to_json(document)}", end="")
+        separator = ",\n"
+    print("]" if separator != "[" else "[]")
+
+
+def print_jsonl(documents: Iterable[Any]) -> None:
+    """One document a line."""
+    for document in documents:
+        print(_to_json(document, indent=None))
+
+
+def _to_json(document: Any, indent: int | None = 2) -> str:
+    """JSON text; characters that could do something to a terminal are escaped, so intact."""
+    text = json.dumps(document, ensure_ascii=False, indent=indent if is_terminal() else None)
+    return _CONTROL.sub(_json_escape, text)
+
+
+def _json_escape(match: re.Match[str]) -> str:
+    return json.dumps(match[0])[1:-1]
+
+
+def note(message: str) -> None:
+    """A message for people, beside the data: on stderr."""
+    print(inert(message), file=sys.stderr)
+
+
+def local_time(moment: datetime | None, now: datetime) -> str:
+    """A time as a person here reads it: the clock today, the day and the clock otherwise."""
+    if moment is None:
+        return ""
+    here, today = moment.astimezone(), now.astimezone()
+    if here.date() == today.date():
+        return here.strftime("%H:%M:%S")
+    return here.strftime("%b %d %H:%M" if here.year == today.year else "%Y-%m-%d %H:%M")
+
+
+def full_time(moment: datetime, now: datetime) -> str:
+    """A time in full, here, and how far from now: ``2026-11-21 21:39:05 (3m 05s ago)``."""
+    away = (now - moment).total_seconds()
+    far = f"{format_duration(away)} ago" if away >= 0 else f"in {format_duration(-away)}"
+    return f"{moment.astimezone():%Y-%m-%d %H:%M:%S} ({far})"
+
+
+def format_bytes(size: float) -> str:
+    """A size in the unit that gives it one to three digits: ``0 B``, ``4.2 MB``."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(size) < 1000:
+            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def format_ids(ids: Iterable[int]) -> str:
+    """Ids, runs of them shortened: ``3-9, 12``."""
+    runs: list[list[int]] = []
+    for number in sorted(ids):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1][1:] = [number]
+        else:
+            runs.append([number])
+    return ", ".join("-".join(map(str, run)) for run in runs)
+
+
+def count_of(number: int, noun: str = "job") -> str:
+    """``1 job``, ``1,234 jobs``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def confirmed(question: str) -> bool:
+    """Whether the person at the terminal says yes; without a terminal nobody is asked."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return True
+    print(f"{inert(question)} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def width_of(text: str) -> int:
+    """The columns that text takes on a terminal."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len  # 1 ms, and only where text is not plain
+
+    return cell_len(text)
+
+
+def cut(text: str, width: int) -> str:
+    """Text in exactly so many columns: filled up with spaces, or cut with an ellipsis."""
+    if (missing := width - width_of(text)) >= 0:
+        return text + " " * missing
+    from rich.cells import set_cell_size
+
+    return set_cell_size(text, width - 1) + "…" if width > 0 else ""
+
+
+def styled(text: str, style: str | None, *, color: bool) -> str:
+    """Text with a look, where colours are wanted."""
+    if not (color and style and text):
+        return text
+    return f"\x1b[{_SGR_CODES[style]}m{text}\x1b[0m"
+
+
+def print_columns(
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    color: bool = False,
+    styles: Sequence[Sequence[str | None]] | None = None,
+    flexible: int | Sequence[int] | None = None,
+    optional: Sequence[int] = (),
+) -> None:
+    """A table: fitted to the terminal, where there is one; whole lines in a pipe.
+
+    ``flexible`` are the columns that give way where the terminal is too narrow, and ``optional``
+    those that are then left out, the first one first; ``styles`` are looks, a cell each.
+    """
+    rows = [[inert(cell) for cell in row] for row in rows]
+    widths = [max(map(width_of, column)) for column in zip(header, *rows, strict=True)]
+    kept: Sequence[int] = range(len(header))
+    if is_terminal():
+        if flexible is None or isinstance(flexible, int):
+            flexible = () if flexible is None else (flexible,)
+        kept, widths = _fit(widths, shutil.get_terminal_size().columns, flexible, optional)
+    color = color and is_terminal()
+    looks = styles or [[None] * len(header)] * len(rows)
+    for line, look in ((header, ["bold"] * len(header)), *zip(rows, looks, strict=True)):
+        cells = [
+            styled(cut(line[place], widths[place]), look[place], color=color) for place in kept
+        ]
+        print(_GAP.join(cells).rstrip())
+
+
+def _fit(
+    widths: list[int], room: int, flexible: Sequence[int], optional: Sequence[int]
+) -> tuple[list[int], list[int]]:
+    """The columns to keep, and the widths of all, so that a line fits into ``room``."""
+    kept = list(range(len(widths)))
+    widths = [min(width, room) for width in widths]
+
+    def needed(least: int) -> int:
+        taken = [min(widths[at], least) if at in flexible else widths[at] for at in kept]
+        return sum(taken) + len(_GAP) * (len(kept) - 1)
+
+    for place in optional:
+        if needed(_LEAST) > room:
+            kept.remove(place)
+    for shrinking in (flexible, kept):  # and if that is not enough, whatever is widest
+        while needed(room) > room and any(widths[at] > 1 for at in shrinking if at in kept):
+            widths[max((at for at in shrinking if at in kept), key=widths.__getitem__)] -= 1
+    return kept, widths
+
+
+def print_fields(fields: Iterable[tuple[str, str]]) -> None:
+    """Names and values, one below the other; those without a value are left out."""
+    shown = [(name, value.split("\n")) for name, value in fields if value]
+    width = max((width_of(name) for name, _ in shown), default=0)
+    for name, lines in shown:
+        for number, line in enumerate(lines):
+            print(f"{cut('' if number else name, width)}  {inert(line)}")
+
+
+def print_tabs(rows: Iterable[Sequence[str]]) -> None:
+    """Cells with a tab between them, for scripts."""
+    for row in rows:
+        print("\t".join(map(inert, row)))

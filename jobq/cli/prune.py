@@ -1,0 +1,107 @@
+"""``jobq prune``: forget jobs that have ended."""
+
+from typing import Annotated
+
+import typer
+
+from jobq.cli.app import Cli
+from jobq.cli.bulk import approve
+from jobq.cli.options import (
+    AsJson,
+    DryRun,
+    InQueue,
+    Limit,
+    OfType,
+    Since,
+    Status,
+    Tags,
+    Until,
+    Yes,
+    selection,
+)
+from jobq.cli.output import count_of, note, print_json
+from jobq.models import JobFilter
+from jobq.queue import CHUNK, JobQueue
+from jobq.timespec import parse_duration
+
+app = typer.Typer(add_completion=False)
+
+OlderThan = Annotated[
+    str | None,
+    typer.Option("--older-than", metavar="SPAN", help="Those that ended longer ago: 30d."),
+]
+KeepLast = Annotated[
+    int | None,
+    typer.Option("--keep-last", min=0, metavar="N", help="Keep the newest N of them."),
+]
+
+
+@app.command()
+def prune(
+    ctx: typer.Context,
+    status: Status = None,
+    in_queue: InQueue = None,
+    of_type: OfType = None,
+    tags: Tags = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = None,
+    older_than: OlderThan = None,
+    keep_last: KeepLast = None,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete jobs that have ended, with their logs.
+
+    Without options that choose some, those that [retention] in jobq.toml does not keep.
+    """
+    cli: Cli = ctx.obj
+    with cli.queue() as queue:
+        wanted = selection(
+            queue,
+            status=status,
+            in_queue=in_queue,
+            of_type=of_type,
+            tags=tags,
+            since=since,
+            until=until,
+        )
+        ids = prunable(queue, wanted, older_than, keep_last)[: limit or None]
+        if ids:
+            approve(f"Delete {count_of(len(ids))} and their logs?", ask=not (yes or dry_run))
+        if not dry_run:
+            ids = delete(queue, ids)
+    if as_json:
+        print_json({"deleted": ids, "dry_run": dry_run})
+    elif ids:
+        print(f"{'Would delete' if dry_run else 'Deleted'} {count_of(len(ids))}")
+    else:
+        note("No job to delete.")
+
+
+def prunable(
+    queue: JobQueue, wanted: JobFilter, older_than: str | None, keep_last: int | None
+) -> list[int]:
+    """The jobs to delete, the oldest first."""
+    age = None if older_than is None else parse_duration(older_than)
+    if wanted == JobFilter() and older_than is None and keep_last is None:
+        age, keep_last = queue.settings.retention.older_than, queue.settings.retention.keep_last
+    return queue.prunable(
+        older_than=age,
+        keep_last=keep_last or 0,
+        status=wanted.statuses,
+        queue=wanted.queue,
+        type=wanted.type,
+        tags=wanted.tags,
+        since=wanted.since,
+        until=wanted.until,
+    )
+
+
+def delete(queue: JobQueue, ids: list[int]) -> list[int]:
+    """Delete in portions that other writers hardly wait for; the ids deleted."""
+    deleted: list[int] = []
+    for start in range(0, len(ids), CHUNK):
+        deleted += queue.delete(ids[start : start + CHUNK])
+    return deleted

@@ -1,0 +1,95 @@
+"""``jobq retry``: put jobs that failed or were cancelled back in line."""
+
+from collections.abc import Sequence
+
+import typer
+
+from jobq.cli.app import Cli
+from jobq.cli.bulk import Report, approve, choose
+from jobq.cli.options import (
+    AsJson,
+    DryRun,
+    Ids,
+    InQueue,
+    Limit,
+    OfType,
+    Since,
+    Status,
+    Tags,
+    Until,
+    Yes,
+    selection,
+)
+from jobq.cli.output import count_of, note
+from jobq.models import JobStatus, Retried, RetryEffect
+from jobq.queue import JobQueue
+
+app = typer.Typer(add_completion=False)
+
+RETRIABLE = frozenset({JobStatus.FAILED, JobStatus.CANCELLED})
+_SENTENCES = {
+    "pending": ("Back in line: {}", "Would retry {}"),
+    "blocked": ("Waits for parents again: {}", "Would wait for parents again: {}"),
+}
+
+
+@app.command()
+def retry(
+    ctx: typer.Context,
+    ids: Ids = None,
+    status: Status = None,
+    in_queue: InQueue = None,
+    of_type: OfType = None,
+    tags: Tags = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = None,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Put failed and cancelled jobs back in line, with the same id; attempts go on counting."""
+    cli: Cli = ctx.obj
+    with cli.queue() as queue:
+        wanted = selection(
+            queue,
+            ids=ids,
+            status=status,
+            in_queue=in_queue,
+            of_type=of_type,
+            tags=tags,
+            since=since,
+            until=until,
+        )
+        chosen, named = choose(queue, wanted, among=RETRIABLE, limit=limit)
+        if not chosen:
+            note("No job matches.")
+        elif not named:
+            approve(f"Retry {count_of(len(chosen))}?", ask=not (yes or dry_run))
+        retried = foresee(queue, chosen) if dry_run else queue.retry_many(chosen)
+        raise typer.Exit(_report(queue, retried).show(as_json=as_json, dry_run=dry_run))
+
+
+def foresee(queue: JobQueue, ids: Sequence[int]) -> list[Retried]:
+    """What retrying these jobs would do, as far as their own state tells."""
+    there = queue.backend.get(ids)
+
+    def effect(job_id: int) -> RetryEffect:
+        if job_id not in there:
+            return RetryEffect.MISSING
+        if there[job_id].status not in RETRIABLE:
+            return RetryEffect.REFUSED
+        return RetryEffect.BLOCKED if there[job_id].unmet_parents else RetryEffect.PENDING
+
+    return [Retried(job_id, effect(job_id)) for job_id in dict.fromkeys(ids)]
+
+
+def _report(queue: JobQueue, retried: Sequence[Retried]) -> Report:
+    ids = {wanted: [r.id for r in retried if r.effect is wanted] for wanted in RetryEffect}
+    told = {RetryEffect.PENDING, RetryEffect.BLOCKED, RetryEffect.MISSING}
+    return Report(
+        done={"pending": ids[RetryEffect.PENDING], "blocked": ids[RetryEffect.BLOCKED]},
+        sentences=_SENTENCES,
+        missing=ids[RetryEffect.MISSING],
+        refused={r.id: queue.retry_refusal(r) for r in retried if r.effect not in told},
+    )

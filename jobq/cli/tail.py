@@ -1,0 +1,146 @@
+"""``jobq tail``: the log of a job."""
+
+import json
+import sys
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+
+from jobq.cli.app import Cli
+from jobq.cli.follow import Follower, follow, show_part, tell_failure
+from jobq.cli.options import Id, parse_one_id
+from jobq.cli.output import inert, is_terminal, note
+from jobq.errors import NotFound, UsageError
+from jobq.logs import EVENTS, LOG, STDERR, STDOUT, JobLog
+from jobq.models import FINISHED, Job, LogOffsets
+from jobq.queue import JobQueue
+
+app = typer.Typer()
+
+DEFAULT_LINES = 100
+
+
+@app.command()
+def tail(
+    ctx: typer.Context,
+    job: Id,
+    following: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on until the job ends, across retries.")
+    ] = False,
+    lines: Annotated[
+        str, typer.Option("--lines", "-n", metavar="N|all", help="How many lines of each stream.")
+    ] = str(DEFAULT_LINES),
+    stdout: Annotated[bool, typer.Option("--stdout", help="Only what it wrote to stdout.")] = False,
+    stderr: Annotated[bool, typer.Option("--stderr", help="Only what it wrote to stderr.")] = False,
+    events: Annotated[bool, typer.Option("--events", help="Only its events, a line each.")] = False,
+    attempt: Annotated[
+        int | None, typer.Option("--attempt", min=1, metavar="K", help="Only the K-th try.")
+    ] = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="The bytes as they are, control sequences and all.")
+    ] = False,
+) -> None:
+    """Show a job's log: its last lines, or as it grows."""
+    cli: Cli = ctx.obj
+    count = _count(lines)
+    names = _names(stdout=stdout, stderr=stderr, events=events)
+    if following and attempt is not None:
+        raise UsageError("give -f or --attempt, not both: -f follows what is written now")
+    with cli.queue() as queue:
+        job_id = parse_one_id(job, queue)
+        found = queue.get(job_id)
+        ends = _show(queue, found, names, count, attempt, raw=raw)
+        if following:
+            if ends is None and found.status not in FINISHED and sys.stderr.isatty():
+                note(f"Job {job_id} is {found.status}: waiting for it to start.")
+            follower = Follower(
+                queue, job_id, names=names, raw=raw, color=cli.color, offsets=ends or {}
+            )
+            tell_failure(follow(queue, follower, job_id))
+        elif ends is None:
+            note(_nothing(found))
+
+
+def _show(
+    queue: JobQueue,
+    job: Job,
+    names: list[str],
+    count: int | None,
+    attempt: int | None,
+    *,
+    raw: bool,
+) -> dict[str, int] | None:
+    """Show what there is; where each file ended. None: there is no log yet."""
+    starts, stops = _span(queue, job, attempt)
+    log = queue.logs.open(job.id)
+    if log is None:
+        return None
+    with log:
+        if names == [EVENTS] and is_terminal() and not raw:
+            return {EVENTS: _show_events(log, count)}
+        there = [name for name in names if log.size(name) > getattr(starts, _FIELDS[name])]
+        ends = dict.fromkeys(names, 0)
+        for place, name in enumerate(there):
+            if len(there) > 1:
+                print(f"{chr(10) if place else ''}==> {name} <==", flush=True)
+            start = getattr(starts, _FIELDS[name])
+            stop = None if stops is None else getattr(stops, _FIELDS[name])
+            ends[name] = show_part(log, name, count, (start, stop), raw=raw)
+        return ends
+
+
+def _span(
+    queue: JobQueue, job: Job, attempt: int | None
+) -> tuple[LogOffsets, LogOffsets | None]:
+    """Where the output of an attempt starts, and where that of the next one does."""
+    if attempt is None:
+        return LogOffsets(), None
+    history = {item.attempt: item.offsets for item in queue.attempts(job.id)}
+    if attempt not in history:
+        raise NotFound(f"job {job.id} has no attempt {attempt}: it has had {job.attempts}")
+    return history[attempt], history.get(attempt + 1)
+
+
+def _show_events(log: JobLog, count: int | None) -> int:
+    """The events as lines for people."""
+    with log.read(EVENTS) as file:
+        if file is None:
+            return 0
+        lines = file.read().splitlines()
+        for line in lines if count is None else lines[len(lines) - min(count, len(lines)) :]:
+            print(_event_text(json.loads(line)))
+        return file.tell()
+
+
+def _event_text(event: dict[str, Any]) -> str:
+    at = datetime.fromisoformat(event.pop("time")).astimezone()
+    head = f"{at:%H:%M:%S} attempt {event.pop('attempt')} {event.pop('event')}"
+    details = " ".join(f"{key}={value}" for key, value in event.items() if value is not None)
+    return inert(f"{head} {details}".rstrip())
+
+
+def _nothing(job: Job) -> str:
+    if job.status in FINISHED:
+        return f"Job {job.id} is {job.status} and has no log."
+    return f"Job {job.id} is {job.status}: it has no log yet (-f waits for it)."
+
+
+def _count(text: str) -> int | None:
+    if text == "all":
+        return None
+    if not (text.isascii() and text.isdigit()):
+        raise UsageError(f"--lines {text!r}: give a number, or all")
+    return int(text)
+
+
+def _names(*, stdout: bool, stderr: bool, events: bool) -> list[str]:
+    if events:
+        if stdout or stderr:
+            raise UsageError("--events stands alone: the other streams are not events")
+        return [EVENTS]
+    chosen = [name for name, wanted in ((STDOUT, stdout), (STDERR, stderr)) if wanted]
+    return chosen or [STDOUT, STDERR, LOG]
+
+
+_FIELDS = {STDOUT: "stdout", STDERR: "stderr", EVENTS: "events", LOG: "log"}

@@ -1,0 +1,106 @@
+"""``jobq wait``: until jobs have ended."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from jobq import shell
+from jobq.cli.app import Cli
+from jobq.cli.bulk import choose
+from jobq.cli.describe import outcome_of
+from jobq.cli.list import hint_no_worker
+from jobq.cli.options import (
+    AsJson,
+    Ids,
+    InQueue,
+    Limit,
+    OfType,
+    Since,
+    Status,
+    Tags,
+    Until,
+    selection,
+)
+from jobq.cli.output import note, print_json_array
+from jobq.documents import job_document
+from jobq.errors import UsageError
+from jobq.models import Job, JobStatus
+from jobq.timespec import parse_duration
+
+app = typer.Typer(add_completion=False)
+
+TIMED_OUT = 124
+SIGNALLED = 128
+
+Timeout = Annotated[
+    str | None,
+    typer.Option("--timeout", metavar="SPAN", help="Give up after so long, with exit code 124."),
+]
+
+
+@app.command()
+def wait(
+    ctx: typer.Context,
+    ids: Ids = None,
+    status: Status = None,
+    in_queue: InQueue = None,
+    of_type: OfType = None,
+    tags: Tags = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = None,
+    timeout: Timeout = None,
+    as_json: AsJson = False,
+) -> None:
+    """Wait until jobs have ended, and leave with 0 if all completed.
+
+    Otherwise with 1; for one shell job, with its own exit code, or 128 and the signal's number.
+    A selection is of the jobs there are now, those that have ended included.
+    """
+    cli: Cli = ctx.obj
+    seconds = None if timeout is None else _span(timeout)
+    with cli.queue() as queue:
+        wanted = selection(
+            queue,
+            ids=ids,
+            status=status,
+            in_queue=in_queue,
+            of_type=of_type,
+            tags=tags,
+            since=since,
+            until=until,
+        )
+        chosen, _ = choose(queue, wanted, among=frozenset(JobStatus), limit=limit)
+        if not chosen:
+            note("No job matches.")
+        hint_no_worker(queue, queue.get_many(chosen))
+        try:
+            jobs = queue.wait_all(chosen, seconds)
+            code = exit_code(jobs)
+        except TimeoutError:
+            jobs, code = queue.get_many(chosen), TIMED_OUT
+        for job in jobs:
+            if job.status is not JobStatus.COMPLETED:
+                note(outcome_of(job))
+        if as_json:
+            print_json_array(job_document(job, queue.logs.path(job.id)) for job in jobs)
+        raise typer.Exit(code)
+
+
+def _span(text: str) -> float:
+    try:
+        return parse_duration(text)
+    except UsageError as error:
+        raise UsageError(f"--timeout: {error}") from None
+
+
+def exit_code(jobs: Sequence[Job]) -> int:
+    """What to leave with once these jobs have ended."""
+    if all(job.status is JobStatus.COMPLETED for job in jobs):
+        return 0
+    if len(jobs) == 1 and jobs[0].type == shell.JOB_TYPE:
+        if jobs[0].signal is not None:
+            return SIGNALLED + jobs[0].signal
+        return jobs[0].exit_code or 1
+    return 1

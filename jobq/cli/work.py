@@ -1,0 +1,68 @@
+"""``jobq work``: run jobs."""
+
+import asyncio
+import sys
+from typing import Annotated
+
+import typer
+
+from jobq.cli.app import INTERRUPTED, Cli
+from jobq.cli.output import note
+from jobq.cli.progress import Screen, printer
+from jobq.registry import require_types
+from jobq.supervisor import Supervisor, WorkOptions
+
+app = typer.Typer()
+
+
+@app.command()
+def work(
+    ctx: typer.Context,
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", "-j", min=1, metavar="N", help="At most so many at once."),
+    ] = None,
+    queue: Annotated[
+        list[str] | None,
+        typer.Option("--queue", "-Q", metavar="QUEUE", help="Only this queue; may be repeated."),
+    ] = None,
+    type_: Annotated[
+        list[str] | None,
+        typer.Option("--type", "-t", metavar="TYPE", help="Only this type; may be repeated."),
+    ] = None,
+    drain: Annotated[
+        bool, typer.Option("--drain", help="Leave once nothing is left to do.")
+    ] = False,
+    wait_retries: Annotated[
+        bool, typer.Option("--wait-retries", help="With --drain: wait for retries, too.")
+    ] = False,
+    max_jobs: Annotated[
+        int | None, typer.Option("--max-jobs", min=1, metavar="N", help="Leave after so many.")
+    ] = None,
+) -> None:
+    """Run jobs until told to stop.
+
+    The first Ctrl-C (or SIGTERM) waits for what runs, the second stops it and gives it back.
+    """
+    cli: Cli = ctx.obj
+    with cli.queue() as opened:
+        for name in queue or ():
+            opened.queue(name)
+        if type_:
+            require_types(opened.registry, type_)
+        opened.apply_configured_queues()
+        options = WorkOptions(
+            slots=jobs or opened.settings.concurrency,
+            queues=queue,
+            types=type_,
+            drain=drain,
+            wait_retries=wait_retries,
+            max_jobs=max_jobs,
+        )
+        with Screen(color=cli.color) if sys.stdout.isatty() else printer() as screen:
+            supervisor = Supervisor(opened, options, screen.show)
+            screen.show_start(supervisor.id, options.slots)
+            asyncio.run(supervisor.run())
+        note(screen.summary())
+        if supervisor.interrupted:
+            raise typer.Exit(INTERRUPTED)

@@ -1,0 +1,95 @@
+"""The JSON documents that the command prints, and that scripts depend on. Fields are only added."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from jobq.models import Attempt, Job, JobStatus, JsonObject, Queue, SupervisorInfo
+
+
+def _time(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat().replace("+00:00", "Z")
+
+
+def job_document(job: Job, log_dir: Path) -> JsonObject:
+    """A job; ``log_dir`` is its own."""
+    progress = job.progress
+    return {
+        "id": job.id,
+        "type": job.type,
+        "name": job.name,
+        "status": job.status.value,
+        "queue": job.queue,
+        "priority": job.priority,
+        "args": job.args,
+        "tags": dict(job.tags),
+        "unique_key": job.unique_key,
+        "parents": [{"id": p.id, "condition": p.condition.value} for p in job.parents],
+        "added_by": job.added_by,
+        "attempts": job.attempts,
+        "max_retries": job.max_retries,
+        "timeout": job.timeout,
+        "created_at": _time(job.created_at),
+        "run_at": _time(job.run_at),
+        "started_at": _time(job.started_at),
+        "finished_at": _time(job.finished_at),
+        "progress": progress
+        and {"done": progress.done, "total": progress.total, "message": progress.message},
+        "exit_code": job.exit_code,
+        "signal": job.signal,
+        "error": job.error,
+        "reason": job.reason,
+        "result": job.result,
+        "log_dir": str(log_dir),
+    }
+
+
+def attempt_document(attempt: Attempt) -> JsonObject:
+    """One entry of a job's ``history``."""
+    return {
+        "attempt": attempt.attempt,
+        "supervisor": attempt.supervisor,
+        "pid": attempt.pid,
+        "started_at": _time(attempt.started_at),
+        "ended_at": _time(attempt.ended_at),
+        "outcome": attempt.outcome and attempt.outcome.value,
+        "exit_code": attempt.exit_code,
+        "signal": attempt.signal,
+        "error": attempt.error,
+        "max_rss_bytes": attempt.max_rss_bytes,
+        "cpu_seconds": attempt.cpu_seconds,
+    }
+
+
+def queue_document(queue: Queue, counts: dict[JobStatus, int]) -> JsonObject:
+    """A queue with its counts."""
+    return {
+        "name": queue.name,
+        "description": queue.description,
+        "max_concurrent": queue.max_concurrent,
+        "priority": queue.priority,
+        "paused": queue.paused,
+        "rate": None if queue.rate is None else str(queue.rate),
+        "timeout": queue.timeout,
+        "max_retries": queue.max_retries,
+        "counts": {status.value: number for status, number in counts.items()},
+    }
+
+
+def supervisor_document(supervisor: SupervisorInfo) -> JsonObject:
+    """A supervisor that is alive."""
+    return {
+        "id": supervisor.id,
+        "host": supervisor.host,
+        "pid": supervisor.pid,
+        "slots": supervisor.slots,
+        "queues": None if supervisor.queues is None else list(supervisor.queues),
+        "types": list(supervisor.types),
+        "started_at": _time(supervisor.started_at),
+        "heartbeat_at": _time(supervisor.heartbeat_at),
+    }
+
+
+def type_document(name: str, description: str, source: str, schema: Any) -> JsonObject:
+    """A job type and what it takes."""
+    return {"type": name, "description": description, "source": source, "args_schema": schema}

@@ -1,0 +1,170 @@
+"""The process that children are forked from, with the worker modules loaded once for all of them.
+
+It is also the guard of its supervisor: when that dies, however it dies, it ends every process of
+its jobs. ``python -P -m jobq.forkserver FD`` is started by the supervisor, which talks to it over
+the socket FD: the byte FORK, with a descriptor, asks for a child that serves that descriptor;
+GOODBYE says that nothing is left to guard; answers are lines of JSON.
+"""
+
+import ctypes
+import gc
+import json
+import os
+import pickle
+import select
+import signal
+import socket
+import struct
+import sys
+from contextlib import suppress
+from typing import NoReturn
+
+from jobq.backends.sqlite import SqliteBackend
+from jobq.config import Settings
+from jobq.errors import JobqError
+from jobq.processes import SUPERVISOR_MARK, ProcessTree
+from jobq.registry import Registry, load
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+FORK = b"+"
+GOODBYE = b"-"
+
+_HEADER = struct.Struct("!I")
+
+
+def main() -> None:
+    """Load the workers, then fork children until the supervisor is gone."""
+    server = ForkServer(socket.socket(fileno=int(sys.argv[1])))
+    server.serve()
+
+
+def send_settings(connection: socket.socket, settings: Settings) -> None:
+    """What the supervisor sends first."""
+    data = pickle.dumps(settings)
+    connection.sendall(_HEADER.pack(len(data)) + data)
+
+
+class ForkServer:
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._owner = os.environ[SUPERVISOR_MARK]
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # Where a worker module hangs at import, nobody reads the socket: a signal gets through.
+        signal.signal(signal.SIGTERM, self._on_orphaned)
+        _set_death_signal(signal.SIGTERM)
+        (size,) = _HEADER.unpack(self._receive(_HEADER.size))
+        self._settings: Settings = pickle.loads(self._receive(size))  # noqa: S301 - from our parent
+        self._registry = self._load()
+
+    def serve(self) -> NoReturn:
+        """Fork when asked, tell of children that ended, and guard."""
+        wake, waker = socket.socketpair()
+        waker.setblocking(False)
+        signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        while True:
+            ready, _, _ = select.select([self._connection, wake], [], [])
+            if wake in ready:
+                wake.recv(4096)
+                self._reap()
+            if self._connection in ready:
+                request, descriptors, _, _ = socket.recv_fds(self._connection, 1, 1)
+                if request == GOODBYE:
+                    os._exit(0)
+                if not request:
+                    self._guard()
+                for descriptor in descriptors:
+                    self._fork(descriptor)
+
+    def _load(self) -> Registry:
+        registry = load(self._settings.worker_paths)
+        # What is alive now is shared with every child: the collector must not touch its pages.
+        gc.collect()
+        gc.freeze()
+        types = [job_type.name for job_type in registry.types.values() if job_type.worker]
+        self._tell({"types": types, "errors": [str(error) for error in registry.errors]})
+        return registry
+
+    def _fork(self, descriptor: int) -> None:
+        parent = os.getpid()
+        pid = os.fork()
+        if pid:
+            os.close(descriptor)
+            self._tell({"forked": pid})
+            return
+        try:
+            self._become_child(descriptor, parent)
+        finally:
+            os._exit(70)
+
+    def _become_child(self, descriptor: int, parent: int) -> NoReturn:
+        from jobq.child import Child
+
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.setsid()
+        _set_death_signal(signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(0)
+        # What a job leaves behind becomes this process's child, and is noticed.
+        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        self._connection.close()
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(line_buffering=True, encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
+        stream = socket.socket(fileno=descriptor).makefile("rwb")
+        Child(stream, self._settings, self._registry).serve()
+
+    def _reap(self) -> None:
+        with suppress(ChildProcessError):
+            while (reaped := os.wait4(-1, os.WNOHANG))[0]:
+                self._tell({"exited": reaped[0], "status": reaped[1]})
+
+    def _tell(self, message: dict[str, object]) -> None:
+        with suppress(OSError):  # the supervisor is gone: the next look at the socket says so
+            self._connection.sendall(json.dumps(message).encode() + b"\n")
+
+    def _receive(self, size: int) -> bytes:
+        data = b""
+        while len(data) < size:
+            part = self._connection.recv(size - len(data))
+            if not part:
+                self._guard()
+            data += part
+        return data
+
+    def _on_orphaned(self, *_: object) -> None:
+        self._guard()
+
+    def _guard(self) -> NoReturn:
+        """The supervisor is gone: end what it left, and leave."""
+        try:
+            for tree in self._open_trees():
+                tree.kill()
+        finally:
+            os._exit(0)
+
+    def _open_trees(self) -> list[ProcessTree]:
+        """The attempts that the supervisor had open."""
+        with suppress(JobqError, AttributeError):
+            backend = SqliteBackend(self._settings.database)
+            return [
+                ProcessTree(self._owner, job.id, attempt.attempt, attempt.pid, attempt.pid_started)
+                for job, attempt in backend.open_attempts()
+                if attempt.supervisor == self._owner
+            ]
+        return []
+
+
+def _set_death_signal(number: signal.Signals) -> None:
+    """Have the kernel send a signal to this process when its parent dies. Linux only."""
+    _prctl(_PR_SET_PDEATHSIG, int(number))
+
+
+def _prctl(option: int, value: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""The progress file of a running job: written by the job, read by its supervisor twice a second.
+
+Shell jobs write ``40/100 encoding`` or ``40% encoding`` or ``40 encoding``; workers, JSON.
+"""
+
+import json
+import os
+import re
+from contextlib import suppress
+from pathlib import Path
+
+from jobq.models import Progress
+
+FILE = "progress"
+
+_SIZE = 512
+_LONGEST_MESSAGE = 200
+_TEXT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:(%)|/\s*(\d+(?:\.\d+)?))?\s*(.*)", re.DOTALL)
+
+
+class ProgressFile:
+    """A worker's own progress file: each call is one small write at the start of it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor: int | None = None
+
+    def write(self, progress: Progress) -> None:
+        """Replace what the file says. A full disk loses progress, not the job."""
+        message = progress.message and progress.message[:_LONGEST_MESSAGE]
+        text = json.dumps([progress.done, progress.total, message])[:_SIZE]
+        with suppress(OSError):
+            if self._descriptor is None:
+                flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+                self._descriptor = os.open(self._path, flags, 0o600)
+            os.pwrite(self._descriptor, text.ljust(_SIZE).encode(), 0)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def read(path: Path) -> Progress | None:
+    """What a progress file says; None if it is not there or makes no sense."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        text = os.read(descriptor, 8 * _SIZE).decode("utf-8", "replace")
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    return parse(text)
+
+
+def parse(text: str) -> Progress | None:
+    """Progress from text; None if it is not progress."""
+    if text.startswith("["):
+        with suppress(ValueError, TypeError):
+            done, total, message = json.loads(text)
+            return Progress(float(done), None if total is None else float(total), message)
+        return None
+    lines = text.strip().splitlines()
+    match = _TEXT.fullmatch(lines[-1]) if lines else None
+    if match is None:
+        return None
+    total = 100.0 if match[2] else float(match[3]) if match[3] else None
+    return Progress(float(match[1]), total, match[4].strip()[:_LONGEST_MESSAGE] or None)

@@ -1,0 +1,527 @@
+"""The loop behind ``jobq work``: claims, starts, watches, records.
+
+One asyncio loop in one thread. Signal handlers, timers and processes only note what happened and
+wake the loop; `_step` decides. What ended meanwhile is recorded, and new work claimed, in one
+transaction: under load, many attempts share one commit.
+"""
+
+import asyncio
+import random
+import signal
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import IntEnum
+from typing import Any
+
+from jobq.backends.base import ClaimRequest, Listener
+from jobq.clock import utcnow
+from jobq.endings import Exit, StopReason, ending_of
+from jobq.errors import DatabaseError, DatabaseLockedError, DiskFullError
+from jobq.models import (
+    UNFINISHED,
+    Claim,
+    Ending,
+    Job,
+    JobFilter,
+    JobStatus,
+    Progress,
+    Started,
+    SupervisorInfo,
+)
+from jobq.pool import Pool, Run
+from jobq.processes import boot_id, host_name
+from jobq.queue import JobQueue, owner_id
+from jobq.scheduler import Scheduler
+from jobq.shell import JOB_TYPE as SHELL
+
+BEAT = 1.0
+"""Seconds between two looks at what nobody told of: other writers, dead supervisors, late jobs."""
+
+PROGRESS_BEAT = 0.5
+LEFTOVER_BEAT = 0.05
+STARTS_DELAY = 0.05
+"""Seconds for which a started process may wait for a transaction to be noted in."""
+
+
+class Stop(IntEnum):
+    """How far the supervisor has been asked to stop; each request goes one further."""
+
+    NO = 0
+    DRAIN = 1  # start nothing more, let what runs end
+    RELEASE = 2  # end what runs, and give it back
+    KILL = 3  # without grace
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that a person at the terminal may like to see."""
+
+    kind: str  # started, progress, finished, message
+    job: Job | None = None
+    ending: Ending | None = None
+    progress: Progress | None = None
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkOptions:
+    slots: int
+    queues: Collection[str] | None = None  # None: all
+    types: Collection[str] | None = None  # None: all that are registered
+    ids: Collection[int] | None = None  # only these jobs
+    drain: bool = False  # leave once nothing is left to do
+    wait_retries: bool = False  # and nothing waits for its next try
+    max_jobs: int | None = None  # leave after having started so many
+    cancel_at_stop: bool = False  # rather than wait for what runs, and give it back
+
+
+@dataclass(slots=True)
+class _Unrecorded:
+    """What has happened and is not in the database yet."""
+
+    starts: dict[tuple[int, int], Started] = field(default_factory=dict)
+    endings: list[tuple[Run, Ending]] = field(default_factory=list)
+    progress: dict[tuple[int, int], Progress] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.starts or self.endings or self.progress)
+
+
+class Supervisor:
+    """Runs the jobs of a queue until it is told to stop."""
+
+    def __init__(
+        self,
+        queue: JobQueue,
+        options: WorkOptions,
+        on_event: Callable[[Event], None] = lambda event: None,
+    ) -> None:
+        self.id = owner_id(host_name())
+        self._queue = queue
+        self._backend = queue.backend
+        self._settings = queue.settings
+        self._options = options
+        self._on_event = on_event
+        self._lease = timedelta(seconds=self._settings.lease)
+        self._pool = Pool(
+            self._settings, self.id, self._on_started, self._on_exit, self._on_types
+        )
+        self._scheduler = Scheduler(queue, self.id)
+        self._listener: Listener | None = None
+        self._runs: dict[tuple[int, int], Run] = {}
+        self._unrecorded = _Unrecorded()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._types: set[str] = {SHELL}
+        self._types_known = False
+        self._stop = Stop.NO
+        self._interrupted = False
+        self._claimed = 0
+        self._look = True  # there may be work to claim
+        self._seen_changes = 0
+        self._due: datetime | None = None
+        self._renewed_at = 0.0
+        self._trouble: str | None = None
+        self._failure: DatabaseError | None = None
+
+    # -- life ------------------------------------------------------------------------------
+
+    async def run(self, claim_first: Callable[[str], Collection[Claim]] | None = None) -> None:
+        """Work until done or stopped, beginning with what ``claim_first`` claims for this owner.
+
+        Raises:
+            DatabaseError: the database became unusable; whatever ran was ended.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._wake = asyncio.Event()
+        self._listener = self._backend.listen(self.id)
+        self._loop.add_reader(self._listener.fileno(), self._on_poke)
+        self._loop.add_signal_handler(signal.SIGCHLD, self._pool.reap)
+        self._loop.add_signal_handler(signal.SIGINT, self._on_stop_signal, "Ctrl-C")
+        self._loop.add_signal_handler(signal.SIGTERM, self._on_stop_signal, "SIGTERM")
+        self._loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
+        try:
+            self._backend.register(self._info(utcnow()))
+            self._renewed_at = self._loop.time()
+            self._pool.open()
+            for claim in claim_first(self.id) if claim_first else ():
+                self._start(claim)
+            beats = asyncio.create_task(self._beat())
+            try:
+                await self._work()
+            finally:
+                beats.cancel()
+        finally:
+            self._leave()
+        if self._failure is not None:
+            raise self._failure
+
+    def restrict_to(self, ids: Collection[int]) -> None:
+        """Take only these jobs from here on."""
+        self._options = replace(self._options, ids=ids)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it was asked to stop."""
+        return self._stop > Stop.NO
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether it was stopped by Ctrl-C."""
+        return self._interrupted
+
+    def request_stop(self) -> Stop:
+        """Ask to stop, one step further at each call: drain, release, kill."""
+        self._stop = Stop(min(self._stop + 1, Stop.KILL))
+        if self._options.cancel_at_stop:
+            self._stop = max(self._stop, Stop.RELEASE)
+        if self._stop >= Stop.RELEASE:
+            for run in list(self._runs.values()):
+                self._stop_run(run, self._shutdown_reason())
+        self._wake.set()
+        return self._stop
+
+    def _on_stop_signal(self, name: str) -> None:
+        running = len(self._runs)
+        self._interrupted = self._interrupted or name == "Ctrl-C"
+        match self.request_stop():
+            case Stop.DRAIN if running:
+                self._message(f"waiting for {running} running jobs; {name} again gives them back")
+            case Stop.RELEASE if running:
+                self._message(f"stopping {running} running jobs; {name} again kills them")
+
+    def _shutdown_reason(self) -> StopReason:
+        cancel = self._options.cancel_at_stop
+        return StopReason.CANCELLED if cancel else StopReason.SHUTDOWN
+
+    def _on_hangup(self) -> None:
+        """The terminal is gone: nobody could ask a second time."""
+        self._stop = max(self._stop, Stop.DRAIN)
+        self.request_stop()
+
+    def _leave(self) -> None:
+        for run in self._runs.values():  # only after a failure: nothing is left otherwise
+            run.stopped = run.stopped or StopReason.SHUTDOWN
+            run.tree().kill()
+        for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            self._loop.remove_signal_handler(number)
+        self._pool.close()
+        with suppress(DatabaseError):
+            self._backend.unregister([self.id])
+        if self._listener is not None:
+            self._loop.remove_reader(self._listener.fileno())
+            self._listener.close()
+
+    def _info(self, now: datetime) -> SupervisorInfo:
+        queues = self._options.queues
+        return SupervisorInfo(
+            id=self.id,
+            host=host_name(),
+            boot_id=boot_id(),
+            pid=int(self.id.split(":")[1]),
+            slots=self._options.slots,
+            queues=None if queues is None else tuple(sorted(queues)),
+            types=tuple(sorted(self._types)),
+            started_at=now,
+            heartbeat_at=now,
+        )
+
+    # -- the loop --------------------------------------------------------------------------
+
+    async def _work(self) -> None:
+        while True:
+            self._wake.clear()
+            try:
+                self._step()
+                if self._is_done():
+                    return
+                self._recovered()
+            except (DiskFullError, DatabaseLockedError) as error:
+                self._in_trouble(error)
+            except DatabaseError as error:
+                self._failure = error
+                return
+            await self._wake.wait()
+
+    def _step(self) -> None:
+        """Record what happened, claim what there is room for, and start it."""
+        now = utcnow()
+        if self._loop.time() - self._renewed_at > self._settings.lease / 3:
+            self._renew(now)
+        claims: list[Claim] = []
+        room = self._room()
+        if self._unrecorded or (room and self._look):
+            with self._backend.group():
+                recorded = self._record(now)
+                room += len(self._unrecorded.endings)
+                if room and not self._stop:
+                    claims = self._backend.claim(self._request(room), now)
+            self._forget_recorded(recorded)
+            self._look = len(claims) == room
+        self._due = self._backend.next_due(now)
+        for claim in claims:
+            self._start(claim)
+
+    def _record(self, now: datetime) -> list[bool]:
+        unrecorded = self._unrecorded
+        self._backend.started(list(unrecorded.starts.values()))
+        for (job_id, attempt), latest in unrecorded.progress.items():
+            self._backend.progress(job_id, attempt, latest)
+        if not unrecorded.endings:
+            return []
+        return self._backend.end([ending for _, ending in unrecorded.endings], now)
+
+    def _forget_recorded(self, recorded: list[bool]) -> None:
+        done, self._unrecorded = self._unrecorded, _Unrecorded()
+        now = utcnow()
+        for (run, ending), took_effect in zip(done.endings, recorded, strict=True):
+            self._runs.pop(run.key, None)
+            if took_effect:
+                self._tell_end(run, ending, now)
+            run.close()
+        if done.endings:
+            self._look = True
+
+    def _tell_end(self, run: Run, ending: Ending, now: datetime) -> None:
+        details: dict[str, Any] = {"outcome": ending.outcome.value, "status": ending.status.value}
+        for name in ("exit_code", "signal", "error"):
+            if (value := getattr(ending, name)) is not None:
+                details[name] = value
+        run.event("finished", now, **details)
+        if ending.status is JobStatus.RETRYING and ending.run_at is not None:
+            run.event("retry", now, run_at=ending.run_at.isoformat())
+        self._on_event(Event("finished", run.claim.job, ending))
+
+    def _room(self) -> int:
+        if self._stop or (
+            self._options.max_jobs is not None and self._claimed >= self._options.max_jobs
+        ):
+            return 0
+        room = self._options.slots - len(self._runs)
+        if self._options.max_jobs is not None:
+            room = min(room, self._options.max_jobs - self._claimed)
+        return max(room, 0)
+
+    def _request(self, room: int) -> ClaimRequest:
+        types = self._options.types
+        return ClaimRequest(
+            owner=self.id,
+            limit=room,
+            lease=self._lease,
+            queues=self._options.queues,
+            types=self._types if types is None else self._types & set(types),
+            ids=self._options.ids,
+        )
+
+    def _is_done(self) -> bool:
+        if self._runs or self._unrecorded.endings:
+            return False
+        if self._stop or self._room() == 0:
+            return True
+        if not self._options.drain or self._look:
+            return False
+        if self._options.ids is not None:
+            wanted = JobFilter(ids=tuple(self._options.ids), statuses=UNFINISHED)
+            return not self._backend.find(wanted, limit=1)
+        return self._types_known and not self._is_anything_left()
+
+    def _is_anything_left(self) -> bool:
+        if self._backend.settle_dependents(utcnow()):
+            self._look = True
+            return True
+        statuses = {JobStatus.PENDING}
+        if self._options.wait_retries:
+            statuses |= {JobStatus.RETRYING}
+        open_queues = {queue.name for queue in self._backend.queues() if not queue.paused}
+        request = self._request(1)
+        for job in self._queue.each(JobFilter(statuses=frozenset(statuses))):
+            if (
+                job.queue in open_queues
+                and (request.queues is None or job.queue in request.queues)
+                and (request.types is None or job.type in request.types)
+            ):
+                return True
+        return False
+
+    # -- what happens ----------------------------------------------------------------------
+
+    def _on_poke(self) -> None:
+        assert self._listener is not None
+        self._listener.drain()
+        self._look = True
+        self._stop_cancelled()
+        self._wake.set()
+
+    async def _beat(self) -> None:
+        """Every second, and whenever a job falls due: look at what nobody told of."""
+        next_progress = 0.0
+        while True:
+            await asyncio.sleep(self._until_next_beat())
+            with suppress(DatabaseError):  # the next step meets it, and says so
+                self._look_around()
+            if self._runs and self._loop.time() >= next_progress:
+                self._read_progress()
+                next_progress = self._loop.time() + PROGRESS_BEAT
+            self._wake.set()
+
+    def _until_next_beat(self) -> float:
+        wait = PROGRESS_BEAT if self._runs else BEAT
+        if self._due is not None and not self._stop:
+            wait = min(wait, (self._due - utcnow()).total_seconds())
+        return max(wait, 0.005)
+
+    def _look_around(self) -> None:
+        now = utcnow()
+        if self._due is not None and self._due <= now:
+            self._look = True
+        changes = self._backend.change_counter()
+        if changes != self._seen_changes:
+            self._seen_changes = changes
+            self._look = True
+            self._stop_cancelled()
+        if self._scheduler.tick(now, own={key[0] for key in self._runs}):
+            self._look = True
+
+    def _stop_cancelled(self) -> None:
+        with suppress(DatabaseError):
+            for held in self._backend.cancel_requests(self.id):
+                if run := self._runs.get((held.job_id, held.attempt)):
+                    self._stop_run(run, StopReason.CANCELLED)
+
+    def _renew(self, now: datetime) -> None:
+        """Renew leases; what was lost meanwhile is ended before its result could count."""
+        held = {(item.job_id, item.attempt) for item in self._heartbeat(now)}
+        ended = {run.key for run, _ in self._unrecorded.endings}
+        for key, run in list(self._runs.items()):
+            if key not in held and key not in ended:
+                self._message(f"job {key[0]}: attempt {key[1]} was taken over: ending it here")
+                run.stopped = StopReason.LOST
+                run.tree().kill()
+        self._renewed_at = self._loop.time()
+
+    def _heartbeat(self, now: datetime) -> Any:
+        held = self._backend.heartbeat(self.id, self._lease, now)
+        for item in held:
+            run = self._runs.get((item.job_id, item.attempt))
+            if item.cancel_requested and run is not None:
+                self._stop_run(run, StopReason.CANCELLED)
+        return held
+
+    def _read_progress(self) -> None:
+        now = utcnow()
+        for key, run in self._runs.items():
+            if (latest := run.read_progress()) is not None:
+                self._note_progress(key, run, latest, now)
+
+    def _note_progress(
+        self, key: tuple[int, int], run: Run, latest: Progress, now: datetime
+    ) -> None:
+        self._unrecorded.progress[key] = latest
+        run.event(
+            "progress", now, done=latest.done, total=latest.total, message=latest.message
+        )
+        self._on_event(Event("progress", run.claim.job, progress=latest))
+
+    # -- runs ------------------------------------------------------------------------------
+
+    def _start(self, claim: Claim) -> None:
+        self._claimed += 1
+        self._pool.start(claim)
+
+    def _on_started(self, run: Run) -> None:
+        self._runs[run.key] = run
+        self._unrecorded.starts[run.key] = run.started()
+        self._loop.call_later(STARTS_DELAY, self._wake.set)
+        run.event("started", utcnow(), pid=run.pid, supervisor=self.id)
+        timeout = run.claim.job.timeout
+        if timeout is not None:
+            run.timers.append(
+                self._loop.call_later(timeout, self._stop_run, run, StopReason.TIMEOUT)
+            )
+        self._on_event(Event("started", run.claim.job))
+        if self._stop >= Stop.RELEASE:
+            self._stop_run(run, self._shutdown_reason())
+
+    def _stop_run(self, run: Run, reason: StopReason) -> None:
+        """SIGTERM to its processes, and SIGKILL after the grace period."""
+        if run.ended:
+            return
+        grace = 0.0 if self._stop is Stop.KILL else self._settings.grace
+        if run.stopped is None:
+            run.stopped = reason
+            run.kill_at = self._loop.time() + grace
+            run.event("stopping", utcnow(), reason=reason.value)
+            run.tree().signal(signal.SIGTERM)
+        elif self._stop is not Stop.KILL:
+            return
+        run.timers.append(self._loop.call_later(grace, run.tree().kill))
+
+    def _on_exit(self, run: Run, end: Exit) -> None:
+        self._runs.setdefault(run.key, run)
+        if run.tree().exists():
+            task = asyncio.create_task(self._end_leftovers(run, end))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        else:
+            self._ended(run, end)
+
+    async def _end_leftovers(self, run: Run, end: Exit) -> None:
+        """A job is over when all of its processes are."""
+        if run.stopped is None:
+            run.kill_at = self._loop.time() + self._settings.grace
+            run.tree().signal(signal.SIGTERM)
+        while run.tree().exists():
+            if self._loop.time() >= run.kill_at:
+                run.tree().kill()
+            await asyncio.sleep(LEFTOVER_BEAT)
+        self._ended(run, end)
+
+    def _ended(self, run: Run, end: Exit) -> None:
+        now = utcnow()
+        run.ended = True
+        if run.stopped is StopReason.LOST:
+            self._runs.pop(run.key, None)
+            run.close()
+            self._wake.set()
+            return
+        if (latest := run.read_progress()) is not None:
+            self._note_progress(run.key, run, latest, now)
+        ending = ending_of(
+            run.claim,
+            end,
+            run.stopped,
+            now=now,
+            policy=self._settings.retry,
+            chance=random.random(),  # noqa: S311 - jitter, not a secret
+        )
+        self._unrecorded.endings.append((run, ending))
+        self._wake.set()
+
+    def _on_types(self, types: list[str], errors: list[str]) -> None:
+        for error in errors:
+            self._message(error)
+        self._types = {SHELL, *types}
+        self._types_known = True
+        self._look = True
+        with suppress(DatabaseError):
+            self._backend.register(self._info(utcnow()))
+        self._wake.set()
+
+    # -- trouble ---------------------------------------------------------------------------
+
+    def _in_trouble(self, error: DatabaseError) -> None:
+        """The database can't be written to just now: what ended is kept, and recorded later."""
+        if self._trouble is None:
+            self._message(f"{error} (trying again until it works)")
+        self._trouble = str(error)
+        self._look = True
+
+    def _recovered(self) -> None:
+        if self._trouble is not None:
+            self._trouble = None
+            self._message("the database can be written to again")
+
+    def _message(self, text: str) -> None:
+        self._on_event(Event("message", text=text))
+
