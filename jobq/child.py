@@ -4,16 +4,13 @@ A job's descriptors 1 and 2 are its own log files, so that whatever is printed i
 Python, by a C library, or by a program that the job starts.
 """
 
-import asyncio
 import ctypes
-import inspect
 import json
 import logging
 import os
 import resource
 import signal
 import sys
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedRWPair
@@ -22,17 +19,14 @@ from typing import Any, NoReturn
 
 from jobq.clock import utcnow
 from jobq.config import Settings
-from jobq.errors import ArgsError
 from jobq.logs import EVENTS, LOG, STDERR, STDOUT, JobLog, JobLogs, event_line
 from jobq.models import Outcome
+from jobq.outcome import call, jsonable, report_of
 from jobq.processes import ATTEMPT_MARK, JOB_MARK
 from jobq.progress import FILE, ProgressFile
 from jobq.queue import JobQueue
 from jobq.registry import Registry, args_model
-from jobq.worker import Cancelled, JobContext, JobWorker, Permanent, RetryAfter, Snooze
-
-LONGEST_ERROR = 10_000
-"""Characters of an exception's text that are kept on the job; the whole is in stderr.log."""
+from jobq.worker import Cancelled, JobContext, JobWorker
 
 _LIBC = ctypes.CDLL(None)
 
@@ -114,46 +108,6 @@ class Child:
         result = call(worker, args, context)
         self._running = None
         return jsonable(result)
-
-
-def call(worker: type[JobWorker], args: Any, context: JobContext) -> Any:
-    """Call a worker's `run`, plain or async."""
-    result = worker().run(args, context)
-    if inspect.iscoroutine(result):
-        return asyncio.run(result)
-    return result
-
-
-def jsonable(result: Any) -> Any:
-    """A result as JSON can hold it.
-
-    Raises:
-        Permanent: it can't be; to run again would not help.
-    """
-    from pydantic_core import PydanticSerializationError, to_jsonable_python
-
-    try:
-        return to_jsonable_python(result)
-    except (PydanticSerializationError, ValueError) as error:
-        raise Permanent(f"run() returned what JSON can't hold: {error}") from error
-
-
-def report_of(error: BaseException) -> dict[str, Any]:
-    """What an exception out of `run` means, as the supervisor is told."""
-    text = str(error)[:LONGEST_ERROR]
-    match error:
-        case Cancelled():
-            return {"outcome": Outcome.CANCELLED}
-        case Snooze():
-            return {"outcome": Outcome.SNOOZED, "delay": error.seconds, "error": text}
-        case RetryAfter():
-            return {"outcome": Outcome.FAILED, "delay": error.seconds, "error": text}
-        case Permanent() | ArgsError():
-            return {"outcome": Outcome.FAILED, "retryable": False, "error": text}
-        case SystemExit(code=None | 0):
-            return {"outcome": Outcome.COMPLETED}
-    traceback.print_exception(error)
-    return {"outcome": Outcome.FAILED, "error": f"{type(error).__name__}: {text}"}
 
 
 # -- capture -----------------------------------------------------------------------------------

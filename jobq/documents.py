@@ -4,6 +4,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from jobq.config import Settings
 from jobq.models import Attempt, Job, JobStatus, JsonObject, Queue, SupervisorInfo
 
 
@@ -93,3 +94,43 @@ def supervisor_document(supervisor: SupervisorInfo) -> JsonObject:
 def type_document(name: str, description: str, source: str, schema: Any) -> JsonObject:
     """A job type and what it takes."""
     return {"type": name, "description": description, "source": source, "args_schema": schema}
+
+
+def settings_document(settings: Settings) -> JsonObject:
+    """The settings in effect, shaped like jobq.toml; durations in seconds."""
+    retry, retention, timeouts = settings.retry, settings.retention, settings.timeouts
+    return {
+        "database": str(settings.database),
+        "log_dir": str(settings.log_dir),
+        "concurrency": settings.concurrency,
+        "backend": settings.backend,
+        "workers": {"paths": [str(path) for path in settings.worker_paths]},
+        "retry": {
+            "max_retries": settings.max_retries,
+            "base": settings.retry_base,
+            "jitter": retry.jitter,
+            "max_crashes": retry.max_crashes,
+        },
+        "timeouts": {
+            "low": timeouts.low,
+            "normal": timeouts.normal,
+            "high": timeouts.high,
+            "critical": timeouts.critical,
+            "types": dict(timeouts.types),
+        },
+        "retention": {"older_than": retention.older_than, "keep_last": retention.keep_last},
+        "lease": {"seconds": settings.lease, "grace": settings.grace},
+        "env": {"capture": list(settings.env_capture)},
+        "queues": {name: _limits_document(queue) for name, queue in settings.queues.items()},
+    }
+
+
+def _limits_document(queue: Queue) -> JsonObject:
+    return {
+        "description": queue.description,
+        "max_concurrent": queue.max_concurrent,
+        "priority": queue.priority,
+        "rate": None if queue.rate is None else str(queue.rate),
+        "timeout": queue.timeout,
+        "max_retries": queue.max_retries,
+    }

@@ -124,9 +124,7 @@ class Pool:
         self._on_exit = on_exit
         self._commands: dict[int, Run] = {}
         self._environment = {**job_environment(settings), SUPERVISOR_MARK: owner}
-        self._children = ChildPool(
-            settings, self._environment, on_started, on_exit, on_types
-        )
+        self._children = ChildPool(settings, self._environment, on_started, on_exit, on_types)
 
     def open(self) -> None:
         """Start the process that children are forked from, which is also this process's guard."""
@@ -136,8 +134,8 @@ class Pool:
         """End idle children and their parent."""
         self._children.close()
 
-    def start(self, claim: Claim) -> None:
-        """Start an attempt.
+    def start(self, claim: Claim) -> Run:
+        """Start an attempt; its process may be known only later.
 
         A command that can't be started is an exit like any other. An error with the log
         directory is one, too.
@@ -146,12 +144,14 @@ class Pool:
             run = self._open_run(claim)
         except OSError as error:
             text = f"the log directory can't be used: {error.filename}: {error.strerror}"
-            self._on_exit(_unopened(claim), Exit(outcome=Outcome.FAILED, error=text))
-            return
+            run = _unopened(claim)
+            self._on_exit(run, Exit(outcome=Outcome.FAILED, error=text))
+            return run
         if claim.job.type == shell.JOB_TYPE:
             self._start_command(run)
         else:
             self._children.start(run)
+        return run
 
     def reap(self) -> None:
         """Collect commands that have ended. Call it at SIGCHLD."""
@@ -235,9 +235,7 @@ def _start_failure(error: OSError | ValueError, args: shell.ShellArgs) -> Exit:
     name = error.filename
     command = args.command()[0]
     if name is not None and name not in (command, command.encode()):
-        return Exit(
-            outcome=Outcome.FAILED, error=f"{name}: {error.strerror}", retryable=False
-        )
+        return Exit(outcome=Outcome.FAILED, error=f"{name}: {error.strerror}", retryable=False)
     missing = isinstance(error, FileNotFoundError)
     return Exit(
         outcome=Outcome.FAILED,
@@ -481,4 +479,3 @@ class ChildPool:
         if child.connection.fileno() >= 0:
             asyncio.get_running_loop().remove_reader(child.connection.fileno())
             child.connection.close()
-

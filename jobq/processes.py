@@ -56,14 +56,22 @@ def start_time(pid: int) -> int | None:
 
 
 def group_exists(pid: int) -> bool:
-    """Whether any process is left in the group that this pid leads or led."""
+    """Whether any live process is left in the group that this pid leads or led."""
     try:
         os.killpg(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         return True
-    return True
+    # Rare: something is there. It may be dead, and only not waited for by init yet.
+    return any(_is_live_member(process, pid) for process in psutil.process_iter())
+
+
+def _is_live_member(process: psutil.Process, group: int) -> bool:
+    try:
+        return os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE
+    except (psutil.Error, OSError):
+        return False
 
 
 def signal_group(pid: int, number: signal.Signals) -> None:

@@ -351,9 +351,7 @@ class JobQueue:
 
     # -- changing --------------------------------------------------------------------------
 
-    def cancel(
-        self, job_id: int, reason: str | None = None, *, cascade: bool = False
-    ) -> Job:
+    def cancel(self, job_id: int, reason: str | None = None, *, cascade: bool = False) -> Job:
         """Cancel a job; one that runs is asked to stop. With ``cascade``, those that wait for it too.
 
         Raises:
@@ -442,30 +440,30 @@ class JobQueue:
         status: str | JobStatus | Iterable[str | JobStatus] | None = None,
         **narrow: Any,
     ) -> list[int]:
-        """The jobs that `prune` would delete.
+        """The jobs that `prune` would delete: the newest ``keep_last`` are kept, however old.
 
         Raises:
             UsageError: a status was named that only unfinished jobs are in.
         """
-        statuses = parse_statuses(status) or FINISHED
+        statuses = parse_statuses(status)
+        statuses = FINISHED if statuses is None else statuses
         if not statuses <= FINISHED:
             unfinished = ", ".join(sorted(statuses - FINISHED))
             raise UsageError(f"only finished jobs are pruned, not {unfinished}: cancel them first")
         before = None
         if older_than is not None:
             before = utcnow() - timedelta(seconds=parse_duration(older_than))
-        wanted = JobFilter(statuses=statuses, finished_before=before, **narrow)
-        ids = [job.id for job in self.each(wanted)]
-        return ids[: len(ids) - keep_last] if keep_last else ids
+        wanted = JobFilter(statuses=statuses, **narrow)
+        kept = {job.id for job in self.backend.find(wanted, limit=keep_last, newest=True)}
+        old = replace(wanted, finished_before=before)
+        return [job.id for job in self.each(old) if job.id not in kept]
 
     def delete(self, ids: Sequence[int]) -> list[int]:
         """Delete finished jobs and their logs; the ids deleted.
 
         The logs go first: a row without logs is pruned again, logs without a row never would be.
         """
-        finished = [
-            job.id for job in self.backend.get(ids).values() if job.status in FINISHED
-        ]
+        finished = [job.id for job in self.backend.get(ids).values() if job.status in FINISHED]
         for job_id in finished:
             self.logs.delete(job_id)
         return self.backend.delete(finished)
@@ -566,7 +564,9 @@ class JobQueue:
         request = ClaimRequest(
             owner=owner,
             limit=1,
-            lease=timedelta(seconds=parse_duration(self.settings.lease if lease is None else lease)),
+            lease=timedelta(
+                seconds=parse_duration(self.settings.lease if lease is None else lease)
+            ),
             queues=None if queue is None else [queue],
             types=types,
         )
@@ -635,7 +635,9 @@ class JobQueue:
         dead = self.backend.dead([supervisor.id for supervisor in there])
         return [supervisor for supervisor in there if supervisor.id not in dead]
 
-    def rescue(self, attempts: Iterable[tuple[Job, Attempt]], *, lease_before: datetime | None) -> int:
+    def rescue(
+        self, attempts: Iterable[tuple[Job, Attempt]], *, lease_before: datetime | None
+    ) -> int:
         """End attempts that nobody holds any more, so that their jobs run again; how many."""
         endings = [
             lost_ending(
@@ -666,7 +668,7 @@ def parse_statuses(
         return None
     names = [status] if isinstance(status, str) else list(status)
     try:
-        return frozenset(JobStatus(name) for name in names) or None
+        return frozenset(JobStatus(name) for name in names)
     except ValueError:
         known = ", ".join(JobStatus)
         raise UsageError(f"unknown status in {names}: known are {known}") from None

@@ -238,11 +238,14 @@ def _parse_model(name: str, model: type[BaseModel], args: Mapping[str, Any]) -> 
 def _complaints(error: Any) -> str:
     texts = []
     for item in error.errors(include_url=False):
-        where = ".".join(map(str, item["loc"])) or "arguments"
-        if item["type"] == "missing":
+        where = ".".join(map(str, item["loc"]))
+        message = item["msg"].removeprefix("Value error, ")
+        if not where:  # the arguments do not go together
+            texts.append(message)
+        elif item["type"] == "missing":
             texts.append(f"argument {where!r} is missing")
         else:
-            texts.append(f"argument {where!r}: {item['msg']}, got {item['input']!r:.100}")
+            texts.append(f"argument {where!r}: {message}, got {item['input']!r:.100}")
     return "; ".join(texts)
 
 

@@ -105,9 +105,7 @@ class Supervisor:
         self._options = options
         self._on_event = on_event
         self._lease = timedelta(seconds=self._settings.lease)
-        self._pool = Pool(
-            self._settings, self.id, self._on_started, self._on_exit, self._on_types
-        )
+        self._pool = Pool(self._settings, self.id, self._on_started, self._on_exit, self._on_types)
         self._scheduler = Scheduler(queue, self.id)
         self._listener: Listener | None = None
         self._runs: dict[tuple[int, int], Run] = {}
@@ -230,6 +228,8 @@ class Supervisor:
     # -- the loop --------------------------------------------------------------------------
 
     async def _work(self) -> None:
+        with suppress(DatabaseError):  # the first step meets it, and says so
+            self._look_around()
         while True:
             self._wake.clear()
             try:
@@ -332,12 +332,13 @@ class Supervisor:
             return True
         statuses = {JobStatus.PENDING}
         if self._options.wait_retries:
-            statuses |= {JobStatus.RETRYING}
+            statuses |= {JobStatus.RETRYING, JobStatus.SCHEDULED}
         open_queues = {queue.name for queue in self._backend.queues() if not queue.paused}
         request = self._request(1)
         for job in self._queue.each(JobFilter(statuses=frozenset(statuses))):
             if (
-                job.queue in open_queues
+                (job.status is not JobStatus.SCHEDULED or job.attempts)  # snoozed
+                and job.queue in open_queues
                 and (request.queues is None or job.queue in request.queues)
                 and (request.types is None or job.type in request.types)
             ):
@@ -418,19 +419,17 @@ class Supervisor:
         self, key: tuple[int, int], run: Run, latest: Progress, now: datetime
     ) -> None:
         self._unrecorded.progress[key] = latest
-        run.event(
-            "progress", now, done=latest.done, total=latest.total, message=latest.message
-        )
+        run.event("progress", now, done=latest.done, total=latest.total, message=latest.message)
         self._on_event(Event("progress", run.claim.job, progress=latest))
 
     # -- runs ------------------------------------------------------------------------------
 
     def _start(self, claim: Claim) -> None:
         self._claimed += 1
-        self._pool.start(claim)
+        run = self._pool.start(claim)
+        self._runs[run.key] = run
 
     def _on_started(self, run: Run) -> None:
-        self._runs[run.key] = run
         self._unrecorded.starts[run.key] = run.started()
         self._loop.call_later(STARTS_DELAY, self._wake.set)
         run.event("started", utcnow(), pid=run.pid, supervisor=self.id)
@@ -440,7 +439,9 @@ class Supervisor:
                 self._loop.call_later(timeout, self._stop_run, run, StopReason.TIMEOUT)
             )
         self._on_event(Event("started", run.claim.job))
-        if self._stop >= Stop.RELEASE:
+        if run.stopped is not None:
+            run.tree().signal(signal.SIGTERM)
+        elif self._stop >= Stop.RELEASE:
             self._stop_run(run, self._shutdown_reason())
 
     def _stop_run(self, run: Run, reason: StopReason) -> None:
@@ -458,7 +459,6 @@ class Supervisor:
         run.timers.append(self._loop.call_later(grace, run.tree().kill))
 
     def _on_exit(self, run: Run, end: Exit) -> None:
-        self._runs.setdefault(run.key, run)
         if run.tree().exists():
             task = asyncio.create_task(self._end_leftovers(run, end))
             self._tasks.add(task)
@@ -524,4 +524,3 @@ class Supervisor:
 
     def _message(self, text: str) -> None:
         self._on_event(Event("message", text=text))
-

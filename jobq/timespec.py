@@ -88,7 +88,9 @@ def parse_rate(text: str) -> Rate:
         seconds = float(match[2] or 1) * _UNITS.get(unit, 0.0)
         if int(match[1]) > 0 and seconds > 0:
             return Rate(int(match[1]), seconds)
-    raise UsageError(f'{text!r} is not a rate: give a count and a span, such as "10/min" or "5/30s"')
+    raise UsageError(
+        f'{text!r} is not a rate: give a count and a span, such as "10/min" or "5/30s"'
+    )
 
 
 def parse_moment(text: str, now: datetime) -> datetime:

@@ -74,9 +74,7 @@ class JobContext:
         self._queue: JobQueue | None = None
         self._is_cancelled = is_cancelled
 
-    def progress(
-        self, done: float, total: float | None = None, message: str | None = None
-    ) -> None:
+    def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
         """Say how far the run has come. Cheap: call it as often as you like."""
         self._report(Progress(done, total, message))
 

@@ -46,6 +46,8 @@ class Presence:
     def forget(self, owners: Collection[str]) -> None:
         """Remove what dead owners left."""
         for owner in owners:
+            if os.sep in owner:
+                continue
             for path in (self._fifo(owner), self.directory / (owner + _SUFFIX_LOCK)):
                 path.unlink(missing_ok=True)
 
@@ -87,7 +89,7 @@ class FifoListener(Listener):
     """A supervisor's own lock and FIFO."""
 
     def __init__(self, lock: Path, fifo: Path) -> None:
-        self._paths = (fifo, lock)
+        self._path = fifo
         self._lock = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.mkfifo(fifo, 0o600)
@@ -103,7 +105,7 @@ class FifoListener(Listener):
                 pass
 
     def close(self) -> None:
-        for path in self._paths:
-            path.unlink(missing_ok=True)
+        # The lock file stays until `forget`: held by nobody, it says that the owner is dead.
+        self._path.unlink(missing_ok=True)
         os.close(self._fifo)
         os.close(self._lock)

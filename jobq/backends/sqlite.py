@@ -360,7 +360,13 @@ class SqliteBackend(Backend):
 
     def requeue(self, ids: Collection[int], now: datetime) -> list[Retried]:
         with self._db.write() as connection:
-            retried = [_requeue(connection, job_id) for job_id in ids]
+            there = _statuses(connection, ids)
+            retried = [
+                _requeue(connection, job_id)
+                if job_id in there
+                else Retried(job_id, RetryEffect.MISSING)
+                for job_id in ids
+            ]
             changed = (RetryEffect.PENDING, RetryEffect.BLOCKED)
             self._settle(connection, [r.id for r in retried if r.effect in changed], now)
         self._presence.wake()
@@ -390,8 +396,9 @@ class SqliteBackend(Backend):
             found = connection.execute(
                 "WITH RECURSIVE below (id) AS ("
                 "SELECT child_id FROM dependencies "
-                "WHERE parent_id IN (SELECT value FROM json_each(?)) "
-                "UNION SELECT child_id FROM dependencies JOIN below ON parent_id = below.id) "
+                "WHERE parent_id IN (SELECT value FROM json_each(?)) AND met = 0 "
+                "UNION SELECT child_id FROM dependencies JOIN below ON parent_id = below.id "
+                "WHERE met = 0) "
                 "SELECT id FROM below JOIN job_queue USING (id) "
                 "WHERE status NOT IN (?, ?, ?) ORDER BY id",
                 (encode(list(ids)), *_CLOSED),
@@ -505,9 +512,7 @@ def _statuses(connection: sqlite3.Connection, ids: Collection[int]) -> dict[int,
     return {job_id: JobStatus(status) for job_id, status in found}
 
 
-def _parents_of(
-    connection: sqlite3.Connection, batch: _Batch, job: NewJob
-) -> dict[int, Condition]:
+def _parents_of(connection: sqlite3.Connection, batch: _Batch, job: NewJob) -> dict[int, Condition]:
     """Each parent once: two places in a batch are one job if one holds the other's unique key."""
     parents: dict[int, Condition] = {}
     for ref in job.parents:
@@ -564,9 +569,7 @@ def _all_queues(connection: sqlite3.Connection) -> Iterator[Queue]:
         yield rows.to_queue(row)
 
 
-def _open_queues(
-    connection: sqlite3.Connection, names: Collection[str] | None
-) -> Iterator[Queue]:
+def _open_queues(connection: sqlite3.Connection, names: Collection[str] | None) -> Iterator[Queue]:
     for queue in _all_queues(connection):
         if not queue.paused and (names is None or queue.name in names):
             yield queue
@@ -683,7 +686,10 @@ def _end(
     # A job that was asked to stop does not run again, whatever its last attempt came to.
     status = ending.status.value
     again = ending.status not in FINISHED
-    error, reason = ending.error and storable(ending.error), ending.reason and storable(ending.reason)
+    error, reason = (
+        ending.error and storable(ending.error),
+        ending.reason and storable(ending.reason),
+    )
     ended = connection.execute(
         "UPDATE job_queue SET status = iif(cancel_requested AND ?, 'cancelled', ?), "
         "run_at = iif(cancel_requested, NULL, ?), "
@@ -716,8 +722,6 @@ def _requeue(connection: sqlite3.Connection, job_id: int) -> Retried:
     row = connection.execute(
         "SELECT status, unique_key, unmet_parents FROM job_queue WHERE id = ?", (job_id,)
     ).fetchone()
-    if row is None:
-        return Retried(job_id, RetryEffect.MISSING)
     status, key, unmet = row
     if status not in ("failed", "cancelled"):
         return Retried(job_id, RetryEffect.REFUSED)

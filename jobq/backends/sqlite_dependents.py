@@ -8,7 +8,7 @@ so a parent of 100,000 children, or a chain of 10,000, holds nobody up, and a cr
 import sqlite3
 from collections.abc import Iterable
 
-from jobq.models import FINISHED, Condition, JobStatus, impossible_because
+from jobq.models import Condition, JobStatus, impossible_because
 
 _UNSETTLE = """
 INSERT INTO unsettled_parents (parent_id)
@@ -60,11 +60,13 @@ def _settle_one(
     freed = 0
     for child, text in children:
         condition = Condition(text)
-        if status not in FINISHED:
+        excluded = condition.excluded_by(status)
+        if not excluded:
+            # Even if the parent has ended again: it may have done so before all were revived.
             _revive(connection, child, parent, now)
-        elif condition.met_by(status):
+        if condition.met_by(status):
             freed += _meet(connection, child, parent, condition, now)
-        else:
+        elif excluded:
             _exclude(connection, child, parent, status, condition, now)
     if len(children) < limit:
         connection.execute("DELETE FROM unsettled_parents WHERE parent_id = ?", (parent,))

@@ -38,9 +38,7 @@ QUEUE_COLUMNS = (
     "name, description, max_concurrent, priority, paused, rate_count, rate_seconds, "
     "timeout, max_retries"
 )
-SUPERVISOR_COLUMNS = (
-    "id, host, boot_id, pid, slots, queues, types, started_at, heartbeat_at"
-)
+SUPERVISOR_COLUMNS = "id, host, boot_id, pid, slots, queues, types, started_at, heartbeat_at"
 
 INSERT_JOB = (
     "INSERT INTO job_queue (id, type, name, status, queue, priority, args, tags, unique_key, "
@@ -226,7 +224,11 @@ def where(jobs: JobFilter) -> tuple[str, list[Any]]:
     _equal(jobs, add)
     for tag, value in jobs.tags.items():
         # Not by a JSON path: a key with a quote in it would be a malformed one.
-        add("EXISTS (SELECT 1 FROM json_each(tags) AS t WHERE t.key = ? AND t.value = ?)", tag, value)
+        add(
+            "EXISTS (SELECT 1 FROM json_each(tags) AS t WHERE t.key = ? AND t.value = ?)",
+            tag,
+            value,
+        )
     for clause, moment in (
         ("created_at >= ?", jobs.since),
         ("created_at < ?", jobs.until),

@@ -238,9 +238,7 @@ def job_spec(queue: JobQueue, options: JobOptions) -> JobSpec:
     )
 
 
-def _args(
-    queue: JobQueue, job_type: str, words: list[str], options: JobOptions
-) -> dict[str, Any]:
+def _args(queue: JobQueue, job_type: str, words: list[str], options: JobOptions) -> dict[str, Any]:
     if options.args is not None:
         if words:
             raise UsageError(f"give --args or key=value, not both: {words[0]!r}")
@@ -318,7 +316,11 @@ def _sentence(job: Job, *, created: bool) -> str:
 
 
 def _until(job: Job) -> str:
-    return format_duration(max(0.0, job.run_at.timestamp() - utcnow().timestamp())) if job.run_at else ""
+    return (
+        format_duration(max(0.0, job.run_at.timestamp() - utcnow().timestamp()))
+        if job.run_at
+        else ""
+    )
 
 
 def _what(job: Job) -> str:

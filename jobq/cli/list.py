@@ -175,7 +175,7 @@ def _show(cli: Cli, queue: JobQueue, wanted: JobFilter, jobs: list[Job]) -> None
 
 def print_table(jobs: Sequence[Job], now: datetime, *, color: bool, errors: bool) -> None:
     """A line for each job, with the columns that there is something to show in."""
-    columns: dict[str, list[str]] = {
+    columns = {
         "id": [str(job.id) for job in jobs],
         "status": [job.status.value for job in jobs],
         "prio": [str(job.priority) for job in jobs],
@@ -188,18 +188,13 @@ def print_table(jobs: Sequence[Job], now: datetime, *, color: bool, errors: bool
     }
     if all(job.queue == DEFAULT_QUEUE for job in jobs):
         del columns["queue"]
-    if not any(columns["done"]):
-        del columns["done"]
-    if not errors:
-        del columns["error"]
-    names = list(columns)
+    del columns["prio" if errors else "error"]
     print_columns(
-        names,
-        list(zip(*columns.values(), strict=True)),
+        columns,
         color=color,
-        styles=[[COLOURS[job.status] if n == "status" else None for n in names] for job in jobs],
-        flexible=[names.index(name) for name in ("job", "error") if name in names],
-        optional=[names.index(n) for n in ("prio", "tries", "queue", "done", "time") if n in names],
+        looks={"status": [COLOURS[job.status] for job in jobs]},
+        flexible=("job", "error"),
+        optional=("prio", "tries", "queue", "done", "time"),
     )
 
 

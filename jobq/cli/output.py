@@ -7,7 +7,7 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -190,53 +190,51 @@ def styled(text: str, style: str | None, *, color: bool) -> str:
 
 
 def print_columns(
-    header: Sequence[str],
-    rows: Sequence[Sequence[str]],
+    columns: Mapping[str, Sequence[str]],
     *,
     color: bool = False,
-    styles: Sequence[Sequence[str | None]] | None = None,
-    flexible: int | Sequence[int] | None = None,
-    optional: Sequence[int] = (),
+    looks: Mapping[str, Sequence[str | None]] | None = None,
+    flexible: Collection[str] = (),
+    optional: Sequence[str] = (),
 ) -> None:
-    """A table: fitted to the terminal, where there is one; whole lines in a pipe.
+    """A table, by the titles of its columns; those with nothing in them are left out.
 
-    ``flexible`` are the columns that give way where the terminal is too narrow, and ``optional``
-    those that are then left out, the first one first; ``styles`` are looks, a cell each.
+    In a pipe its lines are whole. On a terminal they are made to fit: the columns named
+    ``flexible`` give way, and then the ``optional`` ones are left out, the first one first.
     """
-    rows = [[inert(cell) for cell in row] for row in rows]
-    widths = [max(map(width_of, column)) for column in zip(header, *rows, strict=True)]
-    kept: Sequence[int] = range(len(header))
+    table = {title: [inert(cell) for cell in cells] for title, cells in columns.items()}
+    widths = {t: max(map(width_of, (t, *cells))) for t, cells in table.items() if any(cells)}
     if is_terminal():
-        if flexible is None or isinstance(flexible, int):
-            flexible = () if flexible is None else (flexible,)
-        kept, widths = _fit(widths, shutil.get_terminal_size().columns, flexible, optional)
+        widths = _fit(widths, shutil.get_terminal_size().columns, flexible, optional)
     color = color and is_terminal()
-    looks = styles or [[None] * len(header)] * len(rows)
-    for line, look in ((header, ["bold"] * len(header)), *zip(rows, looks, strict=True)):
-        cells = [
-            styled(cut(line[place], widths[place]), look[place], color=color) for place in kept
-        ]
+    print(_GAP.join(styled(cut(t, w), "bold", color=color) for t, w in widths.items()).rstrip())
+    for number in range(max(map(len, table.values()))):
+        cells = []
+        for title, width in widths.items():
+            look = looks[title][number] if looks and title in looks else None
+            cells.append(styled(cut(table[title][number], width), look, color=color))
         print(_GAP.join(cells).rstrip())
 
 
 def _fit(
-    widths: list[int], room: int, flexible: Sequence[int], optional: Sequence[int]
-) -> tuple[list[int], list[int]]:
-    """The columns to keep, and the widths of all, so that a line fits into ``room``."""
-    kept = list(range(len(widths)))
-    widths = [min(width, room) for width in widths]
+    widths: Mapping[str, int], room: int, flexible: Collection[str], optional: Sequence[str]
+) -> dict[str, int]:
+    """The columns to keep, with widths in which a line fits into ``room``."""
+    fitted = {title: min(width, room) for title, width in widths.items()}
 
     def needed(least: int) -> int:
-        taken = [min(widths[at], least) if at in flexible else widths[at] for at in kept]
-        return sum(taken) + len(_GAP) * (len(kept) - 1)
+        taken = [min(w, least) if t in flexible else w for t, w in fitted.items()]
+        return sum(taken) + len(_GAP) * (len(taken) - 1)
 
-    for place in optional:
+    for title in optional:
         if needed(_LEAST) > room:
-            kept.remove(place)
-    for shrinking in (flexible, kept):  # and if that is not enough, whatever is widest
-        while needed(room) > room and any(widths[at] > 1 for at in shrinking if at in kept):
-            widths[max((at for at in shrinking if at in kept), key=widths.__getitem__)] -= 1
-    return kept, widths
+            fitted.pop(title, None)
+    shrinking = [title for title in fitted if title in flexible]
+    while needed(room) > room and max(fitted.values()) > 1:
+        if all(fitted[title] <= _LEAST for title in shrinking):
+            shrinking = list(fitted)  # that was not enough: all must give way
+        fitted[max(shrinking, key=fitted.__getitem__)] -= 1
+    return fitted
 
 
 def print_fields(fields: Iterable[tuple[str, str]]) -> None:

@@ -1,6 +1,6 @@
 """``jobq queue``: named lanes with limits of their own."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -10,7 +10,7 @@ from jobq.cli.options import AsJson
 from jobq.cli.output import count_of, note, print_columns, print_fields, print_json
 from jobq.documents import queue_document
 from jobq.errors import UsageError
-from jobq.models import JobStatus, Queue
+from jobq.models import DEFAULT_QUEUE, JobStatus, Queue
 from jobq.queue import JobQueue
 from jobq.timespec import format_duration
 
@@ -48,6 +48,7 @@ Description = Annotated[
 _COUNTED = {
     "waiting": (JobStatus.PENDING, JobStatus.SCHEDULED, JobStatus.BLOCKED, JobStatus.RETRYING),
     "running": (JobStatus.RUNNING,),
+    "completed": (JobStatus.COMPLETED,),
     "failed": (JobStatus.FAILED,),
 }
 
@@ -61,24 +62,30 @@ def list_queues(ctx: typer.Context, as_json: AsJson = False) -> None:
     if as_json:
         print_json([queue_document(q, counts.get(q.name, {})) for q in queues])
         return
-    rows = [_row(q, counts.get(q.name, {})) for q in queues]
-    header = ["queue", "prio", *_COUNTED, "at once", "rate", "state", "description"]
-    looks = [[None] * 7 + ["yellow" if q.paused else None, None] for q in queues]
+    print_queues([(q, counts.get(q.name, {})) for q in queues], color=cli.color)
+
+
+def print_queues(queues: Sequence[tuple[Queue, Mapping[JobStatus, int]]], *, color: bool) -> None:
+    """A line for each queue: its jobs and its limits."""
+    counted = {
+        title: [f"{sum(counts.get(s, 0) for s in statuses):,}" for _, counts in queues]
+        for title, statuses in _COUNTED.items()
+    }
     print_columns(
-        header, rows, color=cli.color, styles=looks, flexible=[0, 8], optional=[8, 1, 6, 5, 4]
+        {
+            "queue": [queue.name for queue, _ in queues],
+            "prio": [str(queue.priority) for queue, _ in queues],
+            "state": ["paused" if queue.paused else "open" for queue, _ in queues],
+            **counted,
+            "at once": [_or("", queue.max_concurrent) for queue, _ in queues],
+            "rate": [_or("", queue.rate) for queue, _ in queues],
+            "description": [queue.description or "" for queue, _ in queues],
+        },
+        color=color,
+        looks={"state": ["yellow" if queue.paused else None for queue, _ in queues]},
+        flexible=("queue", "description"),
+        optional=("description", "prio", "completed", "rate", "at once", "failed"),
     )
-
-
-def _row(queue: Queue, counts: Mapping[JobStatus, int]) -> list[str]:
-    return [
-        queue.name,
-        str(queue.priority),
-        *(str(sum(counts.get(s, 0) for s in statuses)) for statuses in _COUNTED.values()),
-        "" if queue.max_concurrent is None else str(queue.max_concurrent),
-        "" if queue.rate is None else str(queue.rate),
-        "paused" if queue.paused else "open",
-        queue.description or "",
-    ]
 
 
 @app.command()
@@ -187,9 +194,9 @@ def delete(ctx: typer.Context, name: Name) -> None:
 
 
 def _warn_if_configured(queue: JobQueue, name: str) -> None:
-    path = queue.settings.path
-    if path is not None and f"[queues.{name}]" in path.read_text("utf-8"):
-        note(f"{path} describes this queue too, and `jobq work` goes by it: change it there")
+    configured = queue.settings.queues.get(name)
+    if configured is not None and (name != DEFAULT_QUEUE or configured != Queue(name=name)):
+        note(f"{queue.settings.path} describes this queue, and `jobq work` goes by it")
 
 
 def _limits(

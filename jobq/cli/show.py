@@ -105,7 +105,8 @@ def _times(job: Job, now: datetime) -> Iterator[tuple[str, str]]:
 def _outcome(queue: JobQueue, job: Job) -> Iterator[tuple[str, str]]:
     message = job.progress and job.progress.message
     yield "progress", f"{progress_of(job)} {message or ''}".rstrip()
-    yield "ended with", exit_of(job.exit_code, job.signal)
+    ended = exit_of(job.exit_code, job.signal)
+    yield "ended with", "" if ended in (job.error or "") else ended
     yield "error", job.error or ""
     yield "reason", job.reason or ""
     yield "result", "" if job.result is None else _json(job.result, indent=2)
@@ -120,16 +121,13 @@ def _print_history(attempts: Sequence[Attempt], now: datetime, *, color: bool) -
     if not attempts:
         return
     print()
+    rows = [_row(attempt, now) for attempt in attempts]
     print_columns(
-        ["attempt", "outcome", "started", "took", "exit", "memory", "CPU", "error"],
-        [_row(attempt, now) for attempt in attempts],
+        {title: [row[title] for row in rows] for title in rows[0]},
         color=color,
-        styles=[
-            [None, _look(attempt.outcome), None, None, None, None, None, None]
-            for attempt in attempts
-        ],
-        flexible=7,
-        optional=[6, 5, 2, 3, 4],
+        looks={"outcome": [_look(attempt.outcome) for attempt in attempts]},
+        flexible=("error",),
+        optional=("CPU", "memory", "started", "took"),
     )
 
 
@@ -137,16 +135,17 @@ def _look(outcome: Outcome | None) -> str | None:
     return "red" if outcome in _BAD else "green" if outcome is Outcome.COMPLETED else None
 
 
-def _row(attempt: Attempt, now: datetime) -> list[str]:
+def _row(attempt: Attempt, now: datetime) -> dict[str, str]:
     took = ((attempt.ended_at or now) - attempt.started_at).total_seconds()
     memory, cpu = attempt.max_rss_bytes, attempt.cpu_seconds
-    return [
-        str(attempt.attempt),
-        "running" if attempt.outcome is None else attempt.outcome.value.replace("_", " "),
-        local_time(attempt.started_at, now),
-        format_duration(max(0.0, took)),
-        exit_of(attempt.exit_code, attempt.signal),
-        "" if memory is None else format_bytes(memory),
-        "" if cpu is None else format_duration(cpu),
-        attempt.error or "",
-    ]
+    ended = exit_of(attempt.exit_code, attempt.signal)
+    return {
+        "attempt": str(attempt.attempt),
+        "outcome": (attempt.outcome or "running").replace("_", " "),
+        "started": local_time(attempt.started_at, now),
+        "took": format_duration(max(0.0, took)),
+        "exit": ended,
+        "memory": "" if memory is None else format_bytes(memory),
+        "CPU": "" if cpu is None else format_duration(cpu),
+        "error": "" if attempt.error == ended else attempt.error or "",
+    }

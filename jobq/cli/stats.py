@@ -1,12 +1,15 @@
 """``jobq stats``: figures."""
 
+from collections.abc import Callable, Sequence
+
 import typer
 
 from jobq.cli.app import Cli
 from jobq.cli.options import AsJson
-from jobq.cli.output import count_of, format_bytes, print_columns, print_fields, print_json
+from jobq.cli.output import format_bytes, print_columns, print_fields, print_json
+from jobq.cli.queue import print_queues
 from jobq.clock import utcnow
-from jobq.metrics import Percentiles, Stats, collect, stats_document
+from jobq.metrics import Stats, TypeFigures, collect, stats_document
 from jobq.timespec import format_duration
 
 app = typer.Typer(add_completion=False)
@@ -22,65 +25,56 @@ def stats(ctx: typer.Context, as_json: AsJson = False) -> None:
     if as_json:
         print_json(stats_document(figures))
         return
+    done = figures.throughput
     print_fields(
         [
             ("jobs", ", ".join(f"{n:,} {s}" for s, n in figures.counts.items() if n) or "none"),
-            ("completed", f"{figures.throughput.last_hour:,} in the last hour, "
-                          f"{figures.throughput.last_day:,} in the last 24 hours"),
+            ("completed", f"{done.last_hour:,} in 1 hour, {done.last_day:,} in 24 hours"),
             ("logs", f"{format_bytes(figures.log_bytes)} in {log_dir}"),
-            ("workers", count_of(len(figures.supervisors), "supervisor")),
+            ("supervisors", str(len(figures.supervisors) or "none: jobq work")),
         ]
-    )  # fmt: skip
-    _print_queues(figures, color=cli.color)
-    _print_types(figures, color=cli.color)
-    _print_supervisors(figures, color=cli.color)
+    )
+    if len(figures.queues) > 1:
+        print()
+        print_queues(figures.queues, color=cli.color)
+    if figures.types:
+        print()
+        _print_types(figures.types, color=cli.color)
+    if figures.supervisors:
+        print()
+        _print_supervisors(figures, color=cli.color)
 
 
-def _print_queues(figures: Stats, *, color: bool) -> None:
-    statuses = [status for status, number in figures.counts.items() if number]
-    if len(figures.queues) < 2 or not statuses:
-        return
-    print()
-    header = ["queue", *statuses]
-    rows = [[q.name, *(str(n.get(s, 0)) for s in statuses)] for q, n in figures.queues]
-    print_columns(header, rows, color=color, flexible=0)
+def _print_types(types: Sequence[TypeFigures], *, color: bool) -> None:
+    def spans(pick: Callable[[TypeFigures], float]) -> list[str]:
+        return [format_duration(max(0.0, pick(each))) for each in types]
 
-
-def _print_types(figures: Stats, *, color: bool) -> None:
-    if not figures.types:
-        return
-    print()
     print_columns(
-        ["type", "completed in 24 h", "wait p50", "p95", "run p50", "p95"],
-        [
-            [each.type, f"{each.completed:,}", *_spans(each.wait), *_spans(each.run)]
-            for each in figures.types
-        ],
+        {
+            "type": [each.type for each in types],
+            "in 24 hours": [f"{each.completed:,}" for each in types],
+            "wait p50": spans(lambda each: each.wait.p50),
+            "wait p95": spans(lambda each: each.wait.p95),
+            "run p50": spans(lambda each: each.run.p50),
+            "run p95": spans(lambda each: each.run.p95),
+        },
         color=color,
-        flexible=[0, 1],
+        flexible=("type",),
+        optional=("wait p95", "run p95"),
     )
 
 
-def _spans(percentiles: Percentiles) -> list[str]:
-    return [format_duration(max(0.0, s)) for s in (percentiles.p50, percentiles.p95)]
-
-
 def _print_supervisors(figures: Stats, *, color: bool) -> None:
-    if not figures.supervisors:
-        return
-    print()
+    there = [supervisor for supervisor, _ in figures.supervisors]
     print_columns(
-        ["supervisor", "pid", "slots", "queues", "heartbeat"],
-        [
-            [
-                each.id,
-                str(each.pid),
-                str(each.slots),
-                "all" if each.queues is None else ", ".join(each.queues),
-                f"{format_duration(age)} ago",
-            ]
-            for each, age in figures.supervisors
-        ],
+        {
+            "supervisor": [each.id for each in there],
+            "pid": [str(each.pid) for each in there],
+            "slots": [str(each.slots) for each in there],
+            "queues": ["all" if e.queues is None else ", ".join(e.queues) for e in there],
+            "heartbeat": [f"{format_duration(age)} ago" for _, age in figures.supervisors],
+        },
         color=color,
-        flexible=[0, 3],
+        flexible=("supervisor", "queues"),
+        optional=("queues", "slots"),
     )

@@ -90,9 +90,7 @@ def _show(
         return ends
 
 
-def _span(
-    queue: JobQueue, job: Job, attempt: int | None
-) -> tuple[LogOffsets, LogOffsets | None]:
+def _span(queue: JobQueue, job: Job, attempt: int | None) -> tuple[LogOffsets, LogOffsets | None]:
     """Where the output of an attempt starts, and where that of the next one does."""
     if attempt is None:
         return LogOffsets(), None

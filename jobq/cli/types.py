@@ -35,20 +35,21 @@ def types(ctx: typer.Context, name: TypeName = None, as_json: AsJson = False) ->
         print_json([_document(job_type) for job_type in found])
     else:
         print_columns(
-            ["type", "description", "source"],
-            [[each.name, each.description, _source(each)] for each in found],
+            {
+                "type": [each.name for each in found],
+                "description": [each.description for each in found],
+                "source": [_source(each) for each in found],
+            },
             color=cli.color,
-            flexible=[1, 2],
-            optional=[2],
+            flexible=("description", "source"),
+            optional=("source",),
         )
     for error in registry.errors:
         complain(str(error))
 
 
 def _document(job_type: JobType) -> dict[str, Any]:
-    return type_document(
-        job_type.name, job_type.description, job_type.source, job_type.schema()
-    )
+    return type_document(job_type.name, job_type.description, job_type.source, job_type.schema())
 
 
 def _source(job_type: JobType) -> str:
@@ -67,30 +68,27 @@ def _show(job_type: JobType, *, color: bool) -> None:
     arguments = arguments_of(job_type.schema())
     if arguments:
         print()
-        print_columns(
-            ["argument", "type", "default", "description"],
-            arguments,
-            color=color,
-            flexible=[1, 3],
-        )
+        columns = {title: [each[title] for each in arguments] for title in arguments[0]}
+        print_columns(columns, color=color, flexible=("type", "default", "description"))
 
 
-def arguments_of(schema: dict[str, Any]) -> list[list[str]]:
+def arguments_of(schema: dict[str, Any]) -> list[dict[str, str]]:
     """Name, type, default and description of each argument, from the JSON Schema of all."""
     required = schema.get("required", ())
     return [
-        [
-            name,
-            kind_of(about, schema),
-            "required" if name in required else _default(about),
-            about.get("description", ""),
-        ]
+        {
+            "argument": name,
+            "type": kind_of(about, schema),
+            "default": "required" if name in required else _default(about),
+            "description": about.get("description", ""),
+        }
         for name, about in schema.get("properties", {}).items()
     ]
 
 
 def _default(about: dict[str, Any]) -> str:
-    return json.dumps(about["default"], ensure_ascii=False) if "default" in about else ""
+    default = about.get("default")
+    return "" if default is None else json.dumps(default, ensure_ascii=False)
 
 
 def kind_of(about: dict[str, Any], schema: dict[str, Any]) -> str:
@@ -103,7 +101,8 @@ def kind_of(about: dict[str, Any], schema: dict[str, Any]) -> str:
         return json.dumps(about["const"], ensure_ascii=False)
     choices = about.get("anyOf") or about.get("oneOf")
     if choices:
-        return " | ".join(kind_of(each, schema) for each in choices)
+        kinds = [kind_of(each, schema) for each in choices]
+        return " | ".join(kind for kind in kinds if kind != "null")
     kind = about.get("format") or about.get("type", "anything")
     if kind == "array":
         return f"list of {kind_of(about.get('items', {}), schema)}"
@@ -118,9 +117,7 @@ def example(job_type: JobType) -> str:
     if job_type.name == shell.JOB_TYPE:
         return "jobq add -- COMMAND ARG…"
     schema = job_type.schema()
-    words = [
-        f"{name}={_sample(schema['properties'][name])}" for name in schema.get("required", ())
-    ]
+    words = [f"{name}={_sample(schema['properties'][name])}" for name in schema.get("required", ())]
     return shlex.join(["jobq", "add", job_type.name, *words])
 
 

@@ -1,0 +1,87 @@
+"""``jobq config``: the settings in effect, and whether they are fine."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from jobq import config
+from jobq.cli.app import Cli, complain, project_file
+from jobq.cli.options import AsJson
+from jobq.cli.output import count_of, inert, note, print_json
+from jobq.documents import settings_document
+
+app = typer.Typer(
+    add_completion=False, help="Show the settings in effect, check them, or say where they are."
+)
+
+
+@app.callback(invoke_without_command=True)
+def default(ctx: typer.Context) -> None:
+    if ctx.invoked_subcommand is None:
+        show(ctx)
+
+
+@app.command()
+def show(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """Print every setting as it is in effect, as TOML."""
+    cli: Cli = ctx.obj
+    document = settings_document(cli.settings())
+    if as_json:
+        print_json(document)
+        return
+    for line in toml_lines(document):
+        print(inert(line))
+
+
+@app.command()
+def path(ctx: typer.Context) -> None:
+    """Print which file the settings come from."""
+    cli: Cli = ctx.obj
+    found = config.find_file(cli.config, os.environ, Path.cwd())
+    if found is None:
+        note("No jobq.toml here or above, and none of your own: the defaults hold (`jobq init`)")
+    else:
+        print(found)
+
+
+@app.command()
+def check(ctx: typer.Context) -> None:
+    """Read the settings and the workers; leave with 2, saying what is wrong, if anything is."""
+    cli: Cli = ctx.obj
+    settings = cli.settings()
+    from jobq.registry import load
+
+    registry = load(settings.worker_paths)
+    for folder in settings.worker_paths:
+        if not folder.is_dir():
+            note(f"no workers are loaded from {project_file(folder)}: there is no such folder")
+    for error in registry.errors:
+        complain(str(error))
+    if registry.errors:
+        raise typer.Exit(2)
+    where = "The defaults" if settings.path is None else project_file(settings.path)
+    print(f"{where} {'are' if settings.path is None else 'is'} fine: "
+          f"{count_of(len(registry.types), 'job type')}")  # fmt: skip
+
+
+def toml_lines(table: Mapping[str, Any], name: tuple[str, ...] = ()) -> Iterator[str]:
+    """A nested mapping as TOML; values that are None are left out."""
+    tables = {key: value for key, value in table.items() if isinstance(value, Mapping)}
+    values = {k: v for k, v in table.items() if v is not None and k not in tables}
+    if name and (values or not tables):
+        yield ""
+        yield f"[{'.'.join(map(_key, name))}]"
+    for key, value in values.items():
+        # The texts, numbers, flags and lists of JSON are TOML too.
+        yield f"{_key(key)} = {json.dumps(value, ensure_ascii=False)}"
+    for key, value in tables.items():
+        yield from toml_lines(value, (*name, key))
+
+
+def _key(key: str) -> str:
+    bare = key.isascii() and key.replace("_", "").replace("-", "").isalnum()
+    return key if bare else json.dumps(key, ensure_ascii=False)

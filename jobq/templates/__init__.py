@@ -1,0 +1,1 @@
+"""What ``jobq init`` writes."""

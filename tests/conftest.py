@@ -1,0 +1,37 @@
+"""A project of its own for every test, and nothing of the one who runs them."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from jobq import JobQueue
+
+settings.register_profile("jobq", deadline=None, print_blob=True)
+settings.load_profile("jobq")
+
+
+@pytest.fixture(autouse=True)
+def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [name for name in os.environ if name.startswith("JOBQ_")]:
+        monkeypatch.delenv(name)
+    for kind in ("CONFIG", "STATE", "DATA", "CACHE"):
+        monkeypatch.setenv(f"XDG_{kind}_HOME", str(tmp_path / "home" / kind.lower()))
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A directory with a jobq.toml in which nothing is set."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "jobq.toml").write_text("")
+    return folder
+
+
+@pytest.fixture
+def queue(project: Path) -> Iterator[JobQueue]:
+    """The queue of that project."""
+    with JobQueue.open(project / "jobq.toml") as opened:
+        yield opened
