@@ -16,6 +16,7 @@ import signal
 import socket
 import struct
 import sys
+import time
 from contextlib import suppress
 from typing import NoReturn
 
@@ -30,6 +31,8 @@ _PR_SET_CHILD_SUBREAPER = 36
 FORK = b"+"
 GOODBYE = b"-"
 
+_GUARD_ROUNDS = 2
+_GUARD_PAUSE = 0.2  # seconds
 _HEADER = struct.Struct("!I")
 
 
@@ -47,14 +50,18 @@ def send_settings(connection: socket.socket, settings: Settings) -> None:
 
 class ForkServer:
     def __init__(self, connection: socket.socket) -> None:
+        parent = os.getppid()
         self._connection = connection
         self._owner = os.environ[SUPERVISOR_MARK]
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # The settings come before the first job is started: without them, nothing is to be ended.
+        (size,) = _HEADER.unpack(self._receive(_HEADER.size))
+        self._settings: Settings = pickle.loads(self._receive(size))  # noqa: S301 - from our parent
         # Where a worker module hangs at import, nobody reads the socket: a signal gets through.
         signal.signal(signal.SIGTERM, self._on_orphaned)
         _set_death_signal(signal.SIGTERM)
-        (size,) = _HEADER.unpack(self._receive(_HEADER.size))
-        self._settings: Settings = pickle.loads(self._receive(size))  # noqa: S301 - from our parent
+        if os.getppid() != parent:
+            self._guard()
         self._registry = self._load()
 
     def serve(self) -> NoReturn:
@@ -129,7 +136,7 @@ class ForkServer:
         while len(data) < size:
             part = self._connection.recv(size - len(data))
             if not part:
-                self._guard()
+                os._exit(0)
             data += part
         return data
 
@@ -139,14 +146,16 @@ class ForkServer:
     def _guard(self) -> NoReturn:
         """The supervisor is gone: end what it left, and leave."""
         try:
-            for tree in self._open_trees():
-                tree.kill()
+            for _ in range(_GUARD_ROUNDS):
+                for tree in self._open_trees():
+                    tree.kill()
+                time.sleep(_GUARD_PAUSE)  # for a process that was just being started
         finally:
             os._exit(0)
 
     def _open_trees(self) -> list[ProcessTree]:
         """The attempts that the supervisor had open."""
-        with suppress(JobqError, AttributeError):
+        with suppress(JobqError):
             backend = SqliteBackend(self._settings.database)
             return [
                 ProcessTree(self._owner, job.id, attempt.attempt, attempt.pid, attempt.pid_started)

@@ -10,8 +10,8 @@ import fcntl
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from errno import EACCES, EDQUOT, ENOSPC, EPERM, EROFS
 from pathlib import Path
@@ -36,7 +36,7 @@ LOCK_SECONDS = 20.0
 CHECKPOINT_BYTES = 4 * 1024 * 1024
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Handle:
     """One thread's own connection and its own descriptor of the turnstile.
 
@@ -44,11 +44,16 @@ class _Handle:
     """
 
     pid: int
+    thread: threading.Thread
     connection: sqlite3.Connection
     turnstile: int
     wal: str  # the path of the write-ahead log
     depth: int = 0
     checkpoint_at: int = CHECKPOINT_BYTES
+
+    def close(self) -> None:
+        self.connection.close()
+        os.close(self.turnstile)
 
 
 class SqliteConnection:
@@ -99,16 +104,11 @@ class SqliteConnection:
 
     def close(self) -> None:
         """Close this process's connections."""
-        with self._lock:
-            handles, self._handles = self._handles, []
-        for handle in handles:
-            if handle.pid != os.getpid():
-                continue
+        for handle in self._take(lambda _: True):
             # The last connection to close checkpoints: so this, too, happens in turn.
             with suppress(DatabaseLockedError):
                 _lock(handle.turnstile, self.path, LOCK_SECONDS)
-            handle.connection.close()
-            os.close(handle.turnstile)
+            handle.close()
         self._local = threading.local()
 
     # -- opening ---------------------------------------------------------------------------
@@ -116,31 +116,50 @@ class SqliteConnection:
     def _handle(self) -> _Handle:
         handle: _Handle | None = getattr(self._local, "handle", None)
         if handle is None or handle.pid != os.getpid():
-            # A handle from before a fork stays in self._handles, untouched: to close it here
-            # would let go of locks that the parent process believes it holds.
             handle = self._open()
             self._local.handle = handle
             with self._lock:
                 self._handles.append(handle)
+            for left in self._take(lambda handle: not handle.thread.is_alive()):
+                left.close()
         return handle
 
+    def _take(self, wanted: Callable[[_Handle], bool]) -> list[_Handle]:
+        """Take handles out of the list.
+
+        Those from before a fork stay in it, untouched: to close them here would let go of locks
+        that the parent process believes it holds.
+        """
+        with self._lock:
+            taken = [h for h in self._handles if h.pid == os.getpid() and wanted(h)]
+            self._handles = [h for h in self._handles if h not in taken]
+        return taken
+
     def _open(self) -> _Handle:
-        turnstile = -1
         try:
             self._create()
-            turnstile = self._open_turnstile()
-            connection = sqlite3.connect(
-                self.path, timeout=10.0, isolation_level=None, check_same_thread=False
-            )
-            handle = _Handle(os.getpid(), connection, turnstile, f"{self.path}-wal")
-            self._prepare(handle)
+            self._check_before_writing()
+            return self._connect()
         except sqlite3.Error as error:
-            os.close(turnstile)
             self._raise(error)
         except OSError as error:
             self._raise_os(error)
-        except DatabaseError:
+
+    def _connect(self) -> _Handle:
+        turnstile = self._open_turnstile()
+        try:
+            connection = sqlite3.connect(
+                self.path, timeout=10.0, isolation_level=None, check_same_thread=False
+            )
+        except sqlite3.Error:
             os.close(turnstile)
+            raise
+        thread, wal = threading.current_thread(), f"{self.path}-wal"
+        handle = _Handle(os.getpid(), thread, connection, turnstile, wal)
+        try:
+            self._prepare(handle)
+        except BaseException:
+            handle.close()
             raise
         return handle
 
@@ -151,11 +170,25 @@ class SqliteConnection:
     def _create(self) -> None:
         if self.path.exists():
             return
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_private(self.path.parent)
         with suppress(FileExistsError):
             # SQLite gives its -wal and -shm files the permissions of this one.
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             os.close(os.open(self.path, flags, 0o600))
+
+    def _check_before_writing(self) -> None:
+        """Refuse what is not ours by a connection that can't write, if a crash left its log.
+
+        The last connection to close would move the log into the database.
+        """
+        try:
+            left = os.stat(f"{self.path}-wal").st_size
+        except OSError:
+            return
+        if left:
+            uri = f"{self.path.absolute().as_uri()}?mode=ro"
+            with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
+                self._version(connection)
 
     def _prepare(self, handle: _Handle) -> None:
         connection = handle.connection
@@ -167,10 +200,14 @@ class SqliteConnection:
                 self._migrate(connection)
 
     def _version(self, connection: sqlite3.Connection) -> int:
-        version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-        application: int = connection.execute("PRAGMA application_id").fetchone()[0]
+        connection.execute("BEGIN")  # one look: another process may just be creating it
+        try:
+            version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+            application: int = connection.execute("PRAGMA application_id").fetchone()[0]
+            tables: int = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+        finally:
+            connection.execute("ROLLBACK")
         if application != APPLICATION_ID:
-            tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
             if application or version or tables:
                 raise DatabaseDamagedError(
                     f"{self.path}: not a jobq database, left untouched: "
@@ -190,6 +227,8 @@ class SqliteConnection:
 
         from jobq.backends.migrations import migrate
 
+        # First of all, so that what an interrupted first step leaves is known as ours.
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute("PRAGMA journal_mode = WAL")
         migrate(sqlite_utils.Database(connection))
 
@@ -241,6 +280,13 @@ _ERRORS: tuple[tuple[tuple[str, ...], type[DatabaseError], str], ...] = (
     (("SQLITE_CANTOPEN",), DatabaseError, _LOOK),
     (("SQLITE_IOERR",), DatabaseError, "the disk failed or is full"),
 )
+
+
+def _make_private(folder: Path) -> None:
+    """Make a directory, and those above it, for its owner alone."""
+    if not folder.exists():
+        _make_private(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
 
 
 @contextmanager

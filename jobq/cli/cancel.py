@@ -55,7 +55,10 @@ def cancel(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Cancel jobs, by id or by what they have in common; those that run are asked to stop."""
+    """Cancel jobs; those that run are asked to stop.
+
+    Give ids, or select unfinished jobs by what they have in common.
+    """
     cli: Cli = ctx.obj
     with cli.queue() as queue:
         wanted = selection(

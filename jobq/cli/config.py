@@ -14,9 +14,7 @@ from jobq.cli.options import AsJson
 from jobq.cli.output import count_of, inert, note, print_json
 from jobq.documents import settings_document
 
-app = typer.Typer(
-    add_completion=False, help="Show the settings in effect, check them, or say where they are."
-)
+app = typer.Typer(add_completion=False, help="Show or check the settings in effect.")
 
 
 @app.callback(invoke_without_command=True)

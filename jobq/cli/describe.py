@@ -33,18 +33,26 @@ def time_of(job: Job, now: datetime) -> str:
             more = "…" if len(job.parents) > 3 else ""
             return f"after {', '.join(first)}{more}"
         case JobStatus.SCHEDULED | JobStatus.RETRYING if job.run_at:
-            return f"in {_span(now, job.run_at)}"
+            return f"in {_span(now, job.run_at)}" if job.run_at > now else "due"
         case JobStatus.PENDING:
             return _span(job.created_at, now)
         case JobStatus.RUNNING:
             return "stopping" if job.cancel_requested else _span(job.started_at or now, now)
-        case _ if job.started_at and job.finished_at:
+        case JobStatus.COMPLETED | JobStatus.FAILED if job.started_at and job.finished_at:
             return _span(job.started_at, job.finished_at)
     return ""
 
 
 def _span(since: datetime, until: datetime) -> str:
     return format_duration(max(0.0, (until - since).total_seconds()))
+
+
+def tries_of(job: Job) -> str:
+    """How often a job was tried; and of how many at most, while that matters."""
+    if job.status in FINISHED:
+        return str(job.attempts)
+    uncounted = job.attempts - job.failures - (job.status is JobStatus.RUNNING)
+    return f"{job.attempts}/{uncounted + job.max_retries + 1}"
 
 
 def progress_of(job: Job) -> str:

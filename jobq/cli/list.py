@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from jobq.cli.app import Cli
-from jobq.cli.describe import describe, progress_of, time_of
+from jobq.cli.describe import describe, progress_of, time_of, tries_of
 from jobq.cli.options import (
     AsJson,
     AsJsonl,
@@ -84,7 +84,10 @@ def list_jobs(
     as_json: AsJson = False,
     as_jsonl: AsJsonl = False,
 ) -> None:
-    """List jobs, the newest last: 50 of them, unless you say which or how many."""
+    """List jobs, the newest last.
+
+    People are shown the newest 50, unless they say which or how many; scripts get all that match.
+    """
     cli: Cli = ctx.obj
     if plain + as_json + as_jsonl > 1:
         raise UsageError("give one of --plain, --json and --jsonl")
@@ -181,7 +184,7 @@ def print_table(jobs: Sequence[Job], now: datetime, *, color: bool, errors: bool
         "prio": [str(job.priority) for job in jobs],
         "queue": [job.queue for job in jobs],
         "job": [job.name or describe(job) for job in jobs],
-        "tries": [f"{job.attempts}/{job.max_retries + 1}" for job in jobs],
+        "tries": [tries_of(job) for job in jobs],
         "time": [time_of(job, now) for job in jobs],
         "done": [progress_of(job) for job in jobs],
         "error": [job.error or "" for job in jobs],

@@ -11,7 +11,7 @@ from jobq.clock import utcnow
 from jobq.errors import NotFound, UsageError
 from jobq.models import JobFilter
 from jobq.queue import JobQueue, parse_statuses
-from jobq.timespec import parse_since
+from jobq.timespec import parse_duration, parse_since
 
 Ids = Annotated[
     list[str] | None,
@@ -77,6 +77,18 @@ def parse_pairs(pairs: Sequence[str] | None, what: str) -> dict[str, str]:
             raise UsageError(f"{what} {pair!r}: expected KEY=VALUE")
         parsed[key] = value
     return parsed
+
+
+def parse_span(option: str, text: str) -> float:
+    """Seconds, from an option's text.
+
+    Raises:
+        UsageError: it is not a duration; the message names the option.
+    """
+    try:
+        return parse_duration(text)
+    except UsageError as error:
+        raise UsageError(f"{option}: {error}") from None
 
 
 def parse_ids(words: Sequence[str], queue: JobQueue) -> list[int]:
@@ -154,7 +166,9 @@ def selection(
         queue.queue(in_queue)
     return JobFilter(
         ids=None if not ids else tuple(parse_ids(ids, queue)),
-        statuses=parse_statuses([name for word in status or () for name in word.split(",")]),
+        statuses=parse_statuses(
+            [name for word in status or () for name in word.split(",")] or None
+        ),
         queue=in_queue,
         type=of_type,
         tags=parse_pairs(tags, "tag"),

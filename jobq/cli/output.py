@@ -76,7 +76,7 @@ def inert_output(text: str) -> str:
 
 def is_terminal() -> bool:
     """Whether stdout is a terminal."""
-    return sys.stdout.isatty()
+    return sys.stdout is not None and sys.stdout.isatty()  # None: it was closed
 
 
 def print_json(document: Any) -> None:
@@ -158,7 +158,7 @@ def count_of(number: int, noun: str = "job") -> str:
 
 def confirmed(question: str) -> bool:
     """Whether the person at the terminal says yes; without a terminal nobody is asked."""
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if not all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr)):
         return True
     print(f"{inert(question)} [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+import termios
 from collections import Counter
 from contextlib import suppress
 from datetime import datetime
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from jobq.cli.describe import describe
 from jobq.cli.output import COLOURS, inert
@@ -100,6 +102,17 @@ def printer() -> Printer:
     return Printer()
 
 
+def _without_control_echo() -> list[Any] | None:
+    """Keep the terminal from printing ``^C`` into the picture; how it was set before."""
+    if not sys.stdin.isatty():
+        return None
+    before = termios.tcgetattr(sys.stdin)
+    quiet = termios.tcgetattr(sys.stdin)
+    quiet[3] &= ~termios.ECHOCTL
+    termios.tcsetattr(sys.stdin, termios.TCSADRAIN, quiet)
+    return before
+
+
 class Screen(Printer):
     """Events scroll by, and the running jobs stay below them, with their progress."""
 
@@ -115,11 +128,14 @@ class Screen(Printer):
         )
 
     def __enter__(self) -> Self:
+        self._terminal = _without_control_echo()
         self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._live.stop()
+        if self._terminal is not None:
+            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._terminal)
 
     def show(self, event: Event) -> None:
         if event.job is not None:

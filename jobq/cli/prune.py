@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from jobq.cli.app import Cli
-from jobq.cli.bulk import approve
+from jobq.cli.bulk import approve, name_of
 from jobq.cli.options import (
     AsJson,
     DryRun,
@@ -17,12 +17,12 @@ from jobq.cli.options import (
     Tags,
     Until,
     Yes,
+    parse_span,
     selection,
 )
 from jobq.cli.output import count_of, note, print_json
 from jobq.models import JobFilter
 from jobq.queue import CHUNK, JobQueue
-from jobq.timespec import parse_duration
 
 app = typer.Typer(add_completion=False)
 
@@ -75,7 +75,7 @@ def prune(
     if as_json:
         print_json({"deleted": ids, "dry_run": dry_run})
     elif ids:
-        print(f"{'Would delete' if dry_run else 'Deleted'} {count_of(len(ids))}")
+        print(f"{'Would delete' if dry_run else 'Deleted'} {name_of(ids)}")
     else:
         note("No job to delete.")
 
@@ -84,7 +84,7 @@ def prunable(
     queue: JobQueue, wanted: JobFilter, older_than: str | None, keep_last: int | None
 ) -> list[int]:
     """The jobs to delete, the oldest first."""
-    age = None if older_than is None else parse_duration(older_than)
+    age = None if older_than is None else parse_span("--older-than", older_than)
     if wanted == JobFilter() and older_than is None and keep_last is None:
         age, keep_last = queue.settings.retention.older_than, queue.settings.retention.keep_last
     return queue.prunable(

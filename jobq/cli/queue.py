@@ -17,7 +17,7 @@ from jobq.timespec import format_duration
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
-    help="Show, create, limit and pause queues: named lanes that jobs wait in.",
+    help="Limit and pause queues: named lanes that jobs wait in.",
 )
 
 Name = Annotated[str, typer.Argument(metavar="QUEUE", help="The queue's name.")]

@@ -48,7 +48,11 @@ def retry(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Put failed and cancelled jobs back in line, with the same id; attempts go on counting."""
+    """Put failed and cancelled jobs back in line.
+
+    They keep their ids, and their attempts go on counting. Give ids, or select jobs by what they
+    have in common.
+    """
     cli: Cli = ctx.obj
     with cli.queue() as queue:
         wanted = selection(

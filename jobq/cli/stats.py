@@ -17,7 +17,7 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def stats(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """Show counts, throughput, how long jobs wait and run, supervisors, and disk used by logs."""
+    """Show counts, throughput, how long jobs wait and run, and disk used."""
     cli: Cli = ctx.obj
     with cli.queue() as queue:
         figures = collect(queue, utcnow())

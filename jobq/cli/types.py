@@ -2,6 +2,8 @@
 
 import json
 import shlex
+import shutil
+import textwrap
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +12,7 @@ import typer
 from jobq import shell
 from jobq.cli.app import Cli, complain, project_file
 from jobq.cli.options import AsJson
-from jobq.cli.output import inert, print_columns, print_fields, print_json
+from jobq.cli.output import inert, is_terminal, print_columns, print_fields, print_json, styled
 from jobq.documents import type_document
 from jobq.registry import JobType, load
 
@@ -23,7 +25,7 @@ TypeName = Annotated[
 
 @app.command()
 def types(ctx: typer.Context, name: TypeName = None, as_json: AsJson = False) -> None:
-    """List the job types; or show the arguments of one, and how it is added."""
+    """List the job types, or the arguments of one."""
     cli: Cli = ctx.obj
     registry = load(cli.settings().worker_paths)
     if name is not None:
@@ -68,27 +70,29 @@ def _show(job_type: JobType, *, color: bool) -> None:
     arguments = arguments_of(job_type.schema())
     if arguments:
         print()
-        columns = {title: [each[title] for each in arguments] for title in arguments[0]}
-        print_columns(columns, color=color, flexible=("type", "default", "description"))
+        print(styled("arguments", "bold", color=color and is_terminal()))
+        print_fields(arguments)
 
 
-def arguments_of(schema: dict[str, Any]) -> list[dict[str, str]]:
-    """Name, type, default and description of each argument, from the JSON Schema of all."""
+def arguments_of(schema: dict[str, Any]) -> list[tuple[str, str]]:
+    """Name and meaning of each argument, from the JSON Schema of all."""
     required = schema.get("required", ())
-    return [
-        {
-            "argument": name,
-            "type": kind_of(about, schema),
-            "default": "required" if name in required else _default(about),
-            "description": about.get("description", ""),
-        }
-        for name, about in schema.get("properties", {}).items()
-    ]
+    arguments = []
+    for name, about in schema.get("properties", {}).items():
+        says = "required" if name in required else _default(about)
+        first = f"{kind_of(about, schema)}{says and f', {says}'}"
+        arguments.append((name, "\n".join([first, *_wrapped(about.get("description", ""))])))
+    return arguments
+
+
+def _wrapped(text: str) -> list[str]:
+    width = shutil.get_terminal_size().columns if is_terminal() else 100
+    return textwrap.wrap(text, max(20, width - 24), break_long_words=False)
 
 
 def _default(about: dict[str, Any]) -> str:
     default = about.get("default")
-    return "" if default is None else json.dumps(default, ensure_ascii=False)
+    return "" if default is None else f"default {json.dumps(default, ensure_ascii=False)}"
 
 
 def kind_of(about: dict[str, Any], schema: dict[str, Any]) -> str:

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from jobq import shell
-from jobq.cli.app import Cli
+from jobq.cli import follow
+from jobq.cli.app import Cli, complain
 from jobq.cli.bulk import choose
 from jobq.cli.describe import outcome_of
 from jobq.cli.list import hint_no_worker
@@ -20,18 +20,16 @@ from jobq.cli.options import (
     Status,
     Tags,
     Until,
+    parse_span,
     selection,
 )
 from jobq.cli.output import note, print_json_array
 from jobq.documents import job_document
-from jobq.errors import UsageError
 from jobq.models import Job, JobStatus
-from jobq.timespec import parse_duration
 
 app = typer.Typer(add_completion=False)
 
 TIMED_OUT = 124
-SIGNALLED = 128
 
 Timeout = Annotated[
     str | None,
@@ -53,13 +51,14 @@ def wait(
     timeout: Timeout = None,
     as_json: AsJson = False,
 ) -> None:
-    """Wait until jobs have ended, and leave with 0 if all completed.
+    """Wait until jobs have ended; the exit code tells how.
 
-    Otherwise with 1; for one shell job, with its own exit code, or 128 and the signal's number.
-    A selection is of the jobs there are now, those that have ended included.
+    It is 0 if all completed and 1 otherwise; for one shell job, its own exit code, or 128 plus the
+    number of the signal that killed it. A selection is of the jobs that are there now, those that
+    have ended included.
     """
     cli: Cli = ctx.obj
-    seconds = None if timeout is None else _span(timeout)
+    seconds = None if timeout is None else parse_span("--timeout", timeout)
     with cli.queue() as queue:
         wanted = selection(
             queue,
@@ -82,25 +81,14 @@ def wait(
             jobs, code = queue.get_many(chosen), TIMED_OUT
         for job in jobs:
             if job.status is not JobStatus.COMPLETED:
-                note(outcome_of(job))
+                complain(outcome_of(job))
         if as_json:
             print_json_array(job_document(job, queue.logs.path(job.id)) for job in jobs)
         raise typer.Exit(code)
 
 
-def _span(text: str) -> float:
-    try:
-        return parse_duration(text)
-    except UsageError as error:
-        raise UsageError(f"--timeout: {error}") from None
-
-
 def exit_code(jobs: Sequence[Job]) -> int:
     """What to leave with once these jobs have ended."""
-    if all(job.status is JobStatus.COMPLETED for job in jobs):
-        return 0
-    if len(jobs) == 1 and jobs[0].type == shell.JOB_TYPE:
-        if jobs[0].signal is not None:
-            return SIGNALLED + jobs[0].signal
-        return jobs[0].exit_code or 1
-    return 1
+    if len(jobs) == 1:
+        return follow.exit_code(jobs[0])
+    return int(any(job.status is not JobStatus.COMPLETED for job in jobs))

@@ -399,8 +399,8 @@ def test_ctrl_c_leaves_with_130(project: Project) -> None:
 def test_a_killed_supervisor_s_processes_go_and_its_jobs_run_again(many: Project) -> None:
     supervisor = many.work()
     command = many.shell(
-        "echo $$; env -i sleep 601 & setsid sleep 602 & echo $!; "
-        "[ $JOBQ_ATTEMPT = 2 ] && exit 0; wait"
+        "[ $JOBQ_ATTEMPT = 2 ] && exit 0; "
+        "echo $$; env -i sleep 601 & setsid sleep 602 & echo $!; wait"
     )
     worker = many.queue.add("many", {"do": "hang"})
     wait_until(lambda: many.output(command).count("\n") == 2 and many.output(worker))
@@ -448,7 +448,7 @@ def test_a_supervisor_that_overslept_its_lease_writes_nothing(project: Project) 
 def test_max_concurrent_holds_over_two_supervisors(project: Project) -> None:
     project.queue.create_queue("narrow", max_concurrent=3)
     jobs = [project.shell("sleep 0.02", queue="narrow") for _ in range(40)]
-    supervisors = [project.work("-j", "4", "--drain") for _ in range(2)]
+    supervisors = [project.work("-j", "2", "--drain") for _ in range(2)]
     for supervisor in supervisors:
         assert supervisor.wait(60) == 0
     moments = []
