@@ -298,12 +298,18 @@ def _transaction(handle: _Handle) -> Iterator[None]:
         yield
         connection.execute("COMMIT")
     except BaseException:
-        if connection.in_transaction:  # a full disk may have rolled back already
-            connection.execute("ROLLBACK")
+        _undo(connection, "ROLLBACK")
         raise
     finally:
         handle.depth = 0
     _checkpoint_if_due(handle)
+
+
+def _undo(connection: sqlite3.Connection, statement: str) -> None:
+    """Roll back. A full disk may have made SQLite do so already: its error is the one to raise."""
+    with suppress(sqlite3.OperationalError):
+        if connection.in_transaction:
+            connection.execute(statement)
 
 
 @contextmanager
@@ -314,9 +320,8 @@ def _savepoint(handle: _Handle) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if handle.connection.in_transaction:
-            handle.connection.execute(f"ROLLBACK TO {name}")
-            handle.connection.execute(f"RELEASE {name}")
+        _undo(handle.connection, f"ROLLBACK TO {name}")
+        _undo(handle.connection, f"RELEASE {name}")
         raise
     finally:
         handle.depth -= 1

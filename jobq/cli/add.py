@@ -216,6 +216,8 @@ def job_spec(queue: JobQueue, options: JobOptions) -> JobSpec:
     job_type = shell.JOB_TYPE
     if words and "=" not in words[0]:
         job_type = words.pop(0)
+    if job_type != shell.JOB_TYPE:
+        _refuse_shell_options(job_type, options)
     args = _args(queue, job_type, words, options)
     return JobSpec(
         type=job_type,
@@ -238,14 +240,25 @@ def job_spec(queue: JobQueue, options: JobOptions) -> JobSpec:
     )
 
 
+def _refuse_shell_options(job_type: str, options: JobOptions) -> None:
+    given = {
+        "a command after --": options.argv,
+        "--shell": options.shell,
+        "--cwd": options.cwd,
+        "--env": options.env,
+        "--stdin": options.stdin,
+    }
+    for name, value in given.items():
+        if value is not None and value != []:
+            raise UsageError(f"{name} goes with shell jobs, not with {job_type!r}")
+
+
 def _args(queue: JobQueue, job_type: str, words: list[str], options: JobOptions) -> dict[str, Any]:
     if options.args is not None:
         if words:
             raise UsageError(f"give --args or key=value, not both: {words[0]!r}")
         return _json_args(options.args)
     if not words:
-        if job_type != shell.JOB_TYPE and options.argv is not None:
-            raise UsageError(f"a command after -- goes with shell jobs, not with {job_type!r}")
         return {}
     from jobq.registry import parse_words  # pydantic: not for plain commands
 
