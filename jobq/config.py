@@ -16,6 +16,9 @@ from jobq.timespec import parse_duration, parse_limit, parse_rate
 
 FILE_NAME = "jobq.toml"
 
+MOST = 1_000_000_000
+"""The largest number of anything; larger ones are typing errors, and overflow the database."""
+
 DEFAULT_CAPTURE = (
     "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_*", "TZ", "TMPDIR",
     "VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV", "PYENV_VERSION", "XDG_*", "DISPLAY",
@@ -102,9 +105,10 @@ def load(
         ConfigError: a file or variable is wrong; the message names file, line and key.
     """
     environ = os.environ if environ is None else environ
-    found = find_file(path, environ, cwd or Path.cwd())
+    cwd = cwd or Path.cwd()
+    found = find_file(path, environ, cwd)
     table = _read(found) if found else {}
-    return _Reader(found, environ).settings(table)
+    return _Reader(found, environ, cwd).settings(table)
 
 
 def find_file(path: Path | str | None, environ: Mapping[str, str], cwd: Path) -> Path | None:
@@ -157,6 +161,12 @@ def _text(value: Any) -> str:
     return value
 
 
+def _backend(value: Any) -> str:
+    if value != "sqlite":
+        raise UsageError('expected "sqlite"')
+    return str(value)
+
+
 def _flag(value: Any) -> bool:
     if not isinstance(value, bool):
         raise UsageError("expected true or false")
@@ -175,6 +185,8 @@ def _whole(least: int) -> _Parse:
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise UsageError(f"expected a whole number of at least {least}")
+        if value > MOST:
+            raise UsageError(f"expected a whole number of at most {MOST:,}")
         return value
 
     return parse
@@ -211,7 +223,7 @@ _TOP: Mapping[str, _Parse] = {
     "database": _text,
     "log_dir": _text,
     "concurrency": _whole(1),
-    "backend": _text,
+    "backend": _backend,
 }
 _TABLES: Mapping[str, Mapping[str, _Parse]] = {
     "workers": {"paths": _texts},
@@ -254,9 +266,10 @@ _VARIABLES = {
 class _Reader:
     """Checks one file's tables; every complaint names the file, the line and the key."""
 
-    def __init__(self, path: Path | None, environ: Mapping[str, str]) -> None:
+    def __init__(self, path: Path | None, environ: Mapping[str, str], cwd: Path) -> None:
         self.path = path
         self.environ = environ
+        self.cwd = cwd
 
     def settings(self, table: dict[str, Any]) -> Settings:
         tables = {name: table.pop(name, {}) for name in (*_TABLES, "queues")}
@@ -273,8 +286,6 @@ class _Reader:
         workers = read["workers"].get("paths", ("workers",) if base else ())
         lease = read["lease"]
         retry = read["retry"]
-        if top.get("backend", "sqlite") != "sqlite":
-            self._complain((), "backend", 'expected "sqlite"')
         return Settings(
             path=self.path,
             database=_absolute(top.get("database"), base, state / "jobq.db"),
@@ -331,7 +342,8 @@ class _Reader:
         except UsageError as error:
             raise ConfigError(f"${variable}: {error}, got {value!r}") from None
         # A path in a variable is meant from where the command is typed.
-        return str(Path.cwd() / value) if key in ("database", "log_dir") else parsed
+        is_path = key in ("database", "log_dir")
+        return str(self.cwd / Path(value).expanduser()) if is_path else parsed
 
     def _complain(self, table: tuple[str, ...], key: str, what: str) -> NoReturn:
         line = _line_of(self.path, table, key)
@@ -355,13 +367,18 @@ def _line_of(path: Path | None, table: tuple[str, ...], key: str) -> int | None:
     best = None
     for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
         if header := re.match(r"\s*\[+\s*([^\]]+?)\s*\]+", line):
-            current = tuple(part.strip().strip("\"'") for part in header[1].split("."))
+            current = _parts(header[1])
             if current in (table, (*table, key)):
                 best = number
-        elif match := re.match(r"\s*[\"']?([^\"'=\s]+)[\"']?\s*=", line):
-            dotted = (*current, *match[1].split("."))
+        elif match := re.match(r"\s*([^=#]+?)\s*=", line):
+            dotted = (*current, *_parts(match[1]))
             if dotted == (*table, key):
                 return number
             if dotted == table:
                 best = number
     return best
+
+
+def _parts(dotted: str) -> tuple[str, ...]:
+    """The parts of a dotted key, each of which may be quoted."""
+    return tuple(part.strip("\"'") for part in re.findall(r"\"[^\"]*\"|'[^']*'|[^.\s]+", dotted))

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Self
 
 from jobq.models import LogOffsets
 
@@ -46,7 +46,7 @@ class JobLogs:
         try:
             jobs = os.open(self._jobs, _DIRECTORY)
         except FileNotFoundError:
-            self._jobs.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make_private(self._jobs)
             jobs = os.open(self._jobs, _DIRECTORY)
         try:
             with suppress(FileExistsError):
@@ -89,7 +89,7 @@ class JobLogs:
         """Copy a stream to a file under the root, to be moved into a job's directory later."""
         import tempfile
 
-        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_private(self.root)
         with tempfile.NamedTemporaryFile(dir=self.root, prefix="stdin-", delete=False) as file:
             try:
                 shutil.copyfileobj(source, file)
@@ -101,13 +101,22 @@ class JobLogs:
     def total_bytes(self) -> int:
         """The disk space that all logs use."""
         total = 0
-        for folder, _, files, descriptor in os.fwalk(self.root, follow_symlinks=False):
-            del folder
+        root = self.root.resolve()
+        if not root.is_dir():
+            return 0
+        for _, _, files, descriptor in os.fwalk(root, follow_symlinks=False):
             for name in files:
                 with suppress(FileNotFoundError):
                     stat = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
                     total += stat.st_blocks * 512
         return total
+
+
+def _make_private(folder: Path) -> None:
+    """Make a directory, and those above it, for its owner alone."""
+    if not folder.exists():
+        _make_private(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
 
 
 class JobLog:
@@ -117,7 +126,7 @@ class JobLog:
         self.path = path
         self._descriptor = descriptor
 
-    def __enter__(self) -> "JobLog":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

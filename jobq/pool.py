@@ -180,8 +180,8 @@ class Pool:
         args = shell.ShellArgs(**run.claim.job.args)
         descriptors: list[int] = []
         try:
-            for name in (STDOUT, STDERR):
-                descriptors.append(run.log.append(name))
+            descriptors.append(run.log.append(STDOUT))
+            descriptors.append(run.log.append(STDERR))
             descriptors.append(_open_stdin(args.stdin, run.log.path))
             process = subprocess.Popen(
                 args.command(),

@@ -42,7 +42,7 @@ def start_time(pid: int) -> int | None:
     With the pid, it names one process for good: pids are used again, pairs are not.
     """
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - on the path of every start
+        with open(f"/proc/{pid}/stat", "rb") as file:
             # The name, in parentheses, may contain anything; field 22 is the 20th after it.
             return int(file.read().rpartition(b")")[2].split()[19])
     except FileNotFoundError:

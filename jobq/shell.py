@@ -76,16 +76,17 @@ def _check_env(env: Any) -> None:
         if not isinstance(name, str) or not name or "=" in name:
             raise ArgsError(f"shell: env: {name!r} is not the name of a variable")
         _check_text("env", name)
-        _check_text(f"env.{name}", value)
+        # A program is given both in one text.
+        _check_text(f"env.{name}", value, before=len(name.encode()) + 1)
 
 
-def _check_text(where: str, value: Any) -> None:
+def _check_text(where: str, value: Any, *, before: int = 0) -> None:
     if not isinstance(value, str):
         raise ArgsError(f"shell: {where}: expected text, got {type(value).__name__}")
     if "\0" in value:
         raise ArgsError(f"shell: {where}: contains a NUL byte, which no program can be given")
     try:
-        size = len(value.encode())
+        size = before + len(value.encode())
     except UnicodeEncodeError:
         raise ArgsError(f"shell: {where}: not valid UTF-8: {value!r}") from None
     if size > LONGEST_ARGUMENT:

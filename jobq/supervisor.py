@@ -96,7 +96,7 @@ class Supervisor:
         self,
         queue: JobQueue,
         options: WorkOptions,
-        on_event: Callable[[Event], None] = lambda event: None,
+        on_event: Callable[[Event], None] = lambda _: None,
     ) -> None:
         self.id = owner_id(host_name())
         self._queue = queue

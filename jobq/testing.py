@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from jobq import shell
-from jobq.backends.base import ClaimRequest
 from jobq.backends.sqlite import SqliteBackend
 from jobq.clock import utcnow
 from jobq.config import Settings, job_environment
@@ -123,7 +122,7 @@ def _run(
 ) -> Run:
     done = Run()
     out, err, log = io.StringIO(), io.StringIO(), io.StringIO()
-    logger = logging.Logger("jobq.job", logging.DEBUG)
+    logger = logging.Logger("jobq.job", logging.DEBUG)  # noqa: LOG001 - this run's own, no tree
     handler = logging.StreamHandler(log)
     handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
     logger.addHandler(handler)
@@ -141,7 +140,7 @@ def _run(
         try:
             checked = args_model(worker).model_validate(dict(args))
             done.result = jsonable(call(worker, checked, context))
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it is the run's outcome
+        except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
                 raise
             done.error = error
@@ -180,22 +179,22 @@ def _run_claim(queue: JobQueue, claim: Claim) -> Exit:
 
 def _run_command(queue: JobQueue, claim: Claim) -> Exit:
     args = shell.ShellArgs(**claim.job.args)
-    with queue.logs.create(claim.job.id) as log:
-        with (
-            os.fdopen(log.append(STDOUT), "wb") as out,
-            os.fdopen(log.append(STDERR), "wb") as err,
-            suppress(subprocess.TimeoutExpired),
-        ):
-            process = subprocess.run(
-                args.command(),
-                cwd=args.cwd,
-                env={**job_environment(queue.settings), **args.env},
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                check=False,
-                timeout=claim.job.timeout,
-            )
-            code = process.returncode
-            return exit_of_process(-code if code < 0 else code << 8, None)
+    with (
+        queue.logs.create(claim.job.id) as log,
+        os.fdopen(log.append(STDOUT), "wb") as out,
+        os.fdopen(log.append(STDERR), "wb") as err,
+        suppress(subprocess.TimeoutExpired),
+    ):
+        process = subprocess.run(
+            args.command(),
+            cwd=args.cwd,
+            env={**job_environment(queue.settings), **args.env},
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            check=False,
+            timeout=claim.job.timeout,
+        )
+        code = process.returncode
+        return exit_of_process(-code if code < 0 else code << 8, None)
     return Exit(outcome=Outcome.TIMED_OUT, error="timed out")

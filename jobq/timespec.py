@@ -73,7 +73,8 @@ class Rate:
         for name, unit in (("s", 1.0), ("min", 60.0), ("h", 3600.0), ("d", 86400.0)):
             if self.seconds == unit:
                 return f"{self.count}/{name}"
-        return f"{self.count}/{self.seconds:g}s"
+        seconds = f"{self.seconds:.6f}".rstrip("0").rstrip(".")
+        return f"{self.count}/{seconds}s"
 
 
 def parse_rate(text: str) -> Rate:
@@ -82,11 +83,11 @@ def parse_rate(text: str) -> Rate:
     Raises:
         UsageError: it is not a rate.
     """
-    match = re.fullmatch(r"\s*(\d+)\s*/\s*(\d*\.?\d*)\s*([a-z]+)\s*", text)
+    match = re.fullmatch(r"\s*(\d{1,9})\s*/\s*((?:\d*\.)?\d+)?\s*([a-z]+)\s*", text)
     if match:
         unit = _UNIT_NAMES.get(match[3], match[3])
         seconds = float(match[2] or 1) * _UNITS.get(unit, 0.0)
-        if int(match[1]) > 0 and seconds > 0:
+        if int(match[1]) > 0 and 0.001 <= seconds <= LONGEST_SECONDS:
             return Rate(int(match[1]), seconds)
     raise UsageError(
         f'{text!r} is not a rate: give a count and a span, such as "10/min" or "5/30s"'

@@ -72,9 +72,7 @@ def adders(root: Path, queue: JobQueue) -> str:
 def limits(root: Path, queue: JobQueue) -> str:
     """Two supervisors, one queue of at most three at once, 200 jobs."""
     queue.create_queue("narrow", max_concurrent=3)
-    queue.add_many(
-        {"args": {"argv": ["sleep", "0.02"]}, "queue": "narrow"} for _ in range(200)
-    )
+    queue.add_many({"args": {"argv": ["sleep", "0.02"]}, "queue": "narrow"} for _ in range(200))
     for supervisor in [start(root, "work", "-j", "2", "--drain") for _ in range(2)]:
         supervisor.wait()
     moments, owners = [], set()

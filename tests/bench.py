@@ -17,7 +17,7 @@ from jobq import JobQueue
 
 ROUNDS = 15
 
-TYPER_FLOOR = '''
+TYPER_FLOOR = """
 from typing import Annotated
 import typer
 app = typer.Typer(pretty_exceptions_enable=False)
@@ -28,7 +28,7 @@ def add(
 ) -> None:
     print(1)
 app()
-'''
+"""
 TEXTS = (
     "queue", "priority", "name", "at", "delay", "timeout", "retry_base", "unique", "cwd", "shell",
     "stdin", "args",
@@ -66,7 +66,9 @@ def alternate(ours: Callable[[], None], floor: Callable[[], None]) -> tuple[floa
 def start_up(root: Path) -> tuple[float, float]:
     """A whole `jobq add`, against a Typer app with the same options that does nothing."""
     options = [f"    {name}: Annotated[str | None, typer.Option()] = None," for name in TEXTS]
-    options += [f"    {name}: Annotated[list[str] | None, typer.Option()] = None," for name in LISTS]
+    options += [
+        f"    {name}: Annotated[list[str] | None, typer.Option()] = None," for name in LISTS
+    ]
     options += [f'    {name}: Annotated[bool, typer.Option("--{name}")] = False,' for name in FLAGS]
     options += ["    retries: Annotated[int | None, typer.Option()] = None,"]
     (root / "floor.py").write_text(TYPER_FLOOR.format(options="\n".join(options)))
@@ -106,7 +108,7 @@ def one_add(root: Path) -> tuple[float, float]:
                 con.execute(
                     "INSERT INTO job_queue (type, status, queue, priority, args, max_retries, "
                     "retry_base, created_at) VALUES ('shell', 'pending', 'default', 5, "
-                    "'{\"argv\":[\"true\"]}', 3, 10.0, 1.0)"
+                    '\'{"argv":["true"]}\', 3, 10.0, 1.0)'
                 )
 
         add, insert = alternate(ours, floor)

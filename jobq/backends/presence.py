@@ -32,7 +32,7 @@ class Presence:
     def wake(self) -> None:
         """Wake every listener. Whoever can't be woken looks by itself before long."""
         try:
-            names = os.listdir(self.directory)
+            names = os.listdir(self.directory)  # noqa: PTH208 - on the path of every add
         except OSError:
             return
         for name in names:

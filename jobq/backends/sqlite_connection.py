@@ -206,7 +206,7 @@ class SqliteConnection:
             application: int = connection.execute("PRAGMA application_id").fetchone()[0]
             tables: int = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
         finally:
-            connection.execute("ROLLBACK")
+            _undo(connection, "ROLLBACK")
         if application != APPLICATION_ID:
             if application or version or tables:
                 raise DatabaseDamagedError(

@@ -9,8 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from e2e.conftest import Project
 
+from e2e.conftest import Project
 from jobq import UsageError
 
 WORKER = """

@@ -11,8 +11,8 @@ import sys
 import time
 
 import pytest
-from e2e.conftest import Project, wait_until
 
+from e2e.conftest import Project, wait_until
 from jobq import JobStatus
 
 

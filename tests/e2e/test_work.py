@@ -8,8 +8,8 @@ import sys
 
 import psutil
 import pytest
-from e2e.conftest import Project, wait_until
 
+from e2e.conftest import Project, wait_until
 from jobq import JobStatus
 from jobq.models import Outcome
 
@@ -287,10 +287,10 @@ def test_how_workers_end(many: Project) -> None:
     not_json = many.queue.add("many", {"do": "not_json"})
     many.drain()
     for do, job in jobs.items():
-        job = many.queue.get(job.id)
+        ended = many.queue.get(job.id)
         status, attempts, error = expected[do]
-        assert (do, job.status, job.attempts) == (do, status, attempts)
-        assert (job.error or "").startswith(error or "")
+        assert (do, ended.status, ended.attempts) == (do, status, attempts)
+        assert (ended.error or "").startswith(error or "")
     assert many.queue.get(plain.id).result == [1, "two"]
     assert "JSON" in (many.queue.get(not_json.id).error or "")
     trace = many.output(jobs["fail"], "stderr.log")
