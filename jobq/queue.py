@@ -12,13 +12,14 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import UnionType
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from jobq import config, shell
 from jobq.backends.base import Backend, ClaimRequest
 from jobq.backends.sqlite import SqliteBackend
 from jobq.clock import utcnow
-from jobq.config import QUEUE_NAME, Settings
+from jobq.config import MOST, QUEUE_NAME, Settings
 from jobq.errors import NotFound, UsageError, WrongState
 from jobq.logs import STDIN, JobLogs
 from jobq.models import (
@@ -91,7 +92,7 @@ class JobSpec:
             (self.after_any, Condition.ENDED),
             (self.after_fail, Condition.FAILED),
         )
-        return [(ref, condition) for refs, condition in pairs for ref in refs]
+        return [(ref, condition) for refs, condition in pairs for ref in _refs(refs)]
 
 
 class JobQueue:
@@ -180,8 +181,11 @@ class JobQueue:
     def insert(self, specs: Sequence[JobSpec], *, stdin: Path | None = None) -> list[Inserted]:
         """`add_many`, telling which were created and which were there; for one job, with stdin."""
         now = utcnow()
+        for spec in specs:
+            _require_shape(spec)
         keys = _keys(specs)
-        new = [self._new_job(spec, keys, now) for spec in specs]
+        lanes = {name: self._queue_settings(name) for name in {spec.queue for spec in specs}}
+        new = [self._new_job(spec, lanes[spec.queue], keys, now) for spec in specs]
         order = _parents_first(new)
         self._require_parents(new)
         done: dict[int, Inserted] = {}
@@ -203,14 +207,15 @@ class JobQueue:
         """Keep a stream for a job that is about to be added."""
         return self.logs.spool(source)
 
-    def _new_job(self, spec: JobSpec, keys: Mapping[str, int], now: datetime) -> NewJob:
+    def _new_job(
+        self, spec: JobSpec, queue: Queue, keys: Mapping[str, int], now: datetime
+    ) -> NewJob:
         job_type = self.job_type(spec.type)
-        queue = self._queue_settings(spec.queue)
         worker = job_type.worker
         priority = parse_priority(spec.priority)
         retries = _first(spec.max_retries, worker and worker.max_retries, queue.max_retries)
-        if retries is not None and (isinstance(retries, bool) or retries < 0):
-            raise UsageError(f"retries {retries!r}: give a whole number of at least 0")
+        if retries is not None:
+            _checked_number("retries", retries, 0)
         base = _first(spec.retry_base, worker and worker.retry_base, self.settings.retry_base)
         if spec.at is not None and spec.delay is not None:
             raise UsageError("a job has either a time (at) or a delay, not both")
@@ -219,7 +224,7 @@ class JobQueue:
             args=job_type.parse(spec.args or {}),
             queue=spec.queue,
             priority=priority,
-            max_retries=self.settings.max_retries if retries is None else int(retries),
+            max_retries=self.settings.max_retries if retries is None else retries,
             retry_base=parse_duration(base),
             name=_checked_text("name", spec.name),
             tags=_checked_tags(spec.tags or {}),
@@ -243,21 +248,17 @@ class JobQueue:
         return parse_limit(chosen)
 
     def _queue_settings(self, name: str) -> Queue:
-        if name == DEFAULT_QUEUE and DEFAULT_QUEUE not in self.settings.queues:
-            return Queue(name=name)
-        for queue in self.backend.queues():
+        for queue in self.queues():
             if queue.name == name:
                 return queue
-        if name in self.settings.queues:
-            return self.settings.queues[name]
         raise _no_queue(name)
 
     def _ensure_queues(self, names: set[str]) -> None:
         """Create queues that jobq.toml describes and nobody has used yet."""
-        wanted = names - {DEFAULT_QUEUE}
-        if wanted:
-            missing = wanted - {queue.name for queue in self.backend.queues()}
-            self.backend.put_queues([self._queue_settings(name) for name in missing])
+        there = self.backend.queues()
+        unused = [q for q in self.queues() if q.name in names and q not in there]
+        if unused:
+            self.backend.put_queues(unused)
 
     def _require_parents(self, new: Sequence[NewJob]) -> None:
         """Refuse unknown parents before the first chunk is added."""
@@ -463,6 +464,7 @@ class JobQueue:
 
         The logs go first: a row without logs is pruned again, logs without a row never would be.
         """
+        self._settle(utcnow())  # a job whose dependents do not know its end is not deleted
         finished = [job.id for job in self.backend.get(ids).values() if job.status in FINISHED]
         for job_id in finished:
             self.logs.delete(job_id)
@@ -476,9 +478,12 @@ class JobQueue:
 
     def queues(self) -> list[Queue]:
         """Every queue, with those of jobq.toml that nobody has used yet."""
-        there = self.backend.queues()
-        names = {queue.name for queue in there}
-        return there + [q for name, q in self.settings.queues.items() if name not in names]
+        # The default queue is there from the start: without limits, nobody has set it yet.
+        used = [q for q in self.backend.queues() if q != Queue(name=DEFAULT_QUEUE)]
+        names = {queue.name for queue in used}
+        configured = {DEFAULT_QUEUE: Queue(name=DEFAULT_QUEUE), **self.settings.queues}
+        unused = [queue for name, queue in configured.items() if name not in names]
+        return sorted(used + unused, key=lambda queue: (-queue.priority, queue.name))
 
     def queue(self, name: str) -> Queue:
         """A queue by its name.
@@ -685,6 +690,41 @@ def _spec(spec: JobSpec | Mapping[str, Any]) -> JobSpec:
         raise UsageError(f"no such option: {odd}: a job takes {', '.join(known)}") from None
 
 
+_SHAPES: tuple[tuple[str, type | UnionType, str], ...] = (
+    ("type", str, "text"),
+    ("queue", str, "text"),
+    ("key", str | None, "text"),
+    ("args", Mapping | None, "an object"),
+    ("tags", Mapping | None, "an object of texts"),
+    ("at", datetime | None, "a datetime"),
+)
+
+
+def _require_shape(spec: JobSpec) -> None:
+    """Refuse values that nothing could be made of, as a file of jobs may have them."""
+    for name, kind, what in _SHAPES:
+        value = getattr(spec, name)
+        if not isinstance(value, kind):
+            raise UsageError(f"{name}: expected {what}, got {value!r:.80}")
+
+
+def _refs(refs: Any) -> list[int | str]:
+    if isinstance(refs, str | Mapping) or not isinstance(refs, Iterable):
+        raise UsageError(f"after: expected a list of ids and keys, got {refs!r:.80}")
+    found = list(refs)
+    for ref in found:
+        if isinstance(ref, bool) or not isinstance(ref, int | str):
+            raise UsageError(f"parent {ref!r:.80}: give the id or the key of a job")
+    return found
+
+
+def _checked_number(what: str, value: Any, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MOST:
+        raise UsageError(
+            f"{what} {value!r:.80}: give a whole number of at least {least} and at most {MOST:,}"
+        )
+
+
 def _first(*values: Any) -> Any:
     return next((value for value in values if value is not None), None)
 
@@ -745,7 +785,11 @@ def _parent_refs(spec: JobSpec, keys: Mapping[str, int]) -> tuple[ParentRef, ...
 
 def _parents_first(new: Sequence[NewJob]) -> Sequence[int]:
     """The places of jobs in an order in which parents come before children."""
-    if not any(ref.index is not None for job in new for ref in job.parents):
+    if all(
+        ref.index is None or ref.index < place
+        for place, job in enumerate(new)
+        for ref in job.parents
+    ):
         return range(len(new))
     from graphlib import CycleError, TopologicalSorter
 
@@ -781,10 +825,12 @@ def _with_limits(queue: Queue, limits: Mapping[str, Any]) -> Queue:
         if name == "name" or name not in known:
             raise UsageError(f"a queue has no {name!r}: it has {', '.join(known)}")
     checked = dict(limits)
-    for name in ("max_concurrent", "max_retries"):
-        value = checked.get(name)
-        if value is not None and (not isinstance(value, int) or value < (name[4] == "c")):
-            raise UsageError(f"{name} {value!r}: give a whole number of at least 1")
+    for name, least in (("max_concurrent", 1), ("max_retries", 0)):
+        if checked.get(name) is not None:
+            _checked_number(name, checked[name], least)
+    _checked_text("description", checked.get("description"))
+    if not isinstance(checked.get("paused", False), bool):
+        raise UsageError(f"paused {checked['paused']!r:.80}: give True or False")
     if "priority" in checked:
         checked["priority"] = parse_priority(checked["priority"])
     if checked.get("timeout") is not None:

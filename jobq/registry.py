@@ -152,10 +152,14 @@ def _load_folder(registry: Registry, folder: Path, package: str) -> None:
             continue
         try:
             module = _load_file(file, f"{package}.{file.stem}")
-            for worker in _workers_in(module):
-                registry.add(worker, str(file))
         except WorkerLoadError as error:
             registry.errors.append(error)
+            continue
+        for worker in _workers_in(module):
+            try:
+                registry.add(worker, str(file))
+            except WorkerLoadError as error:
+                registry.errors.append(error)
 
 
 def _load_file(file: Path, name: str) -> ModuleType:

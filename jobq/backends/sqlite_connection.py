@@ -207,12 +207,11 @@ class SqliteConnection:
             tables: int = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
         finally:
             _undo(connection, "ROLLBACK")
-        if application != APPLICATION_ID:
-            if application or version or tables:
-                raise DatabaseDamagedError(
-                    f"{self.path}: not a jobq database, left untouched: "
-                    "set another `database` in jobq.toml or $JOBQ_DATABASE"
-                )
+        if application != APPLICATION_ID and (application or version or tables):
+            raise DatabaseDamagedError(
+                f"{self.path}: not a jobq database, left untouched: "
+                "set another `database` in jobq.toml or $JOBQ_DATABASE"
+            )
         if version > SCHEMA_VERSION:
             raise DatabaseNewerError(
                 f"{self.path}: written by a newer jobq (schema {version}, this one knows "

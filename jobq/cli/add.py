@@ -24,7 +24,11 @@ app = typer.Typer()
 
 Words = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[TYPE] [KEY=VALUE]... [-- COMMAND ARG...]", show_default=False),
+    typer.Argument(
+        metavar="[TYPE] [KEY=VALUE]... [-- COMMAND ARG...]",
+        show_default=False,
+        help="A job type with its arguments (`jobq types` lists them), or a command after --.",
+    ),
 ]
 InQueue = Annotated[
     str, typer.Option("--queue", "-Q", metavar="QUEUE", help="The queue it waits in.")

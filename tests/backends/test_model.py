@@ -1,0 +1,309 @@
+"""Random sequences of verbs, against a model of the state machine that fits on a page."""
+
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from backends.conftest import BACKENDS
+from backends.driver import Jobs, new_job
+from jobq.backends.base import Backend
+from jobq.models import (
+    FINISHED,
+    TRANSITIONS,
+    UNFINISHED,
+    Claim,
+    Condition,
+    JobFilter,
+    JobStatus,
+    ParentRef,
+    Retried,
+    RetryEffect,
+)
+
+S = JobStatus
+EXAMPLES = 120
+STEPS = 40
+
+
+# -- the model ---------------------------------------------------------------------------------
+
+
+@dataclass
+class Model:
+    """A job, as far as its status depends on it."""
+
+    id: int
+    priority: int
+    key: str | None
+    parents: dict[int, Condition]
+    due: float | None
+    status: JobStatus = S.BLOCKED
+    met: set[int] = field(default_factory=set)
+    cancelled_by: int | None = None
+    cancel_requested: bool = False
+    attempts: int = 0
+
+
+class World:
+    """All jobs. What a verb does to one is told to those that wait for it, in order of id."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[int, Model] = {}
+        self.gone: set[int] = set()
+        self.now = 0.0
+        self._tell: set[int] = set()
+
+    def insert(self, job: Model) -> None:
+        self.jobs[job.id] = job
+        job.met = {p for p, c in job.parents.items() if c.met_by(self.jobs[p].status)}
+        job.cancelled_by = self.excluding(job)
+        if job.cancelled_by is not None:
+            job.status = S.CANCELLED
+        elif len(job.met) == len(job.parents):
+            job.status = self.ready(job)
+
+    def ready(self, job: Model) -> JobStatus:
+        return S.SCHEDULED if job.due is not None and job.due > self.now else S.PENDING
+
+    def excluding(self, job: Model) -> int | None:
+        for parent, condition in sorted(job.parents.items()):
+            if parent in job.met:
+                continue
+            if parent in self.gone or condition.excluded_by(self.jobs[parent].status):
+                return parent
+        return None
+
+    def holder(self, key: str | None) -> int | None:
+        held = (j.id for j in self.jobs.values() if j.key == key and j.status in UNFINISHED)
+        return None if key is None else next(held, None)
+
+    def promote(self) -> None:
+        for job in self.jobs.values():
+            if job.status in (S.SCHEDULED, S.RETRYING) and (job.due or 0) <= self.now:
+                job.status = S.PENDING
+
+    def line(self) -> list[Model]:
+        pending = [job for job in self.jobs.values() if job.status is S.PENDING]
+        return sorted(pending, key=lambda job: (-job.priority, job.id))
+
+    def change(self, job: Model, status: JobStatus) -> None:
+        job.status = status
+        self._tell.add(job.id)
+        while self._tell:
+            parent = self.jobs[min(self._tell)]
+            self._tell.remove(parent.id)
+            for child in sorted(self.jobs.values(), key=lambda j: j.id):
+                if parent.id in child.parents:
+                    self._hear(child, parent, child.parents[parent.id])
+
+    def _hear(self, child: Model, parent: Model, condition: Condition) -> None:
+        if condition.met_by(parent.status):
+            child.met.add(parent.id)
+            if child.status is S.BLOCKED and len(child.met) == len(child.parents):
+                child.status = self.ready(child)
+        elif parent.status in FINISHED:
+            if child.status is S.BLOCKED:
+                child.status, child.cancelled_by = S.CANCELLED, parent.id
+                self._tell.add(child.id)
+        elif child.status is S.CANCELLED and child.cancelled_by == parent.id:
+            child.cancelled_by = None
+            if self.holder(child.key) is None:
+                child.cancelled_by = self.excluding(child)
+                if child.cancelled_by is None:
+                    child.status = S.BLOCKED
+                    self._tell.add(child.id)
+
+
+# -- the machine -------------------------------------------------------------------------------
+
+index = st.integers(0, 10**6)
+seconds = st.none() | st.integers(0, 100)
+
+
+class Machine(RuleBasedStateMachine):
+    backend_name = "sqlite"
+
+    @initialize()
+    def start(self) -> None:
+        self.folder = Path(tempfile.mkdtemp())
+        self.opened: list[Backend] = []
+        self.jobs = Jobs(self.open_backend)
+        self.world = World()
+        self.claims: list[Claim] = []
+
+    def open_backend(self) -> Backend:
+        for backend in self.opened:
+            backend.close()
+        self.opened = [BACKENDS[self.backend_name](self.folder)]
+        return self.opened[0]
+
+    def teardown(self) -> None:
+        if hasattr(self, "folder"):
+            self.opened[0].close()
+            shutil.rmtree(self.folder)
+
+    def some(self, place: int, *statuses: JobStatus) -> Model | None:
+        among = [job for job in self.world.jobs.values() if job.status in statuses]
+        return among[place % len(among)] if among else None
+
+    @rule(
+        priority=st.integers(4, 6),
+        key=st.none() | st.sampled_from("kl"),
+        parents=st.lists(st.tuples(index, st.sampled_from(Condition)), max_size=3),
+        delay=seconds,
+    )
+    def insert(
+        self,
+        priority: int,
+        key: str | None,
+        parents: list[tuple[int, Condition]],
+        delay: int | None,
+    ) -> None:
+        ids = list(self.world.jobs)
+        chosen = {ids[place % len(ids)]: condition for place, condition in parents} if ids else {}
+        chosen = dict(sorted(chosen.items()))  # of several that exclude it, the first is named
+        due = None if delay is None else self.world.now + delay
+        (inserted,) = self.jobs.insert(
+            new_job(
+                priority=priority,
+                unique_key=key,
+                parents=tuple(ParentRef(id=p, condition=c) for p, c in chosen.items()),
+                run_at=None if delay is None else self.jobs.now + timedelta(seconds=delay),
+            )
+        )
+        holder = self.world.holder(key)
+        assert inserted.created is (holder is None)
+        if holder is not None:
+            assert inserted.id == holder
+            return
+        assert inserted.id > max([0, *ids, *self.world.gone])
+        self.world.insert(Model(inserted.id, priority, key, chosen, due))
+
+    @rule(limit=st.integers(1, 3))
+    def claim(self, limit: int) -> None:
+        self.world.promote()
+        expected = self.world.line()[:limit]
+        claims = self.jobs.claim(limit)
+        assert [claim.job.id for claim in claims] == [job.id for job in expected]
+        for job, claim in zip(expected, claims, strict=True):
+            job.status, job.due, job.cancel_requested = S.RUNNING, None, False
+            job.attempts += 1
+            assert claim.attempt == job.attempts
+        self.claims += claims
+
+    @precondition(lambda self: self.claims)
+    @rule(place=index, status=st.sampled_from(sorted(TRANSITIONS[S.RUNNING])), delay=index)
+    def end(self, place: int, status: JobStatus, delay: int) -> None:
+        """End any claim there ever was: only one that is still held takes effect."""
+        claim = self.claims[place % len(self.claims)]
+        job = self.world.jobs.get(claim.job.id)
+        held = job is not None and job.status is S.RUNNING and job.attempts == claim.attempt
+        delay %= 100
+        waits = status in (S.RETRYING, S.SCHEDULED)
+        run_at = self.jobs.now + timedelta(seconds=delay) if waits else None
+        assert self.jobs.end(claim, status, run_at=run_at) is held
+        if job is not None and held:
+            if job.cancel_requested and status in UNFINISHED:
+                status = S.CANCELLED
+            job.due = self.world.now + delay if status in (S.RETRYING, S.SCHEDULED) else None
+            self.world.change(job, status)
+
+    @rule(place=index)
+    def cancel(self, place: int) -> None:
+        job = self.some(place, *JobStatus)
+        if job is None:
+            return
+        self.jobs.backend.cancel([job.id], None, self.jobs.now)
+        if job.status is S.RUNNING:
+            job.cancel_requested = True
+        elif job.status in UNFINISHED:
+            self.world.change(job, S.CANCELLED)
+
+    @rule(place=index)
+    def requeue(self, place: int) -> None:
+        job = self.some(place, S.FAILED, S.CANCELLED)
+        if job is None:
+            return
+        if (holder := self.world.holder(job.key)) is not None:
+            expected = Retried(job.id, RetryEffect.KEY_TAKEN, holder)
+        elif (parent := self.world.excluding(job)) is not None:
+            expected = Retried(job.id, RetryEffect.IMPOSSIBLE, parent)
+        else:
+            ready = len(job.met) == len(job.parents)
+            expected = Retried(job.id, RetryEffect.PENDING if ready else RetryEffect.BLOCKED)
+        assert self.jobs.backend.requeue([job.id], self.jobs.now) == [expected]
+        if expected.because is None:
+            job.due, job.cancelled_by = None, None
+            self.world.change(job, S(expected.effect))
+
+    @rule(place=index)
+    def delete(self, place: int) -> None:
+        job = self.some(place, *FINISHED)
+        if job is not None:
+            assert self.jobs.backend.delete([job.id]) == [job.id]
+            del self.world.jobs[job.id]
+            self.world.gone.add(job.id)
+
+    @rule(forward=st.integers(1, 60))
+    def clock(self, forward: int) -> None:
+        self.jobs.later(forward)
+        self.world.now += forward
+
+    @rule()
+    def crash(self) -> None:
+        self.jobs.reopen()
+
+    # -- after each step -----------------------------------------------------------------------
+
+    @invariant()
+    def the_statuses_are_those_of_the_model(self) -> None:
+        if not hasattr(self, "world"):
+            return
+        self.jobs.settle()
+        found = self.jobs.backend.find(JobFilter(), limit=None)
+        assert {job.id: job.status for job in found} == {
+            job.id: job.status for job in self.world.jobs.values()
+        }
+        for job in found:
+            waits_for_nobody = job.unmet_parents == 0
+            assert waits_for_nobody or job.status in (S.BLOCKED, S.CANCELLED)
+            assert not waits_for_nobody or job.status is not S.BLOCKED
+            assert (job.finished_at is not None) is (job.status in FINISHED)
+
+    @invariant()
+    def running_jobs_have_one_open_attempt_and_no_number_is_left_out(self) -> None:
+        if not hasattr(self, "world"):
+            return
+        held = [(job.id, attempt.attempt) for job, attempt in self.jobs.backend.open_attempts()]
+        running = [job for job in self.world.jobs.values() if job.status is S.RUNNING]
+        assert sorted(held) == [(job.id, job.attempts) for job in running]
+        for job in self.world.jobs.values():
+            numbers = [attempt.attempt for attempt in self.jobs.backend.attempts(job.id)]
+            assert numbers == list(range(1, job.attempts + 1))
+
+
+@pytest.mark.parametrize("name", sorted(BACKENDS))
+def test_a_backend_does_what_the_model_does(name: str) -> None:
+    machine = type("Machine", (Machine,), {"backend_name": name})
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=EXAMPLES,
+            stateful_step_count=STEPS,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
