@@ -54,7 +54,8 @@ def show(what: str, ours: float, floor: float) -> None:
 def alternate(ours: Callable[[], None], floor: Callable[[], None]) -> tuple[float, float]:
     """The median seconds of each, measured in turns."""
     times: tuple[list[float], list[float]] = ([], [])
-    ours(), floor()
+    ours()
+    floor()
     for _ in range(ROUNDS):
         for run, taken in zip((ours, floor), times, strict=True):
             start = time.perf_counter()

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from media import make_clip
 
 from jobq import ArgsError, JobWorker, Permanent
 from jobq.registry import load
 from jobq.testing import Run, run
+from media import make_clip
 
 Extract = Callable[..., Run]
 
