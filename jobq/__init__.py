@@ -11,7 +11,8 @@ from jobq.errors import (
     WrongState,
 )
 from jobq.models import Attempt, Claim, Condition, Job, JobFilter, JobStatus, Progress, Queue
-from jobq.queue import JobQueue, JobSpec
+from jobq.queue import JobQueue
+from jobq.specs import JobSpec
 from jobq.timespec import Rate
 from jobq.worker import Cancelled, JobContext, JobWorker, Permanent, RetryAfter, Snooze
 

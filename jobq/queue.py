@@ -6,20 +6,18 @@ after an attempt is decided by `jobq.retry`; that it goes there only once, by th
 
 import os
 import random
-import re
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
-from types import UnionType
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from jobq import config, shell
 from jobq.backends.base import Backend, ClaimRequest
 from jobq.backends.sqlite import SqliteBackend
 from jobq.clock import utcnow
-from jobq.config import MOST, QUEUE_NAME, Settings
+from jobq.config import QUEUE_NAME, Settings
 from jobq.errors import NotFound, UsageError, WrongState
 from jobq.logs import STDIN, JobLogs
 from jobq.models import (
@@ -28,7 +26,6 @@ from jobq.models import (
     Attempt,
     CancelEffect,
     Claim,
-    Condition,
     Ending,
     Inserted,
     Job,
@@ -36,7 +33,6 @@ from jobq.models import (
     JobStatus,
     NewJob,
     Outcome,
-    ParentRef,
     Progress,
     Queue,
     Retried,
@@ -45,54 +41,33 @@ from jobq.models import (
     parse_priority,
 )
 from jobq.retry import after_failure, lost_ending
-from jobq.timespec import Rate, parse_duration, parse_limit, parse_rate
+from jobq.specs import (
+    Duration,
+    JobSpec,
+    checked_number,
+    checked_tags,
+    checked_text,
+    first_given,
+    keys_of,
+    parent_refs,
+    parents_first,
+    parse_statuses,
+    placed,
+    require_shape,
+    run_at_of,
+    to_spec,
+    with_limits,
+)
+from jobq.timespec import parse_duration, parse_limit
 
 if TYPE_CHECKING:
     from jobq.registry import JobType, Registry
 
-Duration = float | int | str | timedelta
 
 CHUNK = 1000
 """Jobs added or pruned in one transaction: few enough that other writers hardly wait."""
 
-_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,63}")
 _WAIT_BEAT = 0.05  # seconds between two looks of `wait`
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobSpec:
-    """A job to add, as `add_many` takes it. What is None falls back to a default.
-
-    ``after``, ``after_any`` and ``after_fail`` name parents that must have succeeded, ended or
-    failed: by id, or by the ``key`` of another job in the same call.
-    """
-
-    type: str = shell.JOB_TYPE
-    args: Mapping[str, Any] | None = None
-    key: str | None = None
-    queue: str = DEFAULT_QUEUE
-    priority: int | str = 5
-    name: str | None = None
-    tags: Mapping[str, str] | None = None
-    unique: str | None = None
-    after: Iterable[int | str] = ()
-    after_any: Iterable[int | str] = ()
-    after_fail: Iterable[int | str] = ()
-    at: datetime | None = None
-    delay: Duration | None = None
-    timeout: Duration | None = None
-    max_retries: int | None = None
-    retry_base: Duration | None = None
-    added_by: int | None = None
-
-    def parents(self) -> list[tuple[int | str, Condition]]:
-        """Every parent with its condition."""
-        pairs = (
-            (self.after, Condition.SUCCEEDED),
-            (self.after_any, Condition.ENDED),
-            (self.after_fail, Condition.FAILED),
-        )
-        return [(ref, condition) for refs, condition in pairs for ref in _refs(refs)]
 
 
 class JobQueue:
@@ -174,7 +149,7 @@ class JobQueue:
             UsageError: one is wrong, or they wait for each other in a circle.
             NotFound: a queue or a parent does not exist.
         """
-        inserted = self.insert([_spec(spec) for spec in specs])
+        inserted = self.insert([to_spec(spec) for spec in specs])
         jobs = self.backend.get({item.id for item in inserted})
         return [jobs[item.id] for item in inserted]
 
@@ -182,16 +157,16 @@ class JobQueue:
         """`add_many`, telling which were created and which were there; for one job, with stdin."""
         now = utcnow()
         for spec in specs:
-            _require_shape(spec)
-        keys = _keys(specs)
+            require_shape(spec)
+        keys = keys_of(specs)
         lanes = {name: self._queue_settings(name) for name in {spec.queue for spec in specs}}
         new = [self._new_job(spec, lanes[spec.queue], keys, now) for spec in specs]
-        order = _parents_first(new)
+        order = parents_first(new)
         self._require_parents(new)
         done: dict[int, Inserted] = {}
         for start in range(0, len(order), CHUNK):
             places = order[start : start + CHUNK]
-            chunk = [_placed(new[place], places, done) for place in places]
+            chunk = [placed(new[place], places, done) for place in places]
             with self.backend.group():
                 self._ensure_queues({job.queue for job in chunk})
                 inserted = self.backend.insert(chunk, now)
@@ -213,10 +188,10 @@ class JobQueue:
         job_type = self.job_type(spec.type)
         worker = job_type.worker
         priority = parse_priority(spec.priority)
-        retries = _first(spec.max_retries, worker and worker.max_retries, queue.max_retries)
+        retries = first_given(spec.max_retries, worker and worker.max_retries, queue.max_retries)
         if retries is not None:
-            _checked_number("retries", retries, 0)
-        base = _first(spec.retry_base, worker and worker.retry_base, self.settings.retry_base)
+            checked_number("retries", retries, 0)
+        base = first_given(spec.retry_base, worker and worker.retry_base, self.settings.retry_base)
         if spec.at is not None and spec.delay is not None:
             raise UsageError("a job has either a time (at) or a delay, not both")
         return NewJob(
@@ -226,19 +201,19 @@ class JobQueue:
             priority=priority,
             max_retries=self.settings.max_retries if retries is None else retries,
             retry_base=parse_duration(base),
-            name=_checked_text("name", spec.name),
-            tags=_checked_tags(spec.tags or {}),
-            unique_key=_checked_text("unique key", spec.unique),
-            parents=_parent_refs(spec, keys),
+            name=checked_text("name", spec.name),
+            tags=checked_tags(spec.tags or {}),
+            unique_key=checked_text("unique key", spec.unique),
+            parents=parent_refs(spec, keys),
             added_by=spec.added_by,
-            run_at=_run_at(spec, now),
+            run_at=run_at_of(spec, now),
             timeout=self._timeout(spec, job_type, queue, priority) or None,
         )
 
     def _timeout(self, spec: JobSpec, job_type: "JobType", queue: Queue, priority: int) -> float:
         """Seconds, the most specific first: job, type, worker class, queue, priority."""
         timeouts = self.settings.timeouts
-        chosen = _first(
+        chosen = first_given(
             spec.timeout,
             timeouts.types.get(spec.type),
             job_type.worker and job_type.worker.timeout,
@@ -372,7 +347,7 @@ class JobQueue:
     ) -> dict[int, CancelEffect]:
         """Cancel jobs; what became of each."""
         now = utcnow()
-        _checked_text("reason", reason)
+        checked_text("reason", reason)
         wanted = list(dict.fromkeys(ids))
         if cascade:
             wanted += [found for found in self.backend.descendants(ids) if found not in set(ids)]
@@ -505,7 +480,7 @@ class JobQueue:
         with self.backend.group():
             if any(queue.name == name for queue in self.backend.queues()):
                 raise WrongState(f"queue {name!r} is there already: see `jobq queue set`")
-            queue = _with_limits(Queue(name=name), limits)
+            queue = with_limits(Queue(name=name), limits)
             self.backend.put_queues([queue])
         return queue
 
@@ -517,7 +492,7 @@ class JobQueue:
             UsageError: a limit is wrong.
         """
         with self.backend.group():
-            queue = _with_limits(self._queue_settings(name), limits)
+            queue = with_limits(self._queue_settings(name), limits)
             self.backend.put_queues([queue])
         return queue
 
@@ -659,187 +634,6 @@ class JobQueue:
 
 
 # -- checking --------------------------------------------------------------------------------
-
-
-def parse_statuses(
-    status: str | JobStatus | Iterable[str | JobStatus] | None,
-) -> frozenset[JobStatus] | None:
-    """Statuses by name; None if none is named.
-
-    Raises:
-        UsageError: one of them is no status.
-    """
-    if status is None:
-        return None
-    names = [status] if isinstance(status, str) else list(status)
-    try:
-        return frozenset(JobStatus(name) for name in names)
-    except ValueError:
-        known = ", ".join(JobStatus)
-        raise UsageError(f"unknown status in {names}: known are {known}") from None
-
-
-def _spec(spec: JobSpec | Mapping[str, Any]) -> JobSpec:
-    if isinstance(spec, JobSpec):
-        return spec
-    try:
-        return JobSpec(**spec)
-    except TypeError:
-        known = JobSpec.__dataclass_fields__
-        odd = ", ".join(key for key in spec if key not in known)
-        raise UsageError(f"no such option: {odd}: a job takes {', '.join(known)}") from None
-
-
-_SHAPES: tuple[tuple[str, type | UnionType, str], ...] = (
-    ("type", str, "text"),
-    ("queue", str, "text"),
-    ("key", str | None, "text"),
-    ("args", Mapping | None, "an object"),
-    ("tags", Mapping | None, "an object of texts"),
-    ("at", datetime | None, "a datetime"),
-)
-
-
-def _require_shape(spec: JobSpec) -> None:
-    """Refuse values that nothing could be made of, as a file of jobs may have them."""
-    for name, kind, what in _SHAPES:
-        value = getattr(spec, name)
-        if not isinstance(value, kind):
-            raise UsageError(f"{name}: expected {what}, got {value!r:.80}")
-
-
-def _refs(refs: Any) -> list[int | str]:
-    if isinstance(refs, str | Mapping) or not isinstance(refs, Iterable):
-        raise UsageError(f"after: expected a list of ids and keys, got {refs!r:.80}")
-    found = list(refs)
-    for ref in found:
-        if isinstance(ref, bool) or not isinstance(ref, int | str):
-            raise UsageError(f"parent {ref!r:.80}: give the id or the key of a job")
-    return found
-
-
-def _checked_number(what: str, value: Any, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MOST:
-        raise UsageError(
-            f"{what} {value!r:.80}: give a whole number of at least {least} and at most {MOST:,}"
-        )
-
-
-def _first(*values: Any) -> Any:
-    return next((value for value in values if value is not None), None)
-
-
-def _checked_text(what: str, text: str | None) -> str | None:
-    if text is None:
-        return None
-    if not isinstance(text, str) or "\0" in text or len(text) > 1000:
-        raise UsageError(f"{what} {text!r:.80}: give text of up to 1,000 characters without NUL")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise UsageError(f"{what} {text!r:.80}: not valid UTF-8") from None
-    return text
-
-
-def _checked_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    for key, value in tags.items():
-        if not isinstance(key, str) or not _TAG.fullmatch(key):
-            raise UsageError(f"tag {key!r}: a key is made of letters, digits, '_', '.', ':', '-'")
-        _checked_text(f"tag {key}", value)
-    return dict(tags)
-
-
-def _run_at(spec: JobSpec, now: datetime) -> datetime | None:
-    if spec.at is not None:
-        if spec.at.tzinfo is None:
-            raise UsageError(f"at={spec.at.isoformat()}: give a time with a time zone")
-        return spec.at.astimezone(UTC)
-    if spec.delay is not None:
-        return now + timedelta(seconds=parse_duration(spec.delay))
-    return None
-
-
-def _keys(specs: Sequence[JobSpec]) -> dict[str, int]:
-    keys: dict[str, int] = {}
-    for place, spec in enumerate(specs):
-        if spec.key is not None:
-            if spec.key in keys:
-                raise UsageError(f"key {spec.key!r} is given to two jobs")
-            keys[spec.key] = place
-    return keys
-
-
-def _parent_refs(spec: JobSpec, keys: Mapping[str, int]) -> tuple[ParentRef, ...]:
-    refs: dict[int | str, ParentRef] = {}
-    for ref, condition in spec.parents():
-        if ref in refs and refs[ref].condition is not condition:
-            raise UsageError(f"parent {ref} is named with two conditions: choose one")
-        if isinstance(ref, str):
-            if ref not in keys:
-                raise UsageError(f"no job in this batch has the key {ref!r}")
-            refs[ref] = ParentRef(condition=condition, index=keys[ref])
-        else:
-            refs[ref] = ParentRef(condition=condition, id=ref)
-    return tuple(refs.values())
-
-
-def _parents_first(new: Sequence[NewJob]) -> Sequence[int]:
-    """The places of jobs in an order in which parents come before children."""
-    if all(
-        ref.index is None or ref.index < place
-        for place, job in enumerate(new)
-        for ref in job.parents
-    ):
-        return range(len(new))
-    from graphlib import CycleError, TopologicalSorter
-
-    graph = {
-        place: [ref.index for ref in job.parents if ref.index is not None]
-        for place, job in enumerate(new)
-    }
-    try:
-        return list(TopologicalSorter(graph).static_order())
-    except CycleError as error:
-        circle = " → ".join(new[place].name or f"#{place + 1}" for place in error.args[1])
-        raise UsageError(f"jobs wait for each other in a circle: {circle}") from None
-
-
-def _placed(job: NewJob, places: Sequence[int], done: Mapping[int, Inserted]) -> NewJob:
-    """The job with places in the whole batch made places in this chunk, or ids."""
-    if not any(ref.index is not None for ref in job.parents):
-        return job
-    refs = []
-    for ref in job.parents:
-        if ref.index is None:
-            refs.append(ref)
-        elif ref.index in done:
-            refs.append(replace(ref, index=None, id=done[ref.index].id))
-        else:
-            refs.append(replace(ref, index=places.index(ref.index)))
-    return replace(job, parents=tuple(refs))
-
-
-def _with_limits(queue: Queue, limits: Mapping[str, Any]) -> Queue:
-    known = Queue.__dataclass_fields__
-    for name in limits:
-        if name == "name" or name not in known:
-            raise UsageError(f"a queue has no {name!r}: it has {', '.join(known)}")
-    checked = dict(limits)
-    for name, least in (("max_concurrent", 1), ("max_retries", 0)):
-        if checked.get(name) is not None:
-            _checked_number(name, checked[name], least)
-    _checked_text("description", checked.get("description"))
-    if not isinstance(checked.get("paused", False), bool):
-        raise UsageError(f"paused {checked['paused']!r:.80}: give True or False")
-    if "priority" in checked:
-        checked["priority"] = parse_priority(checked["priority"])
-    if checked.get("timeout") is not None:
-        checked["timeout"] = parse_limit(checked["timeout"])
-    if isinstance(rate := checked.get("rate"), str):
-        checked["rate"] = parse_rate(rate)
-    elif rate is not None and not isinstance(rate, Rate):
-        raise UsageError(f'rate {rate!r}: give text such as "10/min"')
-    return replace(queue, **checked)
 
 
 def _no_queue(name: str) -> NotFound:

@@ -12,7 +12,7 @@ LAYERS = (
     "models",
     "retry progress worker",
     "config endings outcome shell processes",
-    "logs registry backends",
+    "specs logs registry backends",
     "queue",
     "documents scheduler testing",
     "metrics child",

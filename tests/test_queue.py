@@ -494,6 +494,13 @@ def test_a_cascade_from_a_finished_job_cancels_nobody(queue: JobQueue) -> None:
     assert statuses(queue, jobs) == ["completed", "pending", "blocked"]
 
 
+def test_the_cancellation_of_a_parent_reaches_thousands_of_children(queue: JobQueue) -> None:
+    parent = add(queue)
+    children = queue.add_many([{"args": TRUE, "after": [parent.id]}] * 1200)
+    queue.cancel(parent.id)
+    assert set(statuses(queue, children)) == {"cancelled"}
+
+
 def test_many_are_cancelled_and_each_is_told_of(queue: JobQueue) -> None:
     done, pending = add(queue), add(queue)
     finish(queue, done)

@@ -245,6 +245,14 @@ def test_every_wrong_argument_is_named(write: Write) -> None:
         tile.parse({"path": "/a", "width": 1, "heigth": 2})
 
 
+def test_an_argument_goes_by_its_alias(write: Write) -> None:
+    fields = "class_: int = __import__('pydantic').Field(alias='class')"
+    tile = load([write("a.py", worker("tile", fields)).parent]).get("tile")
+    assert tile.parse({"class": 5}) == {"class": 5}
+    with pytest.raises(ArgsError, match="'class' is missing"):
+        tile.parse({"class_": 5})
+
+
 def test_a_type_without_args_takes_none(write: Write) -> None:
     tile = load([write("a.py", worker("tile")).parent]).get("tile")
     assert tile.parse({}) == {}

@@ -2,9 +2,8 @@
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,16 +12,26 @@ from jobq.backends import sqlite_dependents as dependents
 from jobq.backends import sqlite_rows as rows
 from jobq.backends.base import Backend, ClaimRequest
 from jobq.backends.presence import FifoListener, Presence
+from jobq.backends.sqlite_claims import (
+    all_queues,
+    choose,
+    choose_among,
+    open_queues,
+    promote_due,
+    room_of,
+    select_jobs,
+    start,
+)
 from jobq.backends.sqlite_connection import SqliteConnection
+from jobq.backends.sqlite_inserts import Batch, prepare, require_queues, statuses_of
 from jobq.backends.sqlite_rows import encode, storable
-from jobq.errors import NotFound, UsageError, WrongState
+from jobq.errors import WrongState
 from jobq.models import (
     DEFAULT_QUEUE,
     FINISHED,
     Attempt,
     CancelEffect,
     Claim,
-    Condition,
     Ending,
     Held,
     Inserted,
@@ -30,32 +39,17 @@ from jobq.models import (
     JobFilter,
     JobStatus,
     NewJob,
-    Parent,
-    ParentRef,
     Progress,
     Queue,
     Retried,
     RetryEffect,
     Started,
     SupervisorInfo,
-    impossible_because,
 )
 
 _BUSY = "status = 'running'"
 _CLOSED = ("completed", "failed", "cancelled")
-PROMOTED_AT_ONCE = 1000
 SETTLED_AT_ONCE = 500
-
-
-@dataclass(slots=True)
-class _Batch:
-    """What an insert has found and made so far."""
-
-    inserted: list[Inserted] = field(default_factory=list)
-    jobs: list[rows.Row] = field(default_factory=list)
-    dependencies: list[tuple[int, int, str, int]] = field(default_factory=list)
-    keys: dict[str, int] = field(default_factory=dict)
-    statuses: dict[int, JobStatus] = field(default_factory=dict)
 
 
 class SqliteBackend(Backend):
@@ -96,16 +90,16 @@ class SqliteBackend(Backend):
 
     def insert(self, jobs: Sequence[NewJob], now: datetime) -> list[Inserted]:
         with self._db.write() as connection:
-            _require_queues(connection, {job.queue for job in jobs})
-            batch = _Batch()
+            require_queues(connection, {job.queue for job in jobs})
+            batch = Batch()
             ids = {ref.id for job in jobs for ref in job.parents if ref.id is not None}
-            batch.statuses.update(_statuses(connection, ids))
+            batch.statuses.update(statuses_of(connection, ids))
             row = connection.execute(
                 "SELECT seq FROM sqlite_sequence WHERE name = 'job_queue'"
             ).fetchone()
             next_id = row[0] + 1 if row else 1
             for job in jobs:
-                next_id += self._prepare(connection, batch, job, next_id, now)
+                next_id += prepare(connection, batch, job, next_id, now)
             connection.executemany(rows.INSERT_JOB, batch.jobs)
             connection.executemany(
                 "INSERT INTO dependencies (child_id, parent_id, condition, met) "
@@ -115,54 +109,11 @@ class SqliteBackend(Backend):
         self._presence.wake()
         return batch.inserted
 
-    def _prepare(
-        self,
-        connection: sqlite3.Connection,
-        batch: _Batch,
-        job: NewJob,
-        job_id: int,
-        now: datetime,
-    ) -> int:
-        """Make a job's rows, and note what became of it; how many ids it takes: 1 or 0."""
-        if job.unique_key is not None:
-            holder = batch.keys.get(job.unique_key)
-            if holder is None:
-                holder = dependents.key_holder(connection, job.unique_key)
-            if holder is not None:
-                batch.inserted.append(Inserted(holder, created=False))
-                return 0
-        unmet, excluded = 0, None
-        for parent_id, condition in _parents_of(connection, batch, job).items():
-            ended = batch.statuses[parent_id]
-            met = condition.met_by(ended)
-            unmet += not met
-            if condition.excluded_by(ended) and excluded is None:
-                excluded = (parent_id, impossible_because(parent_id, ended, condition))
-            batch.dependencies.append((job_id, parent_id, condition.value, int(met)))
-        status = _first_status(job, now, unmet=unmet, excluded=excluded is not None)
-        cancelled_by, reason = excluded or (None, None)
-        batch.jobs.append(
-            rows.job_row(
-                job,
-                job_id,
-                status,
-                now.timestamp(),
-                unmet=unmet,
-                cancelled_by=cancelled_by,
-                reason=reason,
-            )
-        )
-        if job.unique_key is not None and status not in FINISHED:
-            batch.keys[job.unique_key] = job_id
-        batch.statuses[job_id] = status
-        batch.inserted.append(Inserted(job_id, created=True))
-        return 1
-
     # -- reading ---------------------------------------------------------------------------
 
     def get(self, ids: Collection[int]) -> dict[int, Job]:
         with self._db.read() as connection:
-            found = _select_jobs(
+            found = select_jobs(
                 connection, "WHERE id IN (SELECT value FROM json_each(?))", (encode(list(ids)),)
             )
         return {job.id: job for job in found}
@@ -171,7 +122,7 @@ class SqliteBackend(Backend):
         clause, values = rows.where(jobs)
         order = "DESC" if newest else "ASC"
         with self._db.read() as connection:
-            return _select_jobs(
+            return select_jobs(
                 connection,
                 f"WHERE {clause} ORDER BY id {order} LIMIT ?",
                 (*values, -1 if limit is None else limit),
@@ -209,53 +160,12 @@ class SqliteBackend(Backend):
         if request.limit <= 0:
             return []
         with self._db.write() as connection:
-            _promote_due(connection, now.timestamp())
+            promote_due(connection, now.timestamp())
             if request.ids is None:
-                ids = self._choose(connection, request, now.timestamp())
+                ids = choose(connection, request, now.timestamp())
             else:
-                ids = self._choose_among(connection, request, now.timestamp())
-            return _start(connection, ids, request, now)
-
-    def _choose(
-        self, connection: sqlite3.Connection, request: ClaimRequest, now: float
-    ) -> list[int]:
-        """The ids to claim: queues of equal priority share one line, by priority and age."""
-        chosen: list[int] = []
-        lines: dict[int, list[Queue]] = defaultdict(list)
-        for queue in _open_queues(connection, request.queues):
-            lines[queue.priority].append(queue)
-        for priority in sorted(lines, reverse=True):
-            left = request.limit - len(chosen)
-            if left <= 0:
-                break
-            candidates: list[tuple[int, int]] = []
-            for queue in lines[priority]:
-                room = min(left, _room(connection, queue, now))
-                candidates += _candidates(connection, queue.name, request.types, room)
-            chosen += [job_id for _, job_id in sorted(candidates)[:left]]
-        return chosen
-
-    def _choose_among(
-        self, connection: sqlite3.Connection, request: ClaimRequest, now: float
-    ) -> list[int]:
-        """Those of the ids asked for whose queue has room, in the order of `_choose`."""
-        lines = {queue.name: queue for queue in _open_queues(connection, request.queues)}
-        room = {name: _room(connection, queue, now) for name, queue in lines.items()}
-        candidates = sorted(
-            (-lines[queue].priority, -priority, job_id, queue)
-            for job_id, queue, priority, job_type in connection.execute(
-                "SELECT id, queue, priority, type FROM job_queue WHERE status = 'pending' "
-                "AND id IN (SELECT value FROM json_each(?))",
-                (encode(list(request.ids or ())),),
-            )
-            if queue in lines and (request.types is None or job_type in request.types)
-        )
-        chosen: list[int] = []
-        for *_, job_id, queue in candidates:
-            if room[queue] > 0 and len(chosen) < request.limit:
-                room[queue] -= 1
-                chosen.append(job_id)
-        return chosen
+                ids = choose_among(connection, request, now.timestamp())
+            return start(connection, ids, request, now)
 
     def next_due(self, now: datetime) -> datetime | None:
         with self._db.read() as connection:
@@ -263,8 +173,8 @@ class SqliteBackend(Backend):
                 "SELECT min(run_at) FROM job_queue WHERE status IN ('scheduled', 'retrying')"
             ).fetchone()
             times = [due] if due is not None else []
-            for queue in _open_queues(connection, None):
-                if queue.rate and _room(connection, queue, now.timestamp()) <= 0:
+            for queue in open_queues(connection, None):
+                if queue.rate and room_of(connection, queue, now.timestamp()) <= 0:
                     (oldest,) = connection.execute(
                         "SELECT min(started_at) FROM recent_starts "
                         "WHERE queue = ? AND started_at > ? AND EXISTS "
@@ -350,7 +260,7 @@ class SqliteBackend(Backend):
                 (reason, wanted),
             ).fetchall()
             self._settle(connection, [row[0] for row in stopped], now)
-            there = _statuses(connection, ids)
+            there = statuses_of(connection, ids)
         self._presence.wake()
         effects = dict.fromkeys(ids, CancelEffect.MISSING)
         effects.update(dict.fromkeys(there, CancelEffect.FINISHED))
@@ -360,7 +270,7 @@ class SqliteBackend(Backend):
 
     def requeue(self, ids: Collection[int], now: datetime) -> list[Retried]:
         with self._db.write() as connection:
-            there = _statuses(connection, ids)
+            there = statuses_of(connection, ids)
             retried = [
                 _requeue(connection, job_id)
                 if job_id in there
@@ -427,7 +337,7 @@ class SqliteBackend(Backend):
 
     def queues(self) -> list[Queue]:
         with self._db.read() as connection:
-            return list(_all_queues(connection))
+            return list(all_queues(connection))
 
     def put_queues(self, queues: Sequence[Queue]) -> None:
         marks = ", ".join("?" * len(rows.QUEUE_COLUMNS.split(",")))
@@ -440,7 +350,7 @@ class SqliteBackend(Backend):
 
     def delete_queue(self, name: str) -> None:
         with self._db.write() as connection:
-            _require_queues(connection, {name})
+            require_queues(connection, {name})
             if name == DEFAULT_QUEUE:
                 raise WrongState(f"queue {name!r} can't be deleted: jobs without a queue go there")
             (jobs,) = connection.execute(
@@ -492,171 +402,6 @@ class SqliteBackend(Backend):
 
 
 # -- parts of verbs ----------------------------------------------------------------------------
-
-
-def _require_queues(connection: sqlite3.Connection, names: Iterable[str]) -> None:
-    known = {row[0] for row in connection.execute("SELECT name FROM queues")}
-    for name in names:
-        if name not in known:
-            raise NotFound(
-                f"no queue {name!r}: known are {', '.join(sorted(known))} "
-                f"(create it with `jobq queue create {name}`)"
-            )
-
-
-def _statuses(connection: sqlite3.Connection, ids: Collection[int]) -> dict[int, JobStatus]:
-    found = connection.execute(
-        "SELECT id, status FROM job_queue WHERE id IN (SELECT value FROM json_each(?))",
-        (encode(list(ids)),),
-    )
-    return {job_id: JobStatus(status) for job_id, status in found}
-
-
-def _parents_of(connection: sqlite3.Connection, batch: _Batch, job: NewJob) -> dict[int, Condition]:
-    """Each parent once: two places in a batch are one job if one holds the other's unique key."""
-    parents: dict[int, Condition] = {}
-    for ref in job.parents:
-        parent_id = _parent_of(connection, batch, ref)
-        if parents.setdefault(parent_id, ref.condition) is not ref.condition:
-            raise UsageError(f"parent {parent_id} is named with two conditions: choose one")
-    return parents
-
-
-def _parent_of(connection: sqlite3.Connection, batch: _Batch, ref: ParentRef) -> int:
-    parent_id = ref.id if ref.index is None else batch.inserted[ref.index].id
-    if parent_id is not None and parent_id not in batch.statuses:
-        batch.statuses.update(_statuses(connection, (parent_id,)))
-    if parent_id is None or parent_id not in batch.statuses:
-        raise NotFound(f"no job {parent_id} to wait for: see `jobq list`")
-    return parent_id
-
-
-def _first_status(job: NewJob, now: datetime, *, unmet: int, excluded: bool) -> JobStatus:
-    if excluded:
-        return JobStatus.CANCELLED
-    if unmet:
-        return JobStatus.BLOCKED
-    if job.run_at is not None and job.run_at > now:
-        return JobStatus.SCHEDULED
-    return JobStatus.PENDING
-
-
-def _select_jobs(
-    connection: sqlite3.Connection, tail: str, values: Sequence[Any] = ()
-) -> list[Job]:
-    found = connection.execute(f"SELECT {rows.JOB_COLUMNS} FROM job_queue {tail}", values)
-    return _with_parents(connection, found.fetchall())
-
-
-def _with_parents(connection: sqlite3.Connection, found: list[rows.Row]) -> list[Job]:
-    children = [row[0] for row in found if row[9]]
-    parents: dict[int, tuple[Parent, ...]] = {}
-    if children:
-        parents = rows.to_parents(
-            connection.execute(
-                "SELECT child_id, parent_id, condition FROM dependencies "
-                "WHERE child_id IN (SELECT value FROM json_each(?)) ORDER BY child_id, parent_id",
-                (encode(children),),
-            )
-        )
-    return [rows.to_job(row, parents.get(row[0], ())) for row in found]
-
-
-def _all_queues(connection: sqlite3.Connection) -> Iterator[Queue]:
-    for row in connection.execute(
-        f"SELECT {rows.QUEUE_COLUMNS} FROM queues ORDER BY priority DESC, name"
-    ).fetchall():
-        yield rows.to_queue(row)
-
-
-def _open_queues(connection: sqlite3.Connection, names: Collection[str] | None) -> Iterator[Queue]:
-    for queue in _all_queues(connection):
-        if not queue.paused and (names is None or queue.name in names):
-            yield queue
-
-
-def _room(connection: sqlite3.Connection, queue: Queue, now: float) -> float:
-    """How many more jobs the queue may start now."""
-    room = float("inf")
-    if queue.max_concurrent is not None:
-        (running,) = connection.execute(
-            f"SELECT count(*) FROM job_queue WHERE queue = ? AND {_BUSY}", (queue.name,)
-        ).fetchone()
-        room = queue.max_concurrent - running
-    if queue.rate is not None:
-        # Starts that lie ahead come from a clock that was set back: they do not count.
-        (started,) = connection.execute(
-            "SELECT count(*) FROM recent_starts "
-            "WHERE queue = ? AND started_at > ? AND started_at <= ?",
-            (queue.name, now - queue.rate.seconds, now),
-        ).fetchone()
-        room = min(room, queue.rate.count - started)
-    return room
-
-
-def _candidates(
-    connection: sqlite3.Connection, queue: str, types: Collection[str] | None, room: float
-) -> list[tuple[int, int]]:
-    """(-priority, id) of the queue's first pending jobs."""
-    if room <= 0:
-        return []
-    query, values = "SELECT -priority, id FROM job_queue WHERE queue = ?", [queue]
-    if types is not None:
-        query += " AND type IN (SELECT value FROM json_each(?))"
-        values.append(encode(list(types)))
-    query += " AND status = 'pending' ORDER BY priority DESC, id LIMIT ?"
-    return connection.execute(query, (*values, int(room))).fetchall()
-
-
-def _promote_due(connection: sqlite3.Connection, now: float) -> None:
-    connection.execute(
-        "UPDATE job_queue SET status = 'pending' WHERE id IN ("
-        "SELECT id FROM job_queue WHERE status IN ('scheduled', 'retrying') AND run_at <= ? "
-        "ORDER BY run_at LIMIT ?)",
-        (now, PROMOTED_AT_ONCE),
-    )
-
-
-def _start(
-    connection: sqlite3.Connection, ids: list[int], request: ClaimRequest, now: datetime
-) -> list[Claim]:
-    if not ids:
-        return []
-    at = now.timestamp()
-    found = connection.execute(
-        "UPDATE job_queue SET status = 'running', attempts = attempts + 1, started_at = ?, "
-        "finished_at = NULL, run_at = NULL, exit_code = NULL, signal = NULL, reason = NULL, "
-        "cancel_requested = 0, progress_done = NULL, progress_total = NULL, "
-        "progress_message = NULL WHERE id IN (SELECT value FROM json_each(?)) "
-        f"RETURNING {rows.JOB_COLUMNS}",
-        (at, encode(ids)),
-    ).fetchall()
-    jobs = {job.id: job for job in _with_parents(connection, found)}
-    claims = [Claim(jobs[job_id], jobs[job_id].attempts, request.owner) for job_id in ids]
-    connection.executemany(
-        "INSERT INTO attempts (job_id, attempt, supervisor, started_at, lease_until) "
-        "VALUES (?, ?, ?, ?, ?)",
-        [
-            (claim.job.id, claim.attempt, request.owner, at, (now + request.lease).timestamp())
-            for claim in claims
-        ],
-    )
-    _note_starts(connection, [claim.job.queue for claim in claims], at)
-    return claims
-
-
-def _note_starts(connection: sqlite3.Connection, queues: list[str], now: float) -> None:
-    limited = {queue.name: queue.rate for queue in _all_queues(connection) if queue.rate}
-    for name in set(queues) & set(limited):
-        rate = limited[name]
-        connection.execute(
-            "DELETE FROM recent_starts WHERE queue = ? AND (started_at <= ? OR started_at > ?)",
-            (name, now - rate.seconds, now),
-        )
-    connection.executemany(
-        "INSERT INTO recent_starts (queue, started_at) VALUES (?, ?)",
-        [(name, now) for name in queues if name in limited],
-    )
 
 
 def _held(connection: sqlite3.Connection, owner: str) -> list[Held]:

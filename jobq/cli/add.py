@@ -17,7 +17,8 @@ from jobq.clock import utcnow
 from jobq.documents import job_document
 from jobq.errors import UsageError
 from jobq.models import DEFAULT_QUEUE, FINISHED, Job, JobStatus
-from jobq.queue import JobQueue, JobSpec
+from jobq.queue import JobQueue
+from jobq.specs import JobSpec
 from jobq.timespec import format_duration, parse_duration, parse_limit, parse_moment
 
 app = typer.Typer()

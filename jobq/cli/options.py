@@ -10,7 +10,8 @@ from typer.core import TyperCommand
 from jobq.clock import utcnow
 from jobq.errors import NotFound, UsageError
 from jobq.models import JobFilter
-from jobq.queue import JobQueue, parse_statuses
+from jobq.queue import JobQueue
+from jobq.specs import parse_statuses
 from jobq.timespec import parse_duration, parse_since
 
 Ids = Annotated[

@@ -35,7 +35,8 @@ from jobq.cli.output import note
 from jobq.clock import utcnow
 from jobq.logs import LOG, STDERR, STDOUT
 from jobq.models import DEFAULT_QUEUE, Claim, Job, JobStatus
-from jobq.queue import JobQueue, JobSpec
+from jobq.queue import JobQueue
+from jobq.specs import JobSpec
 from jobq.supervisor import Supervisor, WorkOptions
 
 app = typer.Typer()

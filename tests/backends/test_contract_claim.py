@@ -175,6 +175,12 @@ def test_a_rate_is_a_sliding_window(jobs: Jobs) -> None:
     assert starts(jobs, [6, 9, 10, 15, 16, 19, 26, 30, 36]) == [1, 0, 1, 0, 1, 0, 2, 0, 2]
 
 
+def test_a_rate_counts_starts_at_one_and_the_same_moment(jobs: Jobs) -> None:
+    jobs.limit("lane", rate=Rate(2, 10.0))
+    jobs.insert(*[new_job(queue="lane")] * 20)
+    assert [len(jobs.claim(1)) for _ in range(4)] == [1, 1, 0, 0]
+
+
 def test_a_rate_holds_after_the_clock_is_set_back(jobs: Jobs) -> None:
     jobs.limit("lane", rate=Rate(2, 10.0))
     jobs.insert(*[new_job(queue="lane")] * 20)

@@ -1,0 +1,170 @@
+"""Claiming jobs from SQLite: which are next, within the limits of their queues."""
+
+import sqlite3
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+from jobq.backends import sqlite_rows as rows
+from jobq.backends.base import ClaimRequest
+from jobq.backends.sqlite_rows import encode
+from jobq.models import Claim, Job, Parent, Queue
+
+
+def choose(connection: sqlite3.Connection, request: ClaimRequest, now: float) -> list[int]:
+    """The ids to claim: queues of equal priority share one line, by priority and age."""
+    chosen: list[int] = []
+    lines: dict[int, list[Queue]] = defaultdict(list)
+    for queue in open_queues(connection, request.queues):
+        lines[queue.priority].append(queue)
+    for priority in sorted(lines, reverse=True):
+        left = request.limit - len(chosen)
+        if left <= 0:
+            break
+        candidates: list[tuple[int, int]] = []
+        for queue in lines[priority]:
+            room = min(left, room_of(connection, queue, now))
+            candidates += _candidates(connection, queue.name, request.types, room)
+        chosen += [job_id for _, job_id in sorted(candidates)[:left]]
+    return chosen
+
+
+def choose_among(connection: sqlite3.Connection, request: ClaimRequest, now: float) -> list[int]:
+    """Those of the ids asked for whose queue has room, in the order of `choose`."""
+    lines = {queue.name: queue for queue in open_queues(connection, request.queues)}
+    room = {name: room_of(connection, queue, now) for name, queue in lines.items()}
+    candidates = sorted(
+        (-lines[queue].priority, -priority, job_id, queue)
+        for job_id, queue, priority, job_type in connection.execute(
+            "SELECT id, queue, priority, type FROM job_queue WHERE status = 'pending' "
+            "AND id IN (SELECT value FROM json_each(?))",
+            (encode(list(request.ids or ())),),
+        )
+        if queue in lines and (request.types is None or job_type in request.types)
+    )
+    chosen: list[int] = []
+    for *_, job_id, queue in candidates:
+        if room[queue] > 0 and len(chosen) < request.limit:
+            room[queue] -= 1
+            chosen.append(job_id)
+    return chosen
+
+
+PROMOTED_AT_ONCE = 1000
+
+
+def all_queues(connection: sqlite3.Connection) -> Iterator[Queue]:
+    for row in connection.execute(
+        f"SELECT {rows.QUEUE_COLUMNS} FROM queues ORDER BY priority DESC, name"
+    ).fetchall():
+        yield rows.to_queue(row)
+
+
+def open_queues(connection: sqlite3.Connection, names: Collection[str] | None) -> Iterator[Queue]:
+    for queue in all_queues(connection):
+        if not queue.paused and (names is None or queue.name in names):
+            yield queue
+
+
+def room_of(connection: sqlite3.Connection, queue: Queue, now: float) -> float:
+    """How many more jobs the queue may start now."""
+    room = float("inf")
+    if queue.max_concurrent is not None:
+        (running,) = connection.execute(
+            "SELECT count(*) FROM job_queue WHERE queue = ? AND status = 'running'", (queue.name,)
+        ).fetchone()
+        room = queue.max_concurrent - running
+    if queue.rate is not None:
+        # Starts that lie ahead come from a clock that was set back: they do not count.
+        (started,) = connection.execute(
+            "SELECT count(*) FROM recent_starts "
+            "WHERE queue = ? AND started_at > ? AND started_at <= ?",
+            (queue.name, now - queue.rate.seconds, now),
+        ).fetchone()
+        room = min(room, queue.rate.count - started)
+    return room
+
+
+def _candidates(
+    connection: sqlite3.Connection, queue: str, types: Collection[str] | None, room: float
+) -> list[tuple[int, int]]:
+    """(-priority, id) of the queue's first pending jobs."""
+    if room <= 0:
+        return []
+    query, values = "SELECT -priority, id FROM job_queue WHERE queue = ?", [queue]
+    if types is not None:
+        query += " AND type IN (SELECT value FROM json_each(?))"
+        values.append(encode(list(types)))
+    query += " AND status = 'pending' ORDER BY priority DESC, id LIMIT ?"
+    return connection.execute(query, (*values, int(room))).fetchall()
+
+
+def promote_due(connection: sqlite3.Connection, now: float) -> None:
+    connection.execute(
+        "UPDATE job_queue SET status = 'pending' WHERE id IN ("
+        "SELECT id FROM job_queue WHERE status IN ('scheduled', 'retrying') AND run_at <= ? "
+        "ORDER BY run_at LIMIT ?)",
+        (now, PROMOTED_AT_ONCE),
+    )
+
+
+def start(
+    connection: sqlite3.Connection, ids: list[int], request: ClaimRequest, now: datetime
+) -> list[Claim]:
+    if not ids:
+        return []
+    at = now.timestamp()
+    found = connection.execute(
+        "UPDATE job_queue SET status = 'running', attempts = attempts + 1, started_at = ?, "
+        "finished_at = NULL, run_at = NULL, exit_code = NULL, signal = NULL, reason = NULL, "
+        "cancel_requested = 0, progress_done = NULL, progress_total = NULL, "
+        "progress_message = NULL WHERE id IN (SELECT value FROM json_each(?)) "
+        f"RETURNING {rows.JOB_COLUMNS}",
+        (at, encode(ids)),
+    ).fetchall()
+    jobs = {job.id: job for job in with_parents(connection, found)}
+    claims = [Claim(jobs[job_id], jobs[job_id].attempts, request.owner) for job_id in ids]
+    connection.executemany(
+        "INSERT INTO attempts (job_id, attempt, supervisor, started_at, lease_until) "
+        "VALUES (?, ?, ?, ?, ?)",
+        [
+            (claim.job.id, claim.attempt, request.owner, at, (now + request.lease).timestamp())
+            for claim in claims
+        ],
+    )
+    _note_starts(connection, [claim.job.queue for claim in claims], at)
+    return claims
+
+
+def _note_starts(connection: sqlite3.Connection, queues: list[str], now: float) -> None:
+    limited = {queue.name: queue.rate for queue in all_queues(connection) if queue.rate}
+    for name in set(queues) & set(limited):
+        rate = limited[name]
+        connection.execute(
+            "DELETE FROM recent_starts WHERE queue = ? AND (started_at <= ? OR started_at > ?)",
+            (name, now - rate.seconds, now),
+        )
+    connection.executemany(
+        "INSERT INTO recent_starts (queue, started_at) VALUES (?, ?)",
+        [(name, now) for name in queues if name in limited],
+    )
+
+
+def select_jobs(connection: sqlite3.Connection, tail: str, values: Sequence[Any] = ()) -> list[Job]:
+    found = connection.execute(f"SELECT {rows.JOB_COLUMNS} FROM job_queue {tail}", values)
+    return with_parents(connection, found.fetchall())
+
+
+def with_parents(connection: sqlite3.Connection, found: list[rows.Row]) -> list[Job]:
+    children = [row[0] for row in found if row[9]]
+    parents: dict[int, tuple[Parent, ...]] = {}
+    if children:
+        parents = rows.to_parents(
+            connection.execute(
+                "SELECT child_id, parent_id, condition FROM dependencies "
+                "WHERE child_id IN (SELECT value FROM json_each(?)) ORDER BY child_id, parent_id",
+                (encode(children),),
+            )
+        )
+    return [rows.to_job(row, parents.get(row[0], ())) for row in found]
