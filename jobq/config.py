@@ -33,7 +33,7 @@ class Timeouts:
     normal: float = 300.0
     high: float = 600.0
     critical: float = 600.0
-    types: Mapping[str, float] = field(default_factory=lambda: {"shell": 0.0})
+    types: Mapping[str, float] = field(default_factory=dict)
 
     def of_priority(self, priority: int) -> float:
         """The timeout of a priority's band."""
@@ -323,7 +323,7 @@ class _Reader:
         types = values.pop("types", {})
         keys = dict.fromkeys(types, _limit) if isinstance(types, dict) else {}
         given = self._values(types, keys, ("timeouts", "types"))
-        return Timeouts(**values, types={"shell": 0.0, **given})
+        return Timeouts(**values, types=given)
 
     def _queues(self, table: Any) -> dict[str, Queue]:
         if not isinstance(table, dict):

@@ -138,7 +138,7 @@ class JobQueue:
             UsageError: the type, an argument or an option is wrong.
             NotFound: the queue or a parent does not exist.
         """
-        return self.add_many([JobSpec(type=type, args=args, **options)])[0]
+        return self.add_many([{"type": type, "args": args, **options}])[0]
 
     def add_many(self, specs: Iterable[JobSpec | Mapping[str, Any]]) -> list[Job]:
         """Add jobs, in order; all are checked before any is added.
@@ -211,14 +211,17 @@ class JobQueue:
         )
 
     def _timeout(self, spec: JobSpec, job_type: "JobType", queue: Queue, priority: int) -> float:
-        """Seconds, the most specific first: job, type, worker class, queue, priority."""
+        """Seconds, the most specific first: job, type, worker class, queue, priority.
+
+        A command has no limit by its priority: most people would not expect one.
+        """
         timeouts = self.settings.timeouts
         chosen = first_given(
             spec.timeout,
             timeouts.types.get(spec.type),
             job_type.worker and job_type.worker.timeout,
             queue.timeout,
-            timeouts.of_priority(priority),
+            0.0 if spec.type == shell.JOB_TYPE else timeouts.of_priority(priority),
         )
         return parse_limit(chosen)
 

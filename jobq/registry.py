@@ -148,7 +148,7 @@ def _load_folder(registry: Registry, folder: Path, package: str) -> None:
         spec.submodule_search_locations = [str(folder)]
         sys.modules[package] = importlib.util.module_from_spec(spec)
     for file in sorted(folder.glob("*.py")):
-        if file.stem == "__init__" or not file.stem.isidentifier():
+        if file.stem == "__init__":
             continue
         try:
             module = _load_file(file, f"{package}.{file.stem}")
@@ -163,6 +163,8 @@ def _load_folder(registry: Registry, folder: Path, package: str) -> None:
 
 
 def _load_file(file: Path, name: str) -> ModuleType:
+    if not file.stem.isidentifier():
+        raise WorkerLoadError(f"{file}: not the name of a Python module: use letters, digits and _")
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, file)

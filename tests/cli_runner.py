@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import re
+import select
 import struct
 import subprocess
 import sys
@@ -28,6 +29,7 @@ _ON_ITS_TERMINAL = (
     "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "  # so that ^C is a signal
     "from jobq.__main__ import main; main()"
 )
+_LONGEST_SILENCE = 20.0
 HOSTILE = "a\x1b[31mred[/nope] \u202eevil\x9b2J\u200b"
 
 
@@ -160,7 +162,7 @@ def on_terminal(
     )
     os.close(slave)
     output = b""
-    while block := _read(master):
+    while block := _read(master, process):
         output += block
         if typed and b"[y/N] " in output:
             os.write(master, typed.encode())
@@ -169,7 +171,9 @@ def on_terminal(
     return Screen(process.wait(timeout=20), output.decode())
 
 
-def _read(master: int) -> bytes:
+def _read(master: int, process: subprocess.Popen[bytes]) -> bytes:
+    if not select.select([master], [], [], _LONGEST_SILENCE)[0]:
+        process.kill()  # it asks something that nobody answers
     try:
         return os.read(master, 65536)
     except OSError:  # EIO: nobody has the other side open any more

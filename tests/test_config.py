@@ -81,7 +81,7 @@ def test_every_key_is_read(file: Path) -> None:
     assert (settings.max_retries, settings.retry_base) == (0, 60.0)
     assert (settings.retry.jitter, settings.retry.max_crashes) == (0.0, 1)
     assert [settings.timeouts.of_priority(p) for p in (0, 5, 8, 9)] == [0.0, 10.0, 7200.0, 0.5]
-    assert settings.timeouts.types == {"shell": 0.0, "tile": 90.0}
+    assert settings.timeouts.types == {"tile": 90.0}
     assert (settings.retention.older_than, settings.retention.keep_last) == (604800.0, 100)
     assert (settings.lease, settings.grace) == (60.0, 0.0)
     assert settings.env_capture == ("PATH", "LC_*")

@@ -838,3 +838,10 @@ def test_dead_supervisors_are_not_shown(queue: JobQueue) -> None:
     assert [info.id for info in queue.supervisors()] == ["one"]
     listener.close()
     assert queue.supervisors() == []
+
+
+def test_a_queue_s_timeout_holds_for_commands_and_a_priority_s_does_not(project: Path) -> None:
+    (project / "jobq.toml").write_text('[queues.short]\ntimeout = "2s"\n[timeouts]\nnormal = 5\n')
+    with JobQueue.open(project / "jobq.toml") as queue:
+        assert queue.add("shell", {"argv": ["true"]}, queue="short").timeout == 2.0
+        assert queue.add("shell", {"argv": ["true"]}).timeout is None

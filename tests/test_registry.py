@@ -91,10 +91,11 @@ def test_bases_and_imported_classes_are_no_types(write: Write) -> None:
     assert (set(found.types), found.errors) == ({"shell", "tile"}, [])
 
 
-def test_files_that_are_no_modules_are_passed_over(write: Write) -> None:
+def test_a_file_that_is_no_module_is_named(write: Write) -> None:
     write("not-a-module.py", "raise SystemExit")
     file = write("__init__.py", "raise SystemExit")
-    assert load([file.parent]).errors == []
+    (error,) = load([file.parent]).errors
+    assert "not-a-module.py: not the name of a Python module" in str(error)
 
 
 def test_a_folder_that_is_not_there_is_no_error(tmp_path: Path) -> None:

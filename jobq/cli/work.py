@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from jobq.cli.app import INTERRUPTED, Cli
-from jobq.cli.output import note
 from jobq.cli.progress import Screen, printer
 from jobq.registry import require_types
 from jobq.supervisor import Supervisor, WorkOptions
@@ -63,6 +62,6 @@ def work(
             supervisor = Supervisor(opened, options, screen.show)
             screen.show_start(supervisor.id, options.slots)
             asyncio.run(supervisor.run())
-        note(screen.summary())
+        print(screen.summary())
         if supervisor.interrupted:
             raise typer.Exit(INTERRUPTED)

@@ -477,6 +477,18 @@ def test_a_first_open_that_waits_in_vain_leaks_nothing(
         assert ids(backend) == []
 
 
+def test_another_program_that_keeps_the_database_locked_is_reported(jobs: Jobs, path: Path) -> None:
+    assert isinstance(jobs.backend, SqliteBackend)
+    jobs.add()
+    with jobs.backend._db.read() as connection:
+        connection.execute("PRAGMA busy_timeout = 10")
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(DatabaseLockedError, match="another program"):
+            jobs.add()
+    assert jobs.add() == 2
+
+
 def test_a_writer_waits_for_its_turn(jobs: Jobs, path: Path) -> None:
     jobs.add()
     with ThreadPoolExecutor(1) as pool:
