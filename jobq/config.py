@@ -66,6 +66,7 @@ class Settings:
     grace: float = 10.0  # seconds between SIGTERM and SIGKILL
     queues: Mapping[str, Queue] = field(default_factory=dict)
     env_capture: tuple[str, ...] = DEFAULT_CAPTURE
+    on_finish: tuple[tuple[str, ...], ...] = ()  # commands to run when a job has ended
 
     def captured(self, environ: Mapping[str, str]) -> dict[str, str]:
         """The variables that a shell job keeps from the shell it was added in."""
@@ -179,6 +180,17 @@ def _texts(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _commands(value: Any) -> tuple[tuple[str, ...], ...]:
+    """One command as a list of texts, or a list of such."""
+    several = value if isinstance(value, list) and value and isinstance(value[0], list) else [value]
+    commands = tuple(_texts(command) for command in several)
+    if value == []:
+        return ()
+    if not all(commands) or not all(word and "\0" not in word for c in commands for word in c[:1]):
+        raise UsageError("expected a command as a list of texts, or a list of such")
+    return commands
+
+
 def _whole(least: int) -> _Parse:
     def parse(value: Any) -> int:
         if isinstance(value, str) and re.fullmatch(r"\d{1,9}", value):
@@ -243,6 +255,7 @@ _TABLES: Mapping[str, Mapping[str, _Parse]] = {
     "retention": {"older_than": _span, "keep_last": _whole(0)},
     "lease": {"seconds": _span, "grace": _limit},
     "env": {"capture": _texts},
+    "hooks": {"on_finish": _commands},
 }
 _QUEUE: Mapping[str, _Parse] = {
     "description": _text,
@@ -301,6 +314,7 @@ class _Reader:
             grace=lease.get("grace", 10.0),
             queues=self._queues(tables["queues"]),
             env_capture=read["env"].get("capture", DEFAULT_CAPTURE),
+            on_finish=read["hooks"].get("on_finish", ()),
         )
 
     def _values(

@@ -1,11 +1,12 @@
 """The JSON documents that the command prints, and that scripts depend on. Fields are only added."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from jobq.config import Settings
-from jobq.models import Attempt, Job, JobStatus, JsonObject, Queue, SupervisorInfo
+from jobq.models import Attempt, Job, JobStatus, JsonObject, Queue, Schedule, SupervisorInfo
 
 
 def _time(moment: datetime | None) -> str | None:
@@ -77,6 +78,32 @@ def queue_document(queue: Queue, counts: dict[JobStatus, int]) -> JsonObject:
     }
 
 
+def schedule_document(schedule: Schedule, words: str, runs: Sequence[datetime]) -> JsonObject:
+    """A schedule, what it says in words, and when it runs next."""
+    return {
+        "name": schedule.name,
+        "cron": schedule.cron,
+        "in_words": words,
+        "tz": schedule.tz,
+        "type": schedule.type,
+        "args": schedule.args,
+        "queue": schedule.queue,
+        "priority": schedule.priority,
+        "tags": dict(schedule.tags),
+        "timeout": schedule.timeout,
+        "max_retries": schedule.max_retries,
+        "retry_base": schedule.retry_base,
+        "missed": schedule.missed.value,
+        "overlap": schedule.overlap.value,
+        "paused": schedule.paused,
+        "next_runs": [_time(run) for run in runs],
+        "created_at": _time(schedule.created_at),
+        "last_run_at": _time(schedule.last_at),
+        "last_job_id": schedule.last_job_id,
+        "last_error": schedule.last_error,
+    }
+
+
 def supervisor_document(supervisor: SupervisorInfo) -> JsonObject:
     """A supervisor that is alive."""
     return {
@@ -121,6 +148,7 @@ def settings_document(settings: Settings) -> JsonObject:
         "retention": {"older_than": retention.older_than, "keep_last": retention.keep_last},
         "lease": {"seconds": settings.lease, "grace": settings.grace},
         "env": {"capture": list(settings.env_capture)},
+        "hooks": {"on_finish": [list(argv) for argv in settings.on_finish]},
         "queues": {name: _limits_document(queue) for name, queue in settings.queues.items()},
     }
 

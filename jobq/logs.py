@@ -85,6 +85,11 @@ class JobLogs:
         finally:
             os.close(jobs)
 
+    def make_root(self) -> Path:
+        """The root; from here on it is there, for its owner alone."""
+        _make_private(self.root)
+        return self.root
+
     def spool(self, source: BinaryIO) -> Path:
         """Copy a stream to a file under the root, to be moved into a job's directory later."""
         import tempfile

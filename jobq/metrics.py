@@ -1,12 +1,13 @@
 """Figures about a queue: what there is, how fast it goes, how long jobs wait and run."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from math import ceil
 
 from jobq.documents import queue_document, supervisor_document
-from jobq.models import JobStatus, JsonObject, Queue, SupervisorInfo
+from jobq.models import Ended, Job, JobStatus, JsonObject, Queue, SupervisorInfo
 from jobq.queue import JobQueue
 
 HOUR = timedelta(hours=1)
@@ -22,13 +23,14 @@ class Percentiles:
 
 
 @dataclass(frozen=True, slots=True)
-class TypeFigures:
-    """The jobs of one type that completed in the last day."""
+class Figures:
+    """How the jobs of one type, or of one queue, ended in the last day."""
 
-    type: str
     completed: int
-    wait: Percentiles  # from being added to the start of the last try
-    run: Percentiles
+    failed: int  # for good
+    success_rate: float  # completed, of those that completed or failed
+    wait: Percentiles | None  # of those completed: from being added to the start of the last try
+    run: Percentiles | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,40 +41,86 @@ class Throughput:
     last_day: int
 
 
+@dataclass(frozen=True, slots=True)
+class SupervisorFigures:
+    """A supervisor that is alive."""
+
+    info: SupervisorInfo
+    heartbeat_age: float  # seconds
+    running: int
+
+    @property
+    def load(self) -> float:
+        """The share of its slots that are busy."""
+        return self.running / self.info.slots
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stats:
+    now: datetime
     counts: Mapping[JobStatus, int]
     queues: Sequence[tuple[Queue, Mapping[JobStatus, int]]]
-    types: Sequence[TypeFigures]
+    types: Mapping[str, Figures]
+    by_queue: Mapping[str, Figures]
+    success_rate: float | None  # of the last day; None: nothing ended
     throughput: Throughput
-    supervisors: Sequence[tuple[SupervisorInfo, float]]  # and the age of the heartbeat, seconds
+    oldest_waiting: Job | None  # the one that has been ready for longest
+    supervisors: Sequence[SupervisorFigures]
     log_bytes: int
+
+    @property
+    def longest_wait(self) -> float:
+        """Seconds since the oldest waiting job was added."""
+        oldest = self.oldest_waiting
+        return 0.0 if oldest is None else max(0.0, (self.now - oldest.created_at).total_seconds())
 
 
 def collect(queue: JobQueue, now: datetime) -> Stats:
     """The figures of a queue as they are now."""
     counts = queue.backend.counts()
-    spans = queue.backend.durations(now - DAY)
-    hour = queue.backend.durations(now - HOUR)
+    ended = queue.backend.ended(now - DAY)
+    completed = sum(each.completed for each in ended)
+    last_hour = sum(each.completed for each in queue.backend.ended(now - HOUR))
+    waiting = queue.find(status=JobStatus.PENDING, limit=1)
     return Stats(
+        now=now,
         counts={s: sum(each.get(s, 0) for each in counts.values()) for s in JobStatus},
         queues=[(each, counts.get(each.name, {})) for each in queue.queues()],
-        types=[type_figures(name, spans[name]) for name in sorted(spans)],
-        throughput=Throughput(
-            last_hour=sum(map(len, hour.values())), last_day=sum(map(len, spans.values()))
-        ),
-        supervisors=[
-            (each, max(0.0, (now - each.heartbeat_at).total_seconds()))
-            for each in queue.supervisors()
-        ],
+        types=_grouped((each.type, each) for each in ended),
+        by_queue=_grouped((each.queue, each) for each in ended),
+        success_rate=completed / len(ended) if ended else None,
+        throughput=Throughput(last_hour=last_hour, last_day=completed),
+        oldest_waiting=waiting[0] if waiting else None,
+        supervisors=_supervisors(queue, now),
         log_bytes=queue.logs.total_bytes() if queue.logs.root.is_dir() else 0,
     )
 
 
-def type_figures(name: str, spans: Sequence[tuple[float, float]]) -> TypeFigures:
-    """The figures of one type, from (seconds waited, seconds run) of each of its jobs."""
-    waits, runs = zip(*spans, strict=True)
-    return TypeFigures(name, len(spans), percentiles(waits), percentiles(runs))
+def _supervisors(queue: JobQueue, now: datetime) -> list[SupervisorFigures]:
+    held = Counter(attempt.supervisor for _, attempt in queue.backend.open_attempts())
+    return [
+        SupervisorFigures(each, max(0.0, (now - each.heartbeat_at).total_seconds()), held[each.id])
+        for each in queue.supervisors()
+    ]
+
+
+def _grouped(pairs: Iterable[tuple[str, Ended]]) -> dict[str, Figures]:
+    groups: dict[str, list[Ended]] = defaultdict(list)
+    for name, ended in pairs:
+        groups[name].append(ended)
+    return {name: figures(groups[name]) for name in sorted(groups)}
+
+
+def figures(ended: Sequence[Ended]) -> Figures:
+    """The figures of some jobs that have ended, of which there is at least one."""
+    completed = [each for each in ended if each.completed]
+    return Figures(
+        len(completed),
+        len(ended) - len(completed),
+        len(completed) / len(ended),
+        percentiles([each.waited for each in completed]) if completed else None,
+        percentiles([each.ran for each in completed]) if completed else None,
+    )
 
 
 def percentiles(values: Sequence[float]) -> Percentiles:
@@ -81,16 +129,38 @@ def percentiles(values: Sequence[float]) -> Percentiles:
     return Percentiles(*(ordered[ceil(share * len(ordered)) - 1] for share in (0.5, 0.95)))
 
 
+_NOTHING = {"completed": 0, "failed": 0, "success_rate": None, "wait": None, "run": None}
+
+
 def stats_document(stats: Stats) -> JsonObject:
     """The figures as ``jobq stats --json`` prints them."""
+    by_queue = {name: asdict(each) for name, each in stats.by_queue.items()}
+    oldest = stats.oldest_waiting
     return {
         "counts": {status.value: number for status, number in stats.counts.items()},
-        "queues": [queue_document(queue, dict(counts)) for queue, counts in stats.queues],
-        "types": [asdict(figures) for figures in stats.types],
+        "queues": [
+            {**queue_document(queue, dict(counts)), **by_queue.get(queue.name, _NOTHING)}
+            for queue, counts in stats.queues
+        ],
+        "types": [{"type": name, **asdict(each)} for name, each in stats.types.items()],
+        "success_rate": stats.success_rate,
         "throughput": asdict(stats.throughput),
+        "oldest_waiting": oldest
+        and {
+            "id": oldest.id,
+            "name": oldest.name,
+            "type": oldest.type,
+            "queue": oldest.queue,
+            "waiting": stats.longest_wait,
+        },
         "supervisors": [
-            {**supervisor_document(supervisor), "heartbeat_age": age}
-            for supervisor, age in stats.supervisors
+            {
+                **supervisor_document(each.info),
+                "heartbeat_age": each.heartbeat_age,
+                "running": each.running,
+                "load": each.load,
+            }
+            for each in stats.supervisors
         ],
         "log_bytes": stats.log_bytes,
     }

@@ -175,11 +175,12 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParentRef:
-    """A parent of a job that is being added: a job's id, or a place in the same batch."""
+    """A parent of a job that is being added: its id, its place in the same batch, or its key."""
 
     condition: Condition
     id: int | None = None
     index: int | None = None
+    key: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,11 +200,21 @@ class NewJob:
     added_by: int | None = None
     run_at: datetime | None = None
     timeout: float | None = None
+    key: str | None = None  # what it is known by to those who add it: added once, as long as kept
+    digest: str = ""  # with a key: tells what is the same job from what is not
+
+
+@dataclass(frozen=True, slots=True)
+class KnownKey:
+    """The job that a key stands for, and the digest that it was added with."""
+
+    job_id: int
+    digest: str
 
 
 @dataclass(frozen=True, slots=True)
 class Inserted:
-    """What became of a new job: its id; or, if not created, that of its unique key's holder."""
+    """What became of a new job: its id; or, if not created, that of the one with its key."""
 
     id: int
     created: bool
@@ -331,6 +342,17 @@ class SupervisorInfo:
     heartbeat_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What the figures know of a job that completed or failed."""
+
+    type: str
+    queue: str
+    completed: bool
+    waited: float  # seconds from being added to the start of the last try
+    ran: float  # seconds of the last try
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobFilter:
     """Which jobs are meant. Fields that are None do not narrow."""
@@ -370,3 +392,60 @@ class Retried:
     id: int
     effect: RetryEffect
     because: int | None = None
+
+
+class Missed(StrEnum):
+    """What a schedule does about times that passed while nobody could add its jobs."""
+
+    SKIP = "skip"  # leave them out
+    ONCE = "once"  # add one job for all of them
+    ALL = "all"  # add a job for each, up to a limit
+
+
+class Overlap(StrEnum):
+    """What a schedule does when its time comes and its last job has not ended."""
+
+    SKIP = "skip"  # add nothing
+    ALLOW = "allow"  # add a job all the same
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """What to add, and when, over and over. What is None falls back to a default at that time."""
+
+    id: int = 0  # given by the backend, and never used twice
+    revision: int = 0  # counts the changes
+    name: str
+    cron: str
+    tz: str
+    type: str
+    args: JsonObject
+    queue: str
+    priority: int
+    tags: Mapping[str, str] = field(default_factory=dict)
+    timeout: float | None = None
+    max_retries: int | None = None
+    retry_base: float | None = None
+    missed: Missed
+    overlap: Overlap
+    paused: bool = False
+    created_at: datetime
+    next_at: datetime | None = None  # None: it is over
+    settled_until: datetime  # what was to fire until then has been dealt with
+    last_at: datetime | None = None  # the last time that it fired for
+    last_job_id: int | None = None
+    last_error: str | None = None  # why the last job could not be added
+
+    @property
+    def key(self) -> str | None:
+        """The unique key of its jobs, where they must not overlap."""
+        return f"schedule:{self.name}" if self.overlap is Overlap.SKIP else None
+
+
+@dataclass(frozen=True, slots=True)
+class Fired:
+    """A time that a schedule fired for: the job added, or the one that held its unique key."""
+
+    at: datetime
+    job_id: int
+    created: bool

@@ -7,7 +7,7 @@ after an attempt is decided by `jobq.retry`; that it goes there only once, by th
 import os
 import random
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -27,6 +27,7 @@ from jobq.models import (
     CancelEffect,
     Claim,
     Ending,
+    Fired,
     Inserted,
     Job,
     JobFilter,
@@ -37,6 +38,7 @@ from jobq.models import (
     Queue,
     Retried,
     RetryEffect,
+    Schedule,
     SupervisorInfo,
     parse_priority,
 )
@@ -182,9 +184,31 @@ class JobQueue:
         """Keep a stream for a job that is about to be added."""
         return self.logs.spool(source)
 
+    def template(self, spec: JobSpec, now: datetime) -> NewJob:
+        """A job with every default filled in, but without its arguments and parents.
+
+        Raises:
+            UsageError: the type or an option is wrong.
+            NotFound: the queue does not exist.
+        """
+        return self._template(spec, self._queue_settings(spec.queue), now)
+
+    def insert_new(self, jobs: Sequence[NewJob], now: datetime) -> list[Inserted]:
+        """Add jobs made from `template`, in one transaction; what became of each."""
+        with self.backend.group():
+            self._ensure_queues({job.queue for job in jobs})
+            return self.backend.insert(jobs, now)
+
     def _new_job(
         self, spec: JobSpec, queue: Queue, keys: Mapping[str, int], now: datetime
     ) -> NewJob:
+        return replace(
+            self._template(spec, queue, now),
+            args=self.job_type(spec.type).parse(spec.args or {}),
+            parents=parent_refs(spec, keys),
+        )
+
+    def _template(self, spec: JobSpec, queue: Queue, now: datetime) -> NewJob:
         job_type = self.job_type(spec.type)
         worker = job_type.worker
         priority = parse_priority(spec.priority)
@@ -196,7 +220,7 @@ class JobQueue:
             raise UsageError("a job has either a time (at) or a delay, not both")
         return NewJob(
             type=spec.type,
-            args=job_type.parse(spec.args or {}),
+            args={},
             queue=spec.queue,
             priority=priority,
             max_retries=self.settings.max_retries if retries is None else retries,
@@ -204,7 +228,6 @@ class JobQueue:
             name=checked_text("name", spec.name),
             tags=checked_tags(spec.tags or {}),
             unique_key=checked_text("unique key", spec.unique),
-            parents=parent_refs(spec, keys),
             added_by=spec.added_by,
             run_at=run_at_of(spec, now),
             timeout=self._timeout(spec, job_type, queue, priority) or None,
@@ -529,6 +552,31 @@ class JobQueue:
             if changed:
                 self.backend.put_queues(changed)
 
+    # -- schedules: see jobq.schedules -----------------------------------------------------
+
+    def checked(self, spec: JobSpec, now: datetime) -> NewJob:
+        """A job without parents as `insert` would store it, every default filled in.
+
+        Raises:
+            UsageError: the type, an argument or an option is wrong.
+            NotFound: the queue does not exist.
+        """
+        require_shape(spec)
+        return self._new_job(spec, self._queue_settings(spec.queue), {}, now)
+
+    def fire(
+        self,
+        before: Schedule,
+        after: Schedule,
+        job: NewJob,
+        ticks: Sequence[datetime],
+        now: datetime,
+    ) -> list[Fired] | None:
+        """Add the jobs of a schedule's times, as `Backend.fire` does."""
+        with self.backend.group():
+            self._ensure_queues({job.queue})
+            return self.backend.fire(before, after, job, ticks, now)
+
     # -- pull workers ----------------------------------------------------------------------
 
     def claim(
@@ -619,9 +667,17 @@ class JobQueue:
         return [supervisor for supervisor in there if supervisor.id not in dead]
 
     def rescue(
-        self, attempts: Iterable[tuple[Job, Attempt]], *, lease_before: datetime | None
+        self,
+        attempts: Iterable[tuple[Job, Attempt]],
+        *,
+        lease_before: datetime | None,
+        on_end: Callable[[Job], None] = lambda _: None,
     ) -> int:
-        """End attempts that nobody holds any more, so that their jobs run again; how many."""
+        """End attempts that nobody holds any more, so that their jobs run again; how many.
+
+        ``on_end`` is told of each job, as it was, whose attempt was ended here and by nobody else.
+        """
+        lost = list(attempts)
         endings = [
             lost_ending(
                 job,
@@ -629,11 +685,15 @@ class JobQueue:
                 self.settings.retry,
                 f"its supervisor {attempt.supervisor} died or lost its lease",
             )
-            for job, attempt in attempts
+            for job, attempt in lost
         ]
         if not endings:
             return 0
-        return sum(self.backend.end(endings, utcnow(), lease_before=lease_before))
+        ended = self.backend.end(endings, utcnow(), lease_before=lease_before)
+        for (job, _), took_effect in zip(lost, ended, strict=True):
+            if took_effect:
+                on_end(job)
+        return sum(ended)
 
 
 # -- checking --------------------------------------------------------------------------------

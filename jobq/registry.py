@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -271,10 +272,15 @@ def parse_words(job_type: JobType, words: Sequence[str]) -> dict[str, Any]:
         if key in given:
             raise ArgsError(f"{job_type.name}: argument {key!r} is given twice")
         given[key] = value
-    return _decode_words(job_type, given)
+    return decode_texts(job_type, given)
 
 
-def _decode_words(job_type: JobType, given: dict[str, str]) -> dict[str, Any]:
+def decode_texts(job_type: JobType, given: Mapping[str, str]) -> dict[str, Any]:
+    """Arguments from text, as people type them: JSON where text can't be a value.
+
+    Raises:
+        ArgsError: it is not JSON.
+    """
     import json
 
     structured = _structured_arguments(job_type)
@@ -290,12 +296,13 @@ def _decode_words(job_type: JobType, given: dict[str, str]) -> dict[str, Any]:
     return decoded
 
 
-def _structured_arguments(job_type: JobType) -> set[str]:
+@cache
+def _structured_arguments(job_type: JobType) -> frozenset[str]:
     """Arguments that text can't be a value of: lists, objects, and choices among such."""
     from pydantic import TypeAdapter, ValidationError
 
     if job_type.worker is None:
-        return {"argv", "env"}
+        return frozenset({"argv", "env"})
     structured = set()
     for key, info in args_model(job_type.worker).model_fields.items():
         adapter: TypeAdapter[Any] = TypeAdapter(info.annotation or Any)
@@ -305,7 +312,7 @@ def _structured_arguments(job_type: JobType) -> set[str]:
             kinds = {item["type"] for item in error.errors()}
             if kinds <= _NOT_FROM_TEXT:
                 structured.add(info.alias or key)
-    return structured
+    return frozenset(structured)
 
 
 _NOT_FROM_TEXT = {

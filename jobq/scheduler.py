@@ -1,7 +1,7 @@
 """What has to be done from time to time, whoever does it: rescue, dependents, upkeep."""
 
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 
 from jobq.models import Attempt, Job
@@ -14,9 +14,22 @@ UPKEEP = timedelta(minutes=5)
 class Scheduler:
     """One supervisor's share of it. Any number may do it at once: each step takes effect once."""
 
-    def __init__(self, queue: JobQueue, owner: str) -> None:
+    def __init__(
+        self,
+        queue: JobQueue,
+        owner: str,
+        on_rescued: Callable[[Job], None] = lambda _: None,
+        *,
+        fires: bool = True,
+        tell: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """``fires``: whether it adds the jobs of schedules; ``tell`` is told where it can't."""
         self._queue = queue
         self._owner = owner
+        self._on_rescued = on_rescued
+        self._fires = fires
+        self._tell = tell
+        self._fired_at: datetime | None = None
         self._upkeep_at: datetime | None = None
         self._leases: dict[tuple[int, int], tuple[datetime, float]] = {}
 
@@ -25,10 +38,33 @@ class Scheduler:
         backend = self._queue.backend
         worked = self.rescue_dead() + self.rescue_expired(now, own) > 0
         worked = backend.settle_dependents(now) or worked
+        worked = self.fire_schedules(now) or worked
         if self._upkeep_at is None or not abs(now - self._upkeep_at) < UPKEEP:
             self._upkeep_at = now
             backend.maintain()
         return worked
+
+    def next_tick(self) -> datetime | None:
+        """When the next schedule is due; None if none is, or others see to that."""
+        return self._queue.backend.next_tick() if self._fires else None
+
+    def fire_schedules(self, now: datetime) -> bool:
+        """Add the jobs of schedules whose time has come; whether there were any."""
+        set_back = self._fired_at is None or now < self._fired_at
+        self._fired_at = now
+        first = self.next_tick()
+        if first is None or (first > now and not set_back):
+            return False
+        from jobq.schedules import Schedules  # only where there are any
+
+        schedules = Schedules(self._queue)
+        if set_back:
+            schedules.aim(now)
+        firings = schedules.fire_due(now)
+        for firing in firings:
+            if firing.error is not None:
+                self._tell(f"schedule {firing.schedule.name}: nothing was added: {firing.error}")
+        return any(firing.fired for firing in firings)
 
     def rescue_dead(self) -> int:
         """Give back the jobs of supervisors that are known to be dead; how many."""
@@ -39,7 +75,7 @@ class Scheduler:
             return 0
         lost = [pair for pair in backend.open_attempts() if pair[1].supervisor in dead]
         _kill(lost)
-        rescued = self._queue.rescue(lost, lease_before=None)
+        rescued = self._queue.rescue(lost, lease_before=None, on_end=self._on_rescued)
         backend.unregister(dead)
         return rescued
 
@@ -64,7 +100,7 @@ class Scheduler:
                 expired.append((job, attempt))
         self._leases = seen
         _kill(expired)
-        return self._queue.rescue(expired, lease_before=now)
+        return self._queue.rescue(expired, lease_before=now, on_end=self._on_rescued)
 
 
 def _kill(attempts: Collection[tuple[Job, Attempt]]) -> None:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,8 @@ def parse(args: Mapping[str, Any]) -> JsonObject:
         raise ArgsError(f"shell: cwd: {given.cwd!r} is not an absolute path")
     _check_env(given.env)
     _check_size(given)
-    return {name: value for name, value in asdict(given).items() if value not in (None, [], {})}
+    found = ((name, getattr(given, name)) for name in known)
+    return {name: value for name, value in found if value not in (None, [], {})}
 
 
 def _check_argv(given: ShellArgs) -> None:

@@ -19,6 +19,8 @@ from jobq.backends.base import ClaimRequest, Listener
 from jobq.clock import utcnow
 from jobq.endings import Exit, StopReason, ending_of
 from jobq.errors import DatabaseError, DatabaseLockedError, DiskFullError
+from jobq.hooks import SECONDS as HOOK_SECONDS
+from jobq.hooks import Hooks
 from jobq.models import (
     UNFINISHED,
     Claim,
@@ -106,7 +108,14 @@ class Supervisor:
         self._on_event = on_event
         self._lease = timedelta(seconds=self._settings.lease)
         self._pool = Pool(self._settings, self.id, self._on_started, self._on_exit, self._on_types)
-        self._scheduler = Scheduler(queue, self.id)
+        self._scheduler = Scheduler(
+            queue,
+            self.id,
+            lambda job: self._done([job]),
+            fires=options.ids is None,
+            tell=self._message,
+        )
+        self._hooks = Hooks(self._settings, self._message_from_a_thread)
         self._listener: Listener | None = None
         self._runs: dict[tuple[int, int], Run] = {}
         self._unrecorded = _Unrecorded()
@@ -148,6 +157,7 @@ class Supervisor:
             beats = asyncio.create_task(self._beat())
             try:
                 await self._work()
+                await self._finish_hooks()
             finally:
                 beats.cancel()
         finally:
@@ -198,15 +208,28 @@ class Supervisor:
         self._stop = max(self._stop, Stop.DRAIN)
         self.request_stop()
 
+    async def _finish_hooks(self) -> None:
+        """Wait for what is done at the end of jobs, unless asked to stop once more."""
+        stop, deadline = self._stop, self._loop.time() + HOOK_SECONDS
+        if self._hooks.left:
+            self._message(f"waiting for {self._hooks.left} hooks; Ctrl-C ends them")
+        while (  # noqa: ASYNC110 - threads set no event
+            self._hooks.left and self._stop is stop and self._loop.time() < deadline
+        ):
+            await asyncio.sleep(LEFTOVER_BEAT)
+
     def _leave(self) -> None:
+        if left := self._hooks.close():
+            self._message(f"{left} hooks were not run to their end")
         for run in self._runs.values():  # only after a failure: nothing is left otherwise
             run.stopped = run.stopped or StopReason.SHUTDOWN
             run.tree().kill()
         for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             self._loop.remove_signal_handler(number)
         self._pool.close()
-        with suppress(DatabaseError):
-            self._backend.unregister([self.id])
+        if not self._runs:  # otherwise the next supervisor finds this one dead, and rescues
+            with suppress(DatabaseError):
+                self._backend.unregister([self.id])
         if self._listener is not None:
             self._loop.remove_reader(self._listener.fileno())
             self._listener.close()
@@ -220,7 +243,7 @@ class Supervisor:
             pid=int(self.id.split(":")[1]),
             slots=self._options.slots,
             queues=None if queues is None else tuple(sorted(queues)),
-            types=tuple(sorted(self._types)),
+            types=tuple(sorted(self._request(1).types or ())),
             started_at=now,
             heartbeat_at=now,
         )
@@ -259,7 +282,8 @@ class Supervisor:
                     claims = self._backend.claim(self._request(room), now)
             self._forget_recorded(recorded)
             self._look = len(claims) == room
-        self._due = self._backend.next_due(now)
+        dues = (self._backend.next_due(now), self._scheduler.next_tick())
+        self._due = min((due for due in dues if due is not None), default=None)
         for claim in claims:
             self._start(claim)
 
@@ -282,6 +306,15 @@ class Supervisor:
             run.close()
         if done.endings:
             self._look = True
+            pairs = zip(done.endings, recorded, strict=True)
+            self._done([run.claim.job for (run, _), took_effect in pairs if took_effect])
+
+    def _done(self, jobs: Collection[Job]) -> None:
+        """Attempts at these jobs have ended: see to their hooks, where that was for good."""
+        wanted = [job.id for job in jobs if self._hooks.wants(job)]
+        if wanted:
+            with suppress(DatabaseError):
+                self._hooks.ended(self._backend.get(wanted).values())
 
     def _tell_end(self, run: Run, ending: Ending, now: datetime) -> None:
         details: dict[str, Any] = {"outcome": ending.outcome.value, "status": ending.status.value}
@@ -521,6 +554,10 @@ class Supervisor:
         if self._trouble is not None:
             self._trouble = None
             self._message("the database can be written to again")
+
+    def _message_from_a_thread(self, text: str) -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody is left to be told
+            self._loop.call_soon_threadsafe(self._message, text)
 
     def _message(self, text: str) -> None:
         self._on_event(Event("message", text=text))

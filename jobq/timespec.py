@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 
 from jobq.errors import UsageError
 
@@ -104,7 +104,6 @@ def parse_moment(text: str, now: datetime) -> datetime:
         UsageError: it is none of these.
     """
     words = text.strip().lower().split()
-    here = now.astimezone()
     if words == ["now"]:
         return now
     day = {"today": 0, "tomorrow": 1}.get(words[0]) if words else None
@@ -112,17 +111,38 @@ def parse_moment(text: str, now: datetime) -> datetime:
     if match := re.fullmatch(r"(\d{1,2}):(\d{2})(?::(\d{2}))?", clock_text):
         hour, minute, second = int(match[1]), int(match[2]), int(match[3] or 0)
         if hour < 24 and minute < 60 and second < 60:
-            wall = here.replace(tzinfo=None, hour=hour, minute=minute, second=second, microsecond=0)
-            wall += timedelta(days=day or 0)
-            if day is None and wall <= here.replace(tzinfo=None):
-                wall += timedelta(days=1)
-            return wall.astimezone(UTC)
+            return _on_the_clock(time(hour, minute, second), day, now)
     try:
-        return datetime.fromisoformat(text.strip()).astimezone(UTC)
+        moment = datetime.fromisoformat(text.strip())
+        return _from_local(moment) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, OverflowError, OSError):
         raise UsageError(
             f"{text!r} is not a time: give '2026-12-24 18:00', '18:00' or 'tomorrow 7:00'"
         ) from None
+
+
+def _on_the_clock(shown: time, day: int | None, now: datetime) -> datetime:
+    """When the clock here shows a time on a day from today; on none, the next time that it does.
+
+    One that it shows twice, as summer time ends, is the first that is still to come.
+    """
+    today = now.astimezone().date()
+    days = (0, 1) if day is None else (day,)
+    moments = [
+        _from_local(datetime.combine(today + timedelta(days=ahead), shown.replace(fold=fold)))
+        for ahead in days
+        for fold in (0, 1)
+    ]
+    return next((moment for moment in moments if moment > now), moments[0])
+
+
+def _from_local(wall: datetime) -> datetime:
+    """A time on the clock here; one that it jumps over, as summer time begins, is after the jump."""
+    moment = wall.astimezone(UTC)
+    while moment.astimezone().replace(tzinfo=None, fold=0) != wall.replace(fold=0):
+        wall = wall.replace(second=0, microsecond=0) + timedelta(minutes=1)
+        moment = wall.astimezone(UTC)
+    return moment
 
 
 def parse_since(text: str, now: datetime) -> datetime:

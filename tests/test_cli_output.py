@@ -100,7 +100,7 @@ WIDTHS = {"id": 3, "status": 9, "job": 60, "tries": 5, "time": 10}
 class TestFit:
     def fit(self, room: int, **options: Any) -> dict[str, int]:
         options = {"flexible": ("job",), "optional": ("tries", "time"), **options}
-        return output._fit(WIDTHS, room, options["flexible"], options["optional"])
+        return output.fit(WIDTHS, room, options["flexible"], options["optional"])
 
     def total(self, widths: dict[str, int]) -> int:
         return sum(widths.values()) + 2 * (len(widths) - 1)

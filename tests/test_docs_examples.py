@@ -14,9 +14,11 @@ import typer
 
 import jobq
 from jobq import JobQueue, config
+from jobq.cli import app as cli
 from jobq.cli.app import VERBS
 from jobq.models import INITIAL, TRANSITIONS, JobStatus, Priority, priority_band
 from jobq.registry import load
+from jobq.rowchecks import COLUMNS
 from jobq.testing import run
 
 ROOT = Path(__file__).parents[1]
@@ -91,11 +93,33 @@ def test_the_workers_of_writing_a_worker_md_run(worker_project: Path, tmp_path: 
     assert (tmp_path / "all").read_text() == "onetwo"
 
 
+# -- batches -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+def test_the_rows_of_batches_md_are_good(
+    kind: str, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(project)
+    ((_, text),) = blocks(text_of("batches.md"), kind)
+    file = project / f"rows.{kind}"
+    file.write_text(text)
+    assert cli.run(["import", str(file), "--json"]) == 0
+    assert '"added": 3' in capsys.readouterr().out
+
+
+def test_the_columns_of_batches_md_are_those_there_are() -> None:
+    table = text_of("batches.md").partition("| column | |")[2].partition("\n\n")[0]
+    cells = [line.split("|")[1] for line in table.splitlines()[2:]]
+    named = [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
+    assert sorted(named) == sorted(COLUMNS)
+
+
 # -- settings ------------------------------------------------------------------------------------
 
 
 def test_the_defaults_of_configuration_md_are_the_defaults(tmp_path: Path) -> None:
-    defaults, queues = (block for _, block in blocks(text_of("configuration.md"), "toml"))
+    defaults, queues, hooks = (block for _, block in blocks(text_of("configuration.md"), "toml"))
     file = tmp_path / "jobq.toml"
     file.write_text("")
     nothing = config.load(file)
@@ -103,6 +127,8 @@ def test_the_defaults_of_configuration_md_are_the_defaults(tmp_path: Path) -> No
     assert config.load(file) == nothing
     file.write_text(queues)
     assert config.load(file).queues["downloads"].max_retries == 5
+    file.write_text(hooks)
+    assert len(config.load(file).on_finish) == 2
 
 
 def test_every_key_and_variable_is_in_configuration_md() -> None:

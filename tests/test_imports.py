@@ -7,15 +7,16 @@ from pathlib import Path
 import pytest
 
 LAYERS = (
-    "errors clock",
-    "timespec",
+    "errors clock notify",
+    "timespec cron rowfiles plans",
     "models",
     "retry progress worker",
     "config endings outcome shell processes",
     "specs logs registry backends",
     "queue",
-    "documents scheduler testing",
-    "metrics child",
+    "schedules rowchecks",
+    "documents scheduler testing explain eta batches exports",
+    "metrics child hooks",
     "forkserver",
     "pool",
     "supervisor",

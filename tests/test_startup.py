@@ -13,7 +13,14 @@ HEAVY = {"rich", "sqlite_utils", "asyncio"}
 
 @pytest.mark.parametrize(
     "words",
-    [["add", "--", "true"], ["list"], ["show", "1"], ["tail", "1"], ["cancel", "1"], ["retry", "1"]],
+    [
+        ["add", "--", "true"],
+        ["list"],
+        ["show", "1"],
+        ["tail", "1"],
+        ["cancel", "1"],
+        ["retry", "1"],
+    ],
     ids=lambda words: words[0],
 )
 def test_hot_verbs_import_nothing_heavy(project: Path, queue: JobQueue, words: list[str]) -> None:

@@ -212,3 +212,65 @@ def test_whatever_is_typed_is_a_value_or_a_usage_error(text: str) -> None:
             parse(text)
         except UsageError as error:
             assert repr(text) in str(error)  # noqa: PT017 - either outcome is right
+
+
+# -- the two nights of the year ----------------------------------------------------------------
+
+
+@contextmanager
+def berlin() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TZ", "Europe/Berlin")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+def utc(*parts: int) -> datetime:
+    return datetime(*parts, tzinfo=UTC)  # type: ignore[misc,arg-type]
+
+
+SUMMER = utc(2026, 3, 29, 1)  # the clock goes from 02:00 to 03:00
+WINTER = utc(2026, 10, 25, 1)  # the clock goes from 03:00 back to 02:00
+
+
+@pytest.mark.parametrize(
+    ("text", "now", "moment"),
+    [
+        # A time that the clock jumps over comes when it has jumped, and never before.
+        ("02:30", utc(2026, 3, 28, 23), SUMMER),
+        ("2026-03-29 02:30", utc(2026, 3, 1), SUMMER),
+        ("tomorrow 2:30", utc(2026, 3, 28, 6), SUMMER),
+        ("03:00", utc(2026, 3, 28, 23), SUMMER),
+        ("02:30", utc(2026, 3, 29, 1, 10), utc(2026, 3, 30, 0, 30)),
+        # One that it shows twice is the next of the two.
+        ("2026-10-25 02:30", utc(2026, 10, 1), utc(2026, 10, 25, 0, 30)),
+        ("02:30", utc(2026, 10, 25, 0, 10), utc(2026, 10, 25, 0, 30)),
+        ("02:30", utc(2026, 10, 25, 0, 40), utc(2026, 10, 25, 1, 30)),
+        ("02:30", utc(2026, 10, 25, 1, 10), utc(2026, 10, 25, 1, 30)),
+        ("today 02:30", utc(2026, 10, 25, 1, 10), utc(2026, 10, 25, 1, 30)),
+        ("today 02:30", utc(2026, 10, 25, 9), utc(2026, 10, 25, 0, 30)),
+        ("02:30", utc(2026, 10, 25, 1, 40), utc(2026, 10, 26, 1, 30)),
+        # A day may have 23 or 25 hours; what names its zone is what it says.
+        ("tomorrow 12:00", utc(2026, 3, 28, 11), utc(2026, 3, 29, 10)),
+        ("tomorrow 12:00", utc(2026, 10, 24, 10), utc(2026, 10, 25, 11)),
+        ("2026-03-29 02:30+01:00", utc(2026, 3, 1), utc(2026, 3, 29, 1, 30)),
+    ],
+)
+def test_moments_on_the_nights_when_the_clock_is_changed(
+    text: str, now: datetime, moment: datetime
+) -> None:
+    with berlin():
+        assert parse_moment(text, now) == moment
+
+
+@given(st.integers(0, 48 * 60), clock, st.sampled_from([SUMMER, WINTER]))
+def test_a_time_of_day_is_always_to_come_and_within_25_hours(
+    minute: int, shows: tuple[int, int], change: datetime
+) -> None:
+    now = change - timedelta(days=1) + timedelta(minutes=minute)
+    with berlin():
+        moment = parse_moment("{}:{:02}".format(*shows), now)
+        assert timedelta(0) < moment - now <= timedelta(hours=25)
+        shown = moment.astimezone()
+        assert (shown.hour, shown.minute) == shows or moment == SUMMER

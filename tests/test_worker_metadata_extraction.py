@@ -3,15 +3,16 @@ import json
 import os
 import stat
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from jobq import ArgsError, JobWorker, Permanent
+from jobq import ArgsError, JobQueue, JobStatus, JobWorker, Permanent, Snooze
 from jobq.registry import load
-from jobq.testing import Run, run
+from jobq.testing import Run, drain, run
+from local_site import SIZE, Entry, Site, answers, sends, serving
 from media import make_clip
 
 Extract = Callable[..., Run]
@@ -271,3 +272,139 @@ def test_a_sidecar_that_cannot_be_written_leaves_nothing(extract: Extract, tmp_p
 
     assert isinstance(extract(path, sidecar=True).error, OSError)
     assert sorted(item.name for item in tmp_path.iterdir()) == ["clip.mp4", "clip.mp4.json"]
+
+
+# -- addresses ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    monkeypatch.setenv("no_proxy", "*")
+    with serving() as opened:
+        yield opened
+
+
+@pytest.fixture
+def look_up(worker: type[JobWorker]) -> Callable[[str], Run]:
+    return lambda url: run(worker, {"url": url})
+
+
+def test_an_address_is_looked_at_and_nothing_downloaded(
+    look_up: Callable[[str], Run], site: Site
+) -> None:
+    url = site.clip("/talk.mp4")
+
+    done = look_up(url)
+
+    assert done.error is None
+    assert done.result == {
+        "url": url,
+        "extractor": "generic",
+        "id": "talk",
+        "title": "talk",
+        "webpage_url": url,
+        "subtitles": [],
+        "formats": [{"format_id": "mp4", "ext": "mp4"}],
+    }
+    assert "info.json" in done.log
+    assert len(site.requests) == 1
+
+
+def test_all_that_is_known_is_kept_as_an_artifact(queue: JobQueue, site: Site) -> None:
+    page = (
+        f'<html><title>T</title><meta property="og:description" content="{"d" * 6000}">'
+        '<video src="/0.mp4"></video></html>'
+    )
+    url = site.page("/watch", sends(page.encode(), "text/html"))
+    job = queue.add("metadata_extraction", {"url": url})
+
+    drain(queue)
+
+    ended = queue.get(job.id)
+    assert ended.status is JobStatus.COMPLETED
+    assert len(ended.result["description"]) == 5000
+    whole = json.loads((queue.logs.path(job.id) / "artifacts" / "info.json").read_text("utf-8"))
+    assert len(whole["description"]) == 6000
+    assert whole["formats"][0]["url"] == site.url("/0.mp4")
+
+
+def test_a_list_tells_its_items(look_up: Callable[[str], Run], site: Site) -> None:
+    entries = [Entry("One", site.url("/1.mp4")), Entry("Zwei 🎬", site.url("/2.mp4"))]
+
+    done = look_up(site.feed("/feed", entries, title="A channel"))
+
+    assert done.result["title"] == "A channel"
+    assert done.result["items"] == [
+        {"url": site.url("/1.mp4"), "title": "One"},
+        {"url": site.url("/2.mp4"), "title": "Zwei 🎬"},
+    ]
+    assert [seen.path for seen in site.requests] == ["/feed"]
+
+
+def test_an_address_that_is_gone(look_up: Callable[[str], Run], site: Site) -> None:
+    error = look_up(site.page("/gone", answers(404))).error
+
+    assert isinstance(error, Permanent)
+    assert "HTTP Error 404" in str(error)
+
+
+def test_an_address_of_a_busy_host(look_up: Callable[[str], Run], site: Site) -> None:
+    error = look_up(site.page("/busy", answers(429, Retry_After="30"))).error
+
+    assert isinstance(error, Snooze)
+    assert error.seconds == 30
+
+
+@pytest.mark.parametrize(
+    ("args", "why"),
+    [
+        ({}, "'path' is missing: give one, or a url"),
+        ({"url": "file:///etc/passwd"}, "only http and https are fetched"),
+        ({"url": "http://example.org/", "path": "/a.mp4"}, "give a path or a url, not both"),
+        ({"path": "/a.mp4", "of_download": True}, "give a path or a url, not both"),
+        ({"url": "http://example.org/", "sidecar": True}, "a sidecar stands beside a file"),
+    ],
+)
+def test_arguments_that_do_not_go_together(
+    worker: type[JobWorker], args: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(ArgsError, match=why):
+        run(worker, args)
+
+
+def test_of_download_wants_a_download_to_wait_for(queue: JobQueue, clip: Path) -> None:
+    other = queue.add("metadata_extraction", {"path": str(clip)})
+    lonely = queue.add("metadata_extraction", {"of_download": True})
+    follower = queue.add("metadata_extraction", {"of_download": True}, after=[other.id])
+
+    drain(queue)
+
+    for job in queue.get_many([lonely.id, follower.id]):
+        assert (job.status, job.attempts) == (JobStatus.FAILED, 1)
+        assert job.error == "of_download: this job waits for no video_download"
+
+
+def test_of_download_after_a_download(queue: JobQueue, site: Site, tmp_path: Path) -> None:
+    args = {"url": site.clip("/a.mp4"), "output_dir": str(tmp_path)}
+    download = queue.add("video_download", args)
+    follower = queue.add("metadata_extraction", {"of_download": True}, after=[download.id])
+
+    drain(queue)
+
+    found = queue.get(follower.id).result
+    assert (found["path"], found["size_bytes"]) == (
+        queue.get(download.id).result["path"],
+        SIZE,
+    )
+
+
+def test_without_ytdlp_an_address_is_refused_and_a_file_is_not(
+    look_up: Callable[[str], Run], extract: Extract, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "yt_dlp", None)
+    monkeypatch.setitem(sys.modules, "yt_dlp.version", None)
+
+    error = look_up("http://127.0.0.1/").error
+
+    assert str(error) == "metadata_extraction needs yt-dlp: pip install 'jobq[media]'"
+    assert extract(clip).error is None

@@ -1,4 +1,7 @@
-"""Job type ``metadata_extraction``: what a media file holds, read with PyAV (FFmpeg's libraries)."""
+"""Job type ``metadata_extraction``: what a media file holds, or what an address leads to.
+
+Files are read with PyAV (FFmpeg's libraries); of addresses, yt-dlp tells, without downloading.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,14 @@ import stat
 import tempfile
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field, model_validator
 
-from jobq import JobContext, JobWorker, Permanent
+from jobq import JobContext, JobWorker, NotFound, Permanent
+
+from .downloads.arguments import Url
+from .downloads.optional import require_ytdlp
 
 if TYPE_CHECKING:
     from av.container.core import Chapter
@@ -28,34 +34,109 @@ _OPEN_OPTIONS = {"protocol_whitelist": "file"}
 
 
 class MetadataExtraction(JobWorker):
-    """Read the format, duration, streams, chapters and tags of a media file."""
+    """Read the format, duration, streams, chapters and tags of a media file, or of an address."""
 
     job_type = "metadata_extraction"
     timeout = 3600  # large files take a while to sum
 
     class Args(BaseModel):
         # Made absolute when the job is added: the supervisor works in another directory.
-        path: Annotated[Path, AfterValidator(Path.absolute)] = Field(
-            description="the media file; a relative path is meant from where the job is added"
+        path: Annotated[Path, AfterValidator(Path.absolute)] | None = Field(
+            default=None,
+            description="the media file; a relative path is meant from where the job is added",
+        )
+        url: Url | None = Field(
+            default=None, description="or an http or https address: nothing is downloaded"
+        )
+        of_download: bool = Field(
+            default=False, description="or the file of the video_download that this job waits for"
         )
         sidecar: bool = Field(
             default=False, description="write the result to <file name>.json beside the file, too"
         )
         checksum: bool = Field(default=True, description="compute the file's SHA-256")
 
+        @model_validator(mode="after")
+        def _has_one_subject(self) -> Self:
+            given = [self.path is not None, self.url is not None, self.of_download]
+            if not any(given):
+                raise ValueError("argument 'path' is missing: give one, or a url")
+            if sum(given) > 1:
+                raise ValueError("give a path or a url, not both")
+            if self.url is not None and self.sidecar:
+                raise ValueError("a sidecar stands beside a file, and a url is none")
+            return self
+
     def run(self, args: Args, job: JobContext) -> dict[str, Any]:
-        shown = _shown(args.path)
-        size = _file_size(args.path)
-        job.log.info("reading %s (%d bytes)", shown, size)
-        result = {
-            "path": shown,
-            "size_bytes": size,
-            **_media(args.path),
-            "sha256": _sha256(args.path, size, job) if args.checksum else None,
-        }
-        if args.sidecar:
-            job.log.info("wrote %s", _shown(_write_sidecar(args.path, result)))
-        return result
+        if args.url is not None:
+            require_ytdlp(self.job_type)
+            return _of_address(args.url, job)
+        path = args.path or _downloaded(job)
+        return _of_file(path, args, job) if path is not None else {"path": None}
+
+
+def _of_file(path: Path, args: MetadataExtraction.Args, job: JobContext) -> dict[str, Any]:
+    shown = _shown(path)
+    size = _file_size(path)
+    job.log.info("reading %s (%d bytes)", shown, size)
+    result = {
+        "path": shown,
+        "size_bytes": size,
+        **_media(path),
+        "sha256": _sha256(path, size, job) if args.checksum else None,
+    }
+    if args.sidecar:
+        job.log.info("wrote %s", _shown(_write_sidecar(path, result)))
+    return result
+
+
+# -- what is downloaded, or could be -----------------------------------------------------------
+
+_OF_AN_ADDRESS = (
+    "extractor", "id", "title", "description", "uploader", "channel", "channel_id", "duration",
+    "timestamp", "upload_date", "view_count", "like_count", "webpage_url", "thumbnail", "language",
+    "age_limit", "live_status", "availability", "categories", "tags", "chapters", "items",
+)  # fmt: skip
+
+_OF_A_FORMAT = (
+    "format_id", "ext", "width", "height", "fps", "vcodec", "acodec", "tbr", "filesize",
+    "filesize_approx", "language", "format_note",
+)  # fmt: skip
+
+_LONGEST_DESCRIPTION = 5000
+
+
+def _downloaded(job: JobContext) -> Path | None:
+    """The file that the job's parent has downloaded; None if it found it too old."""
+    queue = job.queue
+    try:
+        parents = queue.get_many([parent.id for parent in queue.get(job.id).parents])
+    except NotFound as error:
+        raise Permanent(f"of_download: {error}") from None
+    for parent in parents:
+        if parent.type == "video_download" and parent.result:
+            path = parent.result["path"]
+            return None if path is None else Path(path)
+    raise Permanent("of_download: this job waits for no video_download")
+
+
+def _of_address(url: str, job: JobContext) -> dict[str, Any]:
+    """What yt-dlp tells, in short; all of it is in the job's artifacts."""
+    from .downloads.ytdlp import describe
+
+    info = describe(url, job)
+    whole = job.artifacts / "info.json"
+    whole.write_text(json.dumps(info, ensure_ascii=False, indent=2) + "\n", "utf-8")
+    job.log.info("wrote %s", _shown(whole))
+    result = {"url": url, **{name: info[name] for name in _OF_AN_ADDRESS if name in info}}
+    if "description" in result:
+        result["description"] = str(result["description"])[:_LONGEST_DESCRIPTION]
+    result["subtitles"] = sorted(info.get("subtitles") or {})
+    result["formats"] = [
+        {name: found[name] for name in _OF_A_FORMAT if found.get(name) is not None}
+        for found in info.get("formats") or ()
+    ]
+    return result
 
 
 def _shown(path: Path) -> str:

@@ -15,16 +15,20 @@ from jobq.models import (
     Attempt,
     CancelEffect,
     Claim,
+    Ended,
     Ending,
+    Fired,
     Held,
     Inserted,
     Job,
     JobFilter,
     JobStatus,
+    KnownKey,
     NewJob,
     Progress,
     Queue,
     Retried,
+    Schedule,
     Started,
     SupervisorInfo,
 )
@@ -94,11 +98,17 @@ class Backend(ABC):
         """Add jobs: blocked, scheduled or pending; cancelled if a parent makes them impossible.
 
         A job whose unique key an unfinished job holds is not added: the holder's id is returned.
+        Nor is one whose key (`NewJob.key`) stands for a job, whatever its status; else, from here
+        on, the key stands for the job whose id is returned.
 
         Raises:
             NotFound: a queue or a parent does not exist; nothing is added.
             UsageError: a parent is named with two conditions; nothing is added.
         """
+
+    @abstractmethod
+    def known_keys(self, keys: Collection[str]) -> dict[str, KnownKey]:
+        """Those keys that stand for a job. A job's keys are forgotten when it is deleted."""
 
     @abstractmethod
     def get(self, ids: Collection[int]) -> dict[int, Job]:
@@ -211,6 +221,57 @@ class Backend(ABC):
             WrongState: it is the default queue, or jobs are in it.
         """
 
+    # -- schedules -------------------------------------------------------------------------
+
+    @abstractmethod
+    def add_schedule(self, schedule: Schedule) -> None:
+        """Add a schedule; it gets an id of its own.
+
+        Raises:
+            WrongState: there is one of that name.
+        """
+
+    @abstractmethod
+    def schedules(self, *, due: datetime | None = None) -> list[Schedule]:
+        """Every schedule, by name; with ``due``, those that are to fire by then, longest due first.
+
+        A paused one never is.
+        """
+
+    @abstractmethod
+    def next_tick(self) -> datetime | None:
+        """When the first schedule is to fire; None if none will."""
+
+    @abstractmethod
+    def replace_schedule(self, before: Schedule, after: Schedule) -> bool:
+        """Change a schedule; False, and no change, if it is not any more as it was read."""
+
+    @abstractmethod
+    def remove_schedule(self, name: str) -> bool:
+        """Forget a schedule and what it fired for; False if there was none. Its jobs stay."""
+
+    @abstractmethod
+    def fire(
+        self,
+        before: Schedule,
+        after: Schedule,
+        job: NewJob,
+        ticks: Sequence[datetime],
+        now: datetime,
+    ) -> list[Fired] | None:
+        """Change a schedule, and `insert` the job once for each time that it has not fired for yet.
+
+        None, and no change, if it is not any more as it was read. However often it is called, by
+        however many, a schedule fires for a time at most once. The last time and job are noted.
+
+        Raises:
+            NotFound: the queue does not exist; nothing is changed.
+        """
+
+    @abstractmethod
+    def firings(self, name: str, limit: int) -> list[Fired]:
+        """The last times that a schedule fired for, the latest first. Old ones are forgotten."""
+
     # -- supervisors -----------------------------------------------------------------------
 
     @abstractmethod
@@ -230,3 +291,22 @@ class Backend(ABC):
     @abstractmethod
     def durations(self, since: datetime) -> Mapping[str, list[tuple[float, float]]]:
         """By type: (seconds waited, seconds run) of each job completed since then."""
+
+    @abstractmethod
+    def ended(self, since: datetime) -> list[Ended]:
+        """The jobs that completed or failed since then."""
+
+    @abstractmethod
+    def ahead(self, job: Job, now: datetime) -> int:
+        """How many pending jobs a claim would choose before this one.
+
+        Those in queues that give none now, being paused or at a limit, do not count.
+        """
+
+    @abstractmethod
+    def next_start(self, queue: Queue, now: datetime) -> datetime | None:
+        """When the rate of a queue lets the next job start; None: it does so now."""
+
+    @abstractmethod
+    def key_holder(self, key: str) -> int | None:
+        """The unfinished job that holds a unique key; None if it is free."""

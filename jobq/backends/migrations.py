@@ -154,6 +154,66 @@ def m002_rates(db: Database) -> None:
     )
 
 
+@migrations()
+def m003_job_keys(db: Database) -> None:
+    """Keys of imported jobs: what has been added once is not added again."""
+    _step(
+        db,
+        3,
+        """
+        CREATE TABLE job_keys (
+            key TEXT PRIMARY KEY,
+            job_id INTEGER NOT NULL,
+            digest TEXT NOT NULL
+        ) STRICT, WITHOUT ROWID;
+        CREATE INDEX job_keys_job ON job_keys (job_id);
+        """,
+    )
+
+
+@migrations()
+def m004_schedules(db: Database) -> None:
+    """Schedules, and the times that each has fired for."""
+    _step(
+        db,
+        4,
+        """
+        CREATE TABLE schedules (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            revision INTEGER NOT NULL,
+            name TEXT NOT NULL UNIQUE,
+            cron TEXT NOT NULL,
+            tz TEXT NOT NULL,
+            type TEXT NOT NULL,
+            args TEXT NOT NULL,
+            queue TEXT NOT NULL,
+            priority INTEGER NOT NULL CHECK (priority BETWEEN 0 AND 9),
+            tags TEXT,
+            timeout REAL,
+            max_retries INTEGER,
+            retry_base REAL,
+            missed TEXT NOT NULL CHECK (missed IN ('skip', 'once', 'all')),
+            overlap TEXT NOT NULL CHECK (overlap IN ('skip', 'allow')),
+            paused INTEGER NOT NULL DEFAULT 0,
+            created_at REAL NOT NULL,
+            next_at REAL,
+            settled_until REAL NOT NULL,
+            last_at REAL,
+            last_job_id INTEGER,
+            last_error TEXT
+        ) STRICT;
+        CREATE INDEX schedules_due ON schedules (next_at) WHERE paused = 0;
+        CREATE TABLE schedule_ticks (
+            schedule_id INTEGER NOT NULL,
+            at REAL NOT NULL,
+            job_id INTEGER,
+            created INTEGER,
+            PRIMARY KEY (schedule_id, at)
+        ) STRICT, WITHOUT ROWID;
+        """,
+    )
+
+
 def migrate(db: Database) -> None:
     """Bring a database up to date. The caller holds the turnstile."""
     migrations.apply(db)

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from jobq.backends import sqlite_dependents as dependents
+from jobq.backends import sqlite_figures as figures
 from jobq.backends import sqlite_rows as rows
-from jobq.backends.base import Backend, ClaimRequest
+from jobq.backends.base import ClaimRequest
 from jobq.backends.presence import FifoListener, Presence
 from jobq.backends.sqlite_claims import (
     all_queues,
@@ -23,8 +24,9 @@ from jobq.backends.sqlite_claims import (
     start,
 )
 from jobq.backends.sqlite_connection import SqliteConnection
-from jobq.backends.sqlite_inserts import Batch, prepare, require_queues, statuses_of
+from jobq.backends.sqlite_inserts import insert, known_keys, require_queues, statuses_of
 from jobq.backends.sqlite_rows import encode, storable
+from jobq.backends.sqlite_schedules import SqliteSchedules
 from jobq.errors import WrongState
 from jobq.models import (
     DEFAULT_QUEUE,
@@ -32,12 +34,14 @@ from jobq.models import (
     Attempt,
     CancelEffect,
     Claim,
+    Ended,
     Ending,
     Held,
     Inserted,
     Job,
     JobFilter,
     JobStatus,
+    KnownKey,
     NewJob,
     Progress,
     Queue,
@@ -52,7 +56,7 @@ _CLOSED = ("completed", "failed", "cancelled")
 SETTLED_AT_ONCE = 500
 
 
-class SqliteBackend(Backend):
+class SqliteBackend(SqliteSchedules):
     """The `Backend` contract on SQLite. Safe to use from several threads and processes."""
 
     def __init__(self, path: Path) -> None:
@@ -90,24 +94,13 @@ class SqliteBackend(Backend):
 
     def insert(self, jobs: Sequence[NewJob], now: datetime) -> list[Inserted]:
         with self._db.write() as connection:
-            require_queues(connection, {job.queue for job in jobs})
-            batch = Batch()
-            ids = {ref.id for job in jobs for ref in job.parents if ref.id is not None}
-            batch.statuses.update(statuses_of(connection, ids))
-            row = connection.execute(
-                "SELECT seq FROM sqlite_sequence WHERE name = 'job_queue'"
-            ).fetchone()
-            next_id = row[0] + 1 if row else 1
-            for job in jobs:
-                next_id += prepare(connection, batch, job, next_id, now)
-            connection.executemany(rows.INSERT_JOB, batch.jobs)
-            connection.executemany(
-                "INSERT INTO dependencies (child_id, parent_id, condition, met) "
-                "VALUES (?, ?, ?, ?)",
-                batch.dependencies,
-            )
+            inserted = insert(connection, jobs, now)
         self._presence.wake()
-        return batch.inserted
+        return inserted
+
+    def known_keys(self, keys: Collection[str]) -> dict[str, KnownKey]:
+        with self._db.read() as connection:
+            return known_keys(connection, keys)
 
     # -- reading ---------------------------------------------------------------------------
 
@@ -326,7 +319,11 @@ class SqliteBackend(Backend):
                     (encode(list(ids)), *_CLOSED),
                 ).fetchall()
             ]
-            for table, column in (("attempts", "job_id"), ("dependencies", "child_id")):
+            for table, column in (
+                ("attempts", "job_id"),
+                ("dependencies", "child_id"),
+                ("job_keys", "job_id"),
+            ):
                 connection.execute(
                     f"DELETE FROM {table} WHERE {column} IN (SELECT value FROM json_each(?))",
                     (encode(deleted),),
@@ -389,16 +386,24 @@ class SqliteBackend(Backend):
             return [rows.to_supervisor(row) for row in found]
 
     def durations(self, since: datetime) -> Mapping[str, list[tuple[float, float]]]:
-        spans: dict[str, list[tuple[float, float]]] = defaultdict(list)
         with self._db.read() as connection:
-            for job_type, waited, ran in connection.execute(
-                "SELECT type, started_at - created_at, finished_at - started_at FROM job_queue "
-                "WHERE status = 'completed' AND finished_at >= ? "
-                "AND status IN ('completed', 'failed', 'cancelled')",
-                (since.timestamp(),),
-            ):
-                spans[job_type].append((waited, ran))
-        return dict(spans)
+            return figures.durations(connection, since.timestamp())
+
+    def ended(self, since: datetime) -> list[Ended]:
+        with self._db.read() as connection:
+            return figures.ended(connection, since.timestamp())
+
+    def ahead(self, job: Job, now: datetime) -> int:
+        with self._db.read() as connection:
+            return figures.ahead(connection, job, now.timestamp())
+
+    def next_start(self, queue: Queue, now: datetime) -> datetime | None:
+        with self._db.read() as connection:
+            return rows.to_moment(figures.next_start(connection, queue, now.timestamp()))
+
+    def key_holder(self, key: str) -> int | None:
+        with self._db.read() as connection:
+            return dependents.key_holder(connection, key)
 
 
 # -- parts of verbs ----------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from jobq.errors import (
     DiskFullError,
 )
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 4
 APPLICATION_ID = 0x6A6F6271
 """The bytes "jobq", at offset 68 of the file."""
 

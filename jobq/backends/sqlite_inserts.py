@@ -1,7 +1,7 @@
 """Adding jobs to SQLite: which state each starts in, what it waits for, who holds its key."""
 
 import sqlite3
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -14,6 +14,7 @@ from jobq.models import (
     Condition,
     Inserted,
     JobStatus,
+    KnownKey,
     NewJob,
     ParentRef,
     impossible_because,
@@ -21,13 +22,15 @@ from jobq.models import (
 
 
 @dataclass(slots=True)
-class Batch:
+class _Batch:
     """What an insert has found and made so far."""
 
     inserted: list[Inserted] = field(default_factory=list)
     jobs: list[rows.Row] = field(default_factory=list)
     dependencies: list[tuple[int, int, str, int]] = field(default_factory=list)
-    keys: dict[str, int] = field(default_factory=dict)
+    unique: dict[str, int] = field(default_factory=dict)  # held by jobs of this batch
+    known: dict[str, int] = field(default_factory=dict)  # what keys stand for
+    keys: list[tuple[str, int, str]] = field(default_factory=list)
     statuses: dict[int, JobStatus] = field(default_factory=dict)
 
 
@@ -49,7 +52,31 @@ def statuses_of(connection: sqlite3.Connection, ids: Collection[int]) -> dict[in
     return {job_id: JobStatus(status) for job_id, status in found}
 
 
-def _parents_of(connection: sqlite3.Connection, batch: Batch, job: NewJob) -> dict[int, Condition]:
+def known_keys(connection: sqlite3.Connection, keys: Collection[str]) -> dict[str, KnownKey]:
+    found = connection.execute(
+        "SELECT key, job_id, digest FROM job_keys WHERE key IN (SELECT value FROM json_each(?))",
+        (encode(list(keys)),),
+    )
+    return {key: KnownKey(job_id, digest) for key, job_id, digest in found}
+
+
+def _start_batch(connection: sqlite3.Connection, jobs: Sequence[NewJob]) -> _Batch:
+    """A batch that knows the parents named by id, and the jobs that keys stand for."""
+    batch = _Batch()
+    refs = [ref for job in jobs for ref in job.parents]
+    keys = {job.key for job in jobs if job.key is not None}
+    keys.update(ref.key for ref in refs if ref.key is not None)
+    if keys:
+        known = known_keys(connection, keys)
+        batch.known.update((key, found.job_id) for key, found in known.items())
+    ids = {ref.id for ref in refs if ref.id is not None}
+    ids.update(batch.known.values())
+    if ids:
+        batch.statuses.update(statuses_of(connection, ids))
+    return batch
+
+
+def _parents_of(connection: sqlite3.Connection, batch: _Batch, job: NewJob) -> dict[int, Condition]:
     """Each parent once: two places in a batch are one job if one holds the other's unique key."""
     parents: dict[int, Condition] = {}
     for ref in job.parents:
@@ -59,12 +86,15 @@ def _parents_of(connection: sqlite3.Connection, batch: Batch, job: NewJob) -> di
     return parents
 
 
-def _parent_of(connection: sqlite3.Connection, batch: Batch, ref: ParentRef) -> int:
+def _parent_of(connection: sqlite3.Connection, batch: _Batch, ref: ParentRef) -> int:
     parent_id = ref.id if ref.index is None else batch.inserted[ref.index].id
+    if ref.key is not None:
+        parent_id = batch.known.get(ref.key)
     if parent_id is not None and parent_id not in batch.statuses:
         batch.statuses.update(statuses_of(connection, (parent_id,)))
     if parent_id is None or parent_id not in batch.statuses:
-        raise NotFound(f"no job {parent_id} to wait for: see `jobq list`")
+        named = parent_id if ref.key is None else repr(ref.key)
+        raise NotFound(f"no job {named} to wait for: see `jobq list`")
     return parent_id
 
 
@@ -78,21 +108,37 @@ def _first_status(job: NewJob, now: datetime, *, unmet: int, excluded: bool) -> 
     return JobStatus.PENDING
 
 
-def prepare(
+def _already_there(connection: sqlite3.Connection, batch: _Batch, job: NewJob) -> int | None:
+    """The job that the new one's key stands for, or that holds its unique key."""
+    if job.key is not None and job.key in batch.known:
+        return batch.known[job.key]
+    if job.unique_key is None:
+        return None
+    holder = batch.unique.get(job.unique_key)
+    if holder is None:
+        holder = dependents.key_holder(connection, job.unique_key)
+    if holder is not None:
+        _note_key(batch, job, holder)
+    return holder
+
+
+def _note_key(batch: _Batch, job: NewJob, job_id: int) -> None:
+    if job.key is not None:
+        batch.known[job.key] = job_id
+        batch.keys.append((job.key, job_id, job.digest))
+
+
+def _prepare(
     connection: sqlite3.Connection,
-    batch: Batch,
+    batch: _Batch,
     job: NewJob,
     job_id: int,
     now: datetime,
 ) -> int:
     """Make a job's rows, and note what became of it; how many ids it takes: 1 or 0."""
-    if job.unique_key is not None:
-        holder = batch.keys.get(job.unique_key)
-        if holder is None:
-            holder = dependents.key_holder(connection, job.unique_key)
-        if holder is not None:
-            batch.inserted.append(Inserted(holder, created=False))
-            return 0
+    if (there := _already_there(connection, batch, job)) is not None:
+        batch.inserted.append(Inserted(there, created=False))
+        return 0
     unmet, excluded = 0, None
     for parent_id, condition in _parents_of(connection, batch, job).items():
         ended = batch.statuses[parent_id]
@@ -115,7 +161,27 @@ def prepare(
         )
     )
     if job.unique_key is not None and status not in FINISHED:
-        batch.keys[job.unique_key] = job_id
+        batch.unique[job.unique_key] = job_id
+    _note_key(batch, job, job_id)
     batch.statuses[job_id] = status
     batch.inserted.append(Inserted(job_id, created=True))
     return 1
+
+
+def insert(connection: sqlite3.Connection, jobs: Sequence[NewJob], now: datetime) -> list[Inserted]:
+    """Add jobs inside a write transaction; what became of each."""
+    require_queues(connection, {job.queue for job in jobs})
+    batch = _start_batch(connection, jobs)
+    row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'job_queue'").fetchone()
+    next_id = row[0] + 1 if row else 1
+    for job in jobs:
+        next_id += _prepare(connection, batch, job, next_id, now)
+    connection.executemany(rows.INSERT_JOB, batch.jobs)
+    connection.executemany(
+        "INSERT INTO dependencies (child_id, parent_id, condition, met) VALUES (?, ?, ?, ?)",
+        batch.dependencies,
+    )
+    connection.executemany(
+        "INSERT INTO job_keys (key, job_id, digest) VALUES (?, ?, ?)", batch.keys
+    )
+    return batch.inserted

@@ -64,7 +64,10 @@ def _moment(seconds: float) -> datetime:
 
 def encode(value: Any) -> str:
     """JSON as it is stored."""
-    return storable(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+    return storable(_ENCODER.encode(value))
+
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 def storable(text: str) -> str:

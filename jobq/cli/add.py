@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from jobq import shell
+from jobq.cli import completion
 from jobq.cli.app import Cli
 from jobq.cli.options import ArgvCommand, AsJson, parse_ids, parse_pairs
 from jobq.cli.output import is_terminal, note, print_json
@@ -17,11 +18,12 @@ from jobq.clock import utcnow
 from jobq.documents import job_document
 from jobq.errors import UsageError
 from jobq.models import DEFAULT_QUEUE, FINISHED, Job, JobStatus
+from jobq.notify import TAG as NOTIFY
 from jobq.queue import JobQueue
 from jobq.specs import JobSpec
 from jobq.timespec import format_duration, parse_duration, parse_limit, parse_moment
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 Words = Annotated[
     list[str] | None,
@@ -29,10 +31,18 @@ Words = Annotated[
         metavar="[TYPE] [KEY=VALUE]... [-- COMMAND ARG...]",
         show_default=False,
         help="A job type with its arguments (`jobq types` lists them), or a command after --.",
+        autocompletion=completion.words,
     ),
 ]
 InQueue = Annotated[
-    str, typer.Option("--queue", "-Q", metavar="QUEUE", help="The queue it waits in.")
+    str,
+    typer.Option(
+        "--queue",
+        "-Q",
+        metavar="QUEUE",
+        help="The queue it waits in.",
+        autocompletion=completion.queues,
+    ),
 ]
 Priority = Annotated[
     str,
@@ -45,14 +55,31 @@ Tag = Annotated[
     list[str] | None, typer.Option("--tag", metavar="KEY=VALUE", help="May be repeated.")
 ]
 After = Annotated[
-    list[str] | None, typer.Option("--after", metavar="IDS", help="Run once these have succeeded.")
+    list[str] | None,
+    typer.Option(
+        "--after",
+        metavar="IDS",
+        help="Run once these have succeeded.",
+        autocompletion=completion.job_ids,
+    ),
 ]
 AfterAny = Annotated[
-    list[str] | None, typer.Option("--after-any", metavar="IDS", help="Run once these have ended.")
+    list[str] | None,
+    typer.Option(
+        "--after-any",
+        metavar="IDS",
+        help="Run once these have ended.",
+        autocompletion=completion.job_ids,
+    ),
 ]
 AfterFail = Annotated[
     list[str] | None,
-    typer.Option("--after-fail", metavar="IDS", help="Run once these have failed."),
+    typer.Option(
+        "--after-fail",
+        metavar="IDS",
+        help="Run once these have failed.",
+        autocompletion=completion.job_ids,
+    ),
 ]
 At = Annotated[
     str | None,
@@ -120,6 +147,7 @@ class JobOptions:
     shell: str | None = None
     stdin: str | None = None
     args: str | None = None
+    notify: bool = False
 
 
 @app.command(cls=ArgvCommand)
@@ -144,8 +172,18 @@ def add(
     shell: Shell = None,
     stdin: Stdin = None,
     args: Args = None,
+    notify: Annotated[
+        bool, typer.Option("--notify", help="Tell on the desktop when it has ended.")
+    ] = False,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Follow its log, and leave with its exit code.")
+    ] = False,
+    each: Annotated[
+        bool,
+        typer.Option("--each", help="A job for each line of stdin: {} {.} {/} {//} {/.} {#}."),
+    ] = False,
+    null: Annotated[
+        bool, typer.Option("--null", "-0", help="With --each: what find -print0 writes.")
     ] = False,
     as_json: AsJson = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the id alone.")] = False,
@@ -176,8 +214,18 @@ def add(
         shell=shell,
         stdin=stdin,
         args=args,
+        notify=notify,
     )
+    if null and not each:
+        raise UsageError("--null goes with --each")
+    if follow and each:
+        raise UsageError("--follow follows one job: it does not go with --each")
     with cli.queue() as jobs:
+        if each:
+            from jobq.cli.each import add_each  # only here
+
+            add_each(jobs, options, null=null, as_json=as_json, quiet=quiet)
+            return
         job, created = add_job(jobs, options)
         if as_json:
             print_json(job_document(job, jobs.logs.path(job.id)))
@@ -230,7 +278,7 @@ def job_spec(queue: JobQueue, options: JobOptions) -> JobSpec:
         queue=options.queue,
         priority=options.priority,
         name=options.name,
-        tags=parse_pairs(options.tag, "tag"),
+        tags=parse_pairs(options.tag, "tag") | ({NOTIFY: "1"} if options.notify else {}),
         unique=options.unique,
         after=parse_ids(options.after or (), queue),
         after_any=parse_ids(options.after_any or (), queue),

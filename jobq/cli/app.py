@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from jobq import config
 from jobq.cli.output import inert
@@ -27,13 +28,18 @@ VERBS = {
     "add": "jobq.cli.add",
     "list": "jobq.cli.list",
     "show": "jobq.cli.show",
+    "explain": "jobq.cli.explain",
     "tail": "jobq.cli.tail",
     "cancel": "jobq.cli.cancel",
     "retry": "jobq.cli.retry",
     "wait": "jobq.cli.wait",
     "run": "jobq.cli.run",
     "work": "jobq.cli.work",
+    "import": "jobq.cli.import_",
+    "export": "jobq.cli.export",
     "queue": "jobq.cli.queue",
+    "schedule": "jobq.cli.schedule",
+    "service": "jobq.cli.service",
     "types": "jobq.cli.types",
     "stats": "jobq.cli.stats",
     "prune": "jobq.cli.prune",
@@ -43,6 +49,12 @@ VERBS = {
 """Every verb and its module, in the order of ``jobq --help``."""
 
 INTERRUPTED = 130
+
+_NAMES_ONLY = "jobq.names_only"
+
+
+class _ReaderLeftError(Exception):
+    """Whoever read our output has left: neither an error nor worth a message."""
 
 
 @dataclass(slots=True)
@@ -72,12 +84,33 @@ class Verbs(TyperGroup):
         return list(VERBS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        del ctx
         if cmd_name not in VERBS:
             return None
+        if ctx.meta.get(_NAMES_ONLY):
+            return TyperCommand(cmd_name, help=_title(VERBS[cmd_name]))
         command = typer.main.get_command(import_module(VERBS[cmd_name]).app)
         command.name = cmd_name
         return command
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:  # which Typer would make exit code 1
+            raise _ReaderLeftError from error
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        """The verbs that a word may become: to import them all would take long."""
+        ctx.meta[_NAMES_ONLY] = True
+        try:
+            return super().shell_complete(ctx, incomplete)
+        finally:
+            del ctx.meta[_NAMES_ONLY]
+
+
+def _title(module: str) -> str:
+    """What a module says it is about, read from its first line."""
+    with Path(__file__).with_name(f"{module.rpartition('.')[2]}.py").open(encoding="utf-8") as file:
+        return file.readline().partition(": ")[2].strip('."\n')
 
 
 app = typer.Typer(
@@ -90,6 +123,14 @@ app = typer.Typer(
 )
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        from jobq.cli.version import installed
+
+        print("jobq", installed())
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     ctx: typer.Context,
@@ -98,22 +139,30 @@ def options(
     ] = None,
     no_color: Annotated[bool, typer.Option("--no-color", help="Print without colours.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
+    del version
     color = not (no_color or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb")
     ctx.obj = Cli(config_file, color, debug)
 
 
 def run(argv: list[str]) -> int:
     """Run one command line; the exit code. Whatever goes wrong is one line on stderr."""
+    if "_JOBQ_COMPLETE" in os.environ:
+        from jobq.cli.completion import without_markup
+
+        without_markup()
+    _prepare_streams()
     debug = "--debug" in argv[: _verb_at(argv)]
     try:
         code = app(argv, prog_name="jobq", standalone_mode=False)
         sys.stdout.flush()
     except typer.TyperException as error:
         return _usage(error)
-    except BrokenPipeError:
-        # Whoever read our output has left: neither an error nor worth a message.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except (_ReaderLeftError, BrokenPipeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is still buffered
         return 0
     except (JobqError, OSError) as error:
         if debug:
@@ -128,6 +177,16 @@ def run(argv: list[str]) -> int:
         complain(f"{type(error).__name__}: {error} (a bug in jobq: --debug shows where)")
         return 1
     return code if isinstance(code, int) else 0
+
+
+def _prepare_streams() -> None:
+    """Text is UTF-8, whatever the locale (cron has none); a closed stream swallows what comes."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream, TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def complain(message: str) -> None:

@@ -63,6 +63,10 @@ Sort = Annotated[
     str,
     typer.Option("--sort", metavar="KEY", help=f"{', '.join(KEYS)}; -KEY turns the order round."),
 ]
+Watch = Annotated[
+    bool,
+    typer.Option("--watch", "-w", help="Go on, with a live table, or in a pipe a line a change."),
+]
 Plain = Annotated[
     bool, typer.Option("--plain", help="Columns with a tab between them, for scripts.")
 ]
@@ -80,6 +84,7 @@ def list_jobs(
     until: Until = None,
     limit: Limit = None,
     sort: Sort = "id",
+    watch: Watch = False,
     plain: Plain = False,
     as_json: AsJson = False,
     as_jsonl: AsJsonl = False,
@@ -91,6 +96,8 @@ def list_jobs(
     cli: Cli = ctx.obj
     if plain + as_json + as_jsonl > 1:
         raise UsageError("give one of --plain, --json and --jsonl")
+    if watch and (plain or as_json or limit is not None or sort != "id"):
+        raise UsageError("--watch goes with a selection and --jsonl, and with nothing else")
     with cli.queue() as queue:
         wanted = selection(
             queue,
@@ -102,6 +109,9 @@ def list_jobs(
             since=since,
             until=until,
         )
+        if watch:
+            _watch(queue, wanted, cli, as_jsonl=as_jsonl)
+            return
         for_people = not (plain or as_json or as_jsonl)
         by_default = limit is None and for_people and wanted.ids is None
         jobs, more = fetch(queue, wanted, sort, SHOWN if by_default else limit or None)
@@ -161,6 +171,12 @@ def _require(queue: JobQueue, ids: Sequence[int]) -> None:
     missing = [job_id for job_id in ids if job_id not in there]
     if missing:
         raise NotFound(f"no job {', '.join(map(str, missing))}")
+
+
+def _watch(queue: JobQueue, wanted: JobFilter, cli: Cli, *, as_jsonl: bool) -> None:
+    from jobq.cli.watch import watch  # statistics, and more
+
+    watch(queue, wanted, color=cli.color, as_jsonl=as_jsonl)
 
 
 # -- for people ------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from jobq.cli import completion
 from jobq.clock import utcnow
 from jobq.errors import NotFound, UsageError
 from jobq.models import JobFilter
@@ -17,21 +18,44 @@ from jobq.timespec import parse_duration, parse_since
 Ids = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[IDS]...", help="Job ids: 42, 3-9, 3,5,8, last, or - to read them from stdin."
+        metavar="[IDS]...",
+        help="Job ids: 42, 3-9, 3,5,8, last, or - to read them from stdin.",
+        autocompletion=completion.job_ids,
     ),
 ]
-Id = Annotated[str, typer.Argument(metavar="ID", help="A job id, or `last`.")]
+Id = Annotated[
+    str,
+    typer.Argument(metavar="ID", help="A job id, or `last`.", autocompletion=completion.job_ids),
+]
 Status = Annotated[
     list[str] | None,
     typer.Option(
-        "--status", "-s", metavar="STATUS", help="Jobs in this status; several with commas."
+        "--status",
+        "-s",
+        metavar="STATUS",
+        help="Jobs in this status; several with commas.",
+        autocompletion=completion.statuses,
     ),
 ]
 InQueue = Annotated[
-    str | None, typer.Option("--queue", "-Q", metavar="QUEUE", help="Jobs in this queue.")
+    str | None,
+    typer.Option(
+        "--queue",
+        "-Q",
+        metavar="QUEUE",
+        help="Jobs in this queue.",
+        autocompletion=completion.queues,
+    ),
 ]
 OfType = Annotated[
-    str | None, typer.Option("--type", "-t", metavar="TYPE", help="Jobs of this type.")
+    str | None,
+    typer.Option(
+        "--type",
+        "-t",
+        metavar="TYPE",
+        help="Jobs of this type.",
+        autocompletion=completion.types,
+    ),
 ]
 Tags = Annotated[
     list[str] | None,

@@ -205,7 +205,7 @@ def print_columns(
     table = {title: [inert(cell) for cell in cells] for title, cells in columns.items()}
     widths = {t: max(map(width_of, (t, *cells))) for t, cells in table.items() if any(cells)}
     if is_terminal():
-        widths = _fit(widths, shutil.get_terminal_size().columns, flexible, optional)
+        widths = fit(widths, shutil.get_terminal_size().columns, flexible, optional)
     color = color and is_terminal()
     print(_GAP.join(styled(cut(t, w), "bold", color=color) for t, w in widths.items()).rstrip())
     for number in range(max(map(len, table.values()))):
@@ -216,22 +216,26 @@ def print_columns(
         print(_GAP.join(cells).rstrip())
 
 
-def _fit(
-    widths: Mapping[str, int], room: int, flexible: Collection[str], optional: Sequence[str]
+def fit(
+    widths: Mapping[str, int],
+    room: int,
+    flexible: Collection[str],
+    optional: Sequence[str],
+    least: int = _LEAST,
 ) -> dict[str, int]:
     """The columns to keep, with widths in which a line fits into ``room``."""
     fitted = {title: min(width, room) for title, width in widths.items()}
 
-    def needed(least: int) -> int:
-        taken = [min(w, least) if t in flexible else w for t, w in fitted.items()]
+    def needed(kept: int) -> int:
+        taken = [min(w, kept) if t in flexible else w for t, w in fitted.items()]
         return sum(taken) + len(_GAP) * (len(taken) - 1)
 
     for title in optional:
-        if needed(_LEAST) > room:
+        if needed(least) > room:
             fitted.pop(title, None)
     shrinking = [title for title in fitted if title in flexible]
     while needed(room) > room and max(fitted.values()) > 1:
-        if all(fitted[title] <= _LEAST for title in shrinking):
+        if all(fitted[title] <= least for title in shrinking):
             shrinking = list(fitted)  # that was not enough: all must give way
         fitted[max(shrinking, key=fitted.__getitem__)] -= 1
     return fitted

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import termios
+import threading
+import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from jobq.cli.describe import describe
-from jobq.cli.output import COLOURS, inert
+from jobq.cli.output import COLOURS, inert, styled
+from jobq.cli.table import Look, Row, plain_cut, table, totals
+from jobq.cli.watch import COSTLY
 from jobq.clock import utcnow
+from jobq.errors import DatabaseError
+from jobq.eta import PastRuns, remaining
 from jobq.models import Ending, Job, JobStatus, Progress
+from jobq.queue import JobQueue
 from jobq.supervisor import Event
 from jobq.timespec import format_duration
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-
-_BAR_WIDTH = 20
 
 
 def percent(progress: Progress | None) -> str:
@@ -74,7 +82,7 @@ class Printer:
 
     def show_start(self, owner: str, slots: int) -> None:
         """Say that the supervisor works."""
-        self.line(f"{owner} takes up to {slots} jobs at once", None)
+        self.line(f"{owner} takes up to {slots} jobs at once", None, whole=True)
 
     def show(self, event: Event) -> None:
         """Show an event."""
@@ -83,16 +91,16 @@ class Printer:
             status = event.ending.status
             self._statuses[status] += 1
         if event.kind != "progress":
-            self.line(event_text(event, utcnow()), status)
+            self.line(event_text(event, utcnow()), status, whole=event.job is None)
 
     def summary(self) -> str:
         """What was done, in one line."""
         parts = [f"{number} {status.value}" for status, number in sorted(self._statuses.items())]
         return f"{self._statuses.total()} tries: {', '.join(parts)}" if parts else "Nothing to do."
 
-    def line(self, text: str, status: JobStatus | None) -> None:
-        """Print a line."""
-        del status
+    def line(self, text: str, status: JobStatus | None, *, whole: bool) -> None:
+        """Print a line; where there is little room, it is cut unless it is to stay ``whole``."""
+        del status, whole
         with suppress(BrokenPipeError):
             print(f"{datetime.now().astimezone():%H:%M:%S} {text}", flush=True)
 
@@ -113,15 +121,39 @@ def _without_control_echo() -> list[Any] | None:
     return before
 
 
+class Figures:
+    """What the database knows, for the picture: looked up when something has changed."""
+
+    def __init__(self, queue: JobQueue) -> None:
+        self.counts: Mapping[JobStatus, int] = {}
+        self.typical: dict[int, float | None] = {}  # by job: seconds that such jobs take
+        self._queue = queue
+        self._past = PastRuns(queue)
+        self._seen: int | None = None
+        self._next = 0.0
+
+    def refresh(self, running: Sequence[Job]) -> None:
+        """Look again; seldom, where a look takes long."""
+        began = time.monotonic()
+        with suppress(DatabaseError):  # the supervisor meets it, and says so
+            self.typical = {job.id: self._past.typical(job) for job in running}
+            version = self._queue.backend.change_counter()
+            if version != self._seen and began >= self._next:
+                self.counts, self._seen = self._queue.counts(), version
+                self._next = time.monotonic() + COSTLY * (time.monotonic() - began)
+
+
 class Screen(Printer):
     """Events scroll by, and the running jobs stay below them, with their progress."""
 
-    def __init__(self, *, color: bool) -> None:
+    def __init__(self, queue: JobQueue, *, color: bool) -> None:
         super().__init__()
         from rich.console import Console
         from rich.live import Live
 
-        self._running: dict[int, tuple[Job, Progress | None]] = {}
+        self._running: dict[int, Job] = {}
+        self.figures = Figures(queue)
+        self._color = color
         self._console = Console(no_color=not color, highlight=False)
         self._live = Live(
             console=self._console, get_renderable=self._render, transient=True, refresh_per_second=2
@@ -133,42 +165,54 @@ class Screen(Printer):
         return self
 
     def __exit__(self, *_: object) -> None:
+        # One more Ctrl-C just now would leave the terminal without a cursor.
+        before = {n: signal.signal(n, signal.SIG_IGN) for n in (signal.SIGINT, signal.SIGTERM)}
         self._live.stop()
         if self._terminal is not None:
             termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._terminal)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
     def show(self, event: Event) -> None:
         if event.job is not None:
             if event.ending is not None:
                 self._running.pop(event.job.id, None)
             else:
-                self._running[event.job.id] = (event.job, event.progress)
+                self._running[event.job.id] = replace(event.job, progress=event.progress)
         super().show(event)
 
-    def line(self, text: str, status: JobStatus | None) -> None:
+    def line(self, text: str, status: JobStatus | None, *, whole: bool) -> None:
         from rich.text import Text
 
         now = f"{datetime.now().astimezone():%H:%M:%S}"
         style = COLOURS[status] if status else ""
-        self._console.print(Text.assemble((now, "dim"), " ", (text, style)))
+        self._console.print(
+            Text.assemble((now, "dim"), " ", (text, style)),
+            no_wrap=not whole,
+            overflow="fold" if whole else "ellipsis",
+        )
 
     def _render(self) -> RenderableType:
-        from rich.progress_bar import ProgressBar
-        from rich.table import Table
+        from rich.console import Group
         from rich.text import Text
 
-        table = Table.grid(padding=(0, 1), expand=True)
-        table.add_column(no_wrap=True)
-        table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
-        table.add_column(width=_BAR_WIDTH)
-        table.add_column(no_wrap=True, justify="right")
-        now = utcnow()
-        for job, progress in list(self._running.values())[: max(1, self._console.height - 4)]:
-            ran = format_duration((now - job.started_at).total_seconds()) if job.started_at else ""
-            message = f" {inert(progress.message)}" if progress and progress.message else ""
-            bar: RenderableType = Text("")
-            if progress is not None and progress.total:
-                bar = ProgressBar(total=progress.total, completed=progress.done, width=_BAR_WIDTH)
-            what = Text(inert(job.name or describe(job)) + message)
-            table.add_row(Text(str(job.id)), what, bar, Text(f"{percent(progress)} {ran}".strip()))
-        return table
+        if threading.current_thread() is not threading.main_thread():
+            self.figures.refresh(list(self._running.values()))  # never in the supervisor's loop
+        size = self._console.size
+        lines = self.picture(Look(size.width, self._color), size.height)
+        return Group(*(Text.from_ansi(line, no_wrap=True, overflow="ellipsis") for line in lines))
+
+    def picture(self, look: Look, height: int) -> list[str]:
+        """The running jobs, as many as there is room for, and what there is in all."""
+        now, jobs = utcnow(), list(self._running.values())
+        room = max(1, height - 5)
+        typical = self.figures.typical
+        rows = [
+            Row(job, remaining(job.started_at, job.progress, typical.get(job.id), now))
+            for job in jobs[:room]
+        ]
+        lines = table(rows, now, look, statuses=False)
+        if len(jobs) > room:
+            lines.append(f"and {len(jobs) - room} more")
+        last = plain_cut(totals(self.figures.counts), look.width)
+        return [*lines, styled(last, "bold", color=look.color)]

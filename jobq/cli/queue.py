@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from jobq.cli import completion
 from jobq.cli.app import Cli
 from jobq.cli.options import AsJson
 from jobq.cli.output import count_of, note, print_columns, print_fields, print_json
@@ -20,7 +21,10 @@ app = typer.Typer(
     help="Limit and pause queues: named lanes that jobs wait in.",
 )
 
-Name = Annotated[str, typer.Argument(metavar="QUEUE", help="The queue's name.")]
+Name = Annotated[
+    str,
+    typer.Argument(metavar="QUEUE", help="The queue's name.", autocompletion=completion.queues),
+]
 MaxConcurrent = Annotated[
     str | None,
     typer.Option("--max-concurrent", metavar="N|none", help="Jobs that run at once, at most."),

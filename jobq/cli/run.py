@@ -39,7 +39,7 @@ from jobq.queue import JobQueue
 from jobq.specs import JobSpec
 from jobq.supervisor import Supervisor, WorkOptions
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command(cls=ArgvCommand)

@@ -16,7 +16,7 @@ from jobq.logs import EVENTS, LOG, STDERR, STDOUT, JobLog
 from jobq.models import FINISHED, Job, LogOffsets
 from jobq.queue import JobQueue
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 DEFAULT_LINES = 100
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from jobq import shell
+from jobq.cli import completion
 from jobq.cli.app import Cli, complain, project_file
 from jobq.cli.options import AsJson
 from jobq.cli.output import inert, is_terminal, print_columns, print_fields, print_json, styled
@@ -19,7 +20,10 @@ from jobq.registry import JobType, load
 app = typer.Typer(add_completion=False)
 
 TypeName = Annotated[
-    str | None, typer.Argument(metavar="[TYPE]", help="Show the arguments of this one.")
+    str | None,
+    typer.Argument(
+        metavar="[TYPE]", help="Show the arguments of this one.", autocompletion=completion.types
+    ),
 ]
 
 

@@ -15,7 +15,7 @@ app = typer.Typer(add_completion=False)
 def version(as_json: AsJson = False) -> None:
     """Print the versions of jobq, Python and SQLite."""
     versions = {
-        "jobq": _installed(),
+        "jobq": installed(),
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,
     }
@@ -26,7 +26,8 @@ def version(as_json: AsJson = False) -> None:
         print(name, number)
 
 
-def _installed() -> str:
+def installed() -> str:
+    """The version of jobq that is installed."""
     from importlib import metadata  # 15 ms that only this verb takes
 
     try:

@@ -1,5 +1,6 @@
 """``jobq wait``: until jobs have ended."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -8,7 +9,7 @@ import typer
 from jobq.cli import follow
 from jobq.cli.app import Cli, complain
 from jobq.cli.bulk import choose
-from jobq.cli.describe import outcome_of
+from jobq.cli.describe import describe, outcome_of
 from jobq.cli.list import hint_no_worker
 from jobq.cli.options import (
     AsJson,
@@ -23,7 +24,7 @@ from jobq.cli.options import (
     parse_span,
     selection,
 )
-from jobq.cli.output import note, print_json_array
+from jobq.cli.output import count_of, note, print_json_array
 from jobq.documents import job_document
 from jobq.models import Job, JobStatus
 
@@ -49,6 +50,9 @@ def wait(
     until: Until = None,
     limit: Limit = None,
     timeout: Timeout = None,
+    notify: Annotated[
+        bool, typer.Option("--notify", help="Tell on the desktop when they have ended.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Wait until jobs have ended; the exit code tells how.
@@ -79,6 +83,8 @@ def wait(
             code = exit_code(jobs)
         except TimeoutError:
             jobs, code = queue.get_many(chosen), TIMED_OUT
+        if notify:
+            _notify(jobs)
         for job in jobs:
             if job.status is not JobStatus.COMPLETED:
                 complain(outcome_of(job))
@@ -92,3 +98,14 @@ def exit_code(jobs: Sequence[Job]) -> int:
     if len(jobs) == 1:
         return follow.exit_code(jobs[0])
     return int(any(job.status is not JobStatus.COMPLETED for job in jobs))
+
+
+def _notify(jobs: Sequence[Job]) -> None:
+    from jobq.notify import notify  # subprocess
+
+    counts = Counter(job.status.value for job in jobs)
+    done = ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))
+    if len(jobs) == 1:
+        notify(f"jobq: {jobs[0].name or describe(jobs[0])}", f"job {jobs[0].id}: {done}")
+    else:
+        notify(f"jobq: {count_of(len(jobs))} waited for", done or "none")

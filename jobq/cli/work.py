@@ -6,12 +6,13 @@ from typing import Annotated
 
 import typer
 
+from jobq.cli import completion
 from jobq.cli.app import INTERRUPTED, Cli
 from jobq.cli.progress import Screen, printer
 from jobq.registry import require_types
 from jobq.supervisor import Supervisor, WorkOptions
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command()
@@ -23,11 +24,23 @@ def work(
     ] = None,
     queue: Annotated[
         list[str] | None,
-        typer.Option("--queue", "-Q", metavar="QUEUE", help="Only this queue; may be repeated."),
+        typer.Option(
+            "--queue",
+            "-Q",
+            metavar="QUEUE",
+            help="Only this queue; may be repeated.",
+            autocompletion=completion.queues,
+        ),
     ] = None,
     type_: Annotated[
         list[str] | None,
-        typer.Option("--type", "-t", metavar="TYPE", help="Only this type; may be repeated."),
+        typer.Option(
+            "--type",
+            "-t",
+            metavar="TYPE",
+            help="Only this type; may be repeated.",
+            autocompletion=completion.types,
+        ),
     ] = None,
     drain: Annotated[
         bool, typer.Option("--drain", help="Leave once nothing is left to do.")
@@ -58,7 +71,7 @@ def work(
             wait_retries=wait_retries,
             max_jobs=max_jobs,
         )
-        with Screen(color=cli.color) if sys.stdout.isatty() else printer() as screen:
+        with Screen(opened, color=cli.color) if sys.stdout.isatty() else printer() as screen:
             supervisor = Supervisor(opened, options, screen.show)
             screen.show_start(supervisor.id, options.slots)
             asyncio.run(supervisor.run())

@@ -12,6 +12,7 @@ from jobq.models import (
     Condition,
     JobFilter,
     JobStatus,
+    Progress,
     Retried,
     RetryEffect,
     impossible_because,
@@ -165,11 +166,12 @@ def test_a_retried_job_starts_afresh_and_its_attempts_go_on_counting(
     jobs: Jobs, status: JobStatus
 ) -> None:
     claim = jobs.start(jobs.add(max_retries=1))
+    jobs.backend.progress(claim.job.id, 1, Progress(1, 2, "half"))
     jobs.end(claim, status, failures=2, crashes=2, reason="why")
     assert requeue(jobs, claim.job.id) == [Retried(claim.job.id, RetryEffect.PENDING)]
     job = jobs.get(claim.job.id)
     assert (job.status, job.failures, job.crashes, job.attempts) == (JobStatus.PENDING, 0, 0, 1)
-    assert (job.finished_at, job.reason, job.run_at) == (None, None, None)
+    assert (job.finished_at, job.reason, job.run_at, job.progress) == (None,) * 4
     assert jobs.start(job.id).attempt == 2
 
 
@@ -270,6 +272,7 @@ def test_a_child_whose_key_was_taken_meanwhile_stays_cancelled(jobs: Jobs) -> No
     job = jobs.get(child)
     assert job.status is JobStatus.CANCELLED
     assert str(holder) in (job.reason or "")
+    assert job.cancelled_by is None  # no parent bars it any more
     jobs.finish(parent, JobStatus.COMPLETED)
     assert jobs.status(child) is JobStatus.CANCELLED
 
@@ -303,6 +306,7 @@ def test_a_parent_and_its_child_can_be_retried_together(jobs: Jobs) -> None:
     ]
     jobs.settle()
     assert jobs.statuses(child, grandchild) == [JobStatus.BLOCKED] * 2
+    assert (jobs.get(child).cancelled_by, jobs.get(child).reason) == (None, None)
 
 
 # -- many dependents ---------------------------------------------------------------------------

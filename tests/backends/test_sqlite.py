@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from itertools import chain
 from multiprocessing.synchronize import Barrier
@@ -49,9 +49,8 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def jobs(path: Path) -> Iterator[Jobs]:
-    opened = Jobs(lambda: SqliteBackend(path))
-    yield opened
-    opened.backend.close()
+    with ExitStack() as stack:
+        yield Jobs(lambda: stack.enter_context(closing(SqliteBackend(path))))
 
 
 @contextmanager
@@ -100,6 +99,15 @@ def test_the_last_migration_leads_to_the_schema_that_this_version_knows() -> Non
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         migrations.migrate(sqlite_utils.Database(connection))
         assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
+
+
+def test_every_connection_is_durable_and_never_checkpoints_out_of_turn(jobs: Jobs) -> None:
+    assert isinstance(jobs.backend, SqliteBackend)
+    for _ in range(2):
+        with jobs.backend._db.read() as connection:
+            assert connection.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+            assert connection.execute("PRAGMA wal_autocheckpoint").fetchone() == (0,)
+        jobs.reopen()
 
 
 def test_an_empty_file_becomes_a_database(path: Path) -> None:
@@ -429,6 +437,14 @@ def held(path: Path) -> Iterator[None]:
         yield
 
 
+def let_waiters_go() -> None:
+    """The threads that stood in line for somebody who gave up end once their turn comes."""
+    for thread in threading.enumerate():
+        if thread.name == "jobq-turnstile":
+            thread.join(10)
+            assert not thread.is_alive()
+
+
 def test_a_writer_that_never_leaves_is_reported_and_does_no_harm_once_it_has(
     jobs: Jobs, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -447,17 +463,32 @@ def test_waiting_for_a_turn_in_vain_leaks_nothing(
     jobs: Jobs, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs.add()
-    me = psutil.Process()
-    before = me.num_fds(), me.num_threads()
+    before = psutil.Process().num_fds()
     monkeypatch.setattr(sqlite_connection, "LOCK_SECONDS", 0.01)
     with held(path):
         for _ in range(5):
             with pytest.raises(DatabaseLockedError):
                 jobs.add()
-    for thread in threading.enumerate():
-        if thread.name == "jobq-turnstile":
-            thread.join(10)
-    assert (me.num_fds(), me.num_threads()) == before
+    let_waiters_go()
+    assert psutil.Process().num_fds() <= before
+
+
+def test_a_process_that_waited_in_vain_can_leave(path: Path) -> None:
+    with opened(path), held(path):
+        run_python(f"""
+            from pathlib import Path
+            from backends.driver import NOON, new_job
+            from jobq.backends import sqlite_connection
+            from jobq.backends.sqlite import SqliteBackend
+            from jobq.errors import DatabaseLockedError
+            sqlite_connection.LOCK_SECONDS = 0.01
+            try:
+                SqliteBackend(Path({str(path)!r})).insert([new_job()], NOON)
+            except DatabaseLockedError:
+                pass
+            else:
+                raise AssertionError
+        """)
 
 
 def test_a_first_open_that_waits_in_vain_leaks_nothing(
@@ -469,10 +500,8 @@ def test_a_first_open_that_waits_in_vain_leaks_nothing(
         for _ in range(5):
             with pytest.raises(DatabaseLockedError):
                 backend.open()
-    for thread in threading.enumerate():
-        if thread.name == "jobq-turnstile":
-            thread.join(10)
-    assert psutil.Process().num_fds() == before
+    let_waiters_go()
+    assert psutil.Process().num_fds() <= before
     with opened(path) as backend:
         assert ids(backend) == []
 

@@ -1,0 +1,68 @@
+"""Figures of a SQLite database: how jobs ended, and who stands before whom in line."""
+
+import sqlite3
+from collections import defaultdict
+from collections.abc import Mapping
+
+from jobq.backends.sqlite_claims import open_queues, room_of
+from jobq.models import Ended, Job, Queue
+
+
+def durations(
+    connection: sqlite3.Connection, since: float
+) -> Mapping[str, list[tuple[float, float]]]:
+    spans: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for each in ended(connection, since):
+        if each.completed:
+            spans[each.type].append((each.waited, each.ran))
+    return dict(spans)
+
+
+def ended(connection: sqlite3.Connection, since: float) -> list[Ended]:
+    # The second condition on the status is the one that the index of finished jobs has.
+    found = connection.execute(
+        "SELECT type, queue, status = 'completed', started_at - created_at, "
+        "finished_at - started_at FROM job_queue "
+        "WHERE status IN ('completed', 'failed') AND started_at IS NOT NULL AND finished_at >= ? "
+        "AND status IN ('completed', 'failed', 'cancelled')",
+        (since,),
+    )
+    return [Ended(row[0], row[1], bool(row[2]), row[3], row[4]) for row in found]
+
+
+def ahead(connection: sqlite3.Connection, job: Job, now: float) -> int:
+    """By queue priority, then priority, then age: as `sqlite_claims.choose` has it."""
+    queues = [q for q in open_queues(connection, None) if room_of(connection, q, now) > 0]
+    own = next((q.priority for q in queues if q.name == job.queue), None)
+    if own is None:
+        return 0
+    number = 0
+    for queue in queues:
+        if queue.priority >= own:
+            number += _ahead_in(connection, queue, job, same_line=queue.priority == own)
+    return number
+
+
+def _ahead_in(connection: sqlite3.Connection, queue: Queue, job: Job, *, same_line: bool) -> int:
+    query = "SELECT count(*) FROM job_queue WHERE queue = ? AND status = 'pending'"
+    values: list[str | int] = [queue.name]
+    if same_line:
+        query += " AND (priority > ? OR (priority = ? AND id < ?))"
+        values += [job.priority, job.priority, job.id]
+    number: int = connection.execute(query, values).fetchone()[0]
+    return number
+
+
+def next_start(connection: sqlite3.Connection, queue: Queue, now: float) -> float | None:
+    """Seconds since 1970 at which enough of its last starts are over to start one more."""
+    if queue.rate is None:
+        return None
+    starts = connection.execute(
+        "SELECT started_at FROM recent_starts WHERE queue = ? AND started_at > ? "
+        "AND started_at <= ? ORDER BY started_at DESC LIMIT ?",
+        (queue.name, now - queue.rate.seconds, now, queue.rate.count),
+    ).fetchall()
+    if len(starts) < queue.rate.count:
+        return None
+    oldest: float = starts[-1][0]
+    return oldest + queue.rate.seconds

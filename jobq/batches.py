@@ -1,0 +1,262 @@
+"""Batches of jobs from rows: every row is checked before any is added.
+
+Checked rows go to a file (`jobq.plans`), not to memory; from there they are added a portion at a
+time, so that other writers hardly wait. A row with a key is added once, however often it is given.
+"""
+
+import os
+from bisect import insort
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from jobq import shell
+from jobq.clock import utcnow
+from jobq.errors import JobqError, UsageError
+from jobq.models import Condition, Inserted, NewJob, ParentRef
+from jobq.plans import Plan, Planned
+from jobq.queue import CHUNK, JobQueue
+from jobq.rowchecks import CONDITIONS, Checked, Checker, Wrong
+from jobq.rowfiles import Row, Table
+from jobq.specs import checked_text
+
+SHOWN = 20
+"""Problems that are kept to be shown; the others are counted."""
+
+CHUNK_BYTES = 1024 * 1024
+"""Rows added in one transaction: at most CHUNK, and about so many bytes."""
+
+
+class Problem(NamedTuple):
+    """What is wrong with a row."""
+
+    line: int
+    column: str
+    what: str
+
+    def __str__(self) -> str:
+        where = f"{self.line}: {self.column}" if self.column else f"{self.line}"
+        return f"{where}: {self.what}"
+
+
+class Batch:
+    """Rows on their way to be jobs: `check` them all, look at `problems`, then `add` them."""
+
+    def __init__(self, queue: JobQueue, directory: Path, *, prefix: str = "") -> None:
+        self.problems: list[Problem] = []  # the first SHOWN of them, by line
+        self.problem_count = 0
+        self.header_wrong = False  # then no row was read
+        self.rows = 0  # good or not
+        self.known = 0  # rows whose key stands for a job already
+        self.added = 0
+        self.existing = 0  # rows that were not added, since a job had their key
+        self._queue = queue
+        self._directory = directory
+        self._prefix = prefix
+        self._now = utcnow()
+        self._plan = Plan(queue.logs.make_root())
+        self._env: dict[str, str] = queue.settings.captured(os.environ)
+
+    def close(self) -> None:
+        self._plan.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return len(self._plan)
+
+    # -- checking --------------------------------------------------------------------------
+
+    def check(self, table: Table, tick: Callable[[], None] | None = None) -> None:
+        """Check every row; ``tick`` is called now and then."""
+        checker = Checker(self._queue, self._directory, self._now, texts=table.columns is not None)
+        wrong = checker.columns(table.columns or ())
+        for column, what in wrong:
+            self._complain(table.header_line, column, what)
+        if wrong:
+            self.header_wrong = True
+            return
+        # What this shell adds to every command must itself be fit to be stored.
+        shell.parse({"argv": ["true"], "cwd": str(self._directory), "env": self._env})
+        portion: list[tuple[int, int, Checked]] = []
+        for row in table.rows:
+            checked = self._check_row(checker, row)
+            if checked is not None:
+                portion.append((self.rows, row.line, checked))
+            self.rows += 1
+            if len(portion) >= CHUNK:
+                self._keep(portion)
+                portion = []
+                if tick:
+                    tick()
+        self._keep(portion)
+        self._check_strange_keys()
+        self._plan.arrange()
+        for place, line in self._plan.stuck():
+            self._complain(line, "after", partial(self._plan.why_stuck, place))
+        if tick:
+            tick()
+
+    def _check_row(self, checker: Checker, row: Row) -> Checked | None:
+        if row.problem is not None:
+            self._complain(row.line, "", row.problem)
+            return None
+        try:
+            return checker.check(row.values)
+        except Wrong as wrong:
+            for column, what in wrong.columns:
+                self._complain(row.line, column, what)
+            self._claim_key(row)
+            return None
+
+    def _claim_key(self, row: Row) -> None:
+        """A row that is not good has its key all the same: others may wait for it."""
+        with suppress(UsageError):
+            if key := checked_text("key", row.values.get("key")):
+                self._plan.claim_key(self._prefix + key, self.rows, row.line)
+
+    def _keep(self, portion: list[tuple[int, int, Checked]]) -> None:
+        keys = [self._prefix + c.key for _, _, c in portion if c.key is not None]
+        known = self._queue.backend.known_keys(keys) if keys else {}
+        ids = {ref for _, _, c in portion for ref, _ in c.refs if isinstance(ref, int)}
+        missing = ids - self._queue.backend.get(ids).keys() if ids else set()
+        good = []
+        for place, line, checked in portion:
+            if checked.key is not None:
+                key = self._prefix + checked.key
+                first = self._plan.claim_key(key, place, line)
+                if first is not None:
+                    self._complain(line, "key", f"{checked.key!r} is that of line {first}, too")
+                    continue
+                if key in known and known[key].digest != checked.digest:
+                    self._complain(line, "key", _other(checked.key, known[key].job_id))
+                    continue
+                self.known += key in known
+            if self._names_missing(checked, line, missing):
+                continue
+            if names := [self._prefix + ref for ref, _ in checked.refs if isinstance(ref, str)]:
+                self._plan.wait_for(place, names)
+            good.append((place, line, tuple(checked)))
+        self._plan.put(good)
+
+    def _names_missing(self, checked: Checked, line: int, missing: Collection[Any]) -> bool:
+        wrong = [
+            (_column_of(condition), f"no job {ref}")
+            for ref, condition in checked.refs
+            if ref in missing
+        ]
+        for column, what in wrong:
+            self._complain(line, column, what)
+        return bool(wrong)
+
+    def _check_strange_keys(self) -> None:
+        """Keys that no row has are those of jobs added before; else they may be ids."""
+        for found in self._plan.strange_keys():
+            keys = [key for key, _ in found]
+            known = self._queue.backend.known_keys(keys)
+            numbers = {key: number for key in keys if (number := self._number(key)) is not None}
+            there = self._queue.backend.get(numbers.values()) if numbers else {}
+            ids = [key for key, number in numbers.items() if number in there and key not in known]
+            self._plan.name_ids(ids)
+            for key in keys:
+                if key not in known and key not in ids:
+                    name = key.removeprefix(self._prefix)
+                    what = f"no row and no job has the key {name!r}"
+                    for line in self._plan.drop_waiting_for(key):
+                        self._complain(line, "after", what)
+
+    def _number(self, key: str) -> int | None:
+        text = key.removeprefix(self._prefix)
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
+
+    def _complain(self, line: int, column: str, what: str | Callable[[], str]) -> None:
+        self.problem_count += 1
+        if len(self.problems) >= SHOWN and line >= self.problems[-1].line:
+            return
+        text = what if isinstance(what, str) else what()
+        insort(self.problems, Problem(line, column, text), key=lambda problem: problem.line)
+        del self.problems[SHOWN:]
+
+    # -- adding ----------------------------------------------------------------------------
+
+    def add(self) -> Iterator[list[Inserted]]:
+        """Add the rows that are good, a portion in each transaction; what became of each.
+
+        Raises:
+            JobqError: something changed since they were checked. What was added stays added.
+        """
+        for portion in _portions(self._plan.rows()):
+            jobs = [self._job(Checked(*planned.values)) for planned in portion]
+            try:
+                inserted = self._queue.insert_new(jobs, self._now)
+            except JobqError as error:
+                lines = f"{portion[0].line} to {portion[-1].line}"
+                raise type(error)(
+                    f"lines {lines}: {error}; {self.added:,} jobs were added before"
+                ) from error
+            created = sum(item.created for item in inserted)
+            self.added += created
+            self.existing += len(inserted) - created
+            yield inserted
+
+    def _job(self, row: Checked) -> NewJob:
+        args = row.args
+        if row.type == shell.JOB_TYPE and not row.as_is:
+            env = {**self._env, **args.get("env", {})}
+            args = {**args, "cwd": args.get("cwd") or str(self._directory), "env": env}
+        return NewJob(
+            type=row.type,
+            args=args,
+            queue=row.queue,
+            priority=row.priority,
+            max_retries=row.max_retries,
+            retry_base=row.retry_base,
+            name=row.name,
+            tags=row.tags or {},
+            unique_key=row.unique,
+            parents=tuple(self._ref(ref, condition) for ref, condition in row.refs),
+            run_at=None if row.run_at is None else datetime.fromtimestamp(row.run_at, UTC),
+            timeout=row.timeout,
+            key=None if row.key is None else self._prefix + row.key,
+            digest=row.digest,
+        )
+
+    def _ref(self, ref: int | str, condition: str) -> ParentRef:
+        if isinstance(ref, int):
+            return ParentRef(condition=Condition(condition), id=ref)
+        key = self._prefix + ref
+        number = self._number(key)
+        if number is not None and self._plan.is_id(key):
+            return ParentRef(condition=Condition(condition), id=number)
+        return ParentRef(condition=Condition(condition), key=key)
+
+
+def _other(key: str, job_id: int) -> str:
+    return (
+        f"{key!r} is that of job {job_id}, which was added from a row that said something else: "
+        "give the row another key"
+    )
+
+
+def _column_of(condition: str) -> str:
+    return next(name for name, value in CONDITIONS.items() if value == condition)
+
+
+def _portions(rows: Iterable[Planned]) -> Iterator[list[Planned]]:
+    portion: list[Planned] = []
+    size = 0
+    for row in rows:
+        portion.append(row)
+        size += row.size
+        if len(portion) >= CHUNK or size >= CHUNK_BYTES:
+            yield portion
+            portion, size = [], 0
+    if portion:
+        yield portion

@@ -1,0 +1,164 @@
+"""What the shell may complete a word to: verbs, job ids, queues, types and their arguments, statuses.
+
+The shell waits, and runs what is printed here through `eval`: so nothing heavy is imported, nothing
+is created, no error is shown, and of what people named their jobs only harmless characters are kept.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, redirect_stdout, suppress
+from dataclasses import replace
+from io import StringIO
+from typing import Any
+
+import typer
+
+from jobq import config
+from jobq.models import FINISHED, UNFINISHED, Job, JobFilter, JobStatus
+from jobq.queue import JobQueue
+
+Items = list[tuple[str, str]]
+"""What a word may become, and a few words on it."""
+
+SHOWN = 50
+"""Jobs that are offered at most: the newest ones."""
+
+_READ = 1000
+_AMONG = {
+    "cancel": UNFINISHED,
+    "wait": UNFINISHED,
+    "retry": frozenset({JobStatus.FAILED, JobStatus.CANCELLED}),
+    "prune": FINISHED,
+    "add": UNFINISHED,  # --after
+}
+"""The jobs that a verb is mostly meant for."""
+
+_VALUE = re.compile(r"[A-Za-z0-9_.,-]+=?")
+_HARMFUL = re.compile(r"[^\w .,:=@%/+-]+")
+
+
+def harmless(text: str) -> str:
+    """A few words that no shell makes anything of: no quotes, brackets, `$`, backslash or control."""
+    return re.sub(r"\s+", " ", _HARMFUL.sub(" ", text)).strip()[:60]
+
+
+def without_markup() -> None:
+    """Keep Typer from reading markup in what it is given: it would import rich, for 100 ms."""
+    with suppress(ImportError):
+        from typer import _completion_classes as classes
+
+        setattr(classes, "_sanitize_help_text", str)  # noqa: B010 - it is private
+
+
+def _completer(find: Callable[[typer.Context, str], Iterable[tuple[str, str]]]) -> Any:
+    """A callback as Typer wants it, which offers nothing where `find` fails."""
+
+    def complete(ctx: typer.Context, incomplete: str) -> Items:
+        try:
+            return [
+                (value, harmless(words))
+                for value, words in find(ctx, incomplete)
+                if value.startswith(incomplete) and _VALUE.fullmatch(value)
+            ]
+        except Exception:  # noqa: BLE001 - whoever types must not be disturbed, whatever is wrong
+            return []
+
+    return complete
+
+
+def _settings(ctx: typer.Context) -> config.Settings:
+    return config.load(ctx.find_root().params.get("config_file"))
+
+
+@contextmanager
+def _queue(ctx: typer.Context) -> Iterator[JobQueue | None]:
+    """The queue, if there is one: it is not made for this."""
+    settings = _settings(ctx)
+    if not settings.database.exists():
+        yield None
+        return
+    with JobQueue.from_settings(settings) as queue:
+        yield queue
+
+
+# -- jobs ------------------------------------------------------------------------------------
+
+
+def _job_ids(ctx: typer.Context, incomplete: str) -> Iterator[tuple[str, str]]:
+    before, comma, last = incomplete.rpartition(",")
+    among = _AMONG.get(ctx.info_name or "", frozenset(JobStatus))
+    if "last".startswith(last):
+        yield before + comma + "last", "the newest job"
+    if last and not last.isdigit():
+        return
+    with _queue(ctx) as queue:
+        if queue is None:
+            return
+        # Any id that begins with these digits; most are among the newest.
+        wanted = JobFilter(statuses=None if len(among) == len(JobStatus) else among)
+        found = queue.backend.find(wanted, limit=_READ, newest=True)
+        if last and (exact := queue.backend.get([int(last)])):
+            found = [*exact.values(), *(job for job in found if job.id != int(last))]
+        chosen = [job for job in found if str(job.id).startswith(last)][:SHOWN]
+        for job in chosen:
+            yield f"{before}{comma}{job.id}", _words_on(job)
+
+
+def _words_on(job: Job) -> str:
+    from jobq.cli.describe import describe
+
+    return f"{job.status}: {job.name or describe(replace(job, name=None))}"
+
+
+# -- names -----------------------------------------------------------------------------------
+
+
+def _queues(ctx: typer.Context, incomplete: str) -> Iterator[tuple[str, str]]:
+    del incomplete
+    with _queue(ctx) as queue:
+        if queue is None:
+            for name, configured in _settings(ctx).queues.items():
+                yield name, configured.description or "queue"
+            return
+        for each in queue.queues():
+            yield each.name, ("paused " if each.paused else "") + (each.description or "queue")
+
+
+def _statuses(ctx: typer.Context, incomplete: str) -> Iterator[tuple[str, str]]:
+    del ctx
+    before, comma, _ = incomplete.rpartition(",")
+    for status in JobStatus:
+        yield f"{before}{comma}{status.value}", "status"
+
+
+def _registry(ctx: typer.Context) -> Any:
+    from jobq.registry import load  # pydantic, and the files of workers
+
+    with redirect_stdout(StringIO()):  # what they print is no completion
+        return load(_settings(ctx).worker_paths)
+
+
+def _types(ctx: typer.Context, incomplete: str) -> Iterator[tuple[str, str]]:
+    del incomplete
+    for name, job_type in sorted(_registry(ctx).types.items()):
+        yield name, job_type.description.partition("\n")[0]
+
+
+def _words(ctx: typer.Context, incomplete: str) -> Iterator[tuple[str, str]]:
+    """A job type; after it, the names of its arguments."""
+    given = list(ctx.params.get("words") or ())
+    if not given:
+        yield from _types(ctx, incomplete)
+        return
+    schema = _registry(ctx).get(given[0]).schema()
+    taken = {word.partition("=")[0] for word in given[1:]}
+    for name, field in schema.get("properties", {}).items():
+        if name not in taken:
+            yield f"{name}=", str(field.get("description") or field.get("type") or "argument")
+
+
+job_ids = _completer(_job_ids)
+queues = _completer(_queues)
+statuses = _completer(_statuses)
+types = _completer(_types)
+words = _completer(_words)

@@ -1,0 +1,129 @@
+"""``jobq export``: write jobs as rows that `jobq import` takes."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Annotated, TextIO, cast
+
+import typer
+
+from jobq.cli.app import Cli
+from jobq.cli.options import (
+    Ids,
+    InQueue,
+    Limit,
+    OfType,
+    Since,
+    Status,
+    Tags,
+    Until,
+    selection,
+)
+from jobq.cli.output import count_of, format_ids, inert, is_terminal, note
+from jobq.errors import UsageError
+from jobq.exports import Export
+from jobq.rowchecks import COLUMNS
+from jobq.rowfiles import FORMATS, format_of, write
+
+app = typer.Typer(add_completion=False)
+
+Format = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        metavar="FORMAT",
+        help=f"{', '.join(FORMATS)} (default: by the file's ending, or else jsonl).",
+    ),
+]
+Output = Annotated[
+    str | None,
+    typer.Option("--output", "-o", metavar="FILE", help="Write to this file, not to stdout."),
+]
+
+
+@app.command()
+def export(
+    ctx: typer.Context,
+    ids: Ids = None,
+    status: Status = None,
+    in_queue: InQueue = None,
+    of_type: OfType = None,
+    tags: Tags = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = None,
+    kind: Format = None,
+    output: Output = None,
+) -> None:
+    """Write jobs as rows that `jobq import` makes the same jobs of: what they do, not how they did.
+
+    Without a selection, all of them. With --limit, the oldest.
+    """
+    cli: Cli = ctx.obj
+    kind = kind or (format_of(output, b"{") if output else "jsonl")
+    if kind not in FORMATS:
+        raise UsageError(f"--format {kind!r}: give one of {', '.join(FORMATS)}")
+    with cli.queue() as queue:
+        wanted = selection(
+            queue,
+            ids=ids,
+            status=status,
+            in_queue=in_queue,
+            of_type=of_type,
+            tags=tags,
+            since=since,
+            until=until,
+        )
+        if wanted.ids is not None:
+            queue.get_many(wanted.ids)
+        jobs = Export(queue, wanted, limit or None)
+        with _file(output) as file:
+            number = write(jobs.rows(), kind, file, COLUMNS)
+    if jobs.outside:
+        note(
+            f"Some wait for {format_ids(jobs.outside)}, which are not exported: "
+            "their rows name the ids."
+        )
+    if output and is_terminal():
+        print(f"Exported {count_of(number)} to {output}")
+
+
+@contextmanager
+def _file(output: str | None) -> Iterator[TextIO]:
+    if output is None:
+        yield cast("TextIO", _Shown()) if is_terminal() else sys.stdout
+        return
+    path = Path(output)
+    try:
+        if path.exists() and not path.is_file():  # a pipe, a device
+            with path.open("w", encoding="utf-8", newline="") as file:
+                yield file
+        else:
+            with _replacing(path) as file:
+                yield file
+    except OSError as error:
+        raise UsageError(f"{output}: {error.strerror}") from None
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[TextIO]:
+    """A file for its owner alone, that takes the place of the old one when it is whole."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with open(descriptor, "w", encoding="utf-8", newline="") as file:
+            yield file
+        os.replace(name, path)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(name)
+        raise
+
+
+class _Shown:
+    """Stdout on a terminal: what jobs say can do nothing to it."""
+
+    def write(self, text: str) -> int:
+        return sys.stdout.write("\n".join(map(inert, text.split("\n"))))

@@ -1,0 +1,210 @@
+"""Rows that are good to add, kept on disk until every row has been looked at.
+
+A batch may be larger than memory, and its rows may wait for each other in any order. The file is
+nobody else's: it has no name, and is gone when it is closed, however the process ends.
+"""
+
+import marshal
+import os
+import sqlite3
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+_CACHE_KIB = 32_768
+_SHOWN = 8  # keys of a circle that are named
+_AT_ONCE = 1000
+
+
+class Planned(NamedTuple):
+    """A row that is good to add, as plain values."""
+
+    line: int
+    size: int  # in bytes, about
+    values: tuple[Any, ...]
+
+
+class Plan:
+    """Rows by their place in the batch, the keys that they have, and those that they wait for."""
+
+    def __init__(self, folder: Path) -> None:
+        descriptor, name = tempfile.mkstemp(prefix="import-", dir=folder)
+        os.close(descriptor)
+        self._db = sqlite3.connect(name, isolation_level=None)
+        self._in_order = True
+        try:
+            self._db.executescript(
+                "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = OFF; "
+                f"PRAGMA synchronous = OFF; PRAGMA cache_size = -{_CACHE_KIB}; "
+                "CREATE TABLE rows (place INTEGER PRIMARY KEY, line INTEGER, data BLOB); "
+                "CREATE TABLE keys (key TEXT PRIMARY KEY, place INTEGER, line INTEGER) "
+                "WITHOUT ROWID; "
+                "CREATE TABLE refs (child INTEGER, key TEXT, PRIMARY KEY (child, key)) "
+                "WITHOUT ROWID; "
+                "CREATE TABLE ids (key TEXT PRIMARY KEY) WITHOUT ROWID; "
+                "CREATE TABLE places (seq INTEGER PRIMARY KEY, place INTEGER UNIQUE); "
+                "BEGIN"
+            )
+        finally:
+            os.unlink(name)  # what is open stays
+
+    def close(self) -> None:
+        self._db.close()
+
+    # -- filling ---------------------------------------------------------------------------
+
+    def claim_key(self, key: str, place: int, line: int) -> int | None:
+        """Give a key to a row; the line of the row that has it already, if one has."""
+        given = self._db.execute("INSERT OR IGNORE INTO keys VALUES (?, ?, ?)", (key, place, line))
+        if given.rowcount:
+            return None
+        found = self._db.execute("SELECT line FROM keys WHERE key = ?", (key,)).fetchone()
+        return int(found[0])
+
+    def put(self, rows: Sequence[tuple[int, int, tuple[Any, ...]]]) -> None:
+        """Keep rows: their places, lines and values."""
+        self._db.executemany(
+            "INSERT INTO rows VALUES (?, ?, ?)",
+            ((place, line, marshal.dumps(values)) for place, line, values in rows),
+        )
+
+    def wait_for(self, place: int, keys: Sequence[str]) -> None:
+        """Note the keys that a row waits for."""
+        self._db.executemany(
+            "INSERT OR IGNORE INTO refs VALUES (?, ?)", ((place, key) for key in keys)
+        )
+
+    # -- looking ---------------------------------------------------------------------------
+
+    def strange_keys(self) -> Iterator[list[tuple[str, int]]]:
+        """Keys that rows wait for and no row has, with the place of the first that does."""
+        last = ""
+        while found := self._db.execute(
+            "SELECT key, min(child) FROM refs WHERE key > ? "
+            "AND NOT EXISTS (SELECT 1 FROM keys WHERE keys.key = refs.key) "
+            "GROUP BY key ORDER BY key LIMIT ?",
+            (last, _AT_ONCE),
+        ).fetchall():
+            yield found
+            last = found[-1][0]
+
+    def name_ids(self, keys: Sequence[str]) -> None:
+        """Note that these are no keys: they are ids of jobs."""
+        self._db.executemany("INSERT INTO ids VALUES (?)", ((key,) for key in keys))
+
+    def is_id(self, key: str) -> bool:
+        """Whether that has been noted."""
+        found = self._db.execute("SELECT 1 FROM ids WHERE key = ?", (key,)).fetchone()
+        return found is not None
+
+    def drop_waiting_for(self, key: str) -> Iterator[int]:
+        """Take out the rows that wait for a key that nobody has; their lines."""
+        found = self._db.execute(
+            "SELECT place, line FROM rows JOIN refs ON child = place WHERE key = ?", (key,)
+        ).fetchall()
+        for place, line in found:
+            self._db.execute("DELETE FROM rows WHERE place = ?", (place,))
+            yield line
+
+    def arrange(self) -> None:
+        """Put the rows in an order in which each comes after those that it waits for."""
+        (backwards,) = self._db.execute(
+            "SELECT NOT EXISTS (SELECT 1 FROM refs JOIN keys USING (key) "
+            "WHERE keys.place >= child OR keys.place NOT IN (SELECT place FROM rows))"
+        ).fetchone()
+        self._in_order = bool(backwards)
+        if self._in_order:
+            return
+        self._db.executescript(
+            "CREATE TABLE edges AS SELECT DISTINCT keys.place AS parent, child "
+            "FROM refs JOIN keys USING (key) WHERE child IN (SELECT place FROM rows); "
+            "CREATE INDEX edges_parent ON edges (parent); "
+            "CREATE INDEX edges_child ON edges (child); "
+            "CREATE INDEX keys_place ON keys (place); "
+            "CREATE TABLE waiting (child INTEGER PRIMARY KEY, unmet INTEGER); "
+            "INSERT INTO waiting SELECT child, count(*) FROM edges GROUP BY child; "
+            "INSERT INTO places (place) SELECT place FROM rows "
+            "WHERE place NOT IN (SELECT child FROM waiting) ORDER BY place"
+        )
+        self._release()
+
+    def _release(self) -> None:
+        done = 0
+        while found := self._db.execute(
+            "SELECT seq, place FROM places WHERE seq > ? ORDER BY seq LIMIT ?", (done, _AT_ONCE)
+        ).fetchall():
+            done = found[-1][0]
+            for _, place in found:
+                ready = self._db.execute(
+                    "UPDATE waiting SET unmet = unmet - 1 "
+                    "WHERE child IN (SELECT child FROM edges WHERE parent = ?) "
+                    "RETURNING child, unmet",
+                    (place,),
+                ).fetchall()
+                self._db.executemany(
+                    "INSERT INTO places (place) VALUES (?)",
+                    sorted((child,) for child, unmet in ready if not unmet),
+                )
+
+    def stuck(self) -> Iterator[tuple[int, int]]:
+        """Places and lines of the rows that have no place in that order."""
+        if not self._in_order:
+            yield from self._db.execute(
+                "SELECT place, line FROM rows WHERE place NOT IN (SELECT place FROM places) "
+                "ORDER BY place"
+            )
+
+    def why_stuck(self, place: int) -> str:
+        """Which of the rows that it waits for is in the way."""
+        way = [place]
+        seen = {place: 0}
+        while True:
+            parent = self._stuck_parent(way[-1])
+            if parent is None:
+                key, line = self._key_of(way[1])
+                return f"waits for {key!r} (line {line}), which can't be added"
+            if parent in seen:
+                return self._circle(way[seen[parent] :], starts_here=seen[parent] == 0)
+            seen[parent] = len(way)
+            way.append(parent)
+
+    def _stuck_parent(self, place: int) -> int | None:
+        """A parent that is not placed either; None for a row that is itself not good to add."""
+        found = self._db.execute(
+            "SELECT parent FROM edges WHERE child = ? "
+            "AND parent NOT IN (SELECT place FROM places) ORDER BY parent LIMIT 1",
+            (place,),
+        ).fetchone()
+        return found and int(found[0])
+
+    def _circle(self, way: list[int], *, starts_here: bool) -> str:
+        names = [self._key_of(place)[0] for place in way[:_SHOWN]]
+        if len(way) > _SHOWN:
+            names.append("…")
+        circle = " → ".join([*names, names[0]])
+        if starts_here:
+            return f"these rows wait for each other in a circle: {circle}"
+        return f"waits for rows that wait for each other in a circle: {circle}"
+
+    def _key_of(self, place: int) -> tuple[str, int]:
+        # Only rows that somebody waits for come here: each has a key.
+        key, line = self._db.execute(
+            "SELECT key, line FROM keys WHERE place = ?", (place,)
+        ).fetchone()
+        return key, line
+
+    # -- reading ---------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        table = "rows" if self._in_order else "places"
+        (number,) = self._db.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608 - two names
+        return int(number)
+
+    def rows(self) -> Iterator[Planned]:
+        """The rows in the order to add them in."""
+        source = "rows ORDER BY place"
+        if not self._in_order:
+            source = "places JOIN rows USING (place) ORDER BY seq"
+        for line, data in self._db.execute(f"SELECT line, data FROM {source}"):  # noqa: S608 - two names
+            yield Planned(line, len(data), marshal.loads(data))  # noqa: S302 - written by this process

@@ -1,0 +1,325 @@
+"""Files of rows: JSON Lines, JSON, CSV and TSV, read one row at a time with the line it begins on.
+
+Not with sqlite-utils' readers: those keep no line numbers, read a JSON file whole, and stop at the
+first row that is damaged; here it becomes one more thing to report.
+"""
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from io import TextIOWrapper
+from pathlib import PurePath
+from typing import Any, BinaryIO, NamedTuple, NoReturn, TextIO
+
+from jobq.errors import UsageError
+
+FORMATS = ("jsonl", "json", "csv", "tsv")
+LONGEST_ROW = 16 * 1024 * 1024
+"""Bytes in one row. A longer one is most likely a quote that is never closed."""
+
+_ENDINGS = {
+    ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv",
+    ".tab": "tsv",
+}  # fmt: skip
+_BOM = b"\xef\xbb\xbf"
+_BLOCK = 65536
+_NEARLY = 16  # characters before the end of what was read, in which an error may just be the end
+_SPECIAL = re.compile(r"""[",;\t\r\n]|^\s|\s$""")
+_SPACE = re.compile(r"[ \t\r\n]*")
+
+
+class Row(NamedTuple):
+    """One row: where it begins, and what is in it or why it can't be read."""
+
+    line: int
+    values: dict[str, Any]
+    problem: str | None = None
+
+
+@dataclass(slots=True)
+class Table:
+    """The rows of a file. With columns, every value is text, and an empty one is left out."""
+
+    rows: Iterator[Row]
+    columns: list[str] | None = None
+    header_line: int = 1
+
+
+def format_of(name: str, head: bytes) -> str:
+    """The format of a file, by its ending, or else by how it begins."""
+    if known := _ENDINGS.get(PurePath(name).suffix.lower()):
+        return known
+    begin = head.removeprefix(_BOM).lstrip()
+    if begin.startswith(b"["):
+        return "json"
+    if begin.startswith(b"{") or not begin:
+        return "jsonl"
+    return "tsv" if b"\t" in begin.split(b"\n", 1)[0] else "csv"
+
+
+def read(source: BinaryIO, kind: str) -> Table:
+    """The rows of a file in one of FORMATS.
+
+    Raises:
+        UsageError: there is no such format, or the header of a table can't be read.
+    """
+    if kind == "jsonl":
+        return Table(_json_lines(source))
+    if kind == "json":
+        return Table(_Objects(source).rows())
+    if kind in ("csv", "tsv"):
+        return _table(source, kind)
+    raise UsageError(f"format {kind!r}: give one of {', '.join(FORMATS)}")
+
+
+# -- JSON Lines ----------------------------------------------------------------------------------
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON value")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_constant)
+
+
+def _lines(source: BinaryIO) -> Iterator[bytes]:
+    """Lines, each with its end; one that is too long comes in parts that are longer than allowed."""
+    first = source.readline(LONGEST_ROW + 1)
+    if first:
+        yield first.removeprefix(_BOM)
+    while line := source.readline(LONGEST_ROW + 1):
+        yield line
+
+
+def _json_lines(source: BinaryIO) -> Iterator[Row]:
+    decode = _DECODER.decode
+    for number, line in enumerate(_lines(source), 1):
+        if len(line) > LONGEST_ROW:
+            yield Row(number, {}, _too_long())
+            return
+        try:
+            values = decode(line.decode())
+        except (ValueError, RecursionError) as error:
+            if line.strip():
+                yield Row(number, {}, _not_json(error))
+            continue
+        if isinstance(values, dict):
+            yield Row(number, values)
+        else:
+            yield Row(
+                number, {}, f'expected an object, such as {{"argv": […]}}, got {values!r:.80}'
+            )
+
+
+def _too_long() -> str:
+    return f"a row of more than {LONGEST_ROW:,} bytes: what follows was not read"
+
+
+def _not_json(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"not valid JSON: {error.msg} (character {error.colno})"
+    if isinstance(error, UnicodeDecodeError):
+        return f"not valid UTF-8: byte {error.start + 1} of the line"
+    if isinstance(error, RecursionError):
+        return "not valid JSON: nested too deeply"
+    return f"not valid JSON: {error}"
+
+
+# -- JSON ----------------------------------------------------------------------------------------
+
+
+class _Objects:
+    """The objects of a JSON array, or one after the other, decoded as they are read."""
+
+    def __init__(self, source: BinaryIO) -> None:
+        self._file = TextIOWrapper(source, "utf-8-sig", newline="")
+        self._text = ""
+        self._at = 0
+        self._line = 1  # where self._at is
+        self._ended = False
+
+    def rows(self) -> Iterator[Row]:
+        try:
+            yield from self._rows()
+        except UnicodeDecodeError:
+            yield Row(self._line, {}, "not valid UTF-8: what follows was not read")
+        finally:
+            self._file.detach()  # it is not ours to close
+
+    def _rows(self) -> Iterator[Row]:
+        in_array = self._next() == "["
+        if in_array:
+            self._pass(self._at + 1)
+        while (sign := self._next()) not in ("", "]"):
+            if sign != "{":
+                yield Row(self._line, {}, f"expected an object, got {sign!r}: {_UNREAD}")
+                return
+            line = self._line
+            values = self._object()
+            yield values if isinstance(values, Row) else Row(line, values)
+            if isinstance(values, Row):
+                return
+            if in_array and (problem := self._separator()):
+                yield Row(self._line, {}, problem)
+                return
+        if in_array and sign != "]":
+            yield Row(self._line, {}, "not valid JSON: the array has no end")
+        elif in_array:
+            self._pass(self._at + 1)
+            if self._next():
+                yield Row(self._line, {}, "not valid JSON: something follows the array")
+        elif sign:
+            yield Row(self._line, {}, f"expected an object, got {sign!r}: {_UNREAD}")
+
+    def _separator(self) -> str | None:
+        """Pass the comma between two objects; what is wrong if there is none."""
+        sign = self._next()
+        if sign == ",":
+            self._pass(self._at + 1)
+            sign = self._next()
+            return None if sign == "{" else f"expected an object after ',', got {sign!r}: {_UNREAD}"
+        return None if sign in ("", "]") else f"not valid JSON: expected ',' or ']': {_UNREAD}"
+
+    def _object(self) -> dict[str, Any] | Row:
+        while True:
+            try:
+                values, end = _DECODER.raw_decode(self._text, self._at)
+            except (ValueError, RecursionError) as error:
+                ahead = self._text.count("\n", self._at, getattr(error, "pos", self._at))
+                if self._may_go_on(error) and self._more():
+                    continue
+                what = f"not valid JSON: {getattr(error, 'msg', error)}"
+                return Row(self._line + ahead, {}, f"{what}: {_UNREAD}")
+            self._pass(end)
+            found: dict[str, Any] = values
+            return found
+
+    def _may_go_on(self, error: Exception) -> bool:
+        """Whether the error may come from what has not been read yet."""
+        if not isinstance(error, json.JSONDecodeError) or len(self._text) - self._at > LONGEST_ROW:
+            return False
+        cut = error.pos >= len(self._text) - _NEARLY
+        return cut or error.msg.startswith("Unterminated string")
+
+    def _next(self) -> str:
+        """The next character that is no space; nothing at the end."""
+        while True:
+            match = _SPACE.match(self._text, self._at)
+            assert match is not None  # it may be empty
+            self._pass(match.end())
+            if self._at < len(self._text):
+                return self._text[self._at]
+            if not self._more():
+                return ""
+
+    def _pass(self, to: int) -> None:
+        self._line += self._text.count("\n", self._at, to)
+        self._at = to
+
+    def _more(self) -> bool:
+        # As much again as is kept: an object that is long is not decoded a hundred times.
+        block = self._file.read(max(_BLOCK, len(self._text) - self._at))
+        self._text, self._at = self._text[self._at :] + block, 0
+        return bool(block)
+
+
+_UNREAD = "what follows was not read"
+
+
+# -- CSV and TSV ---------------------------------------------------------------------------------
+
+
+def _table(source: BinaryIO, kind: str) -> Table:
+    csv.field_size_limit(LONGEST_ROW)
+    # Bytes that are no UTF-8 become signs that no check of text lets pass: it names the row.
+    texts = (line.decode("utf-8", "surrogateescape") for line in _lines(source))
+    first = next(texts, "")
+    delimiter = "\t" if kind == "tsv" else ";" if ";" in first and "," not in first else ","
+    reader = csv.reader(_with_first(first, texts), delimiter=delimiter, strict=True)
+    try:
+        columns = [name.strip() for name in next(reader, [])]
+    except csv.Error as error:
+        raise UsageError(f"1: the header can't be read: {error}") from None
+    return Table(_records(reader, columns), columns)
+
+
+def _with_first(first: str, rest: Iterable[str]) -> Iterator[str]:
+    yield first
+    yield from rest
+
+
+def _records(reader: Any, columns: Sequence[str]) -> Iterator[Row]:
+    width = len(columns)
+    while True:
+        line = reader.line_num + 1
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield Row(line, {}, f"not valid CSV: {error}")
+            continue
+        if not fields:
+            continue
+        if len(fields) != width:
+            yield Row(line, {}, f"fields: {len(fields)}, and the header names {width}")
+        else:
+            yield Row(
+                line, {name: text for name, text in zip(columns, fields, strict=True) if text}
+            )
+
+
+# -- writing -------------------------------------------------------------------------------------
+
+
+def write(rows: Iterable[dict[str, Any]], kind: str, file: TextIO, columns: Sequence[str]) -> int:
+    """Write rows; how many. A table has these columns; lists and objects in it are JSON."""
+    writers: dict[str, Callable[[], int]] = {
+        "jsonl": lambda: _write_json_lines(rows, file),
+        "json": lambda: _write_json(rows, file),
+        "csv": lambda: _write_table(rows, file, columns, ","),
+        "tsv": lambda: _write_table(rows, file, columns, "\t"),
+    }
+    return writers[kind]()
+
+
+def _write_json_lines(rows: Iterable[dict[str, Any]], file: TextIO) -> int:
+    number = 0
+    for row in rows:
+        file.write(_json(row) + "\n")
+        number += 1
+    return number
+
+
+def _write_json(rows: Iterable[dict[str, Any]], file: TextIO) -> int:
+    number = 0
+    for row in rows:
+        file.write((",\n" if number else "[\n") + _json(row))
+        number += 1
+    file.write("\n]\n" if number else "[]\n")
+    return number
+
+
+def _write_table(
+    rows: Iterable[dict[str, Any]], file: TextIO, columns: Sequence[str], delimiter: str
+) -> int:
+    file.write(delimiter.join(columns) + "\n")
+    number = 0
+    for row in rows:
+        file.write(delimiter.join(_cell(row.get(name)) for name in columns) + "\n")
+        number += 1
+    return number
+
+
+def _cell(value: Any) -> str:
+    """A field. Not by csv.writer: it leaves a carriage return bare, which its reader refuses."""
+    if value is None:
+        return ""
+    text = value if isinstance(value, str) else _json(value)
+    return '"' + text.replace('"', '""') + '"' if _SPECIAL.search(text) else text
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(", ", ": "))

@@ -1,0 +1,80 @@
+"""The contract: how jobs ended, and who stands before whom in line."""
+
+from datetime import timedelta
+
+import pytest
+
+from backends.driver import Jobs
+from jobq.models import JobStatus, Queue
+from jobq.timespec import Rate
+
+
+def test_jobs_that_ended_are_told_with_what_they_took(jobs: Jobs) -> None:
+    for status in (JobStatus.COMPLETED, JobStatus.FAILED):
+        job_id = jobs.add()
+        jobs.later(2)
+        claim = jobs.start(job_id)
+        jobs.later(5)
+        assert jobs.end(claim, status)
+    first, second = jobs.backend.ended(jobs.now - timedelta(minutes=1))
+    assert (first.type, first.queue, first.completed) == ("shell", "default", True)
+    assert (first.waited, first.ran) == pytest.approx((2.0, 5.0))
+    assert not second.completed
+
+
+def test_what_ended_before_or_has_not_is_not_told(jobs: Jobs) -> None:
+    jobs.finish(jobs.add(), JobStatus.COMPLETED)
+    jobs.later(60)
+    jobs.start(jobs.add())
+    jobs.backend.cancel([jobs.add()], None, jobs.now)
+    assert jobs.backend.ended(jobs.now - timedelta(seconds=30)) == []
+
+
+def ahead(jobs: Jobs, job_id: int) -> int:
+    return jobs.backend.ahead(jobs.get(job_id), jobs.now)
+
+
+def test_who_is_ahead_is_as_a_claim_chooses(jobs: Jobs) -> None:
+    jobs.backend.put_queues([Queue(name="first", priority=9), Queue(name="beside")])
+    low, normal = jobs.add(priority=1), jobs.add()
+    beside, high = jobs.add(queue="beside"), jobs.add(priority=9)
+    first = jobs.add(queue="first", priority=0)
+    order = [first, high, normal, beside, low]
+    assert [ahead(jobs, job_id) for job_id in order] == [0, 1, 2, 3, 4]
+    assert jobs.claimed() == order
+
+
+@pytest.mark.parametrize(
+    "limits", [{"paused": True}, {"max_concurrent": 1}, {"rate": Rate(1, 60.0)}], ids=str
+)
+def test_jobs_of_queues_that_give_none_are_not_ahead(jobs: Jobs, limits: dict[str, object]) -> None:
+    jobs.backend.put_queues([Queue(name="lane", priority=9)])
+    jobs.start(jobs.add(queue="lane"))
+    jobs.limit("lane", priority=9, **limits)
+    if "rate" in limits:
+        jobs.start(jobs.add(queue="lane"))
+    other = jobs.add(queue="lane")
+    assert ahead(jobs, jobs.add()) == 0
+    assert ahead(jobs, other) == 0
+
+
+def test_when_a_rate_lets_the_next_job_start(jobs: Jobs) -> None:
+    lane = Queue(name="lane", rate=Rate(2, 60.0))
+    jobs.backend.put_queues([lane])
+    began = jobs.now
+    for _ in range(2):
+        assert jobs.backend.next_start(lane, jobs.now) is None
+        jobs.start(jobs.add(queue="lane"))
+        jobs.later(10)
+    assert jobs.backend.next_start(lane, jobs.now) == began + timedelta(seconds=60)
+    jobs.later(41)
+    assert jobs.backend.next_start(lane, jobs.now) is None
+    assert jobs.backend.next_start(Queue(name="default"), jobs.now) is None
+
+
+def test_who_holds_a_unique_key(jobs: Jobs) -> None:
+    assert jobs.backend.key_holder("k") is None
+    holder = jobs.add(unique_key="k")
+    assert jobs.backend.key_holder("k") == holder
+    jobs.finish(holder, JobStatus.COMPLETED)
+    assert jobs.backend.key_holder("k") is None

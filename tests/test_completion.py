@@ -1,0 +1,211 @@
+"""The completion protocol, as bash, zsh and fish speak it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cli_runner import Cli
+from jobq import JobQueue
+from jobq.cli.app import VERBS
+from jobq.cli.completion import harmless
+
+SHELLS = ("bash", "zsh", "fish")
+
+
+def complete(shell: str, cwd: Path, line: str, *flags: str) -> subprocess.CompletedProcess[str]:
+    """Ask for what a line may go on with, as a shell does."""
+    words = line.split(" ")
+    env = {
+        "bash": {"COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)},
+        "zsh": {"_TYPER_COMPLETE_ARGS": line},
+        "fish": {"_TYPER_COMPLETE_ARGS": line, "_TYPER_COMPLETE_FISH_ACTION": "get-args"},
+    }[shell]
+    return subprocess.run(
+        [sys.executable, *flags, "-c", "from jobq.__main__ import main; main()"],
+        cwd=cwd,
+        env={**os.environ, **env, "_JOBQ_COMPLETE": f"complete_{shell}"},
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+        timeout=60,
+    )
+
+
+def offered(cwd: Path, line: str) -> dict[str, str]:
+    """What fish is told: words, and what they mean."""
+    done = complete("fish", cwd, line)
+    assert done.stderr == ""
+    pairs = (entry.partition("\t") for entry in done.stdout.splitlines() if entry)
+    return {word: about for word, _, about in pairs}
+
+
+@pytest.fixture
+def cli(queue: JobQueue, capsys: pytest.CaptureFixture[str]) -> Cli:
+    return Cli(queue, capsys)
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_verbs(project: Path, shell: str) -> None:
+    done = complete(shell, project, "jobq ")
+    assert done.stderr == ""
+    for verb in VERBS:
+        assert verb in done.stdout
+    assert "explain" in complete(shell, project, "jobq ex").stdout
+    assert "list" not in complete(shell, project, "jobq ex").stdout
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_job_ids(project: Path, cli: Cli, shell: str) -> None:
+    for _ in range(11):
+        cli.add(name="encode a film")
+    out = complete(shell, project, "jobq show 1").stdout
+    for job_id in (1, 10, 11):
+        assert str(job_id) in out
+    assert "9" not in out
+    if shell != "bash":  # which shows no more than the words
+        assert "pending" in out
+        assert "encode a film" in out
+
+
+def test_a_verb_is_offered_the_jobs_that_it_is_for(project: Path, cli: Cli) -> None:
+    waits, failed, done = cli.add(), cli.failed(), cli.completed()
+    everything = {"last", *(str(job.id) for job in (waits, failed, done))}
+    assert set(offered(project, "jobq cancel ")) == {"last", str(waits.id)}
+    assert set(offered(project, "jobq wait ")) == {"last", str(waits.id)}
+    assert set(offered(project, "jobq retry ")) == {"last", str(failed.id)}
+    assert set(offered(project, "jobq add --after ")) == {"last", str(waits.id)}
+    for verb in ("show", "explain", "tail", "list"):
+        assert set(offered(project, f"jobq {verb} ")) == everything, verb
+
+
+def test_lists_of_ids_go_on(project: Path, cli: Cli) -> None:
+    cli.add()
+    assert set(offered(project, "jobq list 7,")) == {"7,1", "7,last"}
+
+
+def test_a_command_is_what_a_job_without_a_name_is_known_by(project: Path, cli: Cli) -> None:
+    cli.add("ffmpeg", "-i", "a.mkv")
+    assert offered(project, "jobq show ")["1"] == "pending: ffmpeg -i a.mkv"
+
+
+def test_queues_statuses_and_sorts(project: Path, cli: Cli) -> None:
+    cli.queue.create_queue("downloads", description="one site")
+    for line in ("list -Q ", "add --queue ", "work --queue ", "queue pause ", "queue show "):
+        assert offered(project, f"jobq {line}") == {"default": "queue", "downloads": "one site"}
+    assert set(offered(project, "jobq list --status c")) == {"completed", "cancelled"}
+    assert "failed,running" in offered(project, "jobq list --status failed,r")
+
+
+def test_types_and_their_arguments(project: Path) -> None:
+    (project / "workers").mkdir()
+    (project / "workers" / "noisy.py").write_text(
+        "from pydantic import BaseModel\nfrom jobq import JobWorker\nprint('loaded')\n"
+        "class Noisy(JobWorker):\n    'Makes noise.'\n    job_type = 'noisy'\n"
+        "    class Args(BaseModel):\n        volume: int\n        key: str = ''\n"
+        "    def run(self, args, job): ...\n"
+    )
+    assert offered(project, "jobq add noi") == {"noisy": "Makes noise."}
+    for line in ("list --type ", "work --type ", "types "):
+        assert "noisy" in offered(project, f"jobq {line}"), line
+    assert set(offered(project, "jobq add noisy ")) == {"volume=", "key="}
+    assert set(offered(project, "jobq add noisy volume=3 ")) == {"key="}
+
+
+def test_a_database_is_not_made_by_it(project: Path) -> None:
+    before = sorted(project.rglob("*"))
+    for line in ("show ", "list -Q ", "queue pause ", "cancel "):
+        complete("bash", project, f"jobq {line}")
+    assert sorted(project.rglob("*")) == before
+    assert offered(project, "jobq list -Q ") == {"default": "queue"}
+
+
+def test_whatever_is_wrong_nothing_is_said(project: Path) -> None:
+    (project / "jobq.toml").write_text("concurrency = 'many'")
+    done = complete("bash", project, "jobq show ")
+    assert (done.stdout.strip(), done.stderr) == ("", "")
+    (project / "jobq.toml").write_text("")
+    (project / ".jobq").mkdir()
+    (project / ".jobq" / "jobq.db").write_bytes(b"no database" * 1000)
+    assert offered(project, "jobq show ") == {}
+
+
+def test_the_config_named_on_the_line_is_used(project: Path, cli: Cli, tmp_path: Path) -> None:
+    cli.add(name="there")
+    found = offered(tmp_path, f"jobq --config {project / 'jobq.toml'} show ")
+    assert found["1"] == "pending: there"
+
+
+EVIL = [
+    "$(touch evil)", "`touch evil`", "\\$(touch evil)", "'; touch evil; '", '"; touch evil; "',
+    "\\'; touch evil #", "a))'; touch evil; : '((", "[/nope]", "a\nb\x1b[31m", "x\\", "${IFS}",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EVIL)
+def test_the_name_of_a_job_is_no_command(project: Path, cli: Cli, name: str) -> None:
+    """What zsh is given, it evaluates: as the contents of double quotes, in the end."""
+    cli.add("x", name=name)
+    for shell in SHELLS:
+        done = complete(shell, project, "jobq show ")
+        assert done.stderr == ""
+        assert "1" in done.stdout
+    spec = complete("zsh", project, "jobq show ").stdout
+    script = f'_arguments() {{ eval "ws=( ${{2#*:}} )"; }}\n{spec}'
+    subprocess.run(["bash", "-c", script], cwd=project, capture_output=True, check=False)
+    assert not (project / "evil").exists()
+    about = offered(project, "jobq show ")["1"]
+    assert not set(about) & set("$`\\'\"[](){};&|<>*?!~#\n\x1b")
+
+
+def test_only_harmless_characters_are_kept() -> None:
+    assert harmless("ffmpeg -i 'a b'.mkv; rm $(x)") == "ffmpeg -i a b .mkv rm x"
+    assert harmless("映画 é 3/4 10% a_b") == "映画 é 3/4 10% a_b"
+    assert len(harmless("x" * 1000)) == 60
+
+
+@pytest.mark.parametrize("line", ["jobq ", "jobq show ", "jobq list --status "])
+def test_nothing_heavy_is_imported(project: Path, cli: Cli, line: str) -> None:
+    cli.add()
+    for shell in SHELLS:
+        done = complete(shell, project, line, "-X", "importtime")
+        imported = {
+            entry.rpartition("|")[2].strip().partition(".")[0] for entry in done.stderr.splitlines()
+        }
+        assert "jobq" in imported
+        assert not imported & {"rich", "sqlite_utils", "asyncio"}, shell
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_the_script_is_shown(project: Path, shell: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "jobq", "--show-completion", shell],
+        cwd=project,
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+    )
+    assert "_JOBQ_COMPLETE" in done.stdout or "complete_" in done.stdout
+    if shell == "bash":
+        subprocess.run(["bash", "-n"], input=done.stdout, encoding="utf-8", check=True)
+
+
+def test_bash_itself_completes(project: Path, cli: Cli) -> None:
+    cli.add()
+    bin_dir = Path(sys.executable).parent
+    script = (
+        'eval "$(jobq --show-completion bash)"\n'
+        "COMP_WORDS=(jobq show 1)\nCOMP_CWORD=2\n_jobq_completion jobq\n"
+        'printf "%s\\n" "${COMPREPLY[@]}"\n'
+    )
+    done = subprocess.run(
+        ["bash", "--norc", "-c", script],
+        cwd=project,
+        env={**os.environ, "PATH": f"{bin_dir}:{os.environ['PATH']}"},
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+    )
+    assert done.stdout.split() == ["1"]

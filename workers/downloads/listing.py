@@ -1,0 +1,241 @@
+"""What `channel_download` and `playlist_download` do: list, and add a job for each new item."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from jobq import (
+    JobContext,
+    JobFilter,
+    JobQueue,
+    JobSpec,
+    JobStatus,
+    NotFound,
+    WrongState,
+)
+from jobq.models import DEFAULT_QUEUE, Priority
+
+from .arguments import ListArgs, checked_url, output_dir, since_moment
+from .names import shown
+from .record import Known, Record
+
+if TYPE_CHECKING:
+    from .ytdlp import Item
+
+MOST_HOSTS = 20
+"""Hosts of one list that get a queue each; the items of the others share the list's."""
+
+_DOWNLOAD = "video_download"
+_METADATA = "metadata_extraction"
+_NOT_IN_A_QUEUE_NAME = re.compile(r"[^a-z0-9._-]")
+_LONGEST_HOST = 50
+
+
+def add_downloads(args: ListArgs, job: JobContext, *, numbered: bool) -> dict[str, Any]:
+    """List what is at an address, and add what is new; how many were found, new and skipped."""
+    from .ytdlp import list_items
+
+    directory = output_dir(args, job)
+    listing = list_items(args.url, args.limit, job)
+    job.log.info("%s: %d items", shown(listing.title or args.url), len(listing.items))
+    chosen = _Choice(args, job, directory).of(listing.items)
+    queues = _queues(args, job, chosen.new)
+    specs = list(_specs(args, job, directory, chosen, queues, numbered=numbered))
+    new = _insert(job, specs, chosen)
+    skipped = {why: count for why, count in sorted(chosen.skipped.items()) if count}
+    job.log.info("%d new; skipped: %s", new, skipped or "none")
+    return {
+        "title": listing.title,
+        "url": args.url,
+        "output_dir": str(directory),
+        "found": len(listing.items),
+        "new": new,
+        "skipped": len(listing.items) - new,
+        "skipped_because": skipped,
+    }
+
+
+# -- which of them -----------------------------------------------------------------------------
+
+
+class _Choice:
+    """Which items of a list to download, and why not the others."""
+
+    def __init__(self, args: ListArgs, job: JobContext, directory: Path) -> None:
+        self._job = job
+        self.since = since_moment(args)
+        self._known = Record(job.queue, directory).read()
+        self._hopeless = _hopeless(job.queue, args.format, str(directory))
+        self.new: list[tuple[int, Item]] = []  # with their places in the list, from 1
+        self.skipped: Counter[str] = Counter()
+
+    def of(self, items: list[Item]) -> _Choice:
+        """Choose."""
+        seen: set[str] = set()
+        for place, item in enumerate(items, 1):
+            why = "twice in the list" if item.key in seen else self._against(item)
+            seen.add(item.key)
+            if why is None:
+                self.new.append((place, item))
+            else:
+                self.skipped[why] += 1
+        return self
+
+    def _against(self, item: Item) -> str | None:
+        """Why not to download an item."""
+        try:
+            checked_url(item.url)
+        except ValueError as error:
+            self._job.log.warning("refused %s: %s", shown(item.url or item.title), error)
+            return "refused"
+        if item.live:
+            return "live"
+        known = self._known.get(item.key)
+        if known is not None and known.file is not None:
+            return "downloaded before"
+        if self._too_old(item, known):
+            return "too old"
+        if _unique(item) in self._hopeless:
+            return "failed for good before"
+        return None
+
+    def _too_old(self, item: Item, known: Known | None) -> bool:
+        """Whether it is known to be: what its list does not tell, its own page has told before."""
+        dates = (item.date, known and known.date)
+        return self.since is not None and any(date and date < self.since for date in dates)
+
+
+def _hopeless(queue: JobQueue, wanted_format: str | None, directory: str) -> set[str]:
+    """The unique keys of downloads in the dead letter queue that no retry would have helped.
+
+    What is gone or private is not asked for again every night, until somebody retries or prunes it.
+    """
+    failed = JobFilter(statuses=frozenset({JobStatus.FAILED}), type=_DOWNLOAD)
+    return {
+        job.unique_key
+        for job in queue.each(failed)
+        if job.unique_key is not None
+        and job.failures <= job.max_retries
+        and job.args.get("format") == wanted_format
+        and job.args.get("output_dir") == directory
+    }
+
+
+# -- adding them -------------------------------------------------------------------------------
+
+
+def _unique(item: Item) -> str:
+    return f"download:{item.key}"
+
+
+def _specs(
+    args: ListArgs,
+    job: JobContext,
+    directory: Path,
+    chosen: _Choice,
+    queues: dict[str, str],
+    *,
+    numbered: bool,
+) -> Iterator[JobSpec]:
+    queue, priority = _place_of(job)
+    for place, item in chosen.new:
+        title = shown(item.title or "")
+        key = str(place)
+        yield JobSpec(
+            type=_DOWNLOAD,
+            args=_args(args, directory, item, place if numbered else None, chosen.since),
+            key=key,
+            unique=_unique(item),
+            queue=queues[item.key],
+            priority=priority,
+            name=title or None,
+            added_by=job.id,
+        )
+        if args.metadata:
+            yield JobSpec(
+                type=_METADATA,
+                args={"of_download": True},
+                after=[key],
+                unique=f"metadata:{item.key}",
+                queue=queue,
+                priority=priority,
+                name=f"metadata: {title}" if title else None,
+                added_by=job.id,
+            )
+
+
+def _args(
+    args: ListArgs, directory: Path, item: Item, number: int | None, since: datetime | None
+) -> dict[str, Any]:
+    unsure = item.date is None or not item.exact_date
+    given = {
+        "url": item.url,
+        "output_dir": str(directory),
+        "format": args.format,
+        "title": item.title if item.retitled else None,
+        "item": item.key,
+        "number": number,
+        "since": since.isoformat() if since is not None and unsure else None,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _insert(job: JobContext, specs: list[JobSpec], chosen: _Choice) -> int:
+    """Add the jobs, many in one transaction; how many downloads are new.
+
+    A unique key that an unfinished job holds keeps its item from being added twice.
+    """
+    job.progress(0, len(specs), "adding jobs")
+    added = job.queue.insert(specs)
+    job.progress(len(specs), len(specs), "adding jobs")
+    downloads = [one for spec, one in zip(specs, added, strict=True) if spec.type == _DOWNLOAD]
+    new = sum(one.created for one in downloads)
+    chosen.skipped["in the queue already"] += len(downloads) - new
+    return new
+
+
+def _place_of(job: JobContext) -> tuple[str, int]:
+    """The queue and priority of the job that runs; the defaults, in a test without one."""
+    try:
+        own = job.queue.get(job.id)
+    except NotFound:
+        return DEFAULT_QUEUE, Priority.NORMAL
+    return own.queue, own.priority
+
+
+# -- queues ------------------------------------------------------------------------------------
+
+
+def _queues(args: ListArgs, job: JobContext, new: list[tuple[int, Item]]) -> dict[str, str]:
+    """The queue of each item, by its key; queues that are not there are created."""
+    hosts = {item.key: urlsplit(item.url).hostname or "" for _, item in new}
+    own = {host for host, _ in Counter(hosts.values()).most_common(MOST_HOSTS)}
+    shared = urlsplit(args.url).hostname or ""
+    queues = {
+        key: args.download_queue or queue_of(host if host in own else shared)
+        for key, host in hosts.items()
+    }
+    there = {queue.name for queue in job.queue.queues()}
+    for name in sorted(set(queues.values()) - there):
+        with suppress(WrongState):  # another job was quicker
+            job.queue.create_queue(
+                name, max_concurrent=args.per_host, description="downloads, a few at a time"
+            )
+            job.log.info("created the queue %s: %d at once", name, args.per_host)
+    return queues
+
+
+def queue_of(host: str) -> str:
+    """The queue for downloads from a host: `host-example.org`."""
+    name = _NOT_IN_A_QUEUE_NAME.sub("-", host.lower().removeprefix("www."))
+    if len(name) > _LONGEST_HOST:
+        name = f"{name[:40]}-{hashlib.sha256(host.encode()).hexdigest()[:9]}"
+    return f"host-{name}"

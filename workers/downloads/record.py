@@ -1,0 +1,81 @@
+"""The record of what was downloaded before: a file of JSON lines in the state directory.
+
+It is not in the job table, which is pruned, nor in the output directory, where a cleanup of old
+files would take it along. Each line stands alone: whoever deletes one has that item fetched again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from jobq import JobQueue
+from jobq.clock import utcnow
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the record has on an item."""
+
+    file: str | None  # None: it was only looked at, and found too old
+    date: datetime | None
+
+
+class Record:
+    """What was downloaded into one directory."""
+
+    def __init__(self, queue: JobQueue, directory: Path) -> None:
+        database = queue.settings.database
+        self.path = database.with_name(f"{database.stem}.downloads.jsonl")
+        self._directory = str(directory)
+
+    def read(self) -> dict[str, Known]:
+        """The items by their keys. A line that a power cut left unfinished is passed over."""
+        found: dict[str, Known] = {}
+        try:
+            lines = self.path.open("rb")
+        except FileNotFoundError:
+            return found
+        with lines:
+            for line in lines:
+                try:
+                    entry = json.loads(line)
+                    if entry["directory"] == self._directory:
+                        found[entry["item"]] = Known(entry["file"], _moment(entry["date"]))
+                except (ValueError, KeyError, TypeError):
+                    continue
+        return found
+
+    def add(self, item: str, *, file: str | None, date: datetime | None) -> None:
+        """Note an item, on disk when this returns. Several processes may do so at once."""
+        entry = {
+            "item": item,
+            "directory": self._directory,
+            "file": file,
+            "date": date and date.isoformat(),
+            "at": utcnow().isoformat(timespec="seconds"),
+        }
+        _append(self.path, json.dumps(entry).encode() + b"\n")
+
+
+def _moment(text: Any) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
+
+
+def _append(path: Path, line: bytes) -> None:
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        size = os.fstat(descriptor).st_size
+        if size and os.pread(descriptor, 1, size - 1) != b"\n":
+            line = b"\n" + line  # a power cut tore the last one
+        os.write(descriptor, line)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

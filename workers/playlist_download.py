@@ -1,0 +1,28 @@
+"""Job type ``playlist_download``: download a playlist in order, with yt-dlp."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jobq import JobContext, JobWorker
+
+from .downloads.arguments import ListArgs
+from .downloads.listing import add_downloads
+from .downloads.optional import require_ytdlp
+
+
+class PlaylistDownload(JobWorker):
+    """Download a playlist in order: a job for each item, file names numbered by place.
+
+    As with a channel, items that were downloaded before are skipped.
+    """
+
+    job_type = "playlist_download"
+    timeout = 3600  # as for a channel
+
+    class Args(ListArgs):
+        pass
+
+    def run(self, args: Args, job: JobContext) -> dict[str, Any]:
+        require_ytdlp(self.job_type)
+        return add_downloads(args, job, numbered=True)

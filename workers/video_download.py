@@ -1,0 +1,71 @@
+"""Job type ``video_download``: download one item, with yt-dlp."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from jobq import JobContext, JobWorker, Permanent
+
+from .downloads.arguments import ItemArgs, output_dir, since_moment
+from .downloads.optional import require_ytdlp
+from .downloads.record import Record
+
+
+class VideoDownload(JobWorker):
+    """Download one video or sound, going on where an earlier try broke off."""
+
+    job_type = "video_download"
+    timeout = 0  # hours, if it takes hours; a host that falls silent is given up after 30 s
+    max_retries = 5  # networks come back
+
+    class Args(ItemArgs):
+        title: str | None = Field(
+            default=None, description="what to call the file; by default, as the item is called"
+        )
+        item: str | None = Field(
+            default=None,
+            min_length=1,
+            max_length=400,
+            description="what the record of downloads calls it; by default, extractor:id",
+        )
+        number: int | None = Field(default=None, ge=0, description="to begin the file name with")
+
+    def run(self, args: Args, job: JobContext) -> dict[str, Any]:
+        require_ytdlp(self.job_type)
+        from .downloads.ytdlp import Wanted, fetch
+
+        directory = output_dir(args, job)
+        _create(directory)
+        wanted = Wanted(
+            url=args.url,
+            directory=directory,
+            format=args.format,
+            title=args.title,
+            key=args.item,
+            number=args.number,
+            since=since_moment(args),
+        )
+        got = fetch(wanted, job)
+        name = None if got.file is None else got.file.name
+        Record(job.queue, directory).add(got.key, file=name, date=got.date)
+        job.log.info("%s", got.file or "too old: not downloaded")
+        return {
+            "path": got.file and str(got.file),
+            "size_bytes": got.file and got.file.stat().st_size,
+            "downloaded": got.downloaded,
+            "item": got.key,
+            "title": args.title or got.info.get("title"),
+            "url": got.info.get("webpage_url") or args.url,
+            "duration": got.info.get("duration"),
+            "date": got.date,
+        }
+
+
+def _create(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        raise Permanent(f"{directory}: {error.strerror}") from None
