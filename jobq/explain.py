@@ -268,12 +268,8 @@ def _lane(facts: Facts) -> Iterator[Reason]:
 
 def _not_taken(code: str, facts: Facts, what: str, command: str) -> Reason:
     ids = [supervisor.id for supervisor in facts.supervisors]
-    return Reason(
-        code,
-        f"no supervisor takes {what}; alive: {_some(ids)}",
-        command,
-        {"queue": facts.job.queue, "type": facts.job.type, "supervisors": ids},
-    )
+    details = {"queue": facts.job.queue, "type": facts.job.type, "supervisors": ids}
+    return Reason(code, f"no supervisor takes {what}; alive: {_some(ids)}", command, details)
 
 
 def _takers(facts: Facts) -> list[SupervisorInfo]:

@@ -224,8 +224,6 @@ class Supervisor:
         for run in self._runs.values():  # only after a failure: nothing is left otherwise
             run.stopped = run.stopped or StopReason.SHUTDOWN
             run.tree().kill()
-        for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            self._loop.remove_signal_handler(number)
         self._pool.close()
         if not self._runs:  # otherwise the next supervisor finds this one dead, and rescues
             with suppress(DatabaseError):
@@ -233,6 +231,9 @@ class Supervisor:
         if self._listener is not None:
             self._loop.remove_reader(self._listener.fileno())
             self._listener.close()
+        # Last of all: one more Ctrl-C or SIGTERM is not to interrupt this.
+        for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            self._loop.remove_signal_handler(number)
 
     def _info(self, now: datetime) -> SupervisorInfo:
         queues = self._options.queues

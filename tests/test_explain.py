@@ -259,8 +259,8 @@ def test_a_supervisor_that_died() -> None:
 
 
 def ended(status: JobStatus, **fields: Any) -> Job:
-    times = {"started_at": NOW - A_WHILE, "finished_at": NOW - timedelta(seconds=30)}
-    return job(status=status, attempts=1, **times, **fields)
+    started, finished = NOW - A_WHILE, NOW - timedelta(seconds=30)
+    return job(status=status, attempts=1, started_at=started, finished_at=finished, **fields)
 
 
 def test_a_job_that_completed() -> None:

@@ -85,9 +85,7 @@ def test_bars(share: float, drawn: str) -> None:
 def test_totals() -> None:
     counts = {JobStatus.RUNNING: 2, JobStatus.PENDING: 1234, JobStatus.COMPLETED: 5}
     assert totals(counts) == "2 running · 1,234 pending · 0 failed"
-    assert totals({JobStatus.BLOCKED: 1}, unicode=False).startswith(
-        "0 running, 0 pending, 1 blocked"
-    )
+    assert totals({JobStatus.BLOCKED: 1}).startswith("0 running · 0 pending · 1 blocked")
 
 
 # -- what is shown -----------------------------------------------------------------------------
@@ -172,7 +170,8 @@ def test_a_job_that_is_deleted_is_no_change(cli: Cli) -> None:
 def test_a_change_is_one_tidy_line(cli: Cli) -> None:
     now = utcnow()
     job = cli.failed("exit code 3: \x1b[31mno\nroute", name="a\nb")
-    line = change_line(replace(job, finished_at=job.started_at + timedelta(seconds=4)), now)  # type: ignore[operator]
+    assert job.started_at is not None
+    line = change_line(replace(job, finished_at=job.started_at + timedelta(seconds=4)), now)
     assert line == "job 1 failed in 4.0s (exit code 3: ␛[31mno␊route): a␊b"
     assert change_line(cli.cancelled(), now) == "job 2 cancelled (no need): true"
     again = replace(cli.running().job, attempts=2)
@@ -217,6 +216,10 @@ def test_what_does_not_go_with_watch(cli: Cli, project: Path, words: list[str],
 # -- on a terminal -----------------------------------------------------------------------------
 
 
+def is_given_back(screen: Terminal) -> bool:
+    return screen.cursor_shown and not screen.alternate
+
+
 def tidy(screen: Terminal) -> None:
     assert screen.wraps == 0, screen.text
 
@@ -230,8 +233,7 @@ def test_list_watch_on_a_terminal(project: Path, cli: Cli, size: tuple[int, int]
         screen = watching.until(
             lambda screen: "40%" in screen.text and len(screen.lines) == size[1]
         )
-        assert screen.alternate
-        assert not screen.cursor_shown
+        assert not is_given_back(screen)
         assert "1 running · 60 pending · 0 failed" in screen.lines[0]
         assert "…" in screen.lines[3]
         assert "━" in screen.lines[3]
@@ -240,8 +242,7 @@ def test_list_watch_on_a_terminal(project: Path, cli: Cli, size: tuple[int, int]
         watching.until(lambda screen: any(str(added.id) in line for line in screen.lines[3:]))
         watching.type("q")
         assert watching.end() == 0
-        assert screen.cursor_shown
-        assert not screen.alternate
+        assert is_given_back(screen)
         assert screen.lines == []  # what was there before comes back, and nothing is left over
 
 
@@ -296,13 +297,13 @@ def test_work_on_a_terminal(project: Path, cli: Cli, size: tuple[int, int]) -> N
         assert screen.lines[-1] == "2 running · 1 pending · 0 failed"
         assert [line.split()[0] for line in screen.lines[-4:-1]] == ["id", "2", "3"]
         assert all("━" in line for line in screen.lines[-3:-1])
-        assert not screen.cursor_shown
+        assert not is_given_back(screen)
         tidy(screen)
         work.type("\x03")
         work.until(lambda s: "Ctrl-C again gives them back" in s.text)
         work.type("\x03")
         assert work.end() == 130
-        assert screen.cursor_shown
+        assert is_given_back(screen)
         assert "running ·" not in screen.text  # nothing of the table is left
         assert "━" not in screen.text
         assert "given back" in screen.lines[-2]
@@ -312,12 +313,21 @@ def test_work_on_a_terminal(project: Path, cli: Cli, size: tuple[int, int]) -> N
 
 
 def test_work_gives_the_terminal_back_at_sigterm(project: Path, cli: Cli) -> None:
+    cli.add()
     with OnTerminal(project, "work") as work:
-        work.until(lambda screen: "0 running" in screen.text)
+        work.until(lambda screen: "completed" in screen.text)
         work.signal(signal.SIGTERM)
         assert work.end() == 0
         assert work.screen.cursor_shown
-        assert work.screen.lines[-1] == "Nothing to do."
+        assert work.screen.lines[-1] == "1 tries: 1 completed"
+
+
+def test_work_gives_the_terminal_back_before_it_has_begun(project: Path, cli: Cli) -> None:
+    with OnTerminal(project, "work") as work:
+        work.until(lambda screen: not screen.cursor_shown)
+        work.signal(signal.SIGTERM)
+        assert work.end() in (0, 143), work.screen.text
+        assert work.screen.cursor_shown
 
 
 def test_work_shows_more_jobs_than_fit_as_a_number(project: Path, cli: Cli) -> None:

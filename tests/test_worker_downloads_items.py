@@ -48,8 +48,9 @@ def names(worker: type[JobWorker]) -> Any:
 
 
 @pytest.fixture
-def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+def site(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Site]:
     monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setenv("PATH", str(tmp_path / "none"))  # an FFmpeg would mend what is downloaded
     with serving() as opened:
         yield opened
 
@@ -188,6 +189,27 @@ def test_a_format_is_chosen(download: Download, site: Site, out: Path) -> None:
     assert only_file(out).stat().st_size > 0
     assert site.asked_for("/small.ts")
     assert not site.asked_for("/large.ts")
+
+
+@LEAKY
+@pytest.mark.usefixtures("leaky")
+def test_a_stream_with_a_part_missing_is_not_taken_for_whole(
+    download: Download, site: Site, out: Path
+) -> None:
+    parts = "".join(f"#EXTINF:1,\n/{n}.ts\n" for n in range(3))
+    text = f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n{parts}#EXT-X-ENDLIST\n"
+    for number in (0, 2):
+        site.page(f"/{number}.ts", sends(clip("ts"), "video/mp2t"))
+    url = site.page("/talk.m3u8", sends(text.encode(), "application/x-mpegurl"))
+
+    first = download(url)
+    site.page("/1.ts", sends(clip("ts"), "video/mp2t"))
+    second = download(url)
+
+    assert type(first.error).__name__ == "DownloadFailed"
+    assert second.error is None
+    assert only_file(out).stat().st_size == 3 * SIZE
+    assert len(site.asked_for("/0.ts")) == 1  # what is there is gone on with
 
 
 def test_what_is_too_old_is_noted_and_not_downloaded(
@@ -373,6 +395,20 @@ def test_a_format_that_is_not_there_is_not_tried_again(
     assert isinstance(download(site.clip("/a.mp4"), format=chosen).error, Permanent)
 
 
+def test_picture_and_sound_apart_want_ffmpeg(download: Download, site: Site) -> None:
+    tracks = "".join(
+        f'<AdaptationSet><Representation id="{kind}" mimeType="{kind}/mp4" codecs="{codec}" '
+        f'bandwidth="1"><BaseURL>/{kind}.mp4</BaseURL></Representation></AdaptationSet>'
+        for kind, codec in (("video", "avc1"), ("audio", "mp4a"))
+    )
+    manifest = f'<MPD xmlns="urn:mpeg:dash:schema:mpd:2011"><Period>{tracks}</Period></MPD>'
+
+    error = download(site.page("/a.mpd", sends(manifest.encode(), "application/dash+xml"))).error
+
+    assert isinstance(error, Permanent)
+    assert "ffmpeg is not installed" in str(error)
+
+
 def test_a_stream_on_air_is_left_for_later(download: Download, site: Site, out: Path) -> None:
     manifest = (
         '<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="dynamic" '
@@ -483,34 +519,6 @@ def test_what_a_page_or_manifest_names_is_not_fetched_either(
 
     assert done.error is not None
     assert not any(b"secret" in file.read_bytes() for file in out.iterdir())
-
-
-def test_ffmpeg_fetches_nothing(
-    download: Download,
-    site: Site,
-    out: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A manifest can ask for a feature that yt-dlp would leave to FFmpeg: it must not."""
-    fake = tmp_path / "bin" / "ffmpeg"
-    fake.parent.mkdir()
-    fake.write_text(
-        '#!/bin/sh\necho "ffmpeg version 7.0"\n'
-        f'case "$*" in *http*) echo "$*" >>"{tmp_path}/fetched";; esac\n'
-    )
-    fake.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{fake.parent}:{os.environ['PATH']}")
-    media = (
-        "#EXTM3U\n#EXT-X-TARGETDURATION:1\n"
-        '#EXT-X-KEY:METHOD=SAMPLE-AES,URI="/k"\n#EXTINF:1,\n/a.ts\n#EXT-X-ENDLIST\n'
-    )
-
-    error = download(site.page("/a.m3u8", sends(media.encode(), "application/x-mpegurl"))).error
-
-    assert isinstance(error, Permanent)
-    assert "only FFmpeg could fetch" in str(error)
-    assert not (tmp_path / "fetched").exists()
 
 
 @pytest.mark.parametrize(

@@ -26,8 +26,9 @@ def workers() -> dict[str, type[JobWorker]]:
 
 
 @pytest.fixture
-def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+def site(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Site]:
     monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setenv("PATH", str(tmp_path / "none"))  # an FFmpeg would mend what is downloaded
     with serving() as opened:
         yield opened
 
@@ -542,6 +543,22 @@ def test_a_deleted_line_has_its_item_fetched_again(
     record_of(queue).write_text(second)
 
     assert counts(channel(url)) == (2, 1, 1)
+
+
+def test_what_was_downloaded_stays_so_when_it_is_found_too_old(
+    channel: Channel, site: Site, queue: JobQueue
+) -> None:
+    url = site.numbered_feed("/feed", 1)
+    old = sends(clip(), Last_Modified="Wed, 01 Jul 2020 10:00:00 GMT")
+    site.page("/clip1.mp4", old)
+    (child,) = channel(url).added
+    queue.add("video_download", {**child.args, "since": "2021-01-01"})
+    drain(queue)
+
+    again = channel(url)
+
+    assert len(record_of(queue).read_text().splitlines()) == 2
+    assert again.result["skipped_because"] == {"downloaded before": 1}
 
 
 def test_a_record_that_a_power_cut_tore_is_gone_on_with(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 from jobq.cli.describe import describe
 from jobq.cli.output import COLOURS, inert, styled
 from jobq.cli.table import Look, Row, plain_cut, table, totals
-from jobq.cli.watch import COSTLY
+from jobq.cli.watch import COSTLY, terminate
 from jobq.clock import utcnow
 from jobq.errors import DatabaseError
 from jobq.eta import PastRuns, remaining
@@ -161,7 +161,13 @@ class Screen(Printer):
 
     def __enter__(self) -> Self:
         self._terminal = _without_control_echo()
-        self._live.start()
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, terminate)  # until the supervisor has its own
+        try:
+            self._live.start()
+        except BaseException:  # such a signal, just now
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

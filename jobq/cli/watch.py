@@ -161,12 +161,16 @@ class FullScreen:
         for number, handler in (
             (signal.SIGWINCH, self._on_resize),
             (signal.SIGTSTP, self._on_suspend),
-            (signal.SIGTERM, _terminate),
-            (signal.SIGHUP, _terminate),
+            (signal.SIGTERM, terminate),
+            (signal.SIGHUP, terminate),
         ):
             self._handlers[number] = signal.signal(number, handler)
         self._wakeup_before = signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
-        self._take()
+        try:
+            self._take()
+        except BaseException:  # a signal, just now
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -236,7 +240,8 @@ class FullScreen:
         self.resized = True
 
 
-def _terminate(number: int, at: FrameType | None) -> None:
+def terminate(number: int, at: FrameType | None) -> None:
+    """Leave as a signal would have it, but by way of every `finally`."""
     del at
     raise SystemExit(128 + number)
 
@@ -302,7 +307,7 @@ def _tell_changes(queue: JobQueue, wanted: JobFilter, *, as_jsonl: bool) -> None
     seen = queue.backend.change_counter()
     changes = Changes(queue, wanted)
     note(f"Watching {len(changes)} unfinished jobs; Ctrl-C ends it.")
-    before = signal.signal(signal.SIGTERM, _terminate)
+    before = signal.signal(signal.SIGTERM, terminate)
     try:
         while True:
             time.sleep(BEAT)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from yt_dlp.aes import aes_cbc_encrypt_bytes
 
 from e2e.conftest import Project, wait_until
 from jobq import Job, JobStatus
@@ -248,3 +249,87 @@ def test_a_worker_of_one_s_own_that_loads_plugins_changes_nothing(
 
     assert marker.read_text() == "loaded"
     assert project.queue.get(job.id).result["item"].startswith("generic:")
+
+
+FFMPEG = """#!/bin/sh
+# Copies files that are here, and notes what it is to fetch.
+echo "ffmpeg version 7.0 Copyright (c) 2000-2024"
+for last; do
+  [ "$before" = -i ] && source=$last
+  before=$last
+done
+case "$source" in
+  file:*) cp "${{source#file:}}" "${{last#file:}}" ;;
+  http:*) echo "$source" >>"{fetched}" ;;
+esac
+"""
+
+
+@pytest.fixture
+def fake_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An FFmpeg that joins nothing; where it notes what it was told to fetch."""
+    fetched = tmp_path / "fetched"
+    for name in ("ffmpeg", "ffprobe"):
+        program = tmp_path / "bin" / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(FFMPEG.format(fetched=fetched))
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    return fetched
+
+
+def test_picture_and_sound_become_one_file(
+    project: Project, site: Site, out: Path, fake_ffmpeg: Path
+) -> None:
+    tracks = "".join(
+        f'<AdaptationSet><Representation id="{kind}" mimeType="{kind}/mp4" codecs="{codec}" '
+        f'bandwidth="1000"><BaseURL>/{kind}.mp4</BaseURL></Representation></AdaptationSet>'
+        for kind, codec in (("video", "avc1"), ("audio", "mp4a"))
+    )
+    manifest = f'<MPD xmlns="urn:mpeg:dash:schema:mpd:2011"><Period>{tracks}</Period></MPD>'
+    for kind in ("video", "audio"):
+        site.clip(f"/{kind}.mp4")
+    url = site.page("/a.mpd", sends(manifest.encode(), "application/dash+xml"))
+    job = add(project, "video_download", url, out, "title=" + "ü" * 300)
+
+    project.drain()
+
+    ended = project.queue.get(job.id)
+    assert ended.status is JobStatus.COMPLETED, ended.error
+    assert [str(path) for path in out.iterdir()] == [ended.result["path"]]
+    assert Path(ended.result["path"]).read_bytes() == clip()
+    assert ended.progress is not None
+    assert (ended.progress.done, ended.progress.total) == (2 * SIZE, 2 * SIZE)
+    assert not fake_ffmpeg.exists()
+
+
+def test_ffmpeg_fetches_nothing(
+    project: Project, site: Site, out: Path, tmp_path: Path, fake_ffmpeg: Path
+) -> None:
+    """yt-dlp leaves some streams to FFmpeg, which fetches whatever they name."""
+    fetched = fake_ffmpeg
+    plain, key = b"G" * 1880, b"k" * 16
+    site.page("/key", sends(key, "application/octet-stream"))
+    site.page("/a.ts", sends(bytes(aes_cbc_encrypt_bytes(plain, key, bytes(16))), "video/mp2t"))
+    urls = {}
+    for method in ("SAMPLE-AES", "AES-128"):
+        text = (
+            "#EXTM3U\n#EXT-X-TARGETDURATION:1\n"
+            f'#EXT-X-KEY:METHOD={method},URI="/key",IV=0x0\n#EXTINF:1,\n/a.ts\n#EXT-X-ENDLIST\n'
+        )
+        answer = sends(text.encode(), "application/x-mpegurl")
+        urls[method] = site.page(f"/{method}.m3u8", answer)
+
+    for url in urls.values():
+        command = [sys.executable, "-m", "yt_dlp", "-P", str(tmp_path), url]
+        subprocess.run(command, check=False, capture_output=True)
+        assert fetched.exists(), "the trap does not work: yt-dlp alone does not step into it"
+        fetched.unlink()
+    jobs = {name: add(project, "video_download", url, out).id for name, url in urls.items()}
+    project.drain()
+
+    refused, done = (project.queue.get(jobs[method]) for method in urls)
+    assert (refused.status, refused.attempts) == (JobStatus.FAILED, 1)
+    assert "only FFmpeg could fetch" in str(refused.error)
+    assert Path(done.result["path"]).read_bytes() == plain
+    assert not fetched.exists()

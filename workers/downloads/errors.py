@@ -64,12 +64,12 @@ def translated(error: Exception, seen: Seen, url: str, attempt: int) -> Exceptio
         return _of_status(http, seen, f"{shown(url)}: {shown(http)}", attempt)
     if any(word in said.lower() for word in _BUSY):
         return Snooze(_growing(attempt), text)
-    if why := _hopeless(chain, seen, said):
+    if why := _hopeless(chain, said):
         return Permanent(f"{shown(url)}: {why}")
     return DownloadFailed(text) if isinstance(error, YoutubeDLError) else error
 
 
-def _hopeless(chain: list[BaseException], seen: Seen, said: str) -> str | None:
+def _hopeless(chain: list[BaseException], said: str) -> str | None:
     """Why another try would end in the same way."""
     if any(
         isinstance(e, RequestError) and "unsupported url scheme" in str(e).lower() for e in chain
@@ -77,7 +77,9 @@ def _hopeless(chain: list[BaseException], seen: Seen, said: str) -> str | None:
         return "it leads to something other than http and https"
     if "ffmpeg could not be found" in said:
         return ONLY_FFMPEG
-    passing = seen.transferring or any(isinstance(cause, TransportError) for cause in chain)
+    if "ffmpeg is not installed" in said:  # picture and sound are apart
+        return said
+    passing = any(isinstance(cause, TransportError) for cause in chain)
     if not passing and any(isinstance(e, ExtractorError) and e.expected for e in chain):
         return said
     return None

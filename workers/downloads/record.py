@@ -9,8 +9,9 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ class Known:
 
     file: str | None  # None: it was only looked at, and found too old
     date: datetime | None
+
+
+_NOTHING = Known(None, None)
 
 
 class Record:
@@ -43,12 +47,13 @@ class Record:
             return found
         with lines:
             for line in lines:
-                try:
+                with suppress(ValueError, KeyError, TypeError):
                     entry = json.loads(line)
                     if entry["directory"] == self._directory:
-                        found[entry["item"]] = Known(entry["file"], _moment(entry["date"]))
-                except (ValueError, KeyError, TypeError):
-                    continue
+                        before = found.get(entry["item"], _NOTHING)
+                        found[entry["item"]] = Known(
+                            entry["file"] or before.file, _moment(entry["date"]) or before.date
+                        )
         return found
 
     def add(self, item: str, *, file: str | None, date: datetime | None) -> None:
@@ -64,7 +69,10 @@ class Record:
 
 
 def _moment(text: Any) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)
+    if text is None:
+        return None
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _append(path: Path, line: bytes) -> None:

@@ -1,8 +1,8 @@
 """yt-dlp, held to what a job may do.
 
 - It fetches http and https, whatever a redirect, a feed, a playlist or a manifest names.
-- It reads no configuration files, plugins, netrc, cookies or cache, and runs no commands but FFmpeg
-  on files that are already here.
+- It reads no configuration files, plugins, netrc, cookies or cache. It runs no commands but FFmpeg,
+  on files that are already here, and Deno, for the scripts of sites that ask for it.
 - It writes into one directory, under names made by `names.file_stem`.
 - Its errors become what `run` may raise: see `errors.translated`.
 """
@@ -25,6 +25,7 @@ from yt_dlp import YoutubeDL
 from yt_dlp.downloader import get_suitable_downloader
 from yt_dlp.downloader.external import ExternalFD
 from yt_dlp.downloader.fragment import FragmentFD
+from yt_dlp.downloader.hls import HlsFD
 from yt_dlp.downloader.http import HttpFD
 from yt_dlp.networking._urllib import UrllibRH
 from yt_dlp.networking.exceptions import HTTPError
@@ -402,11 +403,12 @@ class _Ydl(YoutubeDL):
         if downloader is None or issubclass(downloader, ExternalFD):
             raise Permanent(ONLY_FFMPEG)
         if not issubclass(downloader, HttpFD | FragmentFD):
-            raise Permanent(
-                f"a stream that is not fetched over http or https ({downloader.FD_NAME})"
-            )
+            how = downloader.FD_NAME
+            raise Permanent(f"a stream that is not fetched over http or https ({how})")
+        if issubclass(downloader, HlsFD):  # no parameter; but with one, it is not left to FFmpeg
+            info = {"extra_param_to_key_url": "&", **info}
         self.seen.transferring = True
-        # Some streams are handed to FFmpeg, which fetches whatever they name: it is not there.
+        # What is left to FFmpeg all the same would fetch whatever it names: FFmpeg is not there.
         found, self.params["ffmpeg_location"] = self.params.get("ffmpeg_location"), os.devnull
         try:
             return super().dl(name, info, *args, **kwargs)
