@@ -2,11 +2,15 @@
 
 import sys
 
+INTERRUPTED = 130
+
 
 def main() -> None:
     """Run the command line, and leave with its exit code."""
-    from jobq.cli.app import run
-
+    try:
+        from jobq.cli.app import run
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
     sys.exit(run(sys.argv[1:]))
 
 

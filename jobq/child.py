@@ -46,8 +46,13 @@ class Child:
         """Run jobs until the supervisor closes the connection."""
         signal.signal(signal.SIGTERM, self._on_terminate)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        own = os.getpid()
         for line in self._stream:
-            report = self._run(json.loads(line))
+            task = json.loads(line)
+            report = self._run(task)
+            if os.getpid() != own:
+                os._exit(0)  # a process that the job forked, and that came back here
+            report["id"], report["attempt"] = task["id"], task["attempt"]
             with suppress(BrokenPipeError):
                 self._stream.write(json.dumps(report).encode() + b"\n")
                 self._stream.flush()
@@ -93,7 +98,11 @@ class Child:
                     open_queue=lambda: JobQueue.from_settings(self._settings),
                     is_cancelled=lambda: self._cancelled,
                 )
-                return {"outcome": Outcome.COMPLETED, "result": self._result(worker, args, context)}
+                try:
+                    result = self._result(worker, args, context)
+                finally:
+                    context.close()
+                return {"outcome": Outcome.COMPLETED, "result": result}
         except BaseException as error:  # noqa: BLE001 - whatever a worker raises is its outcome
             self._running = None
             return report_of(error)

@@ -21,6 +21,7 @@ from contextlib import suppress
 from typing import NoReturn
 
 from jobq.backends.sqlite import SqliteBackend
+from jobq.child import Child
 from jobq.config import Settings
 from jobq.errors import JobqError
 from jobq.processes import SUPERVISOR_MARK, ProcessTree
@@ -51,6 +52,7 @@ def send_settings(connection: socket.socket, settings: Settings) -> None:
 class ForkServer:
     def __init__(self, connection: socket.socket) -> None:
         parent = os.getppid()
+        self._pid = os.getpid()
         self._connection = connection
         self._owner = os.environ[SUPERVISOR_MARK]
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -76,13 +78,20 @@ class ForkServer:
                 wake.recv(4096)
                 self._reap()
             if self._connection in ready:
-                request, descriptors, _, _ = socket.recv_fds(self._connection, 1, 1)
+                request, descriptors = self._request()
                 if request == GOODBYE:
                     os._exit(0)
                 if not request:
                     self._guard()
                 for descriptor in descriptors:
                     self._fork(descriptor)
+
+    def _request(self) -> tuple[bytes, list[int]]:
+        try:
+            request, descriptors, _, _ = socket.recv_fds(self._connection, 1, 1)
+        except OSError:  # it died with something unread: as good as the end of the stream
+            return b"", []
+        return request, descriptors
 
     def _load(self) -> Registry:
         registry = load(self._settings.worker_paths)
@@ -94,25 +103,33 @@ class ForkServer:
         return registry
 
     def _fork(self, descriptor: int) -> None:
-        parent = os.getpid()
+        ready, tell_ready = os.pipe()
+        # A signal meant for the child must not find it with this process's handler.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         pid = os.fork()
         if pid:
             os.close(descriptor)
+            os.close(tell_ready)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+            os.read(ready, 1)  # from here on, its group exists and can be signalled
+            os.close(ready)
             self._tell({"forked": pid})
             return
         try:
-            self._become_child(descriptor, parent)
+            os.setsid()
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+            os.close(ready)
+            os.close(tell_ready)
+            self._become_child(descriptor)
         finally:
             os._exit(70)
 
-    def _become_child(self, descriptor: int, parent: int) -> NoReturn:
-        from jobq.child import Child
-
+    def _become_child(self, descriptor: int) -> NoReturn:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        os.setsid()
         _set_death_signal(signal.SIGKILL)
-        if os.getppid() != parent:
+        if os.getppid() != self._pid:
             os._exit(0)
         # What a job leaves behind becomes this process's child, and is noticed.
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
@@ -145,6 +162,8 @@ class ForkServer:
 
     def _guard(self) -> NoReturn:
         """The supervisor is gone: end what it left, and leave."""
+        if os.getpid() != self._pid:
+            os._exit(70)
         try:
             for _ in range(_GUARD_ROUNDS):
                 for tree in self._open_trees():

@@ -4,9 +4,11 @@ Everything goes through a descriptor of the log root, and no symbolic link below
 whoever can write there can't make jobq write, read or delete elsewhere.
 """
 
+import errno
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -21,7 +23,8 @@ LOG = "job.log"
 EVENTS = "events.jsonl"
 STDIN = "stdin"
 
-_APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+# Not to be blocked by a FIFO that a job has put in the place of its log.
+_APPEND = os.O_NONBLOCK | os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _BLOCK = 1 << 16
 
@@ -112,8 +115,8 @@ class JobLogs:
         for _, _, files, descriptor in os.fwalk(root, follow_symlinks=False):
             for name in files:
                 with suppress(FileNotFoundError):
-                    stat = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
-                    total += stat.st_blocks * 512
+                    found = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+                    total += found.st_blocks * 512
         return total
 
 
@@ -143,7 +146,7 @@ class JobLog:
 
     def append(self, name: str) -> int:
         """A descriptor that appends to a file of the directory."""
-        return os.open(name, _APPEND, 0o600, dir_fd=self._descriptor)
+        return _regular(os.open(name, _APPEND, 0o600, dir_fd=self._descriptor), name)
 
     def size(self, name: str) -> int:
         """A file's size in bytes; 0 if it is not there."""
@@ -165,9 +168,8 @@ class JobLog:
     def read(self, name: str) -> Iterator[BinaryIO | None]:
         """A file of the directory, opened for reading; None if it is not there."""
         try:
-            descriptor = os.open(
-                name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._descriptor
-            )
+            flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+            descriptor = _regular(os.open(name, flags, dir_fd=self._descriptor), name)
         except FileNotFoundError:
             yield None
             return
@@ -177,6 +179,14 @@ class JobLog:
     def adopt(self, file: Path, name: str) -> None:
         """Move a file into the directory."""
         os.rename(file, name, dst_dir_fd=self._descriptor)
+
+
+def _regular(descriptor: int, name: str) -> int:
+    """A descriptor, if it is of a regular file."""
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, "not a regular file", name)
 
 
 def event_line(event: str, at: datetime, attempt: int, **details: Any) -> bytes:

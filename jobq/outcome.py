@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import json
 import traceback
 from pathlib import Path
 from types import TracebackType
@@ -34,14 +35,19 @@ def jsonable(result: Any) -> Any:
     from pydantic_core import PydanticSerializationError, to_jsonable_python
 
     try:
-        return to_jsonable_python(result)
-    except (PydanticSerializationError, ValueError) as error:
+        jsonable = to_jsonable_python(result)
+        json.dumps(jsonable, allow_nan=False)
+    except (PydanticSerializationError, ValueError, RecursionError) as error:
         raise Permanent(f"run() returned what JSON can't hold: {error}") from error
+    return jsonable
 
 
 def report_of(error: BaseException) -> dict[str, Any]:
     """What an exception out of `run` means, as the supervisor is told."""
-    text = str(error)[:LONGEST_ERROR]
+    try:
+        text = str(error)[:LONGEST_ERROR]
+    except Exception:  # noqa: BLE001 - somebody else's __str__
+        text = "(its text can't be shown)"
     match error:
         case Cancelled():
             return {"outcome": Outcome.CANCELLED}

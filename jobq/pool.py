@@ -6,6 +6,7 @@ end means, is the supervisor's business.
 """
 
 import asyncio
+import errno
 import json
 import os
 import resource
@@ -39,8 +40,10 @@ COMMAND_NOT_FOUND = 127
 COMMAND_NOT_EXECUTABLE = 126
 """The exit codes that shells use when a command can't be started."""
 
+_NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM}
 _LAST_WORDS_BYTES = 4096
 _LAST_WORDS_CHARACTERS = 300
+_SERVER_SECONDS = 2.0
 _CHILD_LOST = "the process that runs workers ended"
 
 
@@ -225,13 +228,18 @@ def _unopened(claim: Claim) -> Run:
 def _open_stdin(stdin: str | None, log_dir: Path) -> int:
     path = {None: os.devnull, shell.OWN_STDIN: str(log_dir / STDIN)}.get(stdin, stdin)
     assert path is not None
-    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    # Without a writer, the opening of a FIFO would hold up every other job.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    os.set_blocking(descriptor, True)
+    return descriptor
 
 
 def _start_failure(error: OSError | ValueError, args: shell.ShellArgs) -> Exit:
     """A command that could not be started fails for good: to try again would not help."""
     if not isinstance(error, OSError):
         return Exit(outcome=Outcome.FAILED, error=str(error), retryable=False)
+    if error.errno in _NO_ROOM:
+        return Exit(outcome=Outcome.FAILED, error=f"can't be started now: {error.strerror}")
     name = error.filename
     command = args.command()[0]
     if name is not None and name not in (command, command.encode()):
@@ -259,7 +267,8 @@ def _peak_of(used: resource.struct_rusage) -> int | None:
 
 def _last_words(run: Run) -> str:
     """The last line of this attempt's stderr, which mostly says what went wrong."""
-    with run.log.read(STDERR) as file:
+    lines: list[str] = []
+    with suppress(OSError), run.log.read(STDERR) as file:
         if file is None:
             return ""
         size = file.seek(0, os.SEEK_END)
@@ -303,6 +312,7 @@ class ChildPool:
         self._buffer = bytearray()
         self._server: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
+        self._loaded = False
 
     def open(self) -> None:
         """Start the fork server."""
@@ -330,12 +340,20 @@ class ChildPool:
         for child in [*self._living.values(), *self._unborn]:
             self._hang_up(child)
         if self._server is not None:
-            self._server.wait()
+            self._wait_for_server(self._server)
 
     def reap(self) -> None:
         """Notice that the fork server has ended."""
         if self._server is not None and self._control is not None:
             self._server.poll()
+
+    def _wait_for_server(self, server: subprocess.Popen[bytes]) -> None:
+        """It leaves at once, unless a worker module hangs at import."""
+        try:
+            server.wait(_SERVER_SECONDS)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
 
     def start(self, run: Run) -> None:
         """Hand a run to an idle child, or to a new one."""
@@ -376,7 +394,10 @@ class ChildPool:
 
     def _on_control(self) -> None:
         assert self._control is not None
-        data = self._control.recv(65536)
+        try:
+            data = self._control.recv(65536)
+        except OSError:
+            data = b""
         if not data:
             self._on_server_lost()
             return
@@ -388,6 +409,7 @@ class ChildPool:
 
     def _on_message(self, message: dict[str, Any]) -> None:
         if "types" in message:
+            self._loaded = True
             self._on_types(message["types"], message["errors"])
         elif "forked" in message:
             child = self._unborn.popleft()
@@ -415,8 +437,13 @@ class ChildPool:
             child.status = signal.SIGKILL
             self._bury(child)
         if self._server is not None:
-            self._server.wait()
-        self.open()
+            self._wait_for_server(self._server)
+        if self._loaded:
+            self._loaded = False
+            self.open()
+        else:
+            text = "the process that loads worker files ended while loading them: no worker can run"
+            self._on_types([], [text])
 
     # -- what a child says -----------------------------------------------------------------
 
@@ -437,7 +464,8 @@ class ChildPool:
 
     def _on_report(self, child: _Child, report: dict[str, Any]) -> None:
         run, child.run = child.run, None
-        if run is None:
+        if run is None or (report["id"], report["attempt"]) != run.key:
+            child.run = run  # told by somebody else than this run
             return
         end = Exit(
             outcome=Outcome(report["outcome"]),

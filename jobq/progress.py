@@ -4,6 +4,7 @@ Shell jobs write ``40/100 encoding`` or ``40% encoding`` or ``40 encoding``; wor
 """
 
 import json
+import math
 import os
 import re
 from contextlib import suppress
@@ -13,7 +14,7 @@ from jobq.models import Progress
 
 FILE = "progress"
 
-_SIZE = 512
+_SIZE = 2048
 _LONGEST_MESSAGE = 200
 _TEXT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:(%)|/\s*(\d+(?:\.\d+)?))?\s*(.*)", re.DOTALL)
 
@@ -28,7 +29,7 @@ class ProgressFile:
     def write(self, progress: Progress) -> None:
         """Replace what the file says. A full disk loses progress, not the job."""
         message = progress.message and progress.message[:_LONGEST_MESSAGE]
-        text = json.dumps([progress.done, progress.total, message])[:_SIZE]
+        text = json.dumps([progress.done, progress.total, message])
         with suppress(OSError):
             if self._descriptor is None:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -49,7 +50,7 @@ def read(path: Path) -> Progress | None:
     except OSError:
         return None
     try:
-        text = os.read(descriptor, 8 * _SIZE).decode("utf-8", "replace")
+        text = os.read(descriptor, 2 * _SIZE).decode("utf-8", "replace")
     except OSError:
         return None
     finally:
@@ -60,13 +61,20 @@ def read(path: Path) -> Progress | None:
 def parse(text: str) -> Progress | None:
     """Progress from text; None if it is not progress."""
     if text.startswith("["):
-        with suppress(ValueError, TypeError):
+        with suppress(ValueError, TypeError, OverflowError, RecursionError):
             done, total, message = json.loads(text)
-            return Progress(float(done), None if total is None else float(total), message)
+            if message is None or isinstance(message, str):
+                return _checked(float(done), None if total is None else float(total), message)
         return None
     lines = text.strip().splitlines()
     match = _TEXT.fullmatch(lines[-1]) if lines else None
     if match is None:
         return None
     total = 100.0 if match[2] else float(match[3]) if match[3] else None
-    return Progress(float(match[1]), total, match[4].strip()[:_LONGEST_MESSAGE] or None)
+    return _checked(float(match[1]), total, match[4].strip()[:_LONGEST_MESSAGE] or None)
+
+
+def _checked(done: float, total: float | None, message: str | None) -> Progress | None:
+    if math.isfinite(done) and (total is None or math.isfinite(total)):
+        return Progress(done, total, message and message[:_LONGEST_MESSAGE])
+    return None

@@ -380,6 +380,8 @@ class JobQueue:
         effects: dict[int, CancelEffect] = {}
         for chunk in _chunks(wanted):
             effects.update(self.backend.cancel(chunk, reason, now))
+        if CancelEffect.REQUESTED in effects.values():
+            self.rescue_dead()  # nobody is left to stop what a dead supervisor ran
         self._settle(now)
         return effects
 
@@ -666,6 +668,20 @@ class JobQueue:
         dead = self.backend.dead([supervisor.id for supervisor in there])
         return [supervisor for supervisor in there if supervisor.id not in dead]
 
+    def rescue_dead(
+        self, own: str | None = None, on_end: Callable[[Job], None] = lambda _: None
+    ) -> int:
+        """Give back the jobs of supervisors that are known to be dead; how many."""
+        there = [info.id for info in self.backend.supervisors() if info.id != own]
+        dead = self.backend.dead(there)
+        if not dead:
+            return 0
+        lost = [pair for pair in self.backend.open_attempts() if pair[1].supervisor in dead]
+        kill_left(lost)
+        rescued = self.rescue(lost, lease_before=None, on_end=on_end)
+        self.backend.unregister(dead)
+        return rescued
+
     def rescue(
         self,
         attempts: Iterable[tuple[Job, Attempt]],
@@ -706,6 +722,16 @@ def _no_queue(name: str) -> NotFound:
 def _chunks(ids: Sequence[int]) -> Iterator[Sequence[int]]:
     for start in range(0, len(ids), CHUNK):
         yield ids[start : start + CHUNK]
+
+
+def kill_left(attempts: Iterable[tuple[Job, Attempt]]) -> None:
+    """End what still runs here of attempts that nobody holds: before they run again."""
+    from jobq.processes import ProcessTree  # psutil: 15 ms that few calls need
+
+    for job, attempt in attempts:
+        ProcessTree(
+            attempt.supervisor, job.id, attempt.attempt, attempt.pid, attempt.pid_started
+        ).kill()
 
 
 def owner_id(host: str) -> str:

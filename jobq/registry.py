@@ -6,6 +6,7 @@ Each folder becomes a package of its own in `sys.modules`, so that its files can
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import inspect
 import re
@@ -174,7 +175,8 @@ def _load_file(file: Path, name: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        with contextlib.redirect_stdout(sys.stderr):  # what a module prints is not our answer
+            spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise WorkerLoadError(_import_error(file, error)) from error

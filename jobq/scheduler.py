@@ -5,8 +5,7 @@ from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 
 from jobq.models import Attempt, Job
-from jobq.processes import ProcessTree
-from jobq.queue import JobQueue
+from jobq.queue import JobQueue, kill_left
 
 UPKEEP = timedelta(minutes=5)
 
@@ -68,16 +67,7 @@ class Scheduler:
 
     def rescue_dead(self) -> int:
         """Give back the jobs of supervisors that are known to be dead; how many."""
-        backend = self._queue.backend
-        there = [info.id for info in backend.supervisors() if info.id != self._owner]
-        dead = backend.dead(there)
-        if not dead:
-            return 0
-        lost = [pair for pair in backend.open_attempts() if pair[1].supervisor in dead]
-        _kill(lost)
-        rescued = self._queue.rescue(lost, lease_before=None, on_end=self._on_rescued)
-        backend.unregister(dead)
-        return rescued
+        return self._queue.rescue_dead(self._owner, self._on_rescued)
 
     def rescue_expired(self, now: datetime, own: Collection[int]) -> int:
         """Give back the jobs whose lease ran out, as on a machine that is gone; how many.
@@ -99,13 +89,5 @@ class Scheduler:
             if attempt.lease_until < now and still >= self._queue.settings.lease:
                 expired.append((job, attempt))
         self._leases = seen
-        _kill(expired)
+        kill_left(expired)
         return self._queue.rescue(expired, lease_before=now, on_end=self._on_rescued)
-
-
-def _kill(attempts: Collection[tuple[Job, Attempt]]) -> None:
-    """End what still runs here of attempts that nobody holds: before they run again."""
-    for job, attempt in attempts:
-        ProcessTree(
-            attempt.supervisor, job.id, attempt.attempt, attempt.pid, attempt.pid_started
-        ).kill()

@@ -105,7 +105,7 @@ class Supervisor:
         self._backend = queue.backend
         self._settings = queue.settings
         self._options = options
-        self._on_event = on_event
+        self._show = on_event
         self._lease = timedelta(seconds=self._settings.lease)
         self._pool = Pool(self._settings, self.id, self._on_started, self._on_exit, self._on_types)
         self._scheduler = Scheduler(
@@ -147,7 +147,8 @@ class Supervisor:
         self._loop.add_signal_handler(signal.SIGCHLD, self._pool.reap)
         self._loop.add_signal_handler(signal.SIGINT, self._on_stop_signal, "Ctrl-C")
         self._loop.add_signal_handler(signal.SIGTERM, self._on_stop_signal, "SIGTERM")
-        self._loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+            self._loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
         try:
             self._backend.register(self._info(utcnow()))
             self._renewed_at = self._loop.time()
@@ -155,6 +156,8 @@ class Supervisor:
             for claim in claim_first(self.id) if claim_first else ():
                 self._start(claim)
             beats = asyncio.create_task(self._beat())
+            beats.add_done_callback(lambda _: self._wake.set())
+            self._beats = beats
             try:
                 await self._work()
                 await self._finish_hooks()
@@ -256,6 +259,8 @@ class Supervisor:
             self._look_around()
         while True:
             self._wake.clear()
+            if self._beats.done():
+                self._beats.result()  # raises what ended it: without it, nothing would be noticed
             try:
                 self._step()
                 if self._is_done():
@@ -278,7 +283,7 @@ class Supervisor:
         if self._unrecorded or (room and self._look):
             with self._backend.group():
                 recorded = self._record(now)
-                room += len(self._unrecorded.endings)
+                room = self._room(freed=len(self._unrecorded.endings))
                 if room and not self._stop:
                     claims = self._backend.claim(self._request(room), now)
             self._forget_recorded(recorded)
@@ -327,12 +332,13 @@ class Supervisor:
             run.event("retry", now, run_at=ending.run_at.isoformat())
         self._on_event(Event("finished", run.claim.job, ending))
 
-    def _room(self) -> int:
+    def _room(self, freed: int = 0) -> int:
+        """How many jobs may be claimed, if ``freed`` of those that run have just ended."""
         if self._stop or (
             self._options.max_jobs is not None and self._claimed >= self._options.max_jobs
         ):
             return 0
-        room = self._options.slots - len(self._runs)
+        room = self._options.slots - len(self._runs) + freed
         if self._options.max_jobs is not None:
             room = min(room, self._options.max_jobs - self._claimed)
         return max(room, 0)
@@ -403,7 +409,9 @@ class Supervisor:
     def _until_next_beat(self) -> float:
         wait = PROGRESS_BEAT if self._runs else BEAT
         if self._due is not None and not self._stop:
-            wait = min(wait, (self._due - utcnow()).total_seconds())
+            ahead = (self._due - utcnow()).total_seconds()
+            if ahead > 0 or self._room():  # what is overdue waits for a slot, not for a beat
+                wait = min(wait, ahead)
         return max(wait, 0.005)
 
     def _look_around(self) -> None:
@@ -492,7 +500,14 @@ class Supervisor:
             return
         run.timers.append(self._loop.call_later(grace, run.tree().kill))
 
+    def _on_event(self, event: Event) -> None:
+        """Show something. That nobody can be shown anything any more must not end the jobs."""
+        with suppress(OSError):
+            self._show(event)
+
     def _on_exit(self, run: Run, end: Exit) -> None:
+        for timer in run.timers if run.stopped is None else ():
+            timer.cancel()  # it was in time, whatever its leftovers do
         if run.tree().exists():
             task = asyncio.create_task(self._end_leftovers(run, end))
             self._tasks.add(task)

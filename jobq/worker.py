@@ -87,6 +87,11 @@ class JobContext:
         """Add another job, with the options of `JobQueue.add`; it remembers who added it."""
         return self.queue.add(job_type, args, added_by=self.id, **options)
 
+    def close(self) -> None:
+        """Let go of what the run opened. Whoever made the context calls it."""
+        if self._queue is not None:
+            self._queue.close()
+
     @property
     def queue(self) -> JobQueue:
         """The queue that this job is from, opened at the first use."""

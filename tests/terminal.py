@@ -36,6 +36,7 @@ class Terminal:
         self.columns, self.rows = columns, rows
         self.cursor_shown = True
         self.alternate = False
+        self.updating = False  # between the beginning and the end of a picture
         self.wraps = 0  # how often a line went on below
         self._autowrap = True
         self._look = ""
@@ -157,7 +158,7 @@ class Terminal:
                 self.alternate = on
                 self._cells = self._blank() if on else self._main
             case "2026":
-                pass
+                self.updating = on
             case _:
                 raise AssertionError(f"mode {numbers}")
 
@@ -205,7 +206,7 @@ class OnTerminal:
     def until(self, condition: Callable[[Terminal], object], seconds: float = 30.0) -> Terminal:
         """Read what is drawn until it is as wanted."""
         deadline = time.monotonic() + seconds
-        while not condition(self.screen):
+        while self.screen.updating or not condition(self.screen):
             left = deadline - time.monotonic()
             assert left > 0, f"not within {seconds} s:\n{self.screen.text}"
             assert self._read(left), f"it has ended:\n{self.screen.text}"
@@ -240,4 +241,6 @@ class OnTerminal:
         except OSError:  # EIO: nobody has the other side open any more
             return False
         self.screen.feed(self._decoder.decode(data))
+        if data and select.select([self._master], [], [], 0)[0]:
+            return self._read(seconds)  # there is more of it
         return bool(data)

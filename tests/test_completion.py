@@ -153,8 +153,14 @@ def test_the_name_of_a_job_is_no_command(project: Path, cli: Cli, name: str) -> 
         assert done.stderr == ""
         assert "1" in done.stdout
     spec = complete("zsh", project, "jobq show ").stdout
-    script = f'_arguments() {{ eval "ws=( ${{2#*:}} )"; }}\n{spec}'
-    subprocess.run(["bash", "-c", script], cwd=project, capture_output=True, check=False)
+    script = (
+        '_arguments() { s="${1#*: :((}"; s="${s%))}"; eval "ws=( $s )"; echo "${#ws[@]}"; }\n'
+        + spec
+    )
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=project, capture_output=True, encoding="utf-8", check=False
+    )
+    assert done.stdout.strip() == "2", done.stderr  # last, and the job
     assert not (project / "evil").exists()
     about = offered(project, "jobq show ")["1"]
     assert not set(about) & set("$`\\'\"[](){};&|<>*?!~#\n\x1b")

@@ -6,7 +6,7 @@ is created, no error is shown, and of what people named their jobs only harmless
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import replace
 from io import StringIO
 from typing import Any
@@ -134,7 +134,7 @@ def _statuses(ctx: typer.Context, incomplete: str) -> Iterator[tuple[str, str]]:
 def _registry(ctx: typer.Context) -> Any:
     from jobq.registry import load  # pydantic, and the files of workers
 
-    with redirect_stdout(StringIO()):  # what they print is no completion
+    with redirect_stdout(StringIO()), redirect_stderr(StringIO()):  # what they print is none
         return load(_settings(ctx).worker_paths)
 
 

@@ -19,6 +19,7 @@ BEAT = 0.05
 """Seconds between two looks at files that may have grown."""
 
 _BLOCK = 1 << 16
+_BLOCKS_AT_ONCE = 16
 _LONGEST_ESCAPE = 32
 _DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
 
@@ -141,7 +142,10 @@ class Follower:
             if file is None:
                 return
             file.seek(stream.at)
-            while data := file.read(_BLOCK):
+            # A portion at a time: the loop that calls this has more to do.
+            for _ in range(_BLOCKS_AT_ONCE):
+                if not (data := file.read(_BLOCK)):
+                    break
                 stream.at += len(data)
                 data = stream.pending + data
                 whole = data.rfind(b"\n") + 1 or (len(data) if len(data) > _BLOCK else 0)

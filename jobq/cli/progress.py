@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import termios
@@ -112,8 +113,8 @@ def printer() -> Printer:
 
 def _without_control_echo() -> list[Any] | None:
     """Keep the terminal from printing ``^C`` into the picture; how it was set before."""
-    if not sys.stdin.isatty():
-        return None
+    if not sys.stdin.isatty() or os.tcgetpgrp(sys.stdin.fileno()) != os.getpgrp():
+        return None  # in the background, to set the terminal would stop us
     before = termios.tcgetattr(sys.stdin)
     quiet = termios.tcgetattr(sys.stdin)
     quiet[3] &= ~termios.ECHOCTL
@@ -143,6 +144,9 @@ class Figures:
                 self._next = time.monotonic() + COSTLY * (time.monotonic() - began)
 
 
+_LEAVING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
 class Screen(Printer):
     """Events scroll by, and the running jobs stay below them, with their progress."""
 
@@ -163,16 +167,18 @@ class Screen(Printer):
         self._terminal = _without_control_echo()
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, terminate)  # until the supervisor has its own
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _LEAVING)
+        self._live.start()
         try:
-            self._live.start()
-        except BaseException:  # such a signal, just now
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        except BaseException:  # such a signal came meanwhile
             self.__exit__()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
         # One more Ctrl-C just now would leave the terminal without a cursor.
-        before = {n: signal.signal(n, signal.SIG_IGN) for n in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, signal.SIG_IGN) for number in _LEAVING}
         self._live.stop()
         if self._terminal is not None:
             termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._terminal)

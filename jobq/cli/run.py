@@ -88,7 +88,9 @@ def run(
     with cli.queue() as jobs:
         spooled = jobs.spool_stdin(sys.stdin.buffer) if stdin == "-" else None
         try:
-            here = _Here(jobs, job_spec(jobs, options), spooled, color=cli.color, quiet=quiet)
+            spec = job_spec(jobs, options)
+            jobs.job_type(spec.type)  # worker files are read now, not while others wait for us
+            here = _Here(jobs, spec, spooled, color=cli.color, quiet=quiet)
             job = asyncio.run(here.run())
         finally:
             if spooled is not None:
@@ -128,7 +130,8 @@ class _Here:
             with_output.cancel()
         if not self._created:
             return None
-        self._pump(final=True)
+        while self._pump(final=True):
+            pass
         self.interrupted = supervisor.stopping
         if self.interrupted:
             self._queue.cancel_many([self.job_id], "interrupted")
@@ -152,13 +155,14 @@ class _Here:
             await asyncio.sleep(BEAT)
             self._pump()
 
-    def _pump(self, *, final: bool = False) -> None:
+    def _pump(self, *, final: bool = False) -> bool:
+        """Show what is new; whether there was anything."""
         if self._quiet or not self._created:
-            return
+            return False
         if not hasattr(self, "_follower"):
             # What a worker logs is for people: cron, where nobody looks on, would mail it.
             names = (STDOUT, STDERR, LOG) if sys.stdout.isatty() else (STDOUT, STDERR)
             self._follower = Follower(
                 self._queue, self.job_id, names=names, split=True, color=self._color
             )
-        self._follower.pump(final=final)
+        return self._follower.pump(final=final)

@@ -1,6 +1,7 @@
 """``jobq work``: run jobs."""
 
 import asyncio
+import resource
 import sys
 from typing import Annotated
 
@@ -8,11 +9,15 @@ import typer
 
 from jobq.cli import completion
 from jobq.cli.app import INTERRUPTED, Cli
+from jobq.cli.output import note
 from jobq.cli.progress import Screen, printer
 from jobq.registry import require_types
 from jobq.supervisor import Supervisor, WorkOptions
 
 app = typer.Typer(add_completion=False)
+
+_OWN_FILES = 40
+_FILES_OF_A_RUN = 8  # its log directory, its events, and what its start takes for a moment
 
 
 @app.command()
@@ -64,7 +69,7 @@ def work(
             require_types(opened.registry, type_)
         opened.apply_configured_queues()
         options = WorkOptions(
-            slots=jobs or opened.settings.concurrency,
+            slots=_slots(jobs or opened.settings.concurrency),
             queues=queue,
             types=type_,
             drain=drain,
@@ -78,3 +83,14 @@ def work(
         print(screen.summary())
         if supervisor.interrupted:
             raise typer.Exit(INTERRUPTED)
+
+
+def _slots(wanted: int) -> int:
+    """As many as wanted, or as there can be open files for."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    possible = max(1, (most - _OWN_FILES) // _FILES_OF_A_RUN)
+    if most != resource.RLIM_INFINITY and wanted > possible:
+        note(f"At most {possible} jobs at once: the limit of open files is {most}.")
+        return possible
+    return wanted

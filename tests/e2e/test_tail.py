@@ -96,7 +96,7 @@ def test_a_log_of_a_gigabyte_is_not_read_whole(project: Project) -> None:
     assert shown.stdout.splitlines()[0] == "line 900"
     assert shown.stdout.count("\n") == 100
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    assert peak < max(before, 200_000)  # kilobytes
+    assert peak <= max(before, 200_000)  # kilobytes
 
 
 def test_a_job_without_a_log_says_so(project: Project) -> None:

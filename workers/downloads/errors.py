@@ -40,7 +40,7 @@ class DownloadFailed(Exception):
 
 @dataclass(slots=True)
 class Seen:
-    """What a session has seen of the network."""
+    """What has been seen of the network."""
 
     transferring: bool = False  # it knows what to download, and has begun to
     http_error: Any = None  # the last one

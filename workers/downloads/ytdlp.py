@@ -427,7 +427,7 @@ class _Ydl(YoutubeDL):
 def _opened(
     url: str, job: JobContext, options: Mapping[str, Any], wanted: Wanted | None = None
 ) -> Iterator[_Ydl]:
-    """A session of yt-dlp, whose errors become those of a job."""
+    """yt-dlp, ready for one address; its errors become those of a job."""
     yt_dlp.globals.plugin_dirs.value = []
     yt_dlp.globals.all_plugins_loaded.value = True  # there are none to load
     params = {**_PARAMS, "logger": _Log(job), "match_filter": _filter(wanted), **options}
