@@ -111,10 +111,18 @@ def printer() -> Printer:
     return Printer()
 
 
+def _in_background() -> bool:
+    """Whether to set the terminal would stop this process."""
+    try:
+        return os.tcgetpgrp(sys.stdin.fileno()) != os.getpgrp()
+    except OSError:
+        return False
+
+
 def _without_control_echo() -> list[Any] | None:
     """Keep the terminal from printing ``^C`` into the picture; how it was set before."""
-    if not sys.stdin.isatty() or os.tcgetpgrp(sys.stdin.fileno()) != os.getpgrp():
-        return None  # in the background, to set the terminal would stop us
+    if not sys.stdin.isatty() or _in_background():
+        return None
     before = termios.tcgetattr(sys.stdin)
     quiet = termios.tcgetattr(sys.stdin)
     quiet[3] &= ~termios.ECHOCTL

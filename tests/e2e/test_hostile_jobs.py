@@ -3,8 +3,8 @@
 import signal
 
 import pytest
-from e2e.conftest import Project, wait_until
 
+from e2e.conftest import Project, wait_until
 from jobq import JobStatus
 
 FORKER = """
