@@ -168,12 +168,6 @@ def _backend(value: Any) -> str:
     return str(value)
 
 
-def _flag(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise UsageError("expected true or false")
-    return value
-
-
 def _texts(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise UsageError("expected a list of texts")

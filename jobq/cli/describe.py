@@ -1,12 +1,12 @@
 """A job in a few words."""
 
 import shlex
-import signal
 from datetime import datetime
 from typing import Any
 
 from jobq import shell
 from jobq.cli.output import inert
+from jobq.endings import signal_name
 from jobq.models import FINISHED, Job, JobStatus
 from jobq.timespec import format_duration
 
@@ -70,14 +70,6 @@ def exit_of(exit_code: int | None, number: int | None) -> str:
     if number is not None:
         return signal_name(number)
     return "" if exit_code is None else f"exit code {exit_code}"
-
-
-def signal_name(number: int) -> str:
-    """A signal by its name."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def is_or_was(status: JobStatus) -> str:
