@@ -13,7 +13,7 @@ LAYERS = (
     "retry progress worker",
     "config endings outcome shell processes",
     "specs logs registry backends",
-    "queue",
+    "queue invariants",
     "schedules rowchecks",
     "documents scheduler testing explain eta batches exports",
     "metrics child hooks",

@@ -10,11 +10,13 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from jobq.models import (
     Attempt,
     CancelEffect,
     Claim,
+    Condition,
     Ended,
     Ending,
     Fired,
@@ -44,6 +46,25 @@ class ClaimRequest:
     queues: Collection[str] | None = None  # None: all
     types: Collection[str] | None = None  # None: all
     ids: Collection[int] | None = None  # None: any
+
+
+class ParentState(NamedTuple):
+    """What a job knows of one of its parents, and what is true of it."""
+
+    id: int
+    condition: Condition
+    met: bool  # the job has been told that it is satisfied
+    status: JobStatus | None  # None: it was deleted
+    unsettled: bool  # its dependents are still to be told of its last change
+
+
+class History(NamedTuple):
+    """All that is kept of one job, read at one moment."""
+
+    job: Job
+    attempts: Sequence[Attempt]  # the first one first
+    parents: Sequence[ParentState]
+    key_holder: int | None  # the unfinished job that holds its unique key
 
 
 class Listener(ABC):
@@ -121,6 +142,14 @@ class Backend(ABC):
     @abstractmethod
     def counts(self) -> dict[str, dict[JobStatus, int]]:
         """How many jobs each queue has in each status; a status without jobs is left out."""
+
+    @abstractmethod
+    def histories(self, *, after_id: int, limit: int) -> list[History]:
+        """Up to ``limit`` jobs in ascending order of id, with all that is kept of them."""
+
+    @abstractmethod
+    def flaws(self, *, thorough: bool) -> list[str]:
+        """What is wrong with the storage itself; ``thorough`` reads all of it, and takes longer."""
 
     @abstractmethod
     def attempts(self, job_id: int) -> list[Attempt]:

@@ -11,7 +11,8 @@ from typing import Any
 from jobq.backends import sqlite_dependents as dependents
 from jobq.backends import sqlite_figures as figures
 from jobq.backends import sqlite_rows as rows
-from jobq.backends.base import ClaimRequest
+from jobq.backends import sqlite_verify
+from jobq.backends.base import ClaimRequest, History
 from jobq.backends.presence import FifoListener, Presence
 from jobq.backends.sqlite_claims import (
     all_queues,
@@ -129,6 +130,14 @@ class SqliteBackend(SqliteSchedules):
             ):
                 counts[queue][JobStatus(status)] = number
         return dict(counts)
+
+    def histories(self, *, after_id: int, limit: int) -> list[History]:
+        with self._db.read() as connection:
+            return sqlite_verify.histories(connection, after_id, limit)
+
+    def flaws(self, *, thorough: bool) -> list[str]:
+        with self._db.read() as connection:
+            return list(sqlite_verify.flaws(connection, thorough=thorough))
 
     def attempts(self, job_id: int) -> list[Attempt]:
         with self._db.read() as connection:

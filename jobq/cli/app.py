@@ -43,6 +43,7 @@ VERBS = {
     "types": "jobq.cli.types",
     "stats": "jobq.cli.stats",
     "prune": "jobq.cli.prune",
+    "verify": "jobq.cli.verify",
     "config": "jobq.cli.config",
     "version": "jobq.cli.version",
 }

@@ -1,0 +1,70 @@
+"""``jobq verify``: check that the database holds nothing that can't be."""
+
+from typing import Annotated
+
+import typer
+
+from jobq.cli.app import Cli
+from jobq.cli.options import AsJson
+from jobq.cli.output import count_of, inert, note, print_json
+from jobq.invariants import Verification, Violation
+
+app = typer.Typer(add_completion=False)
+
+_SHOWN = 20
+
+
+@app.command()
+def verify(
+    ctx: typer.Context,
+    thorough: Annotated[
+        bool, typer.Option("--thorough", help="Read all of the storage for damage, too.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check every job and its history; exit code 1 if anything is there that can't be."""
+    cli: Cli = ctx.obj
+    from jobq.invariants import verify as check
+
+    with cli.queue() as queue:
+        found = check(queue.backend, thorough=thorough)
+    if as_json:
+        print_json(_document(found))
+    else:
+        _print(found)
+    if found.violations:
+        raise typer.Exit(1)
+
+
+def _print(found: Verification) -> None:
+    for violation in found.violations[:_SHOWN]:
+        print(inert(_line(violation)))
+    if len(found.violations) > _SHOWN:
+        print(f"and {len(found.violations) - _SHOWN} more (`jobq verify --json` names all)")
+    for queue, running in found.over_limits:
+        note(
+            f"queue {queue.name}: {running} jobs run, and {queue.max_concurrent} may: "
+            "right only if its limit was lowered while they ran"
+        )
+    wrong = count_of(len(found.violations), "violation") if found.violations else "nothing wrong"
+    print(f"{count_of(found.jobs)}, {count_of(found.attempts, 'attempt')}: {wrong}")
+
+
+def _line(violation: Violation) -> str:
+    where = violation.rule if violation.job_id is None else f"job {violation.job_id}"
+    return f"{where}: {violation.message}"
+
+
+def _document(found: Verification) -> dict[str, object]:
+    return {
+        "jobs": found.jobs,
+        "attempts": found.attempts,
+        "violations": [
+            {"rule": each.rule, "job": each.job_id, "message": each.message}
+            for each in found.violations
+        ],
+        "over_limits": [
+            {"queue": queue.name, "max_concurrent": queue.max_concurrent, "running": running}
+            for queue, running in found.over_limits
+        ],
+    }
