@@ -8,6 +8,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -161,23 +162,26 @@ class JobQueue:
         for spec in specs:
             require_shape(spec)
         keys = keys_of(specs)
-        lanes = {name: self._queue_settings(name) for name in {spec.queue for spec in specs}}
-        new = [self._new_job(spec, lanes[spec.queue], keys, now) for spec in specs]
+        stored = self.backend.queues()
+        lanes = {queue.name: queue for queue in self._with_configured(stored)}
+        new = [self._new_job(spec, _lane(lanes, spec.queue), keys, now) for spec in specs]
         order = parents_first(new)
         self._require_parents(new)
         done: dict[int, Inserted] = {}
         for start in range(0, len(order), CHUNK):
             places = order[start : start + CHUNK]
             chunk = [placed(new[place], places, done) for place in places]
-            with self.backend.group():
-                self._ensure_queues({job.queue for job in chunk})
+            alone = stdin is None and all(lanes[job.queue] in stored for job in chunk)
+            with nullcontext() if alone else self.backend.group():
+                if not alone:
+                    self._ensure_queues({job.queue for job in chunk})
                 inserted = self.backend.insert(chunk, now)
                 if stdin is not None and inserted[0].created:
                     with self.logs.create(inserted[0].id) as log:
                         log.adopt(stdin, STDIN)
             done.update(zip(places, inserted, strict=True))
-        while self.backend.settle_dependents(now):
-            pass
+        if any(job.parents for job in new):
+            self._settle(now)
         return [done[place] for place in range(len(specs))]
 
     def spool_stdin(self, source: BinaryIO) -> Path:
@@ -249,10 +253,7 @@ class JobQueue:
         return parse_limit(chosen)
 
     def _queue_settings(self, name: str) -> Queue:
-        for queue in self.queues():
-            if queue.name == name:
-                return queue
-        raise _no_queue(name)
+        return _lane({queue.name: queue for queue in self.queues()}, name)
 
     def _ensure_queues(self, names: set[str]) -> None:
         """Create queues that jobq.toml describes and nobody has used yet."""
@@ -481,8 +482,11 @@ class JobQueue:
 
     def queues(self) -> list[Queue]:
         """Every queue, with those of jobq.toml that nobody has used yet."""
+        return self._with_configured(self.backend.queues())
+
+    def _with_configured(self, stored: Sequence[Queue]) -> list[Queue]:
         # The default queue is there from the start: without limits, nobody has set it yet.
-        used = [q for q in self.backend.queues() if q != Queue(name=DEFAULT_QUEUE)]
+        used = [queue for queue in stored if queue != Queue(name=DEFAULT_QUEUE)]
         names = {queue.name for queue in used}
         configured = {DEFAULT_QUEUE: Queue(name=DEFAULT_QUEUE), **self.settings.queues}
         unused = [queue for name, queue in configured.items() if name not in names]
@@ -715,8 +719,10 @@ class JobQueue:
 # -- checking --------------------------------------------------------------------------------
 
 
-def _no_queue(name: str) -> NotFound:
-    return NotFound(f"no queue {name!r}: see `jobq queue list`, or `jobq queue create {name}`")
+def _lane(queues: Mapping[str, Queue], name: str) -> Queue:
+    if name not in queues:
+        raise NotFound(f"no queue {name!r}: see `jobq queue list`, or `jobq queue create {name}`")
+    return queues[name]
 
 
 def _chunks(ids: Sequence[int]) -> Iterator[Sequence[int]]:

@@ -177,11 +177,13 @@ def insert(connection: sqlite3.Connection, jobs: Sequence[NewJob], now: datetime
     for job in jobs:
         next_id += _prepare(connection, batch, job, next_id, now)
     connection.executemany(rows.INSERT_JOB, batch.jobs)
-    connection.executemany(
-        "INSERT INTO dependencies (child_id, parent_id, condition, met) VALUES (?, ?, ?, ?)",
-        batch.dependencies,
-    )
-    connection.executemany(
-        "INSERT INTO job_keys (key, job_id, digest) VALUES (?, ?, ?)", batch.keys
-    )
+    if batch.dependencies:
+        connection.executemany(
+            "INSERT INTO dependencies (child_id, parent_id, condition, met) VALUES (?, ?, ?, ?)",
+            batch.dependencies,
+        )
+    if batch.keys:
+        connection.executemany(
+            "INSERT INTO job_keys (key, job_id, digest) VALUES (?, ?, ?)", batch.keys
+        )
     return batch.inserted
