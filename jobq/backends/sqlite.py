@@ -96,7 +96,7 @@ class SqliteBackend(SqliteSchedules):
     def insert(self, jobs: Sequence[NewJob], now: datetime) -> list[Inserted]:
         with self._db.write() as connection:
             inserted = insert(connection, jobs, now)
-        self._presence.wake()
+        self._wake()
         return inserted
 
     def known_keys(self, keys: Collection[str]) -> dict[str, KnownKey]:
@@ -242,7 +242,7 @@ class SqliteBackend(SqliteSchedules):
             released = self._settle(connection, finished, now)
         # A supervisor that ends an attempt has room for one job: others are woken for more.
         if released > 1 or JobStatus.PENDING in after:
-            self._presence.wake()
+            self._wake()
         return [status is not None for status in after]
 
     def cancel(
@@ -263,7 +263,7 @@ class SqliteBackend(SqliteSchedules):
             ).fetchall()
             self._settle(connection, [row[0] for row in stopped], now)
             there = statuses_of(connection, ids)
-        self._presence.wake()
+        self._wake()
         effects = dict.fromkeys(ids, CancelEffect.MISSING)
         effects.update(dict.fromkeys(there, CancelEffect.FINISHED))
         effects.update(dict.fromkeys((row[0] for row in stopped), CancelEffect.CANCELLED))
@@ -281,7 +281,7 @@ class SqliteBackend(SqliteSchedules):
             ]
             changed = (RetryEffect.PENDING, RetryEffect.BLOCKED)
             self._settle(connection, [r.id for r in retried if r.effect in changed], now)
-        self._presence.wake()
+        self._wake()
         return retried
 
     def settle_dependents(self, now: datetime, limit: int = SETTLED_AT_ONCE) -> bool:
@@ -293,7 +293,7 @@ class SqliteBackend(SqliteSchedules):
         with self._db.write() as connection:
             released, more = dependents.settle(connection, now.timestamp(), limit)
         if released:
-            self._presence.wake()
+            self._wake()
         return more
 
     def _settle(self, connection: sqlite3.Connection, ids: list[int], now: datetime) -> int:
@@ -352,7 +352,7 @@ class SqliteBackend(SqliteSchedules):
                 f"INSERT OR REPLACE INTO queues ({rows.QUEUE_COLUMNS}) VALUES ({marks})",
                 [rows.queue_row(queue) for queue in queues],
             )
-        self._presence.wake()
+        self._wake()
 
     def delete_queue(self, name: str) -> None:
         with self._db.write() as connection:

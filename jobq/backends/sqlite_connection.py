@@ -12,7 +12,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from errno import EACCES, EDQUOT, ENOSPC, EPERM, EROFS
 from pathlib import Path
 from typing import NoReturn
@@ -49,6 +49,7 @@ class _Handle:
     turnstile: int
     wal: str  # the path of the write-ahead log
     depth: int = 0
+    after_commit: set[Callable[[], None]] = field(default_factory=set)
     checkpoint_at: int = CHECKPOINT_BYTES
 
     def close(self) -> None:
@@ -84,8 +85,21 @@ class SqliteConnection:
             else:
                 with self._turn(handle), _transaction(handle):
                     yield handle.connection
+                while handle.after_commit:
+                    handle.after_commit.pop()()
         except sqlite3.Error as error:
             self._raise(error)
+
+    def after_commit(self, call: Callable[[], None]) -> None:
+        """Call it once what this thread is writing is there for others to see: now, if nothing is.
+
+        If that is rolled back, it is not called.
+        """
+        handle = self._handle()
+        if handle.depth:
+            handle.after_commit.add(call)
+        else:
+            call()
 
     def data_version(self) -> int:
         """A number that changes when another connection commits."""
@@ -293,6 +307,7 @@ def _transaction(handle: _Handle) -> Iterator[None]:
     connection = handle.connection
     connection.execute("BEGIN IMMEDIATE")
     handle.depth = 1
+    handle.after_commit.clear()
     try:
         yield
         connection.execute("COMMIT")

@@ -99,6 +99,10 @@ class SqliteSchedules(Backend):
     _db: SqliteConnection
     _presence: Presence
 
+    def _wake(self) -> None:
+        """Wake listeners as soon as there is something for them to see."""
+        self._db.after_commit(self._presence.wake)
+
     def add_schedule(self, schedule: Schedule) -> None:
         marks = ", ".join("?" * len(_WRITTEN))
         with self._db.write() as connection:
@@ -112,7 +116,7 @@ class SqliteSchedules(Backend):
                     f"schedule {schedule.name!r} is there already: choose another --name, or "
                     f"`jobq schedule remove {schedule.name}` first"
                 )
-        self._presence.wake()
+        self._wake()
 
     def schedules(self, *, due: datetime | None = None) -> list[Schedule]:
         clause, values = "ORDER BY name", []
@@ -133,7 +137,7 @@ class SqliteSchedules(Backend):
     def replace_schedule(self, before: Schedule, after: Schedule) -> bool:
         with self._db.write() as connection:
             changed = _replace(connection, before, after)
-        self._presence.wake()
+        self._wake()
         return changed
 
     def remove_schedule(self, name: str) -> bool:
@@ -166,7 +170,7 @@ class SqliteSchedules(Backend):
                     (inserted,) = self.insert([job], now)
                     fired.append(Fired(at, inserted.id, inserted.created))
             self._note(connection, before.id, fired)
-        self._presence.wake()
+        self._wake()
         return fired
 
     def _note(self, connection: sqlite3.Connection, schedule_id: int, fired: list[Fired]) -> None:

@@ -137,6 +137,26 @@ def test_a_listener_is_woken_when_there_may_be_work(jobs: Jobs) -> None:
     listener.close()
 
 
+def test_a_listener_is_woken_when_what_it_is_woken_for_is_there(jobs: Jobs) -> None:
+    listener = jobs.backend.listen("one")
+    with jobs.backend.group():
+        jobs.add()
+        assert not woken(listener)
+    assert woken(listener)
+    listener.drain()
+    with pytest.raises(NotFound):
+        add_and_fail(jobs)
+    jobs.backend.heartbeat("one", LEASE, jobs.now)
+    assert not woken(listener)
+    listener.close()
+
+
+def add_and_fail(jobs: Jobs) -> None:
+    with jobs.backend.group():
+        jobs.add()
+        jobs.add(queue="nowhere")
+
+
 def test_every_listener_is_woken_by_any_process(jobs: Jobs) -> None:
     listeners = [jobs.backend.listen(name) for name in ("one", "two")]
     jobs.reopen()
