@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum, StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from jobq.errors import UsageError
 from jobq.timespec import Rate
@@ -124,14 +124,12 @@ def priority_band(priority: int) -> str:
     return "high" if priority <= 8 else "critical"
 
 
-@dataclass(frozen=True, slots=True)
-class Parent:
+class Parent(NamedTuple):
     id: int
     condition: Condition
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(NamedTuple):
     done: float
     total: float | None
     message: str | None
@@ -204,24 +202,21 @@ class NewJob:
     digest: str = ""  # with a key: tells what is the same job from what is not
 
 
-@dataclass(frozen=True, slots=True)
-class KnownKey:
+class KnownKey(NamedTuple):
     """The job that a key stands for, and the digest that it was added with."""
 
     job_id: int
     digest: str
 
 
-@dataclass(frozen=True, slots=True)
-class Inserted:
+class Inserted(NamedTuple):
     """What became of a new job: its id; or, if not created, that of the one with its key."""
 
     id: int
     created: bool
 
 
-@dataclass(frozen=True, slots=True)
-class LogOffsets:
+class LogOffsets(NamedTuple):
     """Where an attempt's output starts in the job's files, in bytes."""
 
     stdout: int = 0
@@ -260,8 +255,7 @@ class Claim:
     owner: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Started:
+class Started(NamedTuple):
     """What is known of an attempt once its process runs."""
 
     job_id: int
@@ -271,8 +265,7 @@ class Started:
     offsets: LogOffsets
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """What an attempt's process and its ended children used."""
 
     max_rss_bytes: int | None
@@ -304,8 +297,7 @@ class Ending:
             raise ValueError(f"a job that is {self.status} needs a run_at: it would never run")
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(NamedTuple):
     """An attempt that its owner still holds after a heartbeat."""
 
     job_id: int
@@ -342,8 +334,7 @@ class SupervisorInfo:
     heartbeat_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(NamedTuple):
     """What the figures know of a job that completed or failed."""
 
     type: str
@@ -385,8 +376,7 @@ class RetryEffect(StrEnum):
     MISSING = "missing"
 
 
-@dataclass(frozen=True, slots=True)
-class Retried:
+class Retried(NamedTuple):
     """What `requeue` did with one job; ``because`` names the parent or the key's holder."""
 
     id: int
@@ -442,8 +432,7 @@ class Schedule:
         return f"schedule:{self.name}" if self.overlap is Overlap.SKIP else None
 
 
-@dataclass(frozen=True, slots=True)
-class Fired:
+class Fired(NamedTuple):
     """A time that a schedule fired for: the job added, or the one that held its unique key."""
 
     at: datetime

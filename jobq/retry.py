@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from jobq.models import Ending, Job, JobStatus, Outcome
 
@@ -15,8 +16,7 @@ class RetryPolicy:
     max_crashes: int = 3  # after so many crashes a job goes to the dead letter queue
 
 
-@dataclass(frozen=True, slots=True)
-class NextStep:
+class NextStep(NamedTuple):
     """Where a job goes when an attempt did not complete it."""
 
     status: JobStatus
