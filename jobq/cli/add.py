@@ -1,7 +1,6 @@
 """``jobq add``: store a job."""
 
 import os
-import sys
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +11,7 @@ import typer
 from jobq import shell
 from jobq.cli import completion
 from jobq.cli.app import Cli
-from jobq.cli.options import ArgvCommand, AsJson, parse_ids, parse_pairs
+from jobq.cli.options import ArgvCommand, AsJson, parse_ids, parse_pairs, piped_in
 from jobq.cli.output import is_terminal, note, print_json
 from jobq.clock import utcnow
 from jobq.documents import job_document
@@ -248,14 +247,14 @@ def add_job(queue: JobQueue, options: JobOptions) -> tuple[Job, bool]:
         UsageError: an option or an argument is wrong.
     """
     spec = job_spec(queue, options)
-    stdin = None
+    spooled = None
     if options.stdin == "-":
-        stdin = queue.spool_stdin(sys.stdin.buffer)
+        spooled = queue.spool_stdin(piped_in().buffer)
     try:
-        (inserted,) = queue.insert([spec], stdin=stdin)
+        (inserted,) = queue.insert([spec], stdin=spooled)
     finally:
-        if stdin is not None:
-            stdin.unlink(missing_ok=True)
+        if spooled is not None:
+            spooled.unlink(missing_ok=True)
     return queue.get(inserted.id), inserted.created
 
 
@@ -322,7 +321,7 @@ def _json_args(text: str) -> dict[str, Any]:
     import json
 
     try:
-        args = json.loads(sys.stdin.read() if text == "-" else text)
+        args = json.loads(piped_in().read() if text == "-" else text)
     except json.JSONDecodeError as error:
         raise UsageError(f"--args: not valid JSON: {error}") from None
     if not isinstance(args, dict):

@@ -2,7 +2,6 @@
 
 import os
 import re
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -11,6 +10,7 @@ from jobq import shell
 from jobq.batches import Batch
 from jobq.cli.add import JobOptions, job_spec
 from jobq.cli.import_ import Summary
+from jobq.cli.options import piped_in
 from jobq.cli.output import is_terminal, print_json_array
 from jobq.clock import utcnow
 from jobq.documents import job_document
@@ -32,7 +32,7 @@ def add_each(
     """
     template = _Template(queue, options)
     with Batch(queue, Path.cwd()) as batch:
-        batch.check(Table(template.rows(_pieces(sys.stdin.buffer, b"\0" if null else b"\n"))))
+        batch.check(Table(template.rows(_pieces(piped_in().buffer, b"\0" if null else b"\n"))))
         summary = Summary(batch, "stdin")
         if batch.problem_count:
             summary.show_problems()

@@ -12,7 +12,7 @@ import typer
 from jobq import rowfiles
 from jobq.batches import Batch
 from jobq.cli.app import Cli, complain
-from jobq.cli.options import AsJson, DryRun
+from jobq.cli.options import AsJson, DryRun, piped_in
 from jobq.cli.output import count_of, is_terminal, note, print_json
 from jobq.errors import UsageError
 from jobq.models import Inserted
@@ -78,7 +78,7 @@ def import_rows(
 @contextmanager
 def _opened(file: str) -> Iterator[BinaryIO]:
     if file == "-":
-        yield sys.stdin.buffer
+        yield piped_in().buffer
         return
     with ExitStack() as stack:
         try:

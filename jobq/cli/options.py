@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 from typer.core import TyperCommand
@@ -116,6 +116,17 @@ def parse_span(option: str, text: str) -> float:
         raise UsageError(f"{option}: {error}") from None
 
 
+def piped_in() -> TextIO:
+    """What is piped in.
+
+    Raises:
+        UsageError: stdin is closed.
+    """
+    if sys.stdin is None:
+        raise UsageError("stdin is closed: there is nothing to read")
+    return sys.stdin
+
+
 def parse_ids(words: Sequence[str], queue: JobQueue) -> list[int]:
     """Ids from ``42``, ``3-9``, ``3,5,8``, ``last`` and ``-`` (stdin), in order, each once.
 
@@ -128,7 +139,7 @@ def parse_ids(words: Sequence[str], queue: JobQueue) -> list[int]:
     ids: list[int] = []
     for word in words:
         if word == "-":
-            ids += parse_ids(sys.stdin.read().split(), queue)
+            ids += parse_ids(piped_in().read().split(), queue)
             continue
         for part in word.split(","):
             ids += _parse_id(part, queue)

@@ -30,7 +30,7 @@ from jobq.cli.add import (
 )
 from jobq.cli.app import INTERRUPTED, Cli
 from jobq.cli.follow import BEAT, Follower, exit_code, tell_failure
-from jobq.cli.options import ArgvCommand
+from jobq.cli.options import ArgvCommand, piped_in
 from jobq.cli.output import note
 from jobq.clock import utcnow
 from jobq.logs import LOG, STDERR, STDOUT
@@ -86,7 +86,7 @@ def run(
         args=args,
     )
     with cli.queue() as jobs:
-        spooled = jobs.spool_stdin(sys.stdin.buffer) if stdin == "-" else None
+        spooled = jobs.spool_stdin(piped_in().buffer) if stdin == "-" else None
         try:
             spec = job_spec(jobs, options)
             jobs.job_type(spec.type)  # worker files are read now, not while others wait for us

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -170,3 +171,26 @@ def test_a_read_only_disk(project: Project, small_disk: Path) -> None:
     assert done.returncode == 5
     assert done.stderr.count("\n") == 1
     assert "Read-only file system" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["import", "-"],
+        ["add", "--each", "--", "true"],
+        ["add", "--stdin", "-", "--", "true"],
+        ["add", "typed", "--args", "-"],
+        ["run", "--stdin", "-", "--", "true"],
+        ["cancel", "-"],
+    ],
+)
+def test_stdin_that_is_closed(project: Project, words: list[str]) -> None:
+    project.worker("typed", WORKER)
+    line = shlex.join([sys.executable, "-m", "jobq", *words])
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"{line} <&-"],
+        cwd=project.root, capture_output=True, encoding="utf-8", check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "jobq: stdin is closed: there is nothing to read\n"
+    assert project.queue.find() == []
