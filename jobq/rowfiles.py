@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from io import TextIOWrapper
+from itertools import chain
 from pathlib import PurePath
 from typing import Any, BinaryIO, NamedTuple, NoReturn, TextIO
 
@@ -23,6 +24,9 @@ _ENDINGS = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv",
     ".tab": "tsv",
 }  # fmt: skip
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+"""What files in UTF-16 begin with, in either order of bytes."""
+
 _BOM = b"\xef\xbb\xbf"
 _BLOCK = 65536
 _NEARLY = 16  # characters before the end of what was read, in which an error may just be the end
@@ -63,7 +67,7 @@ def read(source: BinaryIO, kind: str) -> Table:
     """The rows of a file in one of FORMATS.
 
     Raises:
-        UsageError: there is no such format, or the header of a table can't be read.
+        UsageError: there is no such format.
     """
     if kind == "jsonl":
         return Table(_json_lines(source))
@@ -81,7 +85,16 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON value")
 
 
-_DECODER = json.JSONDecoder(parse_constant=_no_constant)
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice!r} is given twice")
+    return found
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_constant, object_pairs_hook=_once)
 
 
 def _lines(source: BinaryIO) -> Iterator[bytes]:
@@ -233,21 +246,35 @@ _UNREAD = "what follows was not read"
 
 def _table(source: BinaryIO, kind: str) -> Table:
     csv.field_size_limit(LONGEST_ROW)
-    # Bytes that are no UTF-8 become signs that no check of text lets pass: it names the row.
-    texts = (line.decode("utf-8", "surrogateescape") for line in _lines(source))
-    first = next(texts, "")
-    delimiter = "\t" if kind == "tsv" else ";" if ";" in first and "," not in first else ","
-    reader = csv.reader(_with_first(first, texts), delimiter=delimiter, strict=True)
+    texts = _texts(source)
+    begin: list[str] = []  # up to the first line that is not empty
     try:
-        columns = [name.strip() for name in next(reader, [])]
+        while not begin or not begin[-1].strip("\r\n"):
+            begin.append(next(texts))
+    except StopIteration:
+        return Table(iter(()), [])
     except csv.Error as error:
-        raise UsageError(f"1: the header can't be read: {error}") from None
-    return Table(_records(reader, columns), columns)
+        return _without_header(len(begin) + 1, error)
+    first = begin[-1]
+    delimiter = "\t" if kind == "tsv" else ";" if ";" in first and "," not in first else ","
+    reader = csv.reader(chain(begin, texts), delimiter=delimiter, strict=True)
+    try:
+        columns = [name.strip() for name in next(filter(None, reader))]
+    except csv.Error as error:
+        return _without_header(len(begin), error)
+    return Table(_records(reader, columns), columns, len(begin))
 
 
-def _with_first(first: str, rest: Iterable[str]) -> Iterator[str]:
-    yield first
-    yield from rest
+def _without_header(line: int, error: csv.Error) -> Table:
+    return Table(iter((Row(line, {}, f"the header can't be read: {error}"),)), [])
+
+
+def _texts(source: BinaryIO) -> Iterator[str]:
+    for line in _lines(source):
+        if len(line) > LONGEST_ROW:  # its parts must not be taken for rows
+            raise csv.Error(_too_long())
+        # Bytes that are no UTF-8 become signs that no check of text lets pass: it names the row.
+        yield line.decode("utf-8", "surrogateescape")
 
 
 def _records(reader: Any, columns: Sequence[str]) -> Iterator[Row]:

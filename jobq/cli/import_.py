@@ -16,7 +16,7 @@ from jobq.cli.options import AsJson, DryRun, piped_in
 from jobq.cli.output import count_of, is_terminal, note, print_json
 from jobq.errors import UsageError
 from jobq.models import Inserted
-from jobq.rowfiles import FORMATS, Table
+from jobq.rowfiles import FORMATS, UTF_16, Table
 from jobq.specs import checked_text
 
 app = typer.Typer(add_completion=False)
@@ -89,7 +89,12 @@ def _opened(file: str) -> Iterator[BinaryIO]:
 
 
 def _check(batch: Batch, source: Any, kind: str | None, name: str, bar: "Bar | None") -> None:
-    kind = kind or rowfiles.format_of(name, source.peek(4096))
+    head = source.peek(4096)
+    if head.startswith(UTF_16):
+        raise UsageError(
+            f"{name}: UTF-16, and not UTF-8: pass it through `iconv -f UTF-16 -t UTF-8`"
+        )
+    kind = kind or rowfiles.format_of(name, head)
     try:
         table: Table = rowfiles.read(source, kind)
         size = Path(name).stat().st_size if bar and name != "stdin" else None
