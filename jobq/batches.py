@@ -6,17 +6,16 @@ time, so that other writers hardly wait. A row with a key is added once, however
 
 import os
 from bisect import insort
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from jobq import shell
 from jobq.clock import utcnow
 from jobq.errors import JobqError, UsageError
-from jobq.models import Condition, Inserted, NewJob, ParentRef
+from jobq.models import Condition, Inserted, KnownKey, NewJob, ParentRef
 from jobq.plans import Plan, Planned
 from jobq.queue import CHUNK, JobQueue
 from jobq.rowchecks import CONDITIONS, Checked, Checker, Wrong
@@ -40,6 +39,15 @@ class Problem(NamedTuple):
     def __str__(self) -> str:
         where = f"{self.line}: {self.column}" if self.column else f"{self.line}"
         return f"{where}: {self.what}"
+
+
+class _Read(NamedTuple):
+    """A row that was looked at."""
+
+    place: int
+    line: int
+    key: str | None  # with the prefix
+    checked: Checked | None  # None: it is not good
 
 
 class Batch:
@@ -85,11 +93,9 @@ class Batch:
             return
         # What this shell adds to every command must itself be fit to be stored.
         shell.parse({"argv": ["true"], "cwd": str(self._directory), "env": self._env})
-        portion: list[tuple[int, int, Checked]] = []
+        portion: list[_Read] = []
         for row in table.rows:
-            checked = self._check_row(checker, row)
-            if checked is not None:
-                portion.append((self.rows, row.line, checked))
+            portion.append(self._check_row(checker, row))
             self.rows += 1
             if len(portion) >= CHUNK:
                 self._keep(portion)
@@ -99,52 +105,63 @@ class Batch:
         self._keep(portion)
         self._check_strange_keys()
         self._plan.arrange()
-        for place, line in self._plan.stuck():
-            self._complain(line, "after", partial(self._plan.why_stuck, place))
+        self._complain_of_stuck()
         if tick:
             tick()
 
-    def _check_row(self, checker: Checker, row: Row) -> Checked | None:
+    def _check_row(self, checker: Checker, row: Row) -> _Read:
+        checked = None
         if row.problem is not None:
             self._complain(row.line, "", row.problem)
-            return None
-        try:
-            return checker.check(row.values)
-        except Wrong as wrong:
-            for column, what in wrong.columns:
-                self._complain(row.line, column, what)
-            self._claim_key(row)
-            return None
+        else:
+            try:
+                checked = checker.check(row.values)
+            except Wrong as wrong:
+                for column, what in wrong.columns:
+                    self._complain(row.line, column, what)
+        return _Read(self.rows, row.line, self._key_of(row), checked)
 
-    def _claim_key(self, row: Row) -> None:
+    def _key_of(self, row: Row) -> str | None:
         """A row that is not good has its key all the same: others may wait for it."""
         with suppress(UsageError):
             if key := checked_text("key", row.values.get("key")):
-                self._plan.claim_key(self._prefix + key, self.rows, row.line)
+                return self._prefix + key
+        return None
 
-    def _keep(self, portion: list[tuple[int, int, Checked]]) -> None:
-        keys = [self._prefix + c.key for _, _, c in portion if c.key is not None]
+    def _keep(self, portion: Sequence[_Read]) -> None:
+        rows = [read.checked for read in portion if read.checked is not None]
+        keys = [self._prefix + row.key for row in rows if row.key is not None]
         known = self._queue.backend.known_keys(keys) if keys else {}
-        ids = {ref for _, _, c in portion for ref, _ in c.refs if isinstance(ref, int)}
+        ids = {ref for row in rows for ref, _ in row.refs if isinstance(ref, int)}
         missing = ids - self._queue.backend.get(ids).keys() if ids else set()
         good = []
-        for place, line, checked in portion:
-            if checked.key is not None:
-                key = self._prefix + checked.key
-                first = self._plan.claim_key(key, place, line)
-                if first is not None:
-                    self._complain(line, "key", f"{checked.key!r} is that of line {first}, too")
-                    continue
-                if key in known and known[key].digest != checked.digest:
-                    self._complain(line, "key", _other(checked.key, known[key].job_id))
-                    continue
-                self.known += key in known
-            if self._names_missing(checked, line, missing):
+        for read in portion:
+            if not self._has_its_key(read, known) or read.checked is None:
                 continue
-            if names := [self._prefix + ref for ref, _ in checked.refs if isinstance(ref, str)]:
-                self._plan.wait_for(place, names)
-            good.append((place, line, tuple(checked)))
+            if self._names_missing(read.checked, read.line, missing):
+                continue
+            if refs := [(self._prefix + r, c) for r, c in read.checked.refs if isinstance(r, str)]:
+                self._plan.wait_for(read.place, refs)
+            good.append((read.place, read.line, tuple(read.checked)))
         self._plan.put(good)
+
+    def _has_its_key(self, read: _Read, known: Mapping[str, KnownKey]) -> bool:
+        """Whether a row can have the key that it gives; one that gives none can."""
+        if read.key is None:
+            return True
+        name = read.key.removeprefix(self._prefix)
+        first = self._plan.claim_key(read.key, read.place, read.line)
+        if read.checked is None:
+            return first is None
+        if first is not None:
+            self._complain(read.line, "key", f"{name!r} is that of line {first}, too")
+            return False
+        before = known.get(read.key)
+        if before is not None and before.digest != read.checked.digest:
+            self._complain(read.line, "key", _other(name, before.job_id))
+            return False
+        self.known += before is not None
+        return True
 
     def _names_missing(self, checked: Checked, line: int, missing: Collection[Any]) -> bool:
         wrong = [
@@ -169,20 +186,29 @@ class Batch:
                 if key not in known and key not in ids:
                     name = key.removeprefix(self._prefix)
                     what = f"no row and no job has the key {name!r}"
-                    for line in self._plan.drop_waiting_for(key):
-                        self._complain(line, "after", what)
+                    for line, condition in self._plan.drop_waiting_for(key):
+                        self._complain(line, _column_of(condition), what)
+
+    def _complain_of_stuck(self) -> None:
+        for place, line in self._plan.stuck():
+            if self._is_shown(line):  # or else there is no need to find out why
+                condition, why = self._plan.why_stuck(place)
+                self._complain(line, _column_of(condition), why)
+            else:
+                self.problem_count += 1
 
     def _number(self, key: str) -> int | None:
         text = key.removeprefix(self._prefix)
         return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
 
-    def _complain(self, line: int, column: str, what: str | Callable[[], str]) -> None:
+    def _is_shown(self, line: int) -> bool:
+        return len(self.problems) < SHOWN or line < self.problems[-1].line
+
+    def _complain(self, line: int, column: str, what: str) -> None:
         self.problem_count += 1
-        if len(self.problems) >= SHOWN and line >= self.problems[-1].line:
-            return
-        text = what if isinstance(what, str) else what()
-        insort(self.problems, Problem(line, column, text), key=lambda problem: problem.line)
-        del self.problems[SHOWN:]
+        if self._is_shown(line):
+            insort(self.problems, Problem(line, column, what), key=lambda problem: problem.line)
+            del self.problems[SHOWN:]
 
     # -- adding ----------------------------------------------------------------------------
 

@@ -40,8 +40,8 @@ class Plan:
                 "CREATE TABLE rows (place INTEGER PRIMARY KEY, line INTEGER, data BLOB); "
                 "CREATE TABLE keys (key TEXT PRIMARY KEY, place INTEGER, line INTEGER) "
                 "WITHOUT ROWID; "
-                "CREATE TABLE refs (child INTEGER, key TEXT, PRIMARY KEY (child, key)) "
-                "WITHOUT ROWID; "
+                "CREATE TABLE refs (child INTEGER, key TEXT, condition TEXT, "
+                "PRIMARY KEY (child, key)) WITHOUT ROWID; "
                 "CREATE TABLE ids (key TEXT PRIMARY KEY) WITHOUT ROWID; "
                 "CREATE TABLE places (seq INTEGER PRIMARY KEY, place INTEGER UNIQUE); "
                 "BEGIN"
@@ -69,10 +69,10 @@ class Plan:
             ((place, line, marshal.dumps(values)) for place, line, values in rows),
         )
 
-    def wait_for(self, place: int, keys: Sequence[str]) -> None:
-        """Note the keys that a row waits for."""
+    def wait_for(self, place: int, refs: Sequence[tuple[str, str]]) -> None:
+        """Note the keys that a row waits for, each with its condition."""
         self._db.executemany(
-            "INSERT OR IGNORE INTO refs VALUES (?, ?)", ((place, key) for key in keys)
+            "INSERT OR IGNORE INTO refs VALUES (?, ?, ?)", ((place, *ref) for ref in refs)
         )
 
     # -- looking ---------------------------------------------------------------------------
@@ -98,14 +98,15 @@ class Plan:
         found = self._db.execute("SELECT 1 FROM ids WHERE key = ?", (key,)).fetchone()
         return found is not None
 
-    def drop_waiting_for(self, key: str) -> Iterator[int]:
-        """Take out the rows that wait for a key that nobody has; their lines."""
+    def drop_waiting_for(self, key: str) -> Iterator[tuple[int, str]]:
+        """Take out the rows that wait for a key that nobody has; their lines and conditions."""
         found = self._db.execute(
-            "SELECT place, line FROM rows JOIN refs ON child = place WHERE key = ?", (key,)
+            "SELECT place, line, condition FROM rows JOIN refs ON child = place WHERE key = ?",
+            (key,),
         ).fetchall()
-        for place, line in found:
+        for place, line, condition in found:
             self._db.execute("DELETE FROM rows WHERE place = ?", (place,))
-            yield line
+            yield line, condition
 
     def arrange(self) -> None:
         """Put the rows in an order in which each comes after those that it waits for."""
@@ -117,7 +118,7 @@ class Plan:
         if self._in_order:
             return
         self._db.executescript(
-            "CREATE TABLE edges AS SELECT DISTINCT keys.place AS parent, child "
+            "CREATE TABLE edges AS SELECT keys.place AS parent, child, condition "
             "FROM refs JOIN keys USING (key) WHERE child IN (SELECT place FROM rows); "
             "CREATE INDEX edges_parent ON edges (parent); "
             "CREATE INDEX edges_child ON edges (child); "
@@ -155,28 +156,30 @@ class Plan:
                 "ORDER BY place"
             )
 
-    def why_stuck(self, place: int) -> str:
-        """Which of the rows that it waits for is in the way."""
+    def why_stuck(self, place: int) -> tuple[str, str]:
+        """The condition of the row that is in the way, and what is wrong with waiting for it."""
         way = [place]
         seen = {place: 0}
-        while True:
-            parent = self._stuck_parent(way[-1])
-            if parent is None:
-                key, line = self._key_of(way[1])
-                return f"waits for {key!r} (line {line}), which can't be added"
+        conditions: list[str] = []
+        while found := self._stuck_parent(way[-1]):
+            parent, condition = found
+            conditions.append(condition)
             if parent in seen:
-                return self._circle(way[seen[parent] :], starts_here=seen[parent] == 0)
+                circle = self._circle(way[seen[parent] :], starts_here=seen[parent] == 0)
+                return conditions[0], circle
             seen[parent] = len(way)
             way.append(parent)
+        key, line = self._key_of(way[1])
+        return conditions[0], f"waits for {key!r} (line {line}), which can't be added"
 
-    def _stuck_parent(self, place: int) -> int | None:
+    def _stuck_parent(self, place: int) -> tuple[int, str] | None:
         """A parent that is not placed either; None for a row that is itself not good to add."""
-        found = self._db.execute(
-            "SELECT parent FROM edges WHERE child = ? "
+        found: tuple[int, str] | None = self._db.execute(
+            "SELECT parent, condition FROM edges WHERE child = ? "
             "AND parent NOT IN (SELECT place FROM places) ORDER BY parent LIMIT 1",
             (place,),
         ).fetchone()
-        return found and int(found[0])
+        return found
 
     def _circle(self, way: list[int], *, starts_here: bool) -> str:
         names = [self._key_of(place)[0] for place in way[:_SHOWN]]

@@ -84,7 +84,7 @@ class Checker:
         self._directory = directory
         self._now = now
         self._texts = texts
-        self._lanes: dict[tuple[Any, ...], _Lane] = {}
+        self._lanes: dict[str, _Lane] = {}
         self._wrong: list[tuple[str, str]] = []
         self._parsers: dict[str, Callable[[Any], Any]] = {
             "type": self._type,
@@ -116,12 +116,8 @@ class Checker:
         """
         self._wrong = []
         values = self._folded(values)
-        signature = tuple(map(values.get, LIMITS))
-        try:
-            lane = self._lanes.get(signature)
-        except TypeError:  # a list where a text should be
-            lane = None
-        lane = lane or self._lane(signature, values)
+        signature = repr([values.get(name) for name in LIMITS])  # true is 1, but not in words
+        lane = self._lanes.get(signature) or self._lane(signature, values)
         taken = {
             column: self._take(column, value)
             for column, value in values.items()
@@ -133,19 +129,28 @@ class Checker:
         refs = self._parents(taken)
         if self._wrong or lane is None:
             raise Wrong(self._wrong)
-        return self._checked(lane, args, taken, refs)
+        digest = ""
+        if "key" in taken:
+            # As it was said: "now" and "tomorrow 7:00" are other times when a file comes again.
+            digest = _digest(lane, args, {**taken, "at": values.get("at")}, refs)
+        return self._checked(lane, args, taken, refs, digest)
 
     def _checked(
-        self, lane: _Lane, args: dict[str, Any], taken: dict[str, Any], refs: dict[int | str, str]
+        self,
+        lane: _Lane,
+        args: dict[str, Any],
+        taken: dict[str, Any],
+        refs: dict[int | str, str],
+        digest: str,
     ) -> Checked:
-        template, key, at = lane.template, taken.get("key"), taken.get("at")
+        template, at = lane.template, taken.get("at")
         if at is None and "delay" in taken:
             at = self._now.timestamp() + taken["delay"]
         return Checked(
             template.type, template.queue, template.priority, template.max_retries,
             template.retry_base, template.timeout, args, taken.get("as_is") or False,
-            taken.get("name"), taken.get("tags"), taken.get("unique"), key,
-            "" if key is None else _digest(lane, args, taken, refs), at, list(refs.items()),
+            taken.get("name"), taken.get("tags"), taken.get("unique"), taken.get("key"), digest, at,
+            list(refs.items()),
         )  # fmt: skip
 
     # -- columns ---------------------------------------------------------------------------
@@ -183,7 +188,7 @@ class Checker:
             self._wrong.append((column, str(error).removeprefix(f"{column} ")))
             return None
 
-    def _lane(self, signature: tuple[Any, ...], values: Mapping[str, Any]) -> _Lane | None:
+    def _lane(self, signature: str, values: Mapping[str, Any]) -> _Lane | None:
         """The limits of a row, each one checked, with what they leave open filled in."""
         before = len(self._wrong)
         given = {name: self._take(name, values[name]) for name in LIMITS if name in values}

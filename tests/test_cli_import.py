@@ -2,6 +2,7 @@ import io
 import json
 import os
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -280,6 +281,34 @@ def test_twenty_problems_are_shown_in_the_order_of_lines_and_the_others_counted(
     assert more == "and 30 more"
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"retries": True}, {"retries": 1.0}, {"timeout": True}, {"priority": True}]
+)
+def test_what_is_wrong_is_so_after_a_row_with_an_equal_value(
+    cli: Cli, wrong: dict[str, Any]
+) -> None:
+    right = {**ECHO, "retries": 1, "timeout": 1, "priority": 1}
+    (line,) = refused(cli, right, {**right, **wrong})
+    assert line.startswith(f"rows.jsonl:2: {next(iter(wrong))}: ")
+
+
+def test_the_column_is_the_one_that_names_the_parent(cli: Cli) -> None:
+    rows = [
+        {**ECHO, "after_any": ["nobody"]},
+        {**ECHO, "key": "bad", "name": 5},
+        {**ECHO, "after_fail": ["bad"]},
+        {**ECHO, "key": "a", "after_any": ["b"]},
+        {**ECHO, "key": "b", "after_fail": ["a"]},
+    ]
+    assert [line.split(": ")[:2] for line in refused(cli, *rows)] == [
+        ["rows.jsonl:1", "after_any"],
+        ["rows.jsonl:2", "name"],
+        ["rows.jsonl:3", "after_fail"],
+        ["rows.jsonl:4", "after_any"],
+        ["rows.jsonl:5", "after_fail"],
+    ]
+
+
 def test_columns_that_are_wrong_are_said_once(cli: Cli) -> None:
     rows = ["shell,prio,shell"] + ["true,1,x"] * 100
     assert [line.split(": ")[:2] for line in refused(cli, *rows, name="rows.csv")] == [
@@ -299,6 +328,21 @@ def test_argv_in_a_table_is_json(cli: Cli) -> None:
         "rows.csv:2: argv: 'echo hi': expected JSON such as "
         '["ffmpeg", "-i", "a b.mkv"]; a line for sh goes into the column shell'
     )
+
+
+def test_a_header_that_can_not_be_read_is_named(cli: Cli) -> None:
+    (line,) = refused(cli, 'a,"b"c', "1,2", name="rows.csv")
+    assert line.startswith("rows.csv:1: the header can't be read: ")
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "rows.csv", "-"])
+def test_utf_16_is_called_by_its_name(cli: Cli, piped: Callable[[bytes], None], name: str) -> None:
+    data = '{"shell": "a"}\n'.encode("utf-16")
+    Path("rows.jsonl" if name == "-" else name).write_bytes(data)
+    piped(data)
+    result = cli("import", name)
+    assert result.code == 2
+    assert result.err.startswith(f"jobq: {'stdin' if name == '-' else name}: UTF-16, and not UTF-8")
 
 
 def test_bytes_that_are_no_text_are_named(cli: Cli) -> None:
@@ -460,6 +504,25 @@ def test_the_same_file_twice_adds_nothing_twice(cli: Cli) -> None:
     assert (second["added"], second["existing"]) == (0, 3)
     assert second["first_id"] is None
     assert len(jobs(cli)) == 3
+
+
+def test_a_key_is_that_of_the_first_row_whether_others_are_good_or_not(cli: Cli) -> None:
+    good, bad = {**ECHO, "key": "a"}, {**ECHO, "key": "a", "name": 5}
+    result = cli("import", write("rows.jsonl", good, bad), "--skip-invalid")
+    assert [line.split(": ")[:2] for line in result.err.splitlines()] == [["rows.jsonl:2", "name"]]
+    assert len(jobs(cli)) == 1
+
+
+@pytest.mark.parametrize("at", ["now", "tomorrow 7:00", "18:00"])
+def test_a_row_with_a_time_in_words_is_the_same_on_another_day(
+    cli: Cli, at: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = {**ECHO, "key": "a", "at": at}
+    (job,) = imported(cli, row)
+    later = utcnow() + timedelta(days=2)
+    monkeypatch.setattr("jobq.batches.utcnow", lambda: later)
+    assert [found.run_at for found in imported(cli, row)] == [job.run_at]
+    assert "said something else" in refused(cli, {**row, "at": "2099-01-01 00:00"})[0]
 
 
 def test_rows_that_were_added_to_a_file_are_added(cli: Cli) -> None:
