@@ -5,6 +5,7 @@ import gc
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
@@ -318,6 +319,20 @@ def test_retry_after_as_a_date(download: Download, site: Site) -> None:
     assert error.seconds == pytest.approx(300, abs=10)
 
 
+def test_retry_after_as_a_date_of_the_oldest_form(
+    download: Download, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    then = (datetime.now(UTC) + timedelta(minutes=5)).ctime()
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        error = download(site.page("/a.mp4", answers(429, Retry_After=then))).error
+    time.tzset()
+
+    assert isinstance(error, Snooze)
+    assert error.seconds == pytest.approx(300, abs=10)
+
+
 @pytest.mark.parametrize(("attempt", "seconds"), [(1, 60), (2, 120), (3, 240), (30, 3600)])
 def test_without_retry_after_the_pauses_grow(
     download: Download, site: Site, attempt: int, seconds: int
@@ -330,7 +345,15 @@ def test_without_retry_after_the_pauses_grow(
 
 @pytest.mark.parametrize(
     ("header", "seconds"),
-    [("0", 1), ("999999", 6 * 3600), ("9" * 5000, 6 * 3600), ("soon", 60), ("-3", 60)],
+    [
+        ("0", 1),
+        ("999999", 6 * 3600),
+        ("9" * 5000, 6 * 3600),
+        ("soon", 60),
+        ("-3", 60),
+        ("Sun, 06 Nov 99999999999999999999 08:49:37 GMT", 60),
+        ("Fri, 31 Dec 9999 23:59:59 -1200", 60),
+    ],
 )
 def test_odd_values_of_retry_after(
     download: Download, site: Site, header: str, seconds: int

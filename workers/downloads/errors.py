@@ -136,7 +136,9 @@ def retry_after(header: str | None) -> float | None:
     else:
         try:
             date = parsedate_to_datetime(text)
-        except ValueError:
+            # One that names no zone is meant in UTC: the oldest of the forms is of that kind.
+            date = date.replace(tzinfo=date.tzinfo or UTC).astimezone(UTC)
+        except (ValueError, OverflowError):
             return None
-        seconds = (date.astimezone(UTC) - utcnow()).total_seconds()
+        seconds = (date - utcnow()).total_seconds()
     return min(max(seconds, 1.0), LONGEST_SNOOZE)
