@@ -89,7 +89,7 @@ def test_each_item_becomes_a_job(channel: Channel, site: Site, out: Path) -> Non
         "title": "One",
         "item": "generic:127.0.0.1/guid-1",
     }
-    assert [job.unique_key for job in done.added] == [
+    assert [str(job.unique_key).partition("@")[0] for job in done.added] == [
         "download:generic:127.0.0.1/guid-1",
         f"download:generic:{site.url('/2.mp4')}",
     ]
@@ -146,6 +146,22 @@ def test_another_directory_has_a_record_of_its_own(
     drain(queue)
 
     assert counts(channel(url, output_dir=str(tmp_path / "elsewhere"))) == (1, 1, 0)
+
+
+def test_what_waits_for_one_directory_is_new_in_another(
+    channel: Channel, site: Site, queue: JobQueue, tmp_path: Path
+) -> None:
+    url = site.numbered_feed("/feed", 1)
+    elsewhere = tmp_path / "elsewhere"
+    channel(url, metadata=True)
+
+    done = channel(url, job_type="playlist_download", output_dir=str(elsewhere), metadata=True)
+
+    assert counts(done) == (1, 1, 0)
+    drain(queue)
+    assert files(elsewhere) == ["001 - Clip 1.mp4"]
+    extracted = [job.result["path"] for job in queue.find(type="metadata_extraction")]
+    assert len(set(extracted)) == 2
 
 
 def test_what_is_gone_for_good_is_left_until_somebody_prunes_it(

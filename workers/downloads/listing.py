@@ -24,7 +24,7 @@ from jobq import (
 from jobq.models import DEFAULT_QUEUE, Priority
 
 from .arguments import ListArgs, checked_url, output_dir, since_moment
-from .names import shown
+from .names import digest, shown
 from .record import Known, Record
 
 if TYPE_CHECKING:
@@ -73,7 +73,8 @@ class _Choice:
         self._job = job
         self.since = since_moment(args)
         self._known = Record(job.queue, directory).read()
-        self._hopeless = _hopeless(job.queue, args.format, str(directory))
+        self._directory = directory
+        self._hopeless = _hopeless(job.queue, args.format)
         self.new: list[tuple[int, Item]] = []  # with their places in the list, from 1
         self.skipped: Counter[str] = Counter()
 
@@ -103,7 +104,7 @@ class _Choice:
             return "downloaded before"
         if self._too_old(item, known):
             return "too old"
-        if _unique(item) in self._hopeless:
+        if _unique(item, self._directory) in self._hopeless:
             return "failed for good before"
         return None
 
@@ -113,7 +114,7 @@ class _Choice:
         return self.since is not None and any(date and date < self.since for date in dates)
 
 
-def _hopeless(queue: JobQueue, wanted_format: str | None, directory: str) -> set[str]:
+def _hopeless(queue: JobQueue, wanted_format: str | None) -> set[str]:
     """The unique keys of downloads in the dead letter queue that no retry would have helped.
 
     What is gone or private is not asked for again every night, until somebody retries or prunes it.
@@ -125,15 +126,15 @@ def _hopeless(queue: JobQueue, wanted_format: str | None, directory: str) -> set
         if job.unique_key is not None
         and job.failures <= job.max_retries
         and job.args.get("format") == wanted_format
-        and job.args.get("output_dir") == directory
     }
 
 
 # -- adding them -------------------------------------------------------------------------------
 
 
-def _unique(item: Item) -> str:
-    return f"download:{item.key}"
+def _unique(item: Item, directory: Path, what: str = "download") -> str:
+    """The key that one unfinished job holds. Another directory is to have the item, too."""
+    return f"{what}:{item.key}@{digest(str(directory))}"
 
 
 def _specs(
@@ -153,7 +154,7 @@ def _specs(
             type=_DOWNLOAD,
             args=_args(args, directory, item, place if numbered else None, chosen.since),
             key=key,
-            unique=_unique(item),
+            unique=_unique(item, directory),
             queue=queues[item.key],
             priority=priority,
             name=title or None,
@@ -164,7 +165,7 @@ def _specs(
                 type=_METADATA,
                 args={"of_download": True},
                 after=[key],
-                unique=f"metadata:{item.key}",
+                unique=_unique(item, directory, "metadata"),
                 queue=queue,
                 priority=priority,
                 name=f"metadata: {title}" if title else None,

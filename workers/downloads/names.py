@@ -44,18 +44,19 @@ def _cut(text: str, size: int) -> str:
 def file_id(key: str) -> str:
     """What tells an item's file from others: its id if that is plain, else a digest."""
     plain = key.partition(":")[2]
-    return plain if _PLAIN_ID.fullmatch(plain) else _digest(key)
+    return plain if _PLAIN_ID.fullmatch(plain) else digest(key)
 
 
 def item_key(extractor: str, item_id: str) -> str:
     """What an item is called in the record and in unique keys: ``youtube:dQw4w9WgXcQ``."""
     key = f"{extractor.lower()}:{item_id}"
     if len(key) > _LONGEST_KEY or not key.isprintable():
-        key = f"{extractor.lower()}:sha256-{_digest(key)}"
+        key = f"{extractor.lower()}:sha256-{digest(key)}"
     return key
 
 
-def _digest(text: str) -> str:
+def digest(text: str) -> str:
+    """A short text that stands for a long one."""
     return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()[:16]
 
 
