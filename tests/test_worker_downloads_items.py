@@ -641,8 +641,9 @@ def files_below(folder: Path) -> set[Path]:
 def test_no_title_leads_out_of_the_directory(
     download: Download, site: Site, queue: JobQueue, tmp_path: Path, out: Path, title: str
 ) -> None:
-    record = queue.settings.database.with_name("jobq.downloads.jsonl")
-    before = {*files_below(tmp_path), record}
+    database = queue.settings.database
+    own = {database.with_suffix(f".downloads.{suffix}") for suffix in ("jsonl", "lock")}
+    before = files_below(tmp_path) | own
     url = site.page("/odd.mp4", breaks_off())
     title = title.encode(errors="replace").decode()
 

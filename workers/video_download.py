@@ -10,6 +10,7 @@ from pydantic import Field
 from jobq import JobContext, JobWorker, Permanent
 
 from .downloads.arguments import ItemArgs, output_dir, since_moment
+from .downloads.locks import lock_file
 from .downloads.optional import require_ytdlp
 from .downloads.record import Record
 
@@ -42,6 +43,7 @@ class VideoDownload(JobWorker):
         wanted = Wanted(
             url=args.url,
             directory=directory,
+            lock_file=lock_file(job.queue),
             format=args.format,
             title=args.title,
             key=args.item,

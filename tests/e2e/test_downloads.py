@@ -132,6 +132,24 @@ def test_cancelling_a_download_midway(project: Project, site: Site, out: Path) -
     assert [path.read_bytes() == clip() for path in out.iterdir()] == [True]
 
 
+def test_two_jobs_do_not_write_into_one_file(project: Project, site: Site, out: Path) -> None:
+    gate = Gate()
+    url = site.page("/a.mp4", sends(clip()), waits_at(gate), sends(clip()))
+    first = add(project, "video_download", url, out)
+    project.work("-j", "2")
+    wait_until_midway(project, first)
+
+    second = add(project, "video_download", url, out)
+
+    waiting = project.wait_for(second, JobStatus.SCHEDULED)
+    assert outcomes(project, waiting) == [Outcome.SNOOZED]
+    gate.opened.set()
+    project.wait_for(first, JobStatus.COMPLETED)
+    done = project.wait_for(second, JobStatus.COMPLETED)
+    assert (done.result["downloaded"], done.failures) == (False, 0)
+    assert [path.read_bytes() == clip() for path in out.iterdir()] == [True]
+
+
 def test_a_supervisor_that_is_killed_midway(project: Project, site: Site, out: Path) -> None:
     gate = Gate()
     job = add(project, "video_download", site.page("/a.mp4", sends(clip()), waits_at(gate)), out)

@@ -36,6 +36,7 @@ from jobq import JobContext, Permanent, RetryAfter, Snooze
 
 from .arguments import SCHEMES
 from .errors import ONLY_FFMPEG, DownloadFailed, Seen, translated
+from .locks import locked
 from .names import file_stem, item_key, shown, sound
 
 LIVE_DELAY = 1800.0
@@ -105,6 +106,7 @@ class Wanted:
 
     url: str
     directory: Path
+    lock_file: Path
     format: str | None = None
     title: str | None = None  # instead of its own
     key: str | None = None  # likewise
@@ -363,6 +365,7 @@ class _Ydl(YoutubeDL):
     def __init__(self, params: dict[str, Any], wanted: Wanted | None) -> None:
         self.seen = Seen()
         self.wanted = wanted
+        self.lock: int | None = None
         super().__init__(params)
 
     def add_info_extractor(self, ie: Any) -> None:
@@ -391,6 +394,9 @@ class _Ydl(YoutubeDL):
     def process_info(self, info_dict: Any) -> Any:
         if _is_live(info_dict):
             raise RetryAfter(LIVE_DELAY, "on air, or to come: the recording is downloaded")
+        if self.wanted is not None and self.lock is None:
+            name = str(_file_of(info_dict, self.wanted).with_suffix(""))
+            self.lock = locked(self.wanted.lock_file, name)
         return super().process_info(info_dict)
 
     def prepare_filename(self, info_dict: Any, *args: Any, **kwargs: Any) -> Any:
@@ -420,6 +426,8 @@ class _Ydl(YoutubeDL):
             response.close()
         if self.seen.http_error is not None:
             self.seen.http_error.close()
+        if self.lock is not None:
+            os.close(self.lock)
         super().close()
 
 
