@@ -241,7 +241,19 @@ def _parse_model(name: str, model: type[BaseModel], args: Mapping[str, Any]) -> 
     except ValidationError as error:
         raise ArgsError(f"{name}: {_complaints(error)}") from None
     dumped: JsonObject = checked.model_dump(mode="json", exclude_unset=True, by_alias=True)
+    _require_finite(name, dumped)
     return dumped
+
+
+def _require_finite(name: str, args: JsonObject) -> None:
+    """Refuse what JSON has no word for, and no reader of ``--json`` or of an export takes."""
+    import json
+
+    for argument, value in args.items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except ValueError:
+            raise ArgsError(f"{name}: argument {argument!r}: give a finite number") from None
 
 
 def _complaints(error: Any) -> str:

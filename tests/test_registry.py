@@ -246,6 +246,15 @@ def test_every_wrong_argument_is_named(write: Write) -> None:
         tile.parse({"path": "/a", "width": 1, "heigth": 2})
 
 
+@pytest.mark.parametrize("given", ["nan", "inf", "-Infinity", float("nan")])
+def test_a_number_that_json_has_no_word_for_is_refused(write: Write, given: object) -> None:
+    tile = load([write("a.py", worker("tile", "width: float; all: list[float] = []")).parent])
+    with pytest.raises(ArgsError, match="tile: argument 'width': give a finite number"):
+        tile.get("tile").parse({"width": given})
+    with pytest.raises(ArgsError, match="argument 'all': give a finite number"):
+        tile.get("tile").parse({"width": 1, "all": [1, given]})
+
+
 def test_an_argument_goes_by_its_alias(write: Write) -> None:
     fields = "class_: int = __import__('pydantic').Field(alias='class')"
     tile = load([write("a.py", worker("tile", fields)).parent]).get("tile")
