@@ -724,7 +724,8 @@ def test_memory_does_not_grow_with_the_batch(queue: JobQueue, tmp_path: Path) ->
             tracemalloc.stop()
 
     peak(2000, "warm-")
-    assert peak(12_000, "many-") < 1.3 * peak(3000, "few-")
+    # Beyond a few portions: less than one has not yet reached what several take.
+    assert peak(15_000, "many-") < 1.3 * peak(6000, "few-")
 
 
 def test_a_transaction_has_about_a_megabyte_at_most(queue: JobQueue, tmp_path: Path) -> None:
