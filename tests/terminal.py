@@ -95,7 +95,7 @@ class Terminal:
             self._line_feed()
         elif char == "\b":
             self._column = max(0, self._column - 1)
-        elif char not in "\x03\x07":  # an echoed Ctrl-C is not seen
+        elif char not in "\x03\x07\x1a":  # an echoed Ctrl-C or Ctrl-Z is not seen
             assert char >= " ", repr(char)
             self._put(char, cell_len(char))
 

@@ -213,6 +213,16 @@ def test_what_does_not_go_with_watch(cli: Cli, project: Path, words: list[str],
     assert cli("list", "--watch", *words).code == 2
 
 
+def test_a_line_a_change_on_a_terminal_that_can_not_draw(project: Path, cli: Cli) -> None:
+    with OnTerminal(project, "list", "--watch", env={"TERM": "dumb"}) as watching:
+        watching.until(lambda screen: "Watching 0 unfinished jobs" in screen.text)
+        job = cli.add(name="the film")
+        screen = watching.until(lambda screen: f"job {job.id} pending: the film" in screen.text)
+        assert is_given_back(screen)
+        watching.type("\x03")
+        assert watching.end() == 130
+
+
 # -- on a terminal -----------------------------------------------------------------------------
 
 
@@ -268,15 +278,14 @@ def test_the_terminal_is_given_back(
     with OnTerminal(project, "list", "--watch") as watching:
         before = termios.tcgetattr(watching._master)
         watching.until(lambda screen: "pending" in screen.text)
-        assert not termios.tcgetattr(watching._master)[3] & termios.ECHO
+        assert termios.tcgetattr(watching._master) != before
         if number is signal.SIGINT:
             watching.type("\x03")
         else:
             watching.signal(number)
         assert watching.end() == code
-        assert watching.screen.cursor_shown
-        assert not watching.screen.alternate
-        assert before[3] & termios.ECHO
+        assert is_given_back(watching.screen)
+        assert termios.tcgetattr(watching._master) == before
 
 
 def start_two(project: Path, cli: Cli) -> None:
@@ -320,6 +329,20 @@ def test_work_gives_the_terminal_back_at_sigterm(project: Path, cli: Cli) -> Non
         assert work.end() == 0
         assert work.screen.cursor_shown
         assert work.screen.lines[-1] == "1 tries: 1 completed"
+
+
+def test_ctrl_z_gives_the_cursor_back_until_work_goes_on(project: Path, cli: Cli) -> None:
+    cli.add()
+    with OnTerminal(project, "work") as work:
+        work.until(lambda screen: "completed" in screen.text and not screen.cursor_shown)
+        work.type("\x1a")
+        work.until(lambda screen: screen.cursor_shown)
+        os.waitid(os.P_PID, work.process.pid, os.WSTOPPED)
+        work.signal(signal.SIGCONT)
+        work.until(lambda screen: not screen.cursor_shown)
+        work.signal(signal.SIGTERM)
+        assert work.end() == 0
+        assert work.screen.cursor_shown
 
 
 def test_work_gives_the_terminal_back_before_it_has_begun(project: Path, cli: Cli) -> None:

@@ -64,6 +64,7 @@ class Cli:
 
     config: str | None = None
     color: bool = True
+    draws: bool = True  # what is on the terminal can be drawn anew
     debug: bool = False
 
     def settings(self) -> Settings:
@@ -145,8 +146,9 @@ def options(
     ] = False,
 ) -> None:
     del version
-    color = not (no_color or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb")
-    ctx.obj = Cli(config_file, color, debug)
+    dumb = os.environ.get("TERM") == "dumb"
+    color = not (no_color or os.environ.get("NO_COLOR") or dumb)
+    ctx.obj = Cli(config_file, color, not dumb, debug)
 
 
 def run(argv: list[str]) -> int:

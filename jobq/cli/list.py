@@ -176,7 +176,7 @@ def _require(queue: JobQueue, ids: Sequence[int]) -> None:
 def _watch(queue: JobQueue, wanted: JobFilter, cli: Cli, *, as_jsonl: bool) -> None:
     from jobq.cli.watch import watch  # statistics, and more
 
-    watch(queue, wanted, color=cli.color, as_jsonl=as_jsonl)
+    watch(queue, wanted, color=cli.color, draws=cli.draws, as_jsonl=as_jsonl)
 
 
 # -- for people ------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Self
 
 from jobq.cli.describe import describe
@@ -175,6 +176,7 @@ class Screen(Printer):
         self._terminal = _without_control_echo()
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, terminate)  # until the supervisor has its own
+        signal.signal(signal.SIGTSTP, self._on_suspend)
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _LEAVING)
         self._live.start()
         try:
@@ -187,11 +189,19 @@ class Screen(Printer):
     def __exit__(self, *_: object) -> None:
         # One more Ctrl-C just now would leave the terminal without a cursor.
         before = {number: signal.signal(number, signal.SIG_IGN) for number in _LEAVING}
+        signal.signal(signal.SIGTSTP, signal.SIG_DFL)
         self._live.stop()
         if self._terminal is not None:
             termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._terminal)
         for number, handler in before.items():
             signal.signal(number, handler)
+
+    def _on_suspend(self, number: int, at: FrameType | None) -> None:
+        """Ctrl-Z: the shell is to have its cursor back. Past the console, which may be at work."""
+        del number, at
+        os.write(sys.stdout.fileno(), b"\x1b[?25h")
+        os.kill(os.getpid(), signal.SIGSTOP)
+        os.write(sys.stdout.fileno(), b"\x1b[?25l")
 
     def show(self, event: Event) -> None:
         if event.job is not None:

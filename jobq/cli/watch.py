@@ -1,4 +1,4 @@
-"""``jobq list --watch``: the jobs as they change; a live table, or a line a change in a pipe."""
+"""``jobq list --watch``: the jobs as they change; a live table, or elsewhere a line a change."""
 
 import os
 import select
@@ -35,9 +35,11 @@ COSTLY = 10.0
 _WAITING = (JobStatus.RETRYING, JobStatus.PENDING, JobStatus.SCHEDULED, JobStatus.BLOCKED)
 
 
-def watch(queue: JobQueue, wanted: JobFilter, *, color: bool, as_jsonl: bool = False) -> None:
-    """Show jobs as they change, until Ctrl-C, or q on a terminal."""
-    if as_jsonl or not is_terminal():
+def watch(
+    queue: JobQueue, wanted: JobFilter, *, color: bool, draws: bool, as_jsonl: bool = False
+) -> None:
+    """Show jobs as they change, until Ctrl-C, or q on a terminal; ``draws``: one that is not dumb."""
+    if as_jsonl or not (draws and is_terminal()):
         _tell_changes(queue, wanted, as_jsonl=as_jsonl)
     else:
         with FullScreen() as screen:
@@ -246,7 +248,7 @@ def terminate(number: int, at: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
-# -- in a pipe -------------------------------------------------------------------------------
+# -- where nothing can be drawn --------------------------------------------------------------
 
 
 class Changes:
