@@ -333,6 +333,11 @@ class SupervisorInfo:
     started_at: datetime
     heartbeat_at: datetime
 
+    @property
+    def takes_jobs(self) -> bool:
+        """Whether it takes any more: one that is to stop does not, nor does one of `jobq run`."""
+        return self.queues != ()
+
 
 class Ended(NamedTuple):
     """What the figures know of a job that completed or failed."""

@@ -150,7 +150,8 @@ class Supervisor:
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
             self._loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
         try:
-            self._backend.register(self._info(utcnow()))
+            self._started_at = utcnow()
+            self._backend.register(self._info())
             self._renewed_at = self._loop.time()
             self._pool.open()
             for claim in claim_first(self.id) if claim_first else ():
@@ -184,12 +185,15 @@ class Supervisor:
 
     def request_stop(self) -> Stop:
         """Ask to stop, one step further at each call: drain, release, kill."""
+        first = not self._stop
         self._stop = Stop(min(self._stop + 1, Stop.KILL))
         if self._options.cancel_at_stop:
             self._stop = max(self._stop, Stop.RELEASE)
         if self._stop >= Stop.RELEASE:
             for run in list(self._runs.values()):
                 self._stop_run(run, self._shutdown_reason())
+        if first:
+            self._announce()
         self._wake.set()
         return self._stop
 
@@ -238,8 +242,13 @@ class Supervisor:
         for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             self._loop.remove_signal_handler(number)
 
-    def _info(self, now: datetime) -> SupervisorInfo:
-        queues = self._options.queues
+    def _announce(self) -> None:
+        """Tell what it takes by now, so that nobody counts on it in vain."""
+        with suppress(DatabaseError):
+            self._backend.register(self._info())
+
+    def _info(self) -> SupervisorInfo:
+        queues = () if self._takes_no_more() else self._options.queues
         return SupervisorInfo(
             id=self.id,
             host=host_name(),
@@ -248,8 +257,8 @@ class Supervisor:
             slots=self._options.slots,
             queues=None if queues is None else tuple(sorted(queues)),
             types=tuple(sorted(self._request(1).types or ())),
-            started_at=now,
-            heartbeat_at=now,
+            started_at=self._started_at,
+            heartbeat_at=utcnow(),
         )
 
     # -- the loop --------------------------------------------------------------------------
@@ -292,6 +301,8 @@ class Supervisor:
         self._due = min((due for due in dues if due is not None), default=None)
         for claim in claims:
             self._start(claim)
+        if claims and self._takes_no_more():
+            self._announce()
 
     def _record(self, now: datetime) -> list[bool]:
         unrecorded = self._unrecorded
@@ -334,14 +345,20 @@ class Supervisor:
 
     def _room(self, freed: int = 0) -> int:
         """How many jobs may be claimed, if ``freed`` of those that run have just ended."""
-        if self._stop or (
-            self._options.max_jobs is not None and self._claimed >= self._options.max_jobs
-        ):
+        if self._stop:
             return 0
         room = self._options.slots - len(self._runs) + freed
         if self._options.max_jobs is not None:
             room = min(room, self._options.max_jobs - self._claimed)
         return max(room, 0)
+
+    def _takes_no_more(self) -> bool:
+        most = self._options.max_jobs
+        return (
+            self._stop > Stop.NO
+            or self._options.ids is not None
+            or (most is not None and self._claimed >= most)
+        )
 
     def _request(self, room: int) -> ClaimRequest:
         types = self._options.types
@@ -553,8 +570,7 @@ class Supervisor:
         self._types = {SHELL, *types}
         self._types_known = True
         self._look = True
-        with suppress(DatabaseError):
-            self._backend.register(self._info(utcnow()))
+        self._announce()
         self._wake.set()
 
     # -- trouble ---------------------------------------------------------------------------

@@ -181,7 +181,7 @@ def follow(queue: JobQueue, follower: Follower, job_id: int) -> Job:
 
 def follow_job(queue: JobQueue, job_id: int, *, color: bool) -> int:
     """Follow a job that was just added; its exit code."""
-    if not queue.supervisors() and sys.stderr.isatty():
+    if not any(each.takes_jobs for each in queue.supervisors()) and sys.stderr.isatty():
         note("No worker is running: `jobq work` in another terminal starts it.")
     job = follow(queue, Follower(queue, job_id, split=True, color=color), job_id)
     tell_failure(job)

@@ -220,7 +220,7 @@ def print_table(jobs: Sequence[Job], now: datetime, *, color: bool, errors: bool
 def hint_no_worker(queue: JobQueue, jobs: Sequence[Job]) -> None:
     """Say so where jobs are ready and nobody is there to run them."""
     waiting = sum(job.status is JobStatus.PENDING for job in jobs)
-    if waiting and not queue.supervisors():
+    if waiting and not any(each.takes_jobs for each in queue.supervisors()):
         verb = "waits" if waiting == 1 else "wait"
         note(f"{count_of(waiting)} {verb}, and no worker is running: jobq work")
 

@@ -161,7 +161,7 @@ def _tell_added(jobs: JobQueue, schedule: Schedule, *, as_json: bool, quiet: boo
 
 
 def _tell_if_nobody_works(jobs: JobQueue) -> None:
-    if not jobs.supervisors():
+    if not any(each.takes_jobs for each in jobs.supervisors()):
         note("Nothing runs until `jobq work` does; `jobq service install` keeps it running.")
 
 

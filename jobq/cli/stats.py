@@ -89,13 +89,18 @@ def _print_figures(title: str, groups: Mapping[str, Figures], *, color: bool) ->
     )
 
 
+def _queues_of(supervisor: SupervisorFigures) -> str:
+    queues = supervisor.info.queues
+    return "all" if queues is None else ", ".join(queues) or "none"
+
+
 def _print_supervisors(there: Sequence[SupervisorFigures], *, color: bool) -> None:
     print_columns(
         {
             "supervisor": [each.info.id for each in there],
             "pid": [str(each.info.pid) for each in there],
             "busy": [f"{each.running}/{each.info.slots}" for each in there],
-            "queues": ["all" if e.info.queues is None else ", ".join(e.info.queues) for e in there],
+            "queues": [_queues_of(each) for each in there],
             "heartbeat": [f"{format_duration(each.heartbeat_age)} ago" for each in there],
         },
         color=color,

@@ -55,7 +55,7 @@ class Snapshot:
 
     jobs: Sequence[Job]
     counts: Mapping[JobStatus, int] | None  # None: of such a selection they are not known
-    slots: int  # of the supervisors alive
+    slots: int  # of the supervisors that take jobs
     supervisors: int
 
 
@@ -77,7 +77,7 @@ def snapshot(queue: JobQueue, wanted: JobFilter, rows: int) -> Snapshot:
     ended = some(FINISHED, room, newest=True)
     ended = ended[: max(room // 2, room - len(waiting))]
     waiting = waiting[: room - len(ended)]
-    there = queue.supervisors()
+    there = [each for each in queue.supervisors() if each.takes_jobs]
     return Snapshot(
         [*ended[::-1], *running, *waiting],
         _counts(queue, wanted),

@@ -11,6 +11,8 @@ import pytest
 
 from e2e.conftest import Project, wait_until
 from jobq import JobStatus
+from jobq.clock import utcnow
+from jobq.explain import explain, gather
 from jobq.models import Outcome
 
 WORKER = '''
@@ -384,6 +386,24 @@ def test_the_first_signal_drains_and_the_second_gives_back(project: Project) -> 
     assert (long.status, long.failures, long.attempts) == (JobStatus.PENDING, 0, 1)
     assert project.queue.attempts(long.id)[0].outcome is Outcome.RELEASED
     assert project.queue.supervisors() == []
+
+
+@pytest.mark.parametrize(
+    "words", [["work"], ["work", "--max-jobs", "1"], ["run", "--", "sleep", "600"]], ids=" ".join
+)
+def test_nobody_counts_on_one_that_takes_no_more(project: Project, words: list[str]) -> None:
+    if words[0] == "work":
+        project.shell("sleep 600")
+    supervisor = project.start(*words)
+    wait_until(lambda: project.queue.find(status="running"))
+    if words == ["work"]:
+        assert project.queue.supervisors()[0].takes_jobs
+        supervisor.send_signal(signal.SIGTERM)
+    wait_until(lambda: not project.queue.supervisors()[0].takes_jobs)
+    waiting = project.shell("true")
+    (reason,) = explain(gather(project.queue, waiting, utcnow()))
+    assert (reason.code, reason.command) == ("queue_not_taken", "jobq work --queue default")
+    assert "no worker is running" in project.jobq("list").stderr
 
 
 def test_ctrl_c_leaves_with_130(project: Project) -> None:
