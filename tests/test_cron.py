@@ -69,6 +69,15 @@ def test_what_is_not_bound_to_an_hour_goes_on_by_elapsed_time(text: str, an_hour
             assert {b - a for a, b in pairwise(found)} == {timedelta(hours=1) / an_hour}
 
 
+def test_where_the_clock_is_changed_by_half_an_hour_an_hour_may_last_longer() -> None:
+    for day in ("2026-04-04 13:00", "2026-10-03 13:00"):  # on Lord Howe Island
+        hourly = Cron("45 * * * *", "Australia/Lord_Howe").next_times(at(day), 5)
+        spans = {b - a for a, b in pairwise(hourly)}
+        assert spans == {timedelta(hours=1), timedelta(hours=1.5)}
+        often = Cron("*/15 * * * *", "Australia/Lord_Howe").next_times(at(day), 20)
+        assert {b - a for a, b in pairwise(often)} == {timedelta(minutes=15)}
+
+
 def test_every_second_hour_is_twelve_times_a_day_all_year() -> None:
     assert walls("0 */2 * * *", SPRING)[:3] == ["00:00", "03:00", "04:00"]
     assert walls("0 */2 * * *", AUTUMN)[:3] == ["00:00", "02:00", "04:00"]
