@@ -6,6 +6,7 @@ each schedule is stored, and moved on in the transaction that adds the job.
 
 import os
 import re
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -277,7 +278,11 @@ def _ticks(schedule: Schedule, times: Cron, now: datetime) -> list[datetime]:
 def local_zone(
     localtime: Path = Path("/etc/localtime"), timezone: Path = Path("/etc/timezone")
 ) -> str:
-    """The time zone that this process goes by, by its name; UTC if it has none."""
+    """The time zone that this process goes by, by its name; UTC if that is what its clock shows.
+
+    Raises:
+        UsageError: it has no name, as where ``TZ`` is a rule, or ``/etc/localtime`` a mere file.
+    """
     candidates = [os.environ.get("TZ", "").removeprefix(":")]
     if not candidates[0]:
         candidates.append(str(localtime.resolve()).partition("/zoneinfo/")[2])
@@ -289,4 +294,8 @@ def local_zone(
         except UsageError:
             continue
         return name
+    if time.timezone or time.daylight:  # UTC would be hours off, and nobody would be told
+        raise UsageError(
+            "no name is known of the time zone here: give one with --tz, such as Europe/Berlin"
+        )
     return "UTC"

@@ -396,9 +396,12 @@ def test_next_runs_are_those_that_come(world: World) -> None:
 
 
 @pytest.fixture
-def no_tz(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.delenv("TZ", raising=False)
-    yield
+def no_tz() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as changed:
+        changed.delenv("TZ", raising=False)
+        changed.setattr(time, "timezone", 0)
+        changed.setattr(time, "daylight", 0)
+        yield
     time.tzset()
 
 
@@ -417,14 +420,25 @@ def test_the_zone_of_this_machine(no_tz: None, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("tz", "name"),
     [(":Europe/Paris", "Europe/Paris"), ("/usr/share/zoneinfo/Asia/Tokyo", "Asia/Tokyo"),
-     ("CET-1CEST,M3.5.0,M10.5.0/3", "UTC")],
+     ("UTC0", "UTC"), ("Nowhere/AtAll", "UTC")],
 )  # fmt: skip
 def test_the_zone_of_tz(
     no_tz: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tz: str, name: str
 ) -> None:
     (tmp_path / "timezone").write_text("Asia/Seoul")
     monkeypatch.setenv("TZ", tz)
+    time.tzset()
     assert local_zone(tmp_path / "localtime", tmp_path / "timezone") == name
+
+
+@pytest.mark.parametrize("tz", ["CET-1CEST,M3.5.0,M10.5.0/3", "GMT0BST,M3.5.0/1,M10.5.0", "MSK-3"])
+def test_a_zone_without_a_name_is_asked_for(
+    no_tz: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tz: str
+) -> None:
+    monkeypatch.setenv("TZ", tz)
+    time.tzset()
+    with pytest.raises(UsageError, match="--tz"):
+        local_zone(tmp_path / "localtime", tmp_path / "timezone")
 
 
 def test_the_example_of_the_docs(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
