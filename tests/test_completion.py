@@ -11,6 +11,7 @@ from cli_runner import Cli
 from jobq import JobQueue
 from jobq.cli.app import VERBS
 from jobq.cli.completion import harmless
+from jobq.schedules import Schedules
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -99,6 +100,16 @@ def test_queues_statuses_and_sorts(project: Path, cli: Cli) -> None:
     assert "failed,running" in offered(project, "jobq list --status failed,r")
 
 
+def test_schedules(project: Path, cli: Cli) -> None:
+    schedules = Schedules(cli.queue)
+    for name in ("nightly", "noon"):
+        schedules.add(name, "@daily", {"args": {"argv": ["true"]}}, tz="UTC")
+    schedules.pause("noon")
+    for verb in ("show", "pause", "resume", "remove", "run-now"):
+        found = offered(project, f"jobq schedule {verb} n")
+        assert found == {"nightly": "shell", "noon": "paused shell"}
+
+
 def test_types_and_their_arguments(project: Path) -> None:
     (project / "workers").mkdir()
     (project / "workers" / "noisy.py").write_text(
@@ -110,13 +121,14 @@ def test_types_and_their_arguments(project: Path) -> None:
     assert offered(project, "jobq add noi") == {"noisy": "Makes noise."}
     for line in ("list --type ", "work --type ", "types "):
         assert "noisy" in offered(project, f"jobq {line}"), line
+    assert set(offered(project, "jobq schedule add @daily noi")) == {"noisy"}
     assert set(offered(project, "jobq add noisy ")) == {"volume=", "key="}
     assert set(offered(project, "jobq add noisy volume=3 ")) == {"key="}
 
 
 def test_a_database_is_not_made_by_it(project: Path) -> None:
     before = sorted(project.rglob("*"))
-    for line in ("show ", "list -Q ", "queue pause ", "cancel "):
+    for line in ("show ", "list -Q ", "queue pause ", "schedule pause ", "cancel "):
         complete("bash", project, f"jobq {line}")
     assert sorted(project.rglob("*")) == before
     assert offered(project, "jobq list -Q ") == {"default": "queue"}

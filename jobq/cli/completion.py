@@ -1,4 +1,4 @@
-"""What the shell may complete a word to: verbs, job ids, queues, types and their arguments, statuses.
+"""What the shell may complete a word to: verbs, job ids, queues, schedules, types and their arguments.
 
 The shell waits, and runs what is printed here through `eval`: so nothing heavy is imported, nothing
 is created, no error is shown, and of what people named their jobs only harmless characters are kept.
@@ -124,6 +124,13 @@ def _queues(ctx: typer.Context, incomplete: str) -> Iterator[tuple[str, str]]:
             yield each.name, ("paused " if each.paused else "") + (each.description or "queue")
 
 
+def _schedules(ctx: typer.Context, incomplete: str) -> Iterator[tuple[str, str]]:
+    del incomplete
+    with _queue(ctx) as queue:
+        for each in queue.backend.schedules() if queue else ():
+            yield each.name, ("paused " if each.paused else "") + each.type
+
+
 def _statuses(ctx: typer.Context, incomplete: str) -> Iterator[tuple[str, str]]:
     del ctx
     before, comma, _ = incomplete.rpartition(",")
@@ -159,6 +166,7 @@ def _words(ctx: typer.Context, incomplete: str) -> Iterator[tuple[str, str]]:
 
 job_ids = _completer(_job_ids)
 queues = _completer(_queues)
+schedules = _completer(_schedules)
 statuses = _completer(_statuses)
 types = _completer(_types)
 words = _completer(_words)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from jobq import shell as command
+from jobq.cli import completion
 from jobq.cli.add import (
     Args,
     Cwd,
@@ -50,7 +51,12 @@ app = typer.Typer(
     help="Add jobs by the clock: cron expressions, each in a time zone.",
 )
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The schedule's name.")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME", help="The schedule's name.", autocompletion=completion.schedules
+    ),
+]
 
 SHOWN_RUNS = 3
 SHOWN_FIRINGS = 10
@@ -71,6 +77,7 @@ def add(
             metavar="[TYPE] [KEY=VALUE]... [-- COMMAND ARG...]",
             show_default=False,
             help="What: a job type with its arguments, or a command after --.",
+            autocompletion=completion.words,
         ),
     ] = None,
     name: Annotated[
