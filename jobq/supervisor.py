@@ -124,6 +124,7 @@ class Supervisor:
         self._types_known = False
         self._stop = Stop.NO
         self._interrupted = False
+        self._leaving = False
         self._claimed = 0
         self._look = True  # there may be work to claim
         self._seen_changes = 0
@@ -218,7 +219,9 @@ class Supervisor:
     async def _finish_hooks(self) -> None:
         """Wait for what is done at the end of jobs, unless asked to stop once more."""
         stop, deadline = self._stop, self._loop.time() + HOOK_SECONDS
+        self._leaving = True
         if self._hooks.left:
+            self._announce()
             self._message(f"waiting for {self._hooks.left} hooks; Ctrl-C ends them")
         while (  # noqa: ASYNC110 - threads set no event
             self._hooks.left and self._stop is stop and self._loop.time() < deadline
@@ -355,7 +358,8 @@ class Supervisor:
     def _takes_no_more(self) -> bool:
         most = self._options.max_jobs
         return (
-            self._stop > Stop.NO
+            self._leaving
+            or self._stop > Stop.NO
             or self._options.ids is not None
             or (most is not None and self._claimed >= most)
         )

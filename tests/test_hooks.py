@@ -102,6 +102,7 @@ def test_one_more_request_to_stop_ends_hooks(project: Project) -> None:
     assert work.stdout is not None
     said = iter(work.stdout.readline, "")
     assert any("waiting for 1 hooks" in line for line in said)
+    assert not project.queue.supervisors()[0].takes_jobs
     wait_until(lambda: pid.exists() and pid.read_text().strip())
     work.terminate()
     assert any("1 hooks were not run to their end" in line for line in said)
