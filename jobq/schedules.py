@@ -203,15 +203,21 @@ def next_runs(schedule: Schedule, now: datetime, number: int) -> list[datetime]:
     """The next times at which a schedule will fire, unless it is changed."""
     if schedule.paused or schedule.next_at is None:
         return []
-    times = _cron_of(schedule)
+    try:
+        times = _cron_of(schedule)
+    except UsageError:  # its zone is gone: `in_words` says so
+        return []
     if schedule.next_at <= now:
         return times.next_times(now, number)
     return [schedule.next_at, *times.next_times(schedule.next_at, number - 1)]
 
 
 def in_words(schedule: Schedule) -> str:
-    """When a schedule fires, as people would say it."""
-    return _cron_of(schedule).in_words()
+    """When a schedule fires, as people would say it; or why that is not known any more."""
+    try:
+        return _cron_of(schedule).in_words()
+    except UsageError as error:
+        return str(error)
 
 
 def spec_of(schedule: Schedule) -> JobSpec:

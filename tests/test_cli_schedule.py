@@ -1,3 +1,5 @@
+import json
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -128,6 +130,20 @@ def test_list_says_when_in_words_and_what_became_of_the_last_job(cli: Cli) -> No
     cli.queue.cancel(1)
     cli.queue.prune(status="cancelled")
     assert "1 pruned" in cli("schedule", "list").out
+
+
+def test_a_zone_that_is_gone_hides_no_schedule(cli: Cli) -> None:
+    for name in ("good", "lost"):
+        cli("schedule", "add", "@daily", "--tz", "UTC", "--name", name, "--", "true")
+    lost = Schedules(cli.queue).get("lost")
+    assert cli.queue.backend.replace_schedule(lost, replace(lost, tz="US/Gone"))
+    listed = cli("schedule", "list")
+    assert (listed.code, listed.err) == (0, "")
+    assert "no time zone 'US/Gone'" in listed.out
+    assert "At 00:00 every day" in listed.out
+    good, lost_too = json.loads(cli("schedule", "list", "--json").out)
+    assert (len(good["next_runs"]), lost_too["next_runs"]) == (3, [])
+    assert "no time zone 'US/Gone'" in cli("schedule", "show", "lost").out
 
 
 def test_show_tells_everything(cli: Cli) -> None:

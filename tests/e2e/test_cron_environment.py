@@ -72,6 +72,15 @@ def test_without_jobq_config_the_option_says_which_project(cron: Cron, project: 
     assert len(project.queue.find()) == 1
 
 
+def test_with_no_variables_at_all(project: Project, tmp_path: Path) -> None:
+    words = [str(JOBQ), "--config", str(project.root / "jobq.toml"), "run"]
+    for job in (["cleanup", "older_than=30d"], ["--", "sh", "-c", 'test -z "$HOME"']):
+        done = subprocess.run(
+            [*words, *job], cwd=tmp_path, env={}, capture_output=True, check=False
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
 def test_what_fails_says_so_in_one_line(cron: Cron, project: Project) -> None:
     folder = cron.home / "media"
     folder.write_text("a file where a directory is expected")
