@@ -205,9 +205,15 @@ def test_the_script_is_shown(project: Path, shell: str) -> None:
         encoding="utf-8",
         check=True,
     )
-    assert "_JOBQ_COMPLETE" in done.stdout or "complete_" in done.stdout
+    assert f"_JOBQ_COMPLETE=complete_{shell}" in done.stdout
     if shell == "bash":
         subprocess.run(["bash", "-n"], input=done.stdout, encoding="utf-8", check=True)
+
+
+def test_a_shell_that_is_not_known(project: Path) -> None:
+    words = [sys.executable, "-m", "jobq", "--show-completion", "tcsh"]
+    done = subprocess.run(words, cwd=project, capture_output=True, encoding="utf-8", check=False)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
 
 
 def test_bash_itself_completes(project: Path, cli: Cli) -> None:

@@ -157,6 +157,9 @@ def run(argv: list[str]) -> int:
         from jobq.cli.completion import without_markup
 
         without_markup()
+    if len(argv) == 2 and argv[0] in ("--install-completion", "--show-completion"):
+        # The shell is named: left to itself, Typer would pass over that, and take the one around.
+        os.environ["_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION"] = "1"
     _prepare_streams()
     debug = "--debug" in argv[: _verb_at(argv)]
     try:
