@@ -203,7 +203,7 @@ class Supervisor:
         self._interrupted = self._interrupted or name == "Ctrl-C"
         match self.request_stop():
             case Stop.DRAIN if running:
-                self._message(f"waiting for {running} running jobs; {name} again gives them back")
+                self._message(f"waiting for {running} running job{"" if running == 1 else "s"}; {name} again gives them back")
             case Stop.RELEASE if running:
                 self._message(f"stopping {running} running jobs; {name} again kills them")
 

@@ -184,24 +184,24 @@ def test_a_clock_set_forward_is_time_missed(world: World) -> None:
 
 
 @given(
+    # Within the eight days for which it is remembered what a schedule fired for.
     st.lists(st.integers(-3 * 24 * 60, 3 * 24 * 60), min_size=1, max_size=12),
     st.sampled_from(["30 2 * * *", "*/30 * * * *", "7 */5 * * *"]),
     st.sampled_from(["skip", "once", "all"]),
 )
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_however_the_clock_jumps_a_time_fires_once(
-    tmp_path_factory: pytest.TempPathFactory, jumps: list[int], cron: str, missed: str
+    tmp_path_factory: pytest.TempPathFactory, moments: list[int], cron: str, missed: str
 ) -> None:
     folder = tmp_path_factory.mktemp("world")
     (folder / "jobq.toml").write_text("")
     with JobQueue.open(folder / "jobq.toml") as queue:
         world = World(queue)
-        now = at("2026-10-24 12:00")
-        world.add(cron, now, missed=missed)
-        for jump in jumps:
-            now += jump * MINUTE
+        start = at("2026-10-24 12:00")
+        world.add(cron, start, missed=missed)
+        for moment in moments:
             for scheduler in (world.scheduler, world.another()):
-                scheduler.fire_schedules(now)
+                scheduler.fire_schedules(start + moment * MINUTE)
         fired = world.fired()
         assert len(fired) == len(set(fired)) == len(world.jobs())
 

@@ -7,7 +7,7 @@ from typing import Any
 from jobq import shell
 from jobq.cli.output import inert
 from jobq.endings import signal_name
-from jobq.models import FINISHED, Job, JobStatus
+from jobq.models import FINISHED, Job, JobStatus, Progress
 from jobq.timespec import format_duration
 
 
@@ -56,11 +56,15 @@ def tries_of(job: Job) -> str:
 
 
 def progress_of(job: Job) -> str:
-    """How far a job has come: a percentage, where it says how much there is to do."""
-    progress = job.progress
+    """How far a job has come. That a completed one has come all the way, its status says."""
+    return "" if job.status is JobStatus.COMPLETED else percent(job.progress)
+
+
+def percent(progress: Progress | None) -> str:
+    """Progress in a few characters: ``40%``, or ``12`` where nobody knows of how many."""
     if progress is None:
         return ""
-    if progress.total is None or progress.total <= 0:
+    if not progress.total or progress.total < 0:
         return f"{progress.done:g}"
     return f"{min(100.0, 100 * progress.done / progress.total):.0f}%"
 

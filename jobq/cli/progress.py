@@ -16,29 +16,20 @@ from datetime import datetime
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Self
 
-from jobq.cli.describe import describe
+from jobq.cli.describe import describe, percent
 from jobq.cli.output import COLOURS, inert, styled
 from jobq.cli.table import Look, Row, plain_cut, table, totals
 from jobq.cli.watch import COSTLY, terminate
 from jobq.clock import utcnow
 from jobq.errors import DatabaseError
 from jobq.eta import PastRuns, remaining
-from jobq.models import Ending, Job, JobStatus, Progress
+from jobq.models import Ending, Job, JobStatus
 from jobq.queue import JobQueue
 from jobq.supervisor import Event
 from jobq.timespec import format_duration
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-
-
-def percent(progress: Progress | None) -> str:
-    """Progress in a few characters: ``40%``, ``12/?``."""
-    if progress is None:
-        return ""
-    if not progress.total:
-        return f"{progress.done:g}"
-    return f"{min(100.0, 100 * progress.done / progress.total):.0f}%"
 
 
 def event_text(event: Event, now: datetime) -> str:
