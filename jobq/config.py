@@ -3,6 +3,7 @@
 import fnmatch
 import os
 import re
+import stat
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -106,7 +107,7 @@ def load(
         ConfigError: a file or variable is wrong; the message names file, line and key.
     """
     environ = os.environ if environ is None else environ
-    cwd = cwd or Path.cwd()
+    cwd = cwd or working_directory()
     found = find_file(path, environ, cwd)
     table = _read(found) if found else {}
     return _Reader(found, environ, cwd).settings(table)
@@ -120,16 +121,51 @@ def find_file(path: Path | str | None, environ: Mapping[str, str], cwd: Path) ->
     """
     for named, by in ((path, "--config"), (environ.get("JOBQ_CONFIG"), "$JOBQ_CONFIG")):
         if named:
-            file = Path(named).expanduser()
-            file = file if file.is_absolute() else cwd / file
-            if not file.is_file():
+            try:
+                file = cwd / Path(named).expanduser()
+            except RuntimeError:
+                raise ConfigError(f"{by}: {_NO_HOME}, got {str(named)!r}") from None
+            if not _is_there(file):
                 raise ConfigError(f"{file}: no such file ({by}): create it with `jobq init`")
             return file
     for folder in (cwd, *cwd.parents):
-        if (folder / FILE_NAME).is_file():
+        if _is_there(folder / FILE_NAME):
             return folder / FILE_NAME
     users = _user_dir("config") / FILE_NAME
-    return users if users.is_file() else None
+    return users if _is_there(users) else None
+
+
+def _is_there(file: Path) -> bool:
+    """Whether a file is there. What is no file must not pass for none: other settings would hold.
+
+    Raises:
+        ConfigError: something else stands in its place, or it can't be looked at.
+    """
+    try:
+        mode = file.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        if file.is_symlink():
+            raise ConfigError(f"{file}: a symbolic link to nowhere: remove or mend it") from None
+        return False
+    except OSError as error:
+        raise ConfigError(f"{file}: {error.strerror}: make it readable for you") from None
+    if not stat.S_ISREG(mode):
+        raise ConfigError(f"{file}: not a regular file: remove it, or put a file in its place")
+    return True
+
+
+def working_directory() -> Path:
+    """Where the command is typed.
+
+    Raises:
+        ConfigError: it has been deleted meanwhile.
+    """
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise ConfigError(
+            "the working directory is gone: change to one that is there (`cd`)"
+        ) from None
 
 
 def _user_dir(kind: str) -> Path:
@@ -154,12 +190,21 @@ def _read(path: Path) -> dict[str, Any]:
 # -- reading it ------------------------------------------------------------------------------
 
 _Parse = Callable[[Any], Any]
+_NO_HOME = "expected a path in a home directory that there is"
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise UsageError("expected text")
     return value
+
+
+def _path(value: Any) -> str:
+    try:
+        Path(_text(value)).expanduser()
+    except RuntimeError:
+        raise UsageError(_NO_HOME) from None
+    return str(value)
 
 
 def _backend(value: Any) -> str:
@@ -226,13 +271,13 @@ def _rate(value: Any) -> Any:
 
 
 _TOP: Mapping[str, _Parse] = {
-    "database": _text,
-    "log_dir": _text,
+    "database": _path,
+    "log_dir": _path,
     "concurrency": _whole(1),
     "backend": _backend,
 }
 _TABLES: Mapping[str, Mapping[str, _Parse]] = {
-    "workers": {"paths": _texts},
+    "workers": {"paths": lambda value: tuple(map(_path, _texts(value)))},
     "retry": {
         "max_retries": _whole(0),
         "base": _limit,
@@ -363,8 +408,7 @@ class _Reader:
 def _absolute(value: str | None, base: Path | None, default: Path) -> Path:
     if value is None:
         return default
-    path = Path(value).expanduser()
-    return path if path.is_absolute() else (base or Path.cwd()) / path
+    return (base or Path()) / Path(value).expanduser()
 
 
 def _line_of(path: Path | None, table: tuple[str, ...], key: str) -> int | None:

@@ -1,4 +1,5 @@
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -260,7 +261,41 @@ def test_without_any_file_state_is_kept_in_the_users_state_directory(tmp_path: P
     assert (settings.database, settings.log_dir) == (state / "jobq.db", state / "logs")
 
 
-def test_a_folder_named_like_the_file_is_passed_over(project: Path) -> None:
-    below = project / "sub"
-    (below / "jobq.toml").mkdir(parents=True)
-    assert find_file(None, {}, below) == project / "jobq.toml"
+NO_FILE: dict[str, Callable[[Path], object]] = {
+    "not a regular file": Path.mkdir,
+    "not a regular file: ": os.mkfifo,
+    "a symbolic link to nowhere": lambda path: path.symlink_to("nowhere"),
+}
+
+
+@pytest.mark.parametrize("complaint", NO_FILE)
+@pytest.mark.parametrize("named", [False, True])
+def test_what_is_no_file_is_not_passed_over(project: Path, complaint: str, named: bool) -> None:
+    """Other settings would hold, and jobs would go to another database."""
+    (project / "sub").mkdir()
+    path = project / "sub" / "jobq.toml"
+    NO_FILE[complaint](path)
+    with pytest.raises(ConfigError, match=complaint) as caught:
+        load(path if named else None, environ={}, cwd=project / "sub")
+    assert str(path) in str(caught.value)
+
+
+def test_a_home_that_is_not_there_is_named(file: Path) -> None:
+    file.write_text('database = "~no-such-user/jobq.db"')
+    with pytest.raises(ConfigError, match=r"jobq\.toml:1: database: expected a path in a home"):
+        load(file)
+    file.write_text("")
+    with pytest.raises(ConfigError, match=r"\$JOBQ_LOG_DIR: expected a path in a home"):
+        load(file, environ={"JOBQ_LOG_DIR": "~no-such-user/logs"})
+    with pytest.raises(ConfigError, match="--config: expected a path in a home"):
+        load("~no-such-user/jobq.toml")
+
+
+def test_a_working_directory_that_is_gone_is_said_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(ConfigError, match="working directory is gone"):
+        load()

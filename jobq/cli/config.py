@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import typer
@@ -39,7 +38,7 @@ def show(ctx: typer.Context, as_json: AsJson = False) -> None:
 def path(ctx: typer.Context) -> None:
     """Print which file the settings come from."""
     cli: Cli = ctx.obj
-    found = config.find_file(cli.config, os.environ, Path.cwd())
+    found = config.find_file(cli.config, os.environ, config.working_directory())
     if found is None:
         note("No jobq.toml here or above, and none of your own: the defaults hold (`jobq init`)")
     else:
