@@ -9,6 +9,7 @@
     │   └── WorkerLoadError       a worker file that does not import, or clashes with another
     ├── NotFound              3   no such job or queue
     ├── WrongState            4   refused in the state that the job is in
+    ├── LogDirectoryError     1   the directory of all logs can't be used
     └── DatabaseError         5   the database can't be used
         ├── DatabaseDamagedError      it is not a jobq database, or no longer one
         ├── DatabaseNewerError        a newer jobq wrote it
@@ -46,6 +47,10 @@ class NotFound(JobqError):
 
 class WrongState(JobqError):
     exit_code = 4
+
+
+class LogDirectoryError(JobqError):
+    """The directory of all logs can't be used; the message says why."""
 
 
 class DatabaseError(JobqError):

@@ -15,13 +15,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
+from jobq.errors import LogDirectoryError
 from jobq.models import LogOffsets
+from jobq.private import DIRECTORY_MODE, make_directory, open_file, repair
 
 STDOUT = "stdout.log"
 STDERR = "stderr.log"
 LOG = "job.log"
 EVENTS = "events.jsonl"
 STDIN = "stdin"
+
+SPOOLED = "stdin-"
+"""How the names of files begin that wait in the root to be some job's stdin."""
 
 # Not to be blocked by a FIFO that a job has put in the place of its log.
 _APPEND = os.O_NONBLOCK | os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -49,12 +54,13 @@ class JobLogs:
         try:
             jobs = os.open(self._jobs, _DIRECTORY)
         except FileNotFoundError:
-            _make_private(self._jobs)
+            make_directory(self._jobs)
             jobs = os.open(self._jobs, _DIRECTORY)
         try:
-            with suppress(FileExistsError):
-                os.mkdir(str(job_id), 0o700, dir_fd=jobs)
-            return JobLog(self.path(job_id), os.open(str(job_id), _DIRECTORY, dir_fd=jobs))
+            with _named_in_full(self._jobs), suppress(FileExistsError):
+                os.mkdir(str(job_id), DIRECTORY_MODE, dir_fd=jobs)
+                os.chmod(str(job_id), DIRECTORY_MODE, dir_fd=jobs)
+            return self._open(job_id, jobs)
         finally:
             os.close(jobs)
 
@@ -65,11 +71,15 @@ class JobLogs:
         except FileNotFoundError:
             return None
         try:
-            return JobLog(self.path(job_id), os.open(str(job_id), _DIRECTORY, dir_fd=jobs))
+            return self._open(job_id, jobs)
         except FileNotFoundError:
             return None
         finally:
             os.close(jobs)
+
+    def _open(self, job_id: int, jobs: int) -> "JobLog":
+        with _named_in_full(self._jobs):
+            return JobLog(self.path(job_id), os.open(str(job_id), _DIRECTORY, dir_fd=jobs))
 
     def delete(self, job_id: int) -> None:
         """Remove a job's directory and all in it; a symbolic link is removed, not followed."""
@@ -78,7 +88,8 @@ class JobLogs:
         except FileNotFoundError:
             return
         try:
-            shutil.rmtree(str(job_id), dir_fd=jobs)
+            with _named_in_full(self._jobs):
+                shutil.rmtree(str(job_id), dir_fd=jobs)
         except FileNotFoundError:
             pass
         except (NotADirectoryError, OSError):
@@ -89,16 +100,38 @@ class JobLogs:
             os.close(jobs)
 
     def make_root(self) -> Path:
-        """The root; from here on it is there, for its owner alone."""
-        _make_private(self.root)
+        """The root; from here on it is there, for its owner alone.
+
+        Raises:
+            LogDirectoryError: it can't be made, or nothing can be written there.
+        """
+        try:
+            make_directory(self.root)
+        except OSError as error:
+            raise self._unusable(error) from error
+        if not os.access(self.root, os.W_OK | os.X_OK):
+            raise self._unusable(PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
         return self.root
 
+    def _unusable(self, error: OSError) -> LogDirectoryError:
+        where = error.filename or self.root
+        return LogDirectoryError(
+            f"{where}: {error.strerror}: logs are kept in {self.root}: make it a directory that "
+            "you can write to, or set another `log_dir` in jobq.toml or $JOBQ_LOG_DIR"
+        )
+
     def spool(self, source: BinaryIO) -> Path:
-        """Copy a stream to a file under the root, to be moved into a job's directory later."""
+        """Copy a stream to a file under the root, to be moved into a job's directory later.
+
+        Raises:
+            LogDirectoryError: the root can't be written to.
+        """
         import tempfile
 
-        _make_private(self.root)
-        with tempfile.NamedTemporaryFile(dir=self.root, prefix="stdin-", delete=False) as file:
+        with tempfile.NamedTemporaryFile(
+            dir=self.make_root(), prefix=SPOOLED, delete=False
+        ) as file:
+            repair(file.fileno())
             try:
                 shutil.copyfileobj(source, file)
             except BaseException:
@@ -120,11 +153,15 @@ class JobLogs:
         return total
 
 
-def _make_private(folder: Path) -> None:
-    """Make a directory, and those above it, for its owner alone."""
-    if not folder.exists():
-        _make_private(folder.parent)
-        folder.mkdir(mode=0o700, exist_ok=True)
+@contextmanager
+def _named_in_full(folder: Path) -> Iterator[None]:
+    """An error names its file as it was opened: by its name in a directory that is open."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            error.filename = str(folder / os.fsdecode(error.filename))
+        raise
 
 
 class JobLog:
@@ -132,7 +169,7 @@ class JobLog:
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self.path = path
-        self._descriptor = descriptor
+        self.descriptor = descriptor
 
     def __enter__(self) -> Self:
         return self
@@ -142,16 +179,17 @@ class JobLog:
 
     def close(self) -> None:
         """Let go of the directory."""
-        os.close(self._descriptor)
+        os.close(self.descriptor)
 
     def append(self, name: str) -> int:
         """A descriptor that appends to a file of the directory."""
-        return _regular(os.open(name, _APPEND, 0o600, dir_fd=self._descriptor), name)
+        with _named_in_full(self.path):
+            return _regular(open_file(name, _APPEND, dir_fd=self.descriptor), name)
 
     def size(self, name: str) -> int:
         """A file's size in bytes; 0 if it is not there."""
         try:
-            return os.stat(name, dir_fd=self._descriptor, follow_symlinks=False).st_size
+            return os.stat(name, dir_fd=self.descriptor, follow_symlinks=False).st_size
         except FileNotFoundError:
             return 0
 
@@ -169,7 +207,8 @@ class JobLog:
         """A file of the directory, opened for reading; None if it is not there."""
         try:
             flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
-            descriptor = _regular(os.open(name, flags, dir_fd=self._descriptor), name)
+            with _named_in_full(self.path):
+                descriptor = _regular(os.open(name, flags, dir_fd=self.descriptor), name)
         except FileNotFoundError:
             yield None
             return
@@ -178,7 +217,7 @@ class JobLog:
 
     def adopt(self, file: Path, name: str) -> None:
         """Move a file into the directory."""
-        os.rename(file, name, dst_dir_fd=self._descriptor)
+        os.rename(file, name, dst_dir_fd=self.descriptor)
 
 
 def _regular(descriptor: int, name: str) -> int:

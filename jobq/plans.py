@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jobq.private import repair
+
 _CACHE_KIB = 32_768
 _SHOWN = 8  # keys of a circle that are named
 _AT_ONCE = 1000
@@ -30,6 +32,7 @@ class Plan:
 
     def __init__(self, folder: Path) -> None:
         descriptor, name = tempfile.mkstemp(prefix="import-", dir=folder)
+        repair(descriptor)
         os.close(descriptor)
         self._db = sqlite3.connect(name, isolation_level=None)
         self._in_order = True

@@ -97,7 +97,7 @@ class Run:
 
     def read_progress(self) -> Progress | None:
         """New progress, if the job has made any since the last look."""
-        latest = progress.read(self.log.path / progress.FILE)
+        latest = progress.read(self.log.descriptor)
         if latest is None or latest == self.progress:
             return None
         self.progress = latest
@@ -173,7 +173,7 @@ class Pool:
             offsets = log.offsets() if claim.attempt > 1 else LogOffsets()
             with suppress(FileNotFoundError):
                 if claim.attempt > 1:
-                    os.unlink(log.path / progress.FILE)
+                    os.unlink(progress.FILE, dir_fd=log.descriptor)
             return Run(claim, log, offsets, log.append(EVENTS))
         except OSError:
             log.close()
@@ -185,7 +185,7 @@ class Pool:
         try:
             descriptors.append(run.log.append(STDOUT))
             descriptors.append(run.log.append(STDERR))
-            descriptors.append(_open_stdin(args.stdin, run.log.path))
+            descriptors.append(_open_stdin(args.stdin, run.log))
             process = subprocess.Popen(
                 args.command(),
                 cwd=args.cwd,
@@ -225,11 +225,13 @@ def _unopened(claim: Claim) -> Run:
     return Run(claim, JobLog(Path(os.devnull), directory), LogOffsets(), null)
 
 
-def _open_stdin(stdin: str | None, log_dir: Path) -> int:
-    path = {None: os.devnull, shell.OWN_STDIN: str(log_dir / STDIN)}.get(stdin, stdin)
-    assert path is not None
+def _open_stdin(stdin: str | None, log: JobLog) -> int:
     # Without a writer, the opening of a FIFO would hold up every other job.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+    if stdin == shell.OWN_STDIN:
+        descriptor = os.open(STDIN, flags | os.O_NOFOLLOW, dir_fd=log.descriptor)
+    else:
+        descriptor = os.open(os.devnull if stdin is None else stdin, flags)
     os.set_blocking(descriptor, True)
     return descriptor
 

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from jobq.models import Progress
+from jobq.private import open_file
 
 FILE = "progress"
 
@@ -32,8 +33,8 @@ class ProgressFile:
         text = json.dumps([progress.done, progress.total, message])
         with suppress(OSError):
             if self._descriptor is None:
-                flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-                self._descriptor = os.open(self._path, flags, 0o600)
+                flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+                self._descriptor = open_file(self._path, flags)
             os.pwrite(self._descriptor, text.ljust(_SIZE).encode(), 0)
 
     def close(self) -> None:
@@ -43,10 +44,11 @@ class ProgressFile:
             self._descriptor = None
 
 
-def read(path: Path) -> Progress | None:
-    """What a progress file says; None if it is not there or makes no sense."""
+def read(directory: int) -> Progress | None:
+    """What the progress file in an open directory says; None if there is none that makes sense."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(FILE, flags, dir_fd=directory)
     except OSError:
         return None
     try:

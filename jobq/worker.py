@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from jobq.models import Progress
+from jobq.private import make_directory
 from jobq.timespec import parse_duration
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class JobContext:
     def artifacts(self) -> Path:
         """A directory for files that are kept with the job's logs, and pruned with them."""
         path = self.log_dir / "artifacts"
-        path.mkdir(mode=0o700, exist_ok=True)
+        make_directory(path)
         return path
 
 

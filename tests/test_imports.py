@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 LAYERS = (
-    "errors clock notify",
+    "errors clock notify private",
     "timespec cron rowfiles plans",
     "models",
     "retry progress worker",

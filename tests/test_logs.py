@@ -58,7 +58,7 @@ def test_offsets_are_where_the_next_output_goes(job_logs: JobLogs) -> None:
         assert log.offsets() == LogOffsets(stdout=1, stderr=2, events=3, log=4)
 
 
-@pytest.mark.parametrize("umask", [0, 0o022, 0o077])
+@pytest.mark.parametrize("umask", [0, 0o022, 0o077, 0o777])
 def test_everything_is_private_whatever_the_umask(tmp_path: Path, umask: int) -> None:
     root = tmp_path / "new" / "logs"
     before = os.umask(umask)

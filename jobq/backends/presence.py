@@ -13,6 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from jobq.backends.base import Listener
+from jobq.errors import DatabaseError
+from jobq.private import FILE_MODE, make_directory, open_file
 
 _SUFFIX_LOCK = ".lock"
 _SUFFIX_WAKE = ".wake"
@@ -26,8 +28,15 @@ class Presence:
 
     def announce(self, owner: str) -> "FifoListener":
         """Take the owner's lock and open its FIFO."""
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return FifoListener(self.directory / (owner + _SUFFIX_LOCK), self._fifo(owner))
+        try:
+            make_directory(self.directory)
+            return FifoListener(self.directory / (owner + _SUFFIX_LOCK), self._fifo(owner))
+        except OSError as error:
+            where = error.filename or self.directory
+            raise DatabaseError(
+                f"{where}: {error.strerror}: a supervisor announces itself there: make it a "
+                "directory that is yours, on a file system with locks"
+            ) from error
 
     def wake(self) -> None:
         """Wake every listener. Whoever can't be woken looks by itself before long."""
@@ -41,7 +50,20 @@ class Presence:
 
     def dead(self, owners: Collection[str]) -> set[str]:
         """Those owners whose lock file is there and held by nobody."""
-        return {owner for owner in owners if self._is_free(owner)}
+        return {owner for owner in owners if self._is_held(owner) is False}
+
+    def live(self) -> set[str]:
+        """Those who hold their locks, whether they are registered or not."""
+        return {owner for owner in self.announced() if self._is_held(owner)}
+
+    def announced(self) -> set[str]:
+        """All who have left a file here, dead or alive."""
+        try:
+            names = [entry.name for entry in self.directory.iterdir()]
+        except (FileNotFoundError, NotADirectoryError):
+            return set()
+        suffixes = (_SUFFIX_LOCK, _SUFFIX_WAKE)
+        return {name[: -len(end)] for name in names for end in suffixes if name.endswith(end)}
 
     def forget(self, owners: Collection[str]) -> None:
         """Remove what dead owners left."""
@@ -54,19 +76,20 @@ class Presence:
     def _fifo(self, owner: str) -> Path:
         return self.directory / (owner + _SUFFIX_WAKE)
 
-    def _is_free(self, owner: str) -> bool:
+    def _is_held(self, owner: str) -> bool | None:
+        """Whether somebody holds an owner's lock; None if there is none to hold."""
         if os.sep in owner:
-            return False  # not announced here: a pull worker chooses its own name
+            return None  # not announced here: a pull worker chooses its own name
         try:
             lock = os.open(self.directory / (owner + _SUFFIX_LOCK), os.O_RDWR | os.O_CLOEXEC)
         except OSError:
-            return False
+            return None
         try:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            return False
-        else:
             return True
+        else:
+            return False
         finally:
             os.close(lock)
 
@@ -90,9 +113,10 @@ class FifoListener(Listener):
 
     def __init__(self, lock: Path, fifo: Path) -> None:
         self._path = fifo
-        self._lock = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._lock = open_file(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
         fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.mkfifo(fifo, 0o600)
+        os.mkfifo(fifo, FILE_MODE)
+        fifo.chmod(FILE_MODE)
         # Opened for writing too, so that it never reads as ended when a writer leaves.
         self._fifo = os.open(fifo, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
 

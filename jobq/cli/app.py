@@ -173,7 +173,7 @@ def run(argv: list[str]) -> int:
     except (JobqError, OSError) as error:
         if debug:
             traceback.print_exc()
-        complain(str(error))
+        complain(str(error) if isinstance(error, JobqError) else _os_error(error))
         return error.exit_code if isinstance(error, JobqError) else 1
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -198,6 +198,12 @@ def _prepare_streams() -> None:
 def complain(message: str) -> None:
     """One line on stderr."""
     print(f"jobq: {inert(message)}", file=sys.stderr)
+
+
+def _os_error(error: OSError) -> str:
+    """What went wrong, and where; what to do about it is for the reader to tell."""
+    what = error.strerror or str(error)
+    return what if error.filename is None else f"{os.fsdecode(error.filename)}: {what}"
 
 
 def _verb_at(argv: list[str]) -> int:

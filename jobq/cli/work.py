@@ -67,6 +67,7 @@ def work(
             opened.queue(name)
         if type_:
             require_types(opened.registry, type_)
+        opened.logs.make_root()  # without it, every job would fail
         opened.apply_configured_queues()
         options = WorkOptions(
             slots=_slots(jobs or opened.settings.concurrency),

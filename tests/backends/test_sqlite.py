@@ -116,7 +116,7 @@ def test_an_empty_file_becomes_a_database(path: Path) -> None:
         assert ids(backend) == []
 
 
-@pytest.mark.parametrize("umask", [0, 0o022, 0o077])
+@pytest.mark.parametrize("umask", [0, 0o022, 0o077, 0o777])
 def test_everything_is_private_whatever_the_umask(tmp_path: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
