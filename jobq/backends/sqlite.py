@@ -60,8 +60,9 @@ SETTLED_AT_ONCE = 500
 class SqliteBackend(SqliteSchedules):
     """The `Backend` contract on SQLite. Safe to use from several threads and processes."""
 
-    def __init__(self, path: Path) -> None:
-        self._db = SqliteConnection(path)
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        """With ``read_only``, nothing is written, and every verb that would write fails."""
+        self._db = SqliteConnection(path, read_only=read_only)
         self._presence = Presence(Path(f"{path}.supervisors"))
 
     # -- life ------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ kernel hands the turnstile on in turn. Checkpoints happen only behind it: SQLite
 import fcntl
 import os
 import sqlite3
+import stat
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -17,6 +18,8 @@ from errno import EACCES, EDQUOT, ENOSPC, EPERM, EROFS
 from pathlib import Path
 from typing import NoReturn
 
+from jobq.backends.presence import Presence
+from jobq.backends.sqlite_wal import require_log
 from jobq.errors import (
     DatabaseDamagedError,
     DatabaseError,
@@ -25,6 +28,7 @@ from jobq.errors import (
     DatabaseReadOnlyError,
     DiskFullError,
 )
+from jobq.private import make_directory, open_file
 
 SCHEMA_VERSION = 4
 APPLICATION_ID = 0x6A6F6271
@@ -58,10 +62,14 @@ class _Handle:
 
 
 class SqliteConnection:
-    """One database file, for every thread of this process; reopened after a fork."""
+    """One database file, for every thread of this process; reopened after a fork.
 
-    def __init__(self, path: Path) -> None:
+    With ``read_only``, nothing is written: no database is made or migrated, no log is moved.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
+        self._read_only = read_only
         self._local = threading.local()
         self._handles: list[_Handle] = []
         self._lock = threading.Lock()
@@ -69,9 +77,12 @@ class SqliteConnection:
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
         """A connection to read with; inside a write of this thread, it sees what that wrote."""
+        handle = self._handle()
         try:
-            yield self._handle().connection
-        except sqlite3.Error as error:
+            if not handle.depth and not self._read_only:
+                self._require_same_schema(handle.connection)
+            yield handle.connection
+        except (sqlite3.Error, ValueError, OverflowError) as error:  # the latter two, from rows
             self._raise(error)
 
     @contextmanager
@@ -84,10 +95,11 @@ class SqliteConnection:
                     yield handle.connection
             else:
                 with self._turn(handle), _transaction(handle):
+                    self._require_same_schema(handle.connection)
                     yield handle.connection
                 while handle.after_commit:
                     handle.after_commit.pop()()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter, from SQLite's messages
             self._raise(error)
 
     def after_commit(self, call: Callable[[], None]) -> None:
@@ -120,8 +132,9 @@ class SqliteConnection:
         """Close this process's connections."""
         for handle in self._take(lambda _: True):
             # The last connection to close checkpoints: so this, too, happens in turn.
-            with suppress(DatabaseLockedError):
-                _lock(handle.turnstile, self.path, LOCK_SECONDS)
+            if not self._read_only:
+                with suppress(DatabaseError):
+                    _lock(handle.turnstile, self.path, LOCK_SECONDS)
             handle.close()
         self._local = threading.local()
 
@@ -151,10 +164,13 @@ class SqliteConnection:
 
     def _open(self) -> _Handle:
         try:
+            self._require_file()
+            if self._read_only:
+                return self._connect_to_read()
             self._create()
             self._check_before_writing()
             return self._connect()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             self._raise(error)
         except OSError as error:
             self._raise_os(error)
@@ -168,8 +184,7 @@ class SqliteConnection:
         except sqlite3.Error:
             os.close(turnstile)
             raise
-        thread, wal = threading.current_thread(), f"{self.path}-wal"
-        handle = _Handle(os.getpid(), thread, connection, turnstile, wal)
+        handle = self._handle_of(connection, turnstile)
         try:
             self._prepare(handle)
         except BaseException:
@@ -177,31 +192,68 @@ class SqliteConnection:
             raise
         return handle
 
+    def _connect_to_read(self) -> _Handle:
+        connection = self._connect_read_only()
+        handle = self._handle_of(connection, os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        try:
+            self._version(connection)
+        except BaseException:
+            handle.close()
+            raise
+        return handle
+
+    def _handle_of(self, connection: sqlite3.Connection, turnstile: int) -> _Handle:
+        thread = threading.current_thread()
+        return _Handle(os.getpid(), thread, connection, turnstile, f"{self.path}-wal")
+
+    def _connect_read_only(self) -> sqlite3.Connection:
+        # Without a log, a reader would make one, which stays: and there is nobody to read past.
+        how = "mode=ro" if os.path.lexists(f"{self.path}-wal") else "immutable=1"
+        uri = f"{self.path.absolute().as_uri()}?{how}"
+        return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+
     def _open_turnstile(self) -> int:
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        return os.open(f"{self.path}.lock", flags, 0o600)
+        return open_file(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
+
+    def _require_file(self) -> None:
+        """Refuse what stands in the place of a database and is none, before SQLite opens it."""
+        try:
+            mode = self.path.stat().st_mode
+        except FileNotFoundError:
+            if self.path.is_symlink():
+                where = self.path.readlink()
+                raise DatabaseError(
+                    f"{self.path}: a symbolic link to {where}, where nothing is: {_PLACE}"
+                ) from None
+            if self._read_only:
+                raise DatabaseError(
+                    f"{self.path}: there is no database: the first `jobq add` makes it"
+                ) from None
+            return
+        if not stat.S_ISREG(mode):
+            raise DatabaseError(f"{self.path}: {_kind_of(mode)}, and not a file: {_PLACE}")
 
     def _create(self) -> None:
         if self.path.exists():
             return
-        _make_private(self.path.parent)
+        make_directory(self.path.parent)
         with suppress(FileExistsError):
             # SQLite gives its -wal and -shm files the permissions of this one.
-            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            os.close(os.open(self.path, flags, 0o600))
+            os.close(open_file(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL))
 
     def _check_before_writing(self) -> None:
         """Refuse what is not ours by a connection that can't write, if a crash left its log.
 
         The last connection to close would move the log into the database.
         """
+        log = Path(f"{self.path}-wal")
         try:
-            left = os.stat(f"{self.path}-wal").st_size
-        except OSError:
+            left = log.stat().st_size
+        except FileNotFoundError:
             return
         if left:
-            uri = f"{self.path.absolute().as_uri()}?mode=ro"
-            with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
+            require_log(log)
+            with closing(self._connect_read_only()) as connection:
                 self._version(connection)
 
     def _prepare(self, handle: _Handle) -> None:
@@ -212,6 +264,15 @@ class SqliteConnection:
         if version < SCHEMA_VERSION:
             with self._turn(handle):
                 self._migrate(connection)
+
+    def _require_same_schema(self, connection: sqlite3.Connection) -> None:
+        """Another version of jobq may migrate the database while this process has it open."""
+        version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version != SCHEMA_VERSION:
+            raise DatabaseNewerError(
+                f"{self.path}: taken over by another version of jobq (schema {version}, this one "
+                f"knows {SCHEMA_VERSION}): nothing more is written; start this program again"
+            )
 
     def _version(self, connection: sqlite3.Connection) -> int:
         connection.execute("BEGIN")  # one look: another process may just be creating it
@@ -234,8 +295,11 @@ class SqliteConnection:
         return version
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
-        if self._version(connection) >= SCHEMA_VERSION:
+        version = self._version(connection)
+        if version >= SCHEMA_VERSION:
             return  # another process was quicker
+        if version:
+            self._require_no_supervisor()
         import sqlite_utils  # 50 ms, once in a database's life
 
         from jobq.backends.migrations import migrate
@@ -244,6 +308,17 @@ class SqliteConnection:
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute("PRAGMA journal_mode = WAL")
         migrate(sqlite_utils.Database(connection))
+
+    def _require_no_supervisor(self) -> None:
+        """To migrate under a supervisor would end the jobs that it runs: it stops when it notices.
+
+        Those that are here now are of an older version: this one's would have migrated.
+        """
+        if live := Presence(Path(f"{self.path}.supervisors")).live():
+            raise DatabaseLockedError(
+                f"{self.path}: an older jobq still works on it ({', '.join(sorted(live))}): let it "
+                "end (Ctrl-C, or SIGTERM), then try again: the database will be brought up to date"
+            )
 
     # -- taking turns ----------------------------------------------------------------------
 
@@ -263,13 +338,18 @@ class SqliteConnection:
 
     # -- errors ----------------------------------------------------------------------------
 
-    def _raise(self, error: sqlite3.Error) -> NoReturn:
+    def _raise(self, error: Exception) -> NoReturn:
+        if not isinstance(error, sqlite3.Error):
+            raise DatabaseDamagedError(
+                f"{self.path}: what is in it makes no sense: {error}: {_RESTORE}"
+            ) from error
         name: str = getattr(error, "sqlite_errorname", "")
         for prefixes, kind, advice in _ERRORS:
             if name.startswith(prefixes):
                 raise kind(f"{self.path}: {error}: {advice}") from error
-        if isinstance(error, sqlite3.OperationalError) and str(error).startswith("no such "):
-            raise DatabaseDamagedError(f"{self.path}: {error}: {_RESTORE}") from error
+        text = str(error).partition(" with text ")[0]  # what it could not decode may be long
+        if isinstance(error, sqlite3.OperationalError) and text.startswith(_NOT_OURS):
+            raise DatabaseDamagedError(f"{self.path}: {text}: {_RESTORE}") from error
         raise error
 
     def _raise_os(self, error: OSError) -> NoReturn:
@@ -281,7 +361,10 @@ class SqliteConnection:
         raise DatabaseError(f"{where}: {error.strerror}: {_LOOK}") from error
 
 
+_NOT_OURS = ("no such ", "Could not decode ")
 _RESTORE = "restore the database from a backup"
+_PLACE = "set another `database` in jobq.toml or $JOBQ_DATABASE, or put it back"
+_LOCKS = "its file system has no working locks: keep the database on a local disk"
 _MAKE_ROOM = "free some disk space and try again; nothing was stored"
 _PERMIT = "make the database and its directory writable for you"
 _LOOK = "check that the path of the database is right and readable"
@@ -291,15 +374,14 @@ _ERRORS: tuple[tuple[tuple[str, ...], type[DatabaseError], str], ...] = (
     (("SQLITE_READONLY", "SQLITE_PERM", "SQLITE_AUTH"), DatabaseReadOnlyError, _PERMIT),
     (("SQLITE_CORRUPT", "SQLITE_NOTADB"), DatabaseDamagedError, f"left untouched: {_RESTORE}"),
     (("SQLITE_CANTOPEN",), DatabaseError, _LOOK),
+    (("SQLITE_PROTOCOL", "SQLITE_IOERR_LOCK", "SQLITE_IOERR_SHM"), DatabaseError, _LOCKS),
     (("SQLITE_IOERR",), DatabaseError, "the disk failed or is full"),
 )
 
 
-def _make_private(folder: Path) -> None:
-    """Make a directory, and those above it, for its owner alone."""
-    if not folder.exists():
-        _make_private(folder.parent)
-        folder.mkdir(mode=0o700, exist_ok=True)
+def _kind_of(mode: int) -> str:
+    kinds = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
+    return kinds.get(stat.S_IFMT(mode), "a device")
 
 
 @contextmanager
@@ -375,6 +457,8 @@ def _lock(descriptor: int, path: Path, seconds: float) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         pass
+    except OSError as error:
+        raise DatabaseError(f"{path}.lock: {error.strerror}: {_LOCKS}") from error
     else:
         return
     waiter = _Waiter(descriptor)
