@@ -142,6 +142,20 @@ def test_bytes_that_changed_by_themselves_are_never_a_bug_of_ours(cli: Cli, proj
     assert {0, 5} == set(codes)
 
 
+def test_a_link_to_a_database_is_that_database(cli: Cli, project: Path) -> None:
+    """Who names the link, and who names the file, wait for each other, and share one log."""
+    real = database(project)
+    (project / "link.db").symlink_to(real)
+    (project / "jobq.toml").write_text('database = "link.db"')
+    with JobQueue.open() as queue:
+        queue.add("shell", {"argv": ["true"]})
+        queue.backend.listen("one").close()
+        assert {path.name for path in project.iterdir() if "link" in path.name} == {"link.db"}
+        assert {path.name for path in real.parent.iterdir()} == {
+            "jobq.db", "jobq.db-wal", "jobq.db-shm", "jobq.db.lock", "jobq.db.supervisors",
+        }  # fmt: skip
+
+
 # -- logs that a crash left --------------------------------------------------------------------
 
 

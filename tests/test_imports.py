@@ -16,7 +16,7 @@ LAYERS = (
     "queue invariants",
     "schedules rowchecks",
     "documents scheduler testing explain eta batches exports",
-    "metrics child hooks",
+    "metrics child hooks doctor",
     "forkserver",
     "pool",
     "supervisor",

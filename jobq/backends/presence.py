@@ -94,6 +94,20 @@ class Presence:
             os.close(lock)
 
 
+def presence_of(database: Path) -> Presence:
+    """Where the supervisors of a database announce themselves."""
+    return Presence(Path(f"{real_path(database)}.supervisors"))
+
+
+def real_path(database: Path) -> Path:
+    """Where a database is that a symbolic link names: its log, its lock and the like are there.
+
+    Those who name it and those who name the link would otherwise not wait for each other. A link
+    to nowhere is left as it is.
+    """
+    return database.resolve() if database.is_symlink() and database.exists() else database
+
+
 def _poke(path: Path) -> None:
     try:
         fifo = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -13,7 +13,7 @@ from jobq.backends import sqlite_figures as figures
 from jobq.backends import sqlite_rows as rows
 from jobq.backends import sqlite_verify
 from jobq.backends.base import ClaimRequest, History
-from jobq.backends.presence import FifoListener, Presence
+from jobq.backends.presence import FifoListener, presence_of
 from jobq.backends.sqlite_claims import (
     all_queues,
     choose,
@@ -60,10 +60,10 @@ SETTLED_AT_ONCE = 500
 class SqliteBackend(SqliteSchedules):
     """The `Backend` contract on SQLite. Safe to use from several threads and processes."""
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
-        """With ``read_only``, nothing is written, and every verb that would write fails."""
-        self._db = SqliteConnection(path, read_only=read_only)
-        self._presence = Presence(Path(f"{path}.supervisors"))
+    def __init__(self, path: Path, *, untouched: bool = False) -> None:
+        """With ``untouched``, nothing is written, and every verb that would write fails."""
+        self._db = SqliteConnection(path, untouched=untouched)
+        self._presence = presence_of(path)
 
     # -- life ------------------------------------------------------------------------------
 

@@ -9,24 +9,20 @@ kernel hands the turnstile on in turn. Checkpoints happen only behind it: SQLite
 import fcntl
 import os
 import sqlite3
-import stat
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
-from errno import EACCES, EDQUOT, ENOSPC, EPERM, EROFS
 from pathlib import Path
-from typing import NoReturn
 
-from jobq.backends.presence import Presence
+from jobq.backends.presence import presence_of, real_path
+from jobq.backends.sqlite_errors import LOCKS, raise_ours, require_file
 from jobq.backends.sqlite_wal import require_log
 from jobq.errors import (
     DatabaseDamagedError,
     DatabaseError,
     DatabaseLockedError,
     DatabaseNewerError,
-    DatabaseReadOnlyError,
-    DiskFullError,
 )
 from jobq.private import make_directory, open_file
 
@@ -64,12 +60,14 @@ class _Handle:
 class SqliteConnection:
     """One database file, for every thread of this process; reopened after a fork.
 
-    With ``read_only``, nothing is written: no database is made or migrated, no log is moved.
+    With ``read_only``, no database is made or migrated, and no log is moved. With ``untouched``,
+    nothing is made beside it either: then what is read may be torn if somebody writes meanwhile.
     """
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
-        self.path = path
-        self._read_only = read_only
+    def __init__(self, path: Path, *, read_only: bool = False, untouched: bool = False) -> None:
+        self.path = real_path(path)
+        self._read_only = read_only or untouched
+        self._untouched = untouched
         self._local = threading.local()
         self._handles: list[_Handle] = []
         self._lock = threading.Lock()
@@ -83,7 +81,7 @@ class SqliteConnection:
                 self._require_same_schema(handle.connection)
             yield handle.connection
         except (sqlite3.Error, ValueError, OverflowError) as error:  # the latter two, from rows
-            self._raise(error)
+            raise_ours(self.path, error)
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
@@ -100,7 +98,7 @@ class SqliteConnection:
                 while handle.after_commit:
                     handle.after_commit.pop()()
         except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter, from SQLite's messages
-            self._raise(error)
+            raise_ours(self.path, error)
 
     def after_commit(self, call: Callable[[], None]) -> None:
         """Call it once what this thread is writing is there for others to see: now, if nothing is.
@@ -112,6 +110,12 @@ class SqliteConnection:
             handle.after_commit.add(call)
         else:
             call()
+
+    def schema_version(self) -> int:
+        """The version of the database's schema."""
+        with self.read() as connection:
+            version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+        return version
 
     def data_version(self) -> int:
         """A number that changes when another connection commits."""
@@ -126,7 +130,7 @@ class SqliteConnection:
             with self._turn(handle):
                 _checkpoint(handle.connection)
         except sqlite3.Error as error:
-            self._raise(error)
+            raise_ours(self.path, error)
 
     def close(self) -> None:
         """Close this process's connections."""
@@ -164,16 +168,14 @@ class SqliteConnection:
 
     def _open(self) -> _Handle:
         try:
-            self._require_file()
+            require_file(self.path, must_exist=self._read_only)
             if self._read_only:
                 return self._connect_to_read()
             self._create()
             self._check_before_writing()
             return self._connect()
-        except (sqlite3.Error, UnicodeDecodeError) as error:
-            self._raise(error)
-        except OSError as error:
-            self._raise_os(error)
+        except (sqlite3.Error, UnicodeDecodeError, OSError) as error:
+            raise_ours(self.path, error)
 
     def _connect(self) -> _Handle:
         turnstile = self._open_turnstile()
@@ -207,31 +209,17 @@ class SqliteConnection:
         return _Handle(os.getpid(), thread, connection, turnstile, f"{self.path}-wal")
 
     def _connect_read_only(self) -> sqlite3.Connection:
-        # Without a log, a reader would make one, which stays: and there is nobody to read past.
-        how = "mode=ro" if os.path.lexists(f"{self.path}-wal") else "immutable=1"
+        # Without a log, a reader would make one, which stays.
+        log = Path(f"{self.path}-wal")
+        there = os.path.lexists(log)
+        if there:
+            require_log(log)
+        how = "immutable=1" if self._untouched and not there else "mode=ro"
         uri = f"{self.path.absolute().as_uri()}?{how}"
         return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
 
     def _open_turnstile(self) -> int:
         return open_file(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
-
-    def _require_file(self) -> None:
-        """Refuse what stands in the place of a database and is none, before SQLite opens it."""
-        try:
-            mode = self.path.stat().st_mode
-        except FileNotFoundError:
-            if self.path.is_symlink():
-                where = self.path.readlink()
-                raise DatabaseError(
-                    f"{self.path}: a symbolic link to {where}, where nothing is: {_PLACE}"
-                ) from None
-            if self._read_only:
-                raise DatabaseError(
-                    f"{self.path}: there is no database: the first `jobq add` makes it"
-                ) from None
-            return
-        if not stat.S_ISREG(mode):
-            raise DatabaseError(f"{self.path}: {_kind_of(mode)}, and not a file: {_PLACE}")
 
     def _create(self) -> None:
         if self.path.exists():
@@ -246,13 +234,11 @@ class SqliteConnection:
 
         The last connection to close would move the log into the database.
         """
-        log = Path(f"{self.path}-wal")
         try:
-            left = log.stat().st_size
+            left = os.stat(f"{self.path}-wal").st_size
         except FileNotFoundError:
             return
         if left:
-            require_log(log)
             with closing(self._connect_read_only()) as connection:
                 self._version(connection)
 
@@ -314,7 +300,7 @@ class SqliteConnection:
 
         Those that are here now are of an older version: this one's would have migrated.
         """
-        if live := Presence(Path(f"{self.path}.supervisors")).live():
+        if live := presence_of(self.path).live():
             raise DatabaseLockedError(
                 f"{self.path}: an older jobq still works on it ({', '.join(sorted(live))}): let it "
                 "end (Ctrl-C, or SIGTERM), then try again: the database will be brought up to date"
@@ -335,53 +321,6 @@ class SqliteConnection:
             yield
         finally:
             fcntl.flock(handle.turnstile, fcntl.LOCK_UN)
-
-    # -- errors ----------------------------------------------------------------------------
-
-    def _raise(self, error: Exception) -> NoReturn:
-        if not isinstance(error, sqlite3.Error):
-            raise DatabaseDamagedError(
-                f"{self.path}: what is in it makes no sense: {error}: {_RESTORE}"
-            ) from error
-        name: str = getattr(error, "sqlite_errorname", "")
-        for prefixes, kind, advice in _ERRORS:
-            if name.startswith(prefixes):
-                raise kind(f"{self.path}: {error}: {advice}") from error
-        text = str(error).partition(" with text ")[0]  # what it could not decode may be long
-        if isinstance(error, sqlite3.OperationalError) and text.startswith(_NOT_OURS):
-            raise DatabaseDamagedError(f"{self.path}: {text}: {_RESTORE}") from error
-        raise error
-
-    def _raise_os(self, error: OSError) -> NoReturn:
-        where = error.filename or self.path
-        if error.errno in (ENOSPC, EDQUOT):
-            raise DiskFullError(f"{where}: {error.strerror}: {_MAKE_ROOM}") from error
-        if error.errno in (EACCES, EPERM, EROFS):
-            raise DatabaseReadOnlyError(f"{where}: {error.strerror}: {_PERMIT}") from error
-        raise DatabaseError(f"{where}: {error.strerror}: {_LOOK}") from error
-
-
-_NOT_OURS = ("no such ", "Could not decode ")
-_RESTORE = "restore the database from a backup"
-_PLACE = "set another `database` in jobq.toml or $JOBQ_DATABASE, or put it back"
-_LOCKS = "its file system has no working locks: keep the database on a local disk"
-_MAKE_ROOM = "free some disk space and try again; nothing was stored"
-_PERMIT = "make the database and its directory writable for you"
-_LOOK = "check that the path of the database is right and readable"
-_ERRORS: tuple[tuple[tuple[str, ...], type[DatabaseError], str], ...] = (
-    (("SQLITE_BUSY", "SQLITE_LOCKED"), DatabaseLockedError, "another program keeps it locked"),
-    (("SQLITE_FULL",), DiskFullError, _MAKE_ROOM),
-    (("SQLITE_READONLY", "SQLITE_PERM", "SQLITE_AUTH"), DatabaseReadOnlyError, _PERMIT),
-    (("SQLITE_CORRUPT", "SQLITE_NOTADB"), DatabaseDamagedError, f"left untouched: {_RESTORE}"),
-    (("SQLITE_CANTOPEN",), DatabaseError, _LOOK),
-    (("SQLITE_PROTOCOL", "SQLITE_IOERR_LOCK", "SQLITE_IOERR_SHM"), DatabaseError, _LOCKS),
-    (("SQLITE_IOERR",), DatabaseError, "the disk failed or is full"),
-)
-
-
-def _kind_of(mode: int) -> str:
-    kinds = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
-    return kinds.get(stat.S_IFMT(mode), "a device")
 
 
 @contextmanager
@@ -458,7 +397,7 @@ def _lock(descriptor: int, path: Path, seconds: float) -> None:
     except BlockingIOError:
         pass
     except OSError as error:
-        raise DatabaseError(f"{path}.lock: {error.strerror}: {_LOCKS}") from error
+        raise DatabaseError(f"{path}.lock: {error.strerror}: {LOCKS}") from error
     else:
         return
     waiter = _Waiter(descriptor)

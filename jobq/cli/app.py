@@ -45,6 +45,8 @@ VERBS = {
     "prune": "jobq.cli.prune",
     "verify": "jobq.cli.verify",
     "config": "jobq.cli.config",
+    "doctor": "jobq.cli.doctor",
+    "backup": "jobq.cli.backup",
     "version": "jobq.cli.version",
 }
 """Every verb and its module, in the order of ``jobq --help``."""

@@ -1,0 +1,30 @@
+"""``jobq backup``: copy the database while jobs run."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jobq.backends.sqlite_backup import backup as copy
+from jobq.cli.app import Cli
+from jobq.cli.options import AsJson
+from jobq.cli.output import format_bytes, note, print_json
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def backup(
+    ctx: typer.Context,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="Where to; it must not be there.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace FILE if it is there.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Copy the database to FILE, as it is at one moment, while jobs run and others write."""
+    cli: Cli = ctx.obj
+    to = Path(file)
+    size = copy(cli.settings().database, to, force=force)
+    if as_json:
+        print_json({"file": str(to.absolute()), "bytes": size})
+    else:
+        note(f"Copied the database to {to} ({format_bytes(size)}); logs are not part of it.")

@@ -1,0 +1,103 @@
+"""What is wrong with a queue and with where it is kept, what to do about it, and what can be mended.
+
+Nothing is written, except by the `fix` of a finding. It works where the database can't be opened:
+that is when one needs it.
+"""
+
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+
+from jobq.backends.sqlite import SqliteBackend
+from jobq.backends.sqlite_connection import SCHEMA_VERSION, SqliteConnection
+from jobq.clock import utcnow
+from jobq.config import Settings
+from jobq.doctor.database import DATABASE_CHECKS
+from jobq.doctor.files import FILE_CHECKS
+from jobq.doctor.finding import Examination, Finding, Level, ok, problem, warning
+from jobq.errors import DatabaseError
+from jobq.queue import JobQueue
+
+__all__ = ["Finding", "Level", "diagnose"]
+
+_LOOKS = 3
+
+
+def diagnose(settings: Settings, *, full: bool = False) -> list[Finding]:
+    """Every check's findings; ``full``: read all of the database for damage.
+
+    A database that changes while it is read without its log may look damaged: then it is read anew.
+    """
+    looks = 0
+    while True:
+        looks += 1
+        before = _changed_at(settings.database)
+        findings = _diagnose(settings, full=full)
+        healthy = all(finding.level is Level.OK for finding in findings)
+        if healthy or looks == _LOOKS or before == _changed_at(settings.database):
+            return findings
+
+
+def _diagnose(settings: Settings, *, full: bool) -> list[Finding]:
+    examined = Examination(settings, utcnow(), full=full)
+    findings = [found for check in FILE_CHECKS for found in check(examined)]
+    findings += _check_opens(settings)
+    if all(found.level is Level.OK for found in findings if found.check == "database"):
+        backend = SqliteBackend(settings.database, untouched=True)
+        with JobQueue(settings, backend) as queue:
+            for check in DATABASE_CHECKS if settings.database.exists() else ():
+                try:
+                    findings += check(examined, queue)
+                except DatabaseError as error:
+                    findings.append(_unusable(settings, error))
+    return findings
+
+
+def _check_opens(settings: Settings) -> Iterator[Finding]:
+    """Whether it is there, a database, ours, and of a version that is known here."""
+    path = settings.database
+    if not path.is_symlink() and not path.exists():
+        yield from _check_missing(settings)
+        return
+    try:
+        with closing(SqliteConnection(path, untouched=True)) as connection:
+            version = connection.schema_version()
+    except DatabaseError as error:
+        yield _unusable(settings, error)
+        return
+    if version < SCHEMA_VERSION:
+        yield warning(
+            "database",
+            path,
+            f"has schema {version}, and this jobq works with {SCHEMA_VERSION}",
+            "`jobq list` brings it up to date (`jobq backup` first, if you like)",
+        )
+    else:
+        yield ok("database", path, f"opens, schema {version}")
+
+
+def _check_missing(settings: Settings) -> Iterator[Finding]:
+    logs = settings.log_dir / "jobs"
+    with suppress(OSError):
+        if any(logs.iterdir()):
+            yield warning(
+                "database",
+                settings.database,
+                f"is not there, and {logs} has logs of jobs",
+                "see whether `database` names the right file, or restore a backup",
+            )
+            return
+    yield ok("database", settings.database, "is not there yet: the first `jobq add` makes it")
+
+
+def _unusable(settings: Settings, error: DatabaseError) -> Finding:
+    text = str(error).removeprefix(f"{settings.database}: ")
+    what, _, remedy = text.rpartition(": ")
+    return problem("database", settings.database, what or text, remedy if what else "")
+
+
+def _changed_at(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
