@@ -22,6 +22,7 @@ from jobq.backends.base import ClaimRequest
 from jobq.clock import utcnow
 from jobq.doctor.files import has_wal_reset_bug, is_network, mount_type
 from jobq.doctor.finding import Examination, Finding, problem
+from jobq.logs import STDOUT
 from jobq.models import SupervisorInfo
 from jobq.processes import boot_id, host_name
 
@@ -39,7 +40,10 @@ def cli(
     with JobQueue.open() as queue:
         queue.add_many([{"args": {"argv": ["echo", "x" * 500]}} for _ in range(60)])
         cli = Cli(queue, capsys)
-        assert cli("run", "--", "true").code == 0
+        with queue.logs.create(cli.completed().id) as log:
+            os.close(log.append(STDOUT))
+        queue.backend.listen("past").close()
+        queue.backend.unregister(["past"])
         queue.close()
         yield cli
 
@@ -326,7 +330,10 @@ def test_logs_that_can_not_be_kept(cli: Cli, project: Path, place: str) -> None:
 # -- locks, disks, file systems and SQLite -----------------------------------------------------
 
 
-def test_a_stopped_process_that_keeps_the_turnstile(cli: Cli, project: Path) -> None:
+def test_a_stopped_process_that_keeps_the_turnstile(
+    cli: Cli, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobq.doctor.files._LOCK_SECONDS", 0.1)
     script = (
         "import fcntl, os, sys\nlock = os.open(sys.argv[1], os.O_RDWR)\n"
         "fcntl.flock(lock, fcntl.LOCK_EX)\nprint('held', flush=True)\nsys.stdin.read()"
