@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 from jobq.clock import utcnow
 from jobq.config import Settings
-from jobq.logs import EVENTS, LOG, STDERR, STDOUT, JobLog, JobLogs, event_line
+from jobq.logs import LOG, STDERR, STDOUT, JobLog, JobLogs, append_line, event_line
 from jobq.models import Outcome
 from jobq.outcome import call, jsonable, report_of
 from jobq.processes import ATTEMPT_MARK, JOB_MARK
@@ -176,7 +176,7 @@ class _LogHandler(logging.Handler):
         super().__init__()
         self._attempt = attempt
         self._log = log.append(LOG)
-        self._events = log.append(EVENTS)
+        self._events = log.append_events()
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -185,7 +185,7 @@ class _LogHandler(logging.Handler):
             line = f"{now.isoformat(timespec='milliseconds')} {record.levelname} {text}\n"
             os.write(self._log, line.encode("utf-8", "backslashreplace"))
             event = event_line("log", now, self._attempt, level=record.levelname, message=text)
-            os.write(self._events, event)
+            append_line(self._events, event)
         except Exception:  # noqa: BLE001 - logging must not fail the job; this prints what went wrong
             self.handleError(record)
 

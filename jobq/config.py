@@ -13,12 +13,16 @@ from typing import Any, NoReturn
 from jobq.errors import ConfigError, UsageError
 from jobq.models import DEFAULT_QUEUE, Queue, parse_priority, priority_band
 from jobq.retry import RetryPolicy
-from jobq.timespec import parse_duration, parse_limit, parse_rate
+from jobq.timespec import parse_duration, parse_limit, parse_rate, parse_size
 
 FILE_NAME = "jobq.toml"
 
 MOST = 1_000_000_000
 """The largest number of anything; larger ones are typing errors, and overflow the database."""
+
+DEFAULT_MAX_BYTES = 100 << 20
+LEAST_MAX_BYTES = 64 << 10
+"""Below that, head and tail of a log would be too short to be of use."""
 
 DEFAULT_CAPTURE = (
     "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_*", "TZ", "TMPDIR",
@@ -66,6 +70,8 @@ class Settings:
     lease: float = 30.0  # seconds
     grace: float = 10.0  # seconds between SIGTERM and SIGKILL
     queues: Mapping[str, Queue] = field(default_factory=dict)
+    log_max_bytes: int = DEFAULT_MAX_BYTES  # a job's log files together; 0: no limit
+    min_free: int | None = None  # bytes; None: by the size of the disk, 0: no limit
     env_capture: tuple[str, ...] = DEFAULT_CAPTURE
     on_finish: tuple[tuple[str, ...], ...] = ()  # commands to run when a job has ended
 
@@ -266,6 +272,21 @@ def _limit(value: Any) -> float:
         raise UsageError('expected a duration, in seconds or as "10m", or "none"') from None
 
 
+def _size(least: int = 0) -> _Parse:
+    """Bytes; 0, or "off", is no limit."""
+
+    def parse(value: Any) -> int:
+        try:
+            size = 0 if value == "off" else parse_size(value)
+        except UsageError:
+            raise UsageError('expected a size, in bytes or as "100MB", or "off"') from None
+        if 0 < size < least:
+            raise UsageError(f'expected at least {least:,} bytes, or "off"')
+        return size
+
+    return parse
+
+
 def _rate(value: Any) -> Any:
     return parse_rate(_text(value))
 
@@ -292,6 +313,7 @@ _TABLES: Mapping[str, Mapping[str, _Parse]] = {
         "types": lambda value: value,
     },
     "retention": {"older_than": _span, "keep_last": _whole(0)},
+    "logs": {"max_bytes": _size(LEAST_MAX_BYTES), "min_free": _size()},
     "lease": {"seconds": _span, "grace": _limit},
     "env": {"capture": _texts},
     "hooks": {"on_finish": _commands},
@@ -351,6 +373,8 @@ class _Reader:
             retention=Retention(**read["retention"]),
             lease=lease.get("seconds", 30.0),
             grace=lease.get("grace", 10.0),
+            log_max_bytes=read["logs"].get("max_bytes", DEFAULT_MAX_BYTES),
+            min_free=read["logs"].get("min_free"),
             queues=self._queues(tables["queues"]),
             env_capture=read["env"].get("capture", DEFAULT_CAPTURE),
             on_finish=read["hooks"].get("on_finish", ()),

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from jobq.clock import utcnow
 from jobq.config import Settings, job_environment
 from jobq.documents import job_document
-from jobq.logs import EVENTS, JobLogs, event_line
+from jobq.logs import JobLogs, append_line, event_line
 from jobq.models import FINISHED, Job, JobStatus, JsonObject
 from jobq.notify import TAG, notify
 
@@ -163,12 +163,14 @@ class Hooks:
             log = self._logs.open(call.job_id)
             if log is not None:
                 with log:
-                    events = log.append(EVENTS)
                     line = event_line(
                         "hook_failed", utcnow(), call.attempt, argv=call.argv, error=failure
                     )
-                    os.write(events, line)
-                    os.close(events)
+                    events = log.append_events()
+                    try:
+                        append_line(events, line)
+                    finally:
+                        os.close(events)
         self._on_message(f"the hook {call.argv[0]} failed for job {call.job_id}: {failure}")
 
 

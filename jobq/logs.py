@@ -5,16 +5,19 @@ whoever can write there can't make jobq write, read or delete elsewhere.
 """
 
 import errno
+import fcntl
 import json
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO, Protocol, Self
 
+from jobq import cuts
+from jobq.cuts import Cut, Layout
 from jobq.errors import LogDirectoryError
 from jobq.models import LogOffsets
 from jobq.private import DIRECTORY_MODE, make_directory, open_file, repair
@@ -24,14 +27,17 @@ STDERR = "stderr.log"
 LOG = "job.log"
 EVENTS = "events.jsonl"
 STDIN = "stdin"
+CAPPED = (STDOUT, STDERR, LOG, EVENTS)
+"""The files that `[logs] max_bytes` is about."""
 
 SPOOLED = "stdin-"
 """How the names of files begin that wait in the root to be some job's stdin."""
 
 # Not to be blocked by a FIFO that a job has put in the place of its log.
-_APPEND = os.O_NONBLOCK | os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+_COMMON = os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _BLOCK = 1 << 16
+_LONGEST_CUTS = 1 << 16
 
 
 class JobLogs:
@@ -181,17 +187,50 @@ class JobLog:
         """Let go of the directory."""
         os.close(self.descriptor)
 
+    def hold(self, *, alone: bool = False) -> bool:
+        """Let the files stay where they are until this is closed; False if somebody else is alone.
+
+        ``alone``: nobody else holds them now.
+        """
+        try:
+            fcntl.flock(
+                self.descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB
+            )
+        except OSError:
+            return False
+        return True
+
     def append(self, name: str) -> int:
         """A descriptor that appends to a file of the directory."""
+        return self.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    def append_events(self) -> int:
+        """A descriptor for `append_line` to write events to."""
+        return self.open(EVENTS, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+
+    def open(self, name: str, flags: int) -> int:
+        """A descriptor of a regular file of the directory, private to its owner if it is new."""
+        opener = open_file if flags & os.O_CREAT else os.open
         with _named_in_full(self.path):
-            return _regular(open_file(name, _APPEND, dir_fd=self.descriptor), name)
+            return _regular(opener(name, flags | _COMMON, dir_fd=self.descriptor), name)
 
     def size(self, name: str) -> int:
-        """A file's size in bytes; 0 if it is not there."""
+        """How many bytes were written to a file, dropped ones included; 0 if it is not there."""
+        return self.layout(name).end
+
+    def stored_size(self, name: str) -> int:
+        """How large a file is, holes included; 0 if it is not there."""
         try:
             return os.stat(name, dir_fd=self.descriptor, follow_symlinks=False).st_size
         except FileNotFoundError:
             return 0
+
+    def layout(self, name: str) -> Layout:
+        """Where in a file its parts are; a file that is not there is empty."""
+        if self.cut(name) is None:
+            return Layout(self.stored_size(name))
+        with self.read(name) as file:
+            return Layout(0) if file is None else file.layout()
 
     def offsets(self) -> LogOffsets:
         """Where the next attempt's output will start."""
@@ -203,21 +242,141 @@ class JobLog:
         )
 
     @contextmanager
-    def read(self, name: str) -> Iterator[BinaryIO | None]:
+    def read(self, name: str) -> Iterator["LogFile | None"]:
         """A file of the directory, opened for reading; None if it is not there."""
         try:
-            flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
-            with _named_in_full(self.path):
-                descriptor = _regular(os.open(name, flags, dir_fd=self.descriptor), name)
+            descriptor = self.open(name, os.O_RDONLY)
         except FileNotFoundError:
             yield None
             return
-        with os.fdopen(descriptor, "rb") as file:
-            yield file
+        try:
+            yield LogFile(descriptor, lambda: self.cut(name))
+        finally:
+            os.close(descriptor)
+
+    def cut(self, name: str) -> Cut | None:
+        """What was dropped from a file, if anything was."""
+        return self.cuts().get(name)
+
+    def cuts(self) -> dict[str, Cut]:
+        """What was dropped from each file that anything was dropped from."""
+        try:
+            descriptor = self.open(cuts.FILE, os.O_RDONLY)
+        except OSError:  # mostly, there is none
+            return {}
+        try:
+            return cuts.parse(os.read(descriptor, _LONGEST_CUTS))
+        finally:
+            os.close(descriptor)
+
+    def note_cuts(self, found: Mapping[str, Cut]) -> None:
+        """Store what was dropped, all at once."""
+        self.replace(cuts.FILE, lambda descriptor: write_all(descriptor, cuts.serialise(found)))
+
+    def replace(self, name: str, write: Callable[[int], object]) -> None:
+        """Put a new file in the place of another in one step, or leave that as it was."""
+        new = f".{name}.new"
+        with suppress(FileNotFoundError):
+            os.unlink(new, dir_fd=self.descriptor)
+        descriptor = self.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        try:
+            write(descriptor)
+            os.rename(new, name, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
+        except BaseException:
+            os.unlink(new, dir_fd=self.descriptor)
+            raise
+        finally:
+            os.close(descriptor)
 
     def adopt(self, file: Path, name: str) -> None:
         """Move a file into the directory."""
         os.rename(file, name, dst_dir_fd=self.descriptor)
+
+
+class LogFile:
+    """A log file as it was written; a line stands in the place of what was dropped from it."""
+
+    def __init__(self, descriptor: int, find_cut: Callable[[], Cut | None]) -> None:
+        self._descriptor = descriptor
+        self._find_cut = find_cut
+
+    def layout(self) -> Layout:
+        """Where its parts are now."""
+        return self._layout(self._find_cut())
+
+    def _layout(self, cut: Cut | None) -> Layout:
+        size = os.fstat(self._descriptor).st_size
+        if cut is None or size < cut.start:  # its job has written it anew
+            return Layout(size)
+        marked = os.pread(self._descriptor, len(cut.marker), cut.start) == cut.marker
+        return Layout(size, cut, cut.start + len(cut.marker) if marked else cut.resume)
+
+    def read(self, offset: int, size: int) -> tuple[bytes, int]:
+        """About so many bytes from an offset on, and the offset behind them; none at the end."""
+        while True:
+            cut = self._find_cut()
+            data, behind = self._read(self._layout(cut), offset, size)
+            if self._find_cut() == cut:  # else zeros may have been read: it is noted beforehand
+                return data, behind
+
+    def read_all(self) -> bytes:
+        """All of it, and the line for what was dropped."""
+        data, at = bytearray(), 0
+        while (read := self.read(at, _BLOCK))[0]:
+            data += read[0]
+            at = read[1]
+        return bytes(data)
+
+    def last_lines(self, count: int | None, start: int, end: int) -> int:
+        """The offset from which the last lines between two offsets can be read."""
+        layout = self.layout()
+        shown = _Shown(layout, lambda at, size: self._read(layout, at, size)[0])
+        place = last_lines(shown, count, layout.shown_from(start), layout.shown_to(end))
+        return layout.offset_shown(place)
+
+    def _read(self, layout: Layout, offset: int, size: int) -> tuple[bytes, int]:
+        cut = layout.cut
+        if cut is not None and cut.start <= offset < cut.end:
+            return cut.marker, cut.end
+        if cut is None or offset < cut.start:
+            place, size = offset, size if cut is None else min(size, cut.start - offset)
+        else:
+            place = layout.resume + offset - cut.end
+        data = os.pread(self._descriptor, size, place)
+        return data, offset + len(data)
+
+
+class _Blocks(Protocol):
+    """What can be read block by block."""
+
+    def seek(self, place: int, /) -> object: ...
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+class _Shown:
+    """Head, marker and tail of a log file as one file."""
+
+    def __init__(self, layout: Layout, read: Callable[[int, int], bytes]) -> None:
+        self._layout = layout
+        self._read = read
+        self._place = 0
+
+    def seek(self, place: int) -> None:
+        self._place = place
+
+    def read(self, size: int) -> bytes:
+        found = b""
+        while len(found) < size:
+            place = self._place + len(found)
+            offset = self._layout.offset_shown(place)
+            skip = place - self._layout.shown_from(offset)
+            data = self._read(offset, skip + size - len(found))[skip:]
+            if not data:
+                break
+            found += data[: size - len(found)]
+        self._place += len(found)
+        return found
 
 
 def _regular(descriptor: int, name: str) -> int:
@@ -234,7 +393,31 @@ def event_line(event: str, at: datetime, attempt: int, **details: Any) -> bytes:
     return json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
 
 
-def last_lines(file: BinaryIO, count: int | None, start: int, end: int) -> int:
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write to a file; a full disk raises, rather than take a part of it."""
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+def append_line(descriptor: int, line: bytes) -> None:
+    """Append a line to a file opened by `append_events`: all of it or nothing.
+
+    Where a crash or a full disk has torn the last line, this one does not become a part of it.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    size = os.fstat(descriptor).st_size
+    torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+    data = b"\n" + line if torn else line
+    written = os.write(descriptor, data)
+    if written < len(data):
+        if os.fstat(descriptor).st_size == size + written:  # nobody has written behind it
+            os.ftruncate(descriptor, size)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def last_lines(file: _Blocks, count: int | None, start: int, end: int) -> int:
     """The offset in ``start``..``end`` from which the last ``count`` lines can be read.
 
     It reads backwards from the end, so that the length of the file does not matter.

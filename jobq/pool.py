@@ -23,10 +23,11 @@ from pathlib import Path
 from typing import Any
 
 from jobq import progress, shell
+from jobq.clock import utcnow
 from jobq.config import Settings, job_environment
 from jobq.endings import Exit, StopReason, exit_of_process, signal_name
 from jobq.forkserver import FORK, GOODBYE, send_settings
-from jobq.logs import EVENTS, STDERR, STDIN, STDOUT, JobLog, JobLogs, event_line
+from jobq.logs import STDERR, STDIN, STDOUT, JobLog, JobLogs, append_line, event_line
 from jobq.models import Claim, LogOffsets, Outcome, Progress, Started, Usage
 from jobq.processes import (
     ATTEMPT_MARK,
@@ -35,6 +36,7 @@ from jobq.processes import (
     ProcessTree,
     start_time,
 )
+from jobq.trimming import SETTING, Trimmed, compact
 
 COMMAND_NOT_FOUND = 127
 COMMAND_NOT_EXECUTABLE = 126
@@ -62,6 +64,7 @@ class Run:
     kill_at: float = 0.0  # loop time at which a stopped run is killed
     timers: list[asyncio.TimerHandle] = field(default_factory=list)
     progress: Progress | None = None
+    trimmed: dict[str, int] = field(default_factory=dict)  # bytes dropped, by file
 
     @property
     def key(self) -> tuple[int, int]:
@@ -93,7 +96,23 @@ class Run:
     def event(self, name: str, at: datetime, **details: Any) -> None:
         """Append to events.jsonl. A full disk loses the event, not the job."""
         with suppress(OSError):
-            os.write(self.events, event_line(name, at, self.claim.attempt, **details))
+            append_line(self.events, event_line(name, at, self.claim.attempt, **details))
+
+    def note_trimmed(self, trimmed: Trimmed) -> None:
+        """Something was dropped from one of its logs: said once here, and at the end how much."""
+        if trimmed.name not in self.trimmed:
+            self.event("log_trimmed", utcnow(), file=trimmed.name, setting=SETTING)
+        self.trimmed[trimmed.name] = trimmed.dropped
+
+    def tidy(self) -> None:
+        """Make ordinary files of trimmed logs, once its processes are gone."""
+        with suppress(OSError):  # a full disk: they stay as they are, and can be read so
+            compact(self.log)
+            events = self.log.append_events()
+            os.close(self.events)
+            self.events = events
+        for name, dropped in self.trimmed.items():
+            self.event("log_trimmed", utcnow(), file=name, setting=SETTING, dropped=dropped)
 
     def read_progress(self) -> Progress | None:
         """New progress, if the job has made any since the last look."""
@@ -170,11 +189,15 @@ class Pool:
     def _open_run(self, claim: Claim) -> Run:
         log = self._logs.create(claim.job.id)
         try:
-            offsets = log.offsets() if claim.attempt > 1 else LogOffsets()
-            with suppress(FileNotFoundError):
-                if claim.attempt > 1:
+            offsets = LogOffsets()
+            if claim.attempt > 1:
+                with suppress(OSError):  # a full disk
+                    compact(log)  # where the supervisor of the last attempt could not
+                offsets = log.offsets()
+                with suppress(FileNotFoundError):
                     os.unlink(progress.FILE, dir_fd=log.descriptor)
-            return Run(claim, log, offsets, log.append(EVENTS))
+            log.hold()
+            return Run(claim, log, offsets, log.append_events())
         except OSError:
             log.close()
             raise
@@ -273,9 +296,8 @@ def _last_words(run: Run) -> str:
     with suppress(OSError), run.log.read(STDERR) as file:
         if file is None:
             return ""
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(run.offsets.stderr, size - _LAST_WORDS_BYTES))
-        lines = file.read().decode("utf-8", "replace").strip().splitlines()
+        at = max(run.offsets.stderr, file.layout().end - _LAST_WORDS_BYTES)
+        lines = file.read(at, _LAST_WORDS_BYTES)[0].decode("utf-8", "replace").strip().splitlines()
     return lines[-1].strip()[:_LAST_WORDS_CHARACTERS] if lines else ""
 
 

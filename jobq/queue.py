@@ -8,7 +8,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -709,11 +709,22 @@ class JobQueue:
         ]
         if not endings:
             return 0
+        self._mend_logs(lost)
         ended = self.backend.end(endings, utcnow(), lease_before=lease_before)
         for (job, _), took_effect in zip(lost, ended, strict=True):
             if took_effect:
                 on_end(job)
         return sum(ended)
+
+    def _mend_logs(self, lost: Collection[tuple[Job, Attempt]]) -> None:
+        """Make ordinary files of the logs that dead supervisors had trimmed."""
+        from jobq.trimming import compact  # ctypes, which few calls need
+
+        for job, _ in lost:
+            with suppress(OSError):  # a full disk: the next attempt tries again
+                if log := self.logs.open(job.id):
+                    with log:
+                        compact(log)
 
 
 # -- checking --------------------------------------------------------------------------------

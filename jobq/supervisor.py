@@ -8,7 +8,7 @@ transaction: under load, many attempts share one commit.
 import asyncio
 import random
 import signal
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -21,6 +21,7 @@ from jobq.endings import Exit, StopReason, ending_of
 from jobq.errors import DatabaseError, DatabaseLockedError, DiskFullError
 from jobq.hooks import SECONDS as HOOK_SECONDS
 from jobq.hooks import Hooks
+from jobq.logkeeper import LogKeeper
 from jobq.models import (
     UNFINISHED,
     Claim,
@@ -115,6 +116,7 @@ class Supervisor:
             fires=options.ids is None,
             tell=self._message,
         )
+        self._keeper = LogKeeper(self._settings.log_max_bytes)
         self._hooks = Hooks(self._settings, self._message_from_a_thread)
         self._listener: Listener | None = None
         self._runs: dict[tuple[int, int], Run] = {}
@@ -203,7 +205,8 @@ class Supervisor:
         self._interrupted = self._interrupted or name == "Ctrl-C"
         match self.request_stop():
             case Stop.DRAIN if running:
-                self._message(f"waiting for {running} running job{"" if running == 1 else "s"}; {name} again gives them back")
+                jobs = "job" if running == 1 else "jobs"
+                self._message(f"waiting for {running} running {jobs}; {name} again gives them back")
             case Stop.RELEASE if running:
                 self._message(f"stopping {running} running jobs; {name} again kills them")
 
@@ -235,6 +238,7 @@ class Supervisor:
             run.stopped = run.stopped or StopReason.SHUTDOWN
             run.tree().kill()
         self._pool.close()
+        self._keeper.close()
         if not self._runs:  # otherwise the next supervisor finds this one dead, and rescues
             with suppress(DatabaseError):
                 self._backend.unregister([self.id])
@@ -496,6 +500,7 @@ class Supervisor:
         self._unrecorded.starts[run.key] = run.started()
         self._loop.call_later(STARTS_DELAY, self._wake.set)
         run.event("started", utcnow(), pid=run.pid, supervisor=self.id)
+        self._keeper.watch(run.log, run.note_trimmed)
         timeout = run.claim.job.timeout
         if timeout is not None:
             run.timers.append(
@@ -530,11 +535,14 @@ class Supervisor:
         for timer in run.timers if run.stopped is None else ():
             timer.cancel()  # it was in time, whatever its leftovers do
         if run.tree().exists():
-            task = asyncio.create_task(self._end_leftovers(run, end))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._in_background(self._end_leftovers(run, end))
         else:
             self._ended(run, end)
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _end_leftovers(self, run: Run, end: Exit) -> None:
         """A job is over when all of its processes are."""
@@ -548,13 +556,24 @@ class Supervisor:
         self._ended(run, end)
 
     def _ended(self, run: Run, end: Exit) -> None:
-        now = utcnow()
         run.ended = True
+        self._keeper.release(run.log)
         if run.stopped is StopReason.LOST:
             self._runs.pop(run.key, None)
             run.close()
             self._wake.set()
-            return
+        elif run.trimmed:
+            self._in_background(self._tidy(run, end))
+        else:
+            self._note_end(run, end)
+
+    async def _tidy(self, run: Run, end: Exit) -> None:
+        """Before the end is recorded: afterwards, another attempt may write to the logs."""
+        await asyncio.to_thread(run.tidy)
+        self._note_end(run, end)
+
+    def _note_end(self, run: Run, end: Exit) -> None:
+        now = utcnow()
         if (latest := run.read_progress()) is not None:
             self._note_progress(run.key, run, latest, now)
         ending = ending_of(

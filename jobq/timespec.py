@@ -1,4 +1,4 @@
-"""Text forms of durations, rates and moments, as people write them. Pure."""
+"""Text forms of durations, sizes, rates and moments, as people write them. Pure."""
 
 import re
 from dataclasses import dataclass
@@ -10,6 +10,8 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 6048
 _UNIT_NAMES = {"min": "m", "sec": "s", "hour": "h", "day": "d", "week": "w"}
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)\s*")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*([KMGT]?)(?:I?B)?", re.ASCII | re.IGNORECASE)
+_SIZE_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 LONGEST_SECONDS = 100 * 365 * 86400.0
 """A hundred years. Longer spans are typing errors, and would overflow a date."""
@@ -60,6 +62,19 @@ def format_duration(seconds: float) -> str:
     if whole < 86400:
         return f"{whole // 3600}h {whole % 3600 // 60:02}m"
     return f"{whole // 86400}d {whole % 86400 // 3600}h"
+
+
+def parse_size(value: object) -> int:
+    """Bytes, from a number or text such as ``"500M"`` or ``"1.5 GiB"``; a K is 1,024.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    number = isinstance(value, int | str) and not isinstance(value, bool)
+    match = _SIZE.fullmatch(str(value).strip()) if number else None
+    if match is None:
+        raise UsageError('not a size: give bytes, or text such as "500M" or "10G"')
+    return int(float(match[1]) * _SIZE_UNITS[match[2].upper()])
 
 
 @dataclass(frozen=True, slots=True)

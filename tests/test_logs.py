@@ -36,7 +36,7 @@ def test_attempts_append_to_the_same_files(job_logs: JobLogs) -> None:
     write(job_logs, 7, STDOUT, b"two\n")
     with job_logs.create(7) as log, log.read(STDOUT) as file:
         assert file is not None
-        assert file.read() == b"one\ntwo\n"
+        assert file.read_all() == b"one\ntwo\n"
         assert log.path == job_logs.path(7)
 
 
@@ -189,7 +189,7 @@ def test_no_link_is_followed_for_writing_reading_or_measuring(
         assert log is not None
         with log, log.read(STDOUT) as file:
             assert file is not None
-            return file.read()
+            return file.read_all()
 
     with pytest.raises(OSError, match=r"symbolic link|Not a directory"):
         write(job_logs, 7, STDOUT, b"x")

@@ -18,6 +18,7 @@ from jobq.timespec import (
     parse_moment,
     parse_rate,
     parse_since,
+    parse_size,
 )
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -274,3 +275,32 @@ def test_a_time_of_day_is_always_to_come_and_within_25_hours(
         assert timedelta(0) < moment - now <= timedelta(hours=25)
         shown = moment.astimezone()
         assert (shown.hour, shown.minute) == shows or moment == SUMMER
+
+
+# -- sizes -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        (0, 0),
+        ("0", 0),
+        ("1024", 1024),
+        ("1k", 1024),
+        ("500M", 500 * 1024**2),
+        ("1.5 GiB", 3 * 1024**3 // 2),
+        (" 10GB ", 10 * 1024**3),
+        ("2T", 2 * 1024**4),
+        ("7B", 7),
+    ],
+)
+def test_sizes(text: int | str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize(
+    "text", ["", "G", "1P", "1e9", "-1", "٣", "1 0", "nan", "9" * 400, True, None, 1.5]
+)
+def test_what_is_no_size(text: object) -> None:
+    with pytest.raises(UsageError, match="not a size"):
+        parse_size(text)

@@ -476,30 +476,6 @@ def test_the_queues_own_files_are_left_alone(clean: Clean, queue: JobQueue, tmp_
     assert isinstance(refused.error, Permanent)
 
 
-@pytest.mark.parametrize(
-    ("text", "size"),
-    [
-        (0, 0),
-        ("0", 0),
-        ("1024", 1024),
-        ("1k", 1024),
-        ("500M", 500 * 1024**2),
-        ("1.5 GiB", 3 * 1024**3 // 2),
-        (" 10GB ", 10 * 1024**3),
-        ("2T", 2 * 1024**4),
-        ("7B", 7),
-    ],
-)
-def test_sizes(module: ModuleType, text: int | str, size: int) -> None:
-    assert module.parse_size(text) == size
-
-
-@pytest.mark.parametrize("text", ["", "G", "1P", "1e9", "-1", "٣", "1 0", "nan", "9" * 400])
-def test_what_is_no_size(module: ModuleType, text: str) -> None:
-    with pytest.raises(ValueError, match="not a size"):
-        module.parse_size(text)
-
-
 # -- jobs --------------------------------------------------------------------------------------
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import fnmatch
 import math
 import os
-import re
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -23,7 +22,7 @@ from pydantic import AfterValidator, BaseModel, Field, StrictInt, model_validato
 
 from jobq import JobContext, JobQueue, JobWorker, Permanent, UsageError
 from jobq.clock import utcnow
-from jobq.timespec import parse_duration
+from jobq.timespec import parse_duration, parse_size
 
 if TYPE_CHECKING:
     from logging import Logger
@@ -39,27 +38,16 @@ MOST_ERRORS = 20
 
 _CHUNK = 500  # jobs deleted in one transaction
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*([KMGT]?)(?:I?B)?", re.ASCII | re.IGNORECASE)
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 # -- arguments ---------------------------------------------------------------------------------
 
 
-def parse_size(value: int | str) -> int:
-    """Bytes, from a number or text such as ``"500M"`` or ``"1.5 GiB"``; a K is 1,024.
-
-    Raises:
-        ValueError: it is neither.
-    """
-    match = _SIZE.fullmatch(str(value).strip())
-    if match is None:
-        raise ValueError('not a size: give bytes, or text such as "500M" or "10G"')
-    return int(float(match[1]) * _UNITS[match[2].upper()])
-
-
 def _checked_size(value: int | str) -> int | str:
-    parse_size(value)
+    try:
+        parse_size(value)
+    except UsageError as error:
+        raise ValueError(str(error)) from None
     return value
 
 

@@ -11,7 +11,7 @@ from typing import TextIO
 
 from jobq import shell
 from jobq.cli.output import inert_output, note
-from jobq.logs import LOG, STDERR, STDOUT, JobLog, last_lines
+from jobq.logs import LOG, STDERR, STDOUT, JobLog
 from jobq.models import FINISHED, Job, JobStatus
 from jobq.queue import JobQueue
 
@@ -131,9 +131,8 @@ class Follower:
 
     def _grew(self, log: JobLog, stream: _Stream) -> bool:
         with suppress(OSError):
-            stat = os.stat(log.path / stream.name, follow_symlinks=False)
-            stream.changed = stat.st_mtime_ns
-            return stat.st_size > stream.at
+            stream.changed = os.stat(log.path / stream.name, follow_symlinks=False).st_mtime_ns
+            return log.size(stream.name) > stream.at
         return False
 
     def _show(self, log: JobLog, stream: _Stream) -> None:
@@ -141,12 +140,11 @@ class Follower:
         with log.read(stream.name) as file:
             if file is None:
                 return
-            file.seek(stream.at)
             # A portion at a time: the loop that calls this has more to do.
             for _ in range(_BLOCKS_AT_ONCE):
-                if not (data := file.read(_BLOCK)):
+                data, stream.at = file.read(stream.at, _BLOCK)
+                if not data:
                     break
-                stream.at += len(data)
                 data = stream.pending + data
                 whole = data.rfind(b"\n") + 1 or (len(data) if len(data) > _BLOCK else 0)
                 stream.pending = data[whole:]
@@ -203,12 +201,13 @@ def show_part(
     with log.read(name) as file:
         if file is None:
             return start
-        size = file.seek(0, os.SEEK_END)
+        size = file.layout().end
         end = size if end is None else min(end, size)
-        at = last_lines(file, lines, min(start, end), end)
-        file.seek(at)
+        at = file.last_lines(lines, min(start, end), end)
         cleaner = Cleaner(raw=raw)
-        while at < end and (data := file.read(min(_BLOCK, end - at))):
-            at += len(data)
+        while at < end:
+            data, at = file.read(at, min(_BLOCK, end - at))
+            if not data:
+                break
             cleaner.write(data, sys.stdout, final=at >= end)
-        return end
+        return max(at, end)

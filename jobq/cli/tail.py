@@ -105,17 +105,22 @@ def _show_events(log: JobLog, count: int | None) -> int:
     with log.read(EVENTS) as file:
         if file is None:
             return 0
-        lines = file.read().splitlines()
+        end = file.layout().end
+        lines = file.read_all().splitlines()
         for line in lines if count is None else lines[len(lines) - min(count, len(lines)) :]:
-            print(_event_text(json.loads(line)))
-        return file.tell()
+            print(inert(_event_text(line)))
+        return end
 
 
-def _event_text(event: dict[str, Any]) -> str:
-    at = datetime.fromisoformat(event.pop("time")).astimezone()
-    head = f"{at:%H:%M:%S} attempt {event.pop('attempt')} {event.pop('event')}"
+def _event_text(line: bytes) -> str:
+    try:
+        event: dict[str, Any] = json.loads(line)
+        at = datetime.fromisoformat(event.pop("time")).astimezone()
+        head = f"{at:%H:%M:%S} attempt {event.pop('attempt')} {event.pop('event')}"
+    except (ValueError, KeyError, TypeError, AttributeError):  # torn, or written by the job
+        return line.decode("utf-8", "replace")
     details = " ".join(f"{key}={value}" for key, value in event.items() if value is not None)
-    return inert(f"{head} {details}".rstrip())
+    return f"{head} {details}".rstrip()
 
 
 def _nothing(job: Job) -> str:
