@@ -71,7 +71,7 @@ class Settings:
     grace: float = 10.0  # seconds between SIGTERM and SIGKILL
     queues: Mapping[str, Queue] = field(default_factory=dict)
     log_max_bytes: int = DEFAULT_MAX_BYTES  # a job's log files together; 0: no limit
-    min_free: int | None = None  # bytes; None: by the size of the disk, 0: no limit
+    min_free: int | None = None  # bytes; None: by the size of the disk; 0: none
     env_capture: tuple[str, ...] = DEFAULT_CAPTURE
     on_finish: tuple[tuple[str, ...], ...] = ()  # commands to run when a job has ended
 
@@ -272,7 +272,7 @@ def _limit(value: Any) -> float:
         raise UsageError('expected a duration, in seconds or as "10m", or "none"') from None
 
 
-def _size(least: int = 0) -> _Parse:
+def _size(least: int = 0) -> Callable[[Any], int]:
     """Bytes; 0, or "off", is no limit."""
 
     def parse(value: Any) -> int:
@@ -285,6 +285,10 @@ def _size(least: int = 0) -> _Parse:
         return size
 
     return parse
+
+
+def _size_or_auto(value: Any) -> int | None:
+    return None if value == "auto" else _size()(value)
 
 
 def _rate(value: Any) -> Any:
@@ -313,7 +317,7 @@ _TABLES: Mapping[str, Mapping[str, _Parse]] = {
         "types": lambda value: value,
     },
     "retention": {"older_than": _span, "keep_last": _whole(0)},
-    "logs": {"max_bytes": _size(LEAST_MAX_BYTES), "min_free": _size()},
+    "logs": {"max_bytes": _size(LEAST_MAX_BYTES), "min_free": _size_or_auto},
     "lease": {"seconds": _span, "grace": _limit},
     "env": {"capture": _texts},
     "hooks": {"on_finish": _commands},

@@ -146,7 +146,10 @@ def settings_document(settings: Settings) -> JsonObject:
             "types": dict(timeouts.types),
         },
         "retention": {"older_than": retention.older_than, "keep_last": retention.keep_last},
-        "logs": {"max_bytes": settings.log_max_bytes, "min_free": settings.min_free},
+        "logs": {
+            "max_bytes": settings.log_max_bytes,
+            "min_free": "auto" if settings.min_free is None else settings.min_free,
+        },
         "lease": {"seconds": settings.lease, "grace": settings.grace},
         "env": {"capture": list(settings.env_capture)},
         "hooks": {"on_finish": [list(argv) for argv in settings.on_finish]},

@@ -21,6 +21,7 @@ from jobq.models import (
     SupervisorInfo,
 )
 from jobq.queue import JobQueue
+from jobq.space import Shortage, shortage
 from jobq.timespec import format_duration
 
 _NAMED = 5
@@ -70,6 +71,7 @@ class Facts:
     held: Mapping[str, Sequence[int]] = field(default_factory=dict)  # by supervisor: what runs
     ahead: int = 0
     key_holder: int | None = None
+    shortage: Shortage | None = None  # of room on the disks, as seen from here
 
 
 def gather(queue: JobQueue, job: Job, now: datetime) -> Facts:
@@ -100,6 +102,7 @@ def gather(queue: JobQueue, job: Job, now: datetime) -> Facts:
         key_holder=backend.key_holder(job.unique_key)
         if job.unique_key and job.status in FINISHED
         else None,
+        shortage=shortage(queue.settings),
     )
 
 
@@ -239,8 +242,11 @@ def _ready(facts: Facts) -> Reason:
 
 
 def _lane(facts: Facts) -> Iterator[Reason]:
-    """What stands in a job's way whenever its time comes: its queue, and who takes it."""
+    """What stands in a job's way whenever its time comes: its queue, the disk, and who takes it."""
     job, lane = facts.job, facts.queue
+    if (short := facts.shortage) is not None:
+        details = {"path": str(short.path), "free": short.free, "wanted": short.wanted}
+        yield Reason("disk_full", f"supervisors start nothing: {short}", "jobq prune", details)
     if lane.paused:
         yield Reason(
             "queue_paused",

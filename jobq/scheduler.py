@@ -69,6 +69,10 @@ class Scheduler:
         """Give back the jobs of supervisors that are known to be dead; how many."""
         return self._queue.rescue_dead(self._owner, self._on_rescued)
 
+    def doubt_leases(self) -> None:
+        """The database can't be written to: leases that stand still tell nothing meanwhile."""
+        self._leases = {}
+
     def rescue_expired(self, now: datetime, own: Collection[int]) -> int:
         """Give back the jobs whose lease ran out, as on a machine that is gone; how many.
 

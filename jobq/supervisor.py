@@ -38,6 +38,7 @@ from jobq.processes import boot_id, host_name
 from jobq.queue import JobQueue, owner_id
 from jobq.scheduler import Scheduler
 from jobq.shell import JOB_TYPE as SHELL
+from jobq.space import Shortage, shortage
 
 BEAT = 1.0
 """Seconds between two looks at what nobody told of: other writers, dead supervisors, late jobs."""
@@ -132,6 +133,7 @@ class Supervisor:
         self._seen_changes = 0
         self._due: datetime | None = None
         self._renewed_at = 0.0
+        self._shortage: Shortage | None = None
         self._trouble: str | None = None
         self._failure: DatabaseError | None = None
 
@@ -235,7 +237,9 @@ class Supervisor:
         if left := self._hooks.close():
             self._message(f"{left} hooks were not run to their end")
         for run in self._runs.values():  # only after a failure: nothing is left otherwise
-            run.stopped = run.stopped or StopReason.SHUTDOWN
+            if not run.ended:
+                run.stopped = StopReason.LOST
+                run.event("stopping", utcnow(), reason=StopReason.LOST.value)
             run.tree().kill()
         self._pool.close()
         self._keeper.close()
@@ -297,13 +301,14 @@ class Supervisor:
         claims: list[Claim] = []
         room = self._room()
         if self._unrecorded or (room and self._look):
+            short = self._is_disk_short()
             with self._backend.group():
                 recorded = self._record(now)
                 room = self._room(freed=len(self._unrecorded.endings))
-                if room and not self._stop:
+                if room and not self._stop and not short:
                     claims = self._backend.claim(self._request(room), now)
             self._forget_recorded(recorded)
-            self._look = len(claims) == room
+            self._look = len(claims) == room and not short
         dues = (self._backend.next_due(now), self._scheduler.next_tick())
         self._due = min((due for due in dues if due is not None), default=None)
         for claim in claims:
@@ -441,7 +446,7 @@ class Supervisor:
 
     def _look_around(self) -> None:
         now = utcnow()
-        if self._due is not None and self._due <= now:
+        if (self._due is not None and self._due <= now) or self._shortage is not None:
             self._look = True
         changes = self._backend.change_counter()
         if changes != self._seen_changes:
@@ -604,11 +609,21 @@ class Supervisor:
             self._message(f"{error} (trying again until it works)")
         self._trouble = str(error)
         self._look = True
+        self._scheduler.doubt_leases()
 
     def _recovered(self) -> None:
         if self._trouble is not None:
             self._trouble = None
             self._message("the database can be written to again")
+
+    def _is_disk_short(self) -> bool:
+        """Whether a disk is too full to start anything; said once, and once when it is over."""
+        before, self._shortage = self._shortage, shortage(self._settings)
+        if self._shortage is not None and before is None:
+            self._message(f"{self._shortage}: nothing is started until there is more")
+        elif self._shortage is None and before is not None:
+            self._message("there is room on the disk again: going on")
+        return self._shortage is not None
 
     def _message_from_a_thread(self, text: str) -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody is left to be told

@@ -112,6 +112,14 @@ def test_secrets_are_not_kept_by_default(file: Path) -> None:
     assert kept == {"PATH": "/bin"}
 
 
+@pytest.mark.parametrize(
+    ("text", "size"), [('"10MB"', 10 << 20), ("100000", 100_000), ("0", 0), ('"off"', 0)]
+)
+def test_a_size_or_none(file: Path, text: str, size: int) -> None:
+    settings = read(file, f"[logs]\nmax_bytes = {text}\nmin_free = {text}\n")
+    assert (settings.log_max_bytes, settings.min_free) == (size, size)
+
+
 # -- what is wrong -----------------------------------------------------------------------------
 
 
@@ -132,6 +140,9 @@ def test_secrets_are_not_kept_by_default(file: Path) -> None:
         ("[retry]\njitter = 1.5", 2, "retry.jitter", "from 0 to 1"),
         ("[retry]\njitter = nan", 2, "retry.jitter", "from 0 to 1"),
         ("[retry]\nmax_crashes = 0", 2, "retry.max_crashes", "at least 1"),
+        ("[logs]\nmax_bytes = 1000", 2, "logs.max_bytes", "at least 65,536 bytes"),
+        ("[logs]\nmax_bytes = 'much'", 2, "logs.max_bytes", '"100MB"'),
+        ("[logs]\nmin_free = true", 2, "logs.min_free", "a size"),
         ("[lease]\nseconds = 0", 2, "lease.seconds", "above 0"),
         ("[timeouts]\nlow = -5", 2, "timeouts.low", "duration"),
         ("[timeouts.types]\n'tile' = 'x'", 2, "timeouts.types.tile", "duration"),

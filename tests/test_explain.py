@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from jobq.models import (
     Queue,
     SupervisorInfo,
 )
+from jobq.space import Shortage
 from jobq.timespec import Rate
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -172,6 +174,15 @@ def test_a_rate() -> None:
 def test_no_supervisor(status: JobStatus) -> None:
     found = reasons(job(status=status, run_at=SOON), supervisors=[])
     assert found["no_supervisor"].command == "jobq work"
+
+
+def test_a_disk_without_room() -> None:
+    short = Shortage(Path("/logs"), free=3 << 20, wanted=200 << 20)
+    found = reasons(job(), shortage=short)["disk_full"]
+    assert found.message == (
+        "supervisors start nothing: only 3 MB free at /logs, and [logs] min_free is 200 MB"
+    )
+    assert found.document()["free"] == 3 << 20
 
 
 def test_no_supervisor_takes_the_queue() -> None:

@@ -10,7 +10,17 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from jobq import logs
-from jobq.logs import EVENTS, LOG, STDERR, STDIN, STDOUT, JobLogs, event_line, last_lines
+from jobq.logs import (
+    EVENTS,
+    LOG,
+    STDERR,
+    STDIN,
+    STDOUT,
+    JobLogs,
+    append_line,
+    event_line,
+    last_lines,
+)
 from jobq.models import LogOffsets
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -241,6 +251,20 @@ def test_an_event_is_one_line_of_json_whatever_is_in_it() -> None:
         "message": "a\nb\u2028ż\udce9\0",
         "n": 1.5,
     }
+
+
+@pytest.mark.parametrize(("before", "torn"), [(b"", b""), (b"{}\n", b""), (b"", b'{"ti')])
+def test_an_event_starts_on_a_line_of_its_own(
+    job_logs: JobLogs, before: bytes, torn: bytes
+) -> None:
+    write(job_logs, 7, EVENTS, before + torn)
+    with job_logs.create(7) as log:
+        descriptor = log.append_events()
+        append_line(descriptor, b"[1]\n")
+        append_line(descriptor, b"[2]\n")
+        os.close(descriptor)
+    whole = before + torn + (b"\n" if torn else b"") + b"[1]\n[2]\n"
+    assert (job_logs.path(7) / EVENTS).read_bytes() == whole
 
 
 def tail_simply(data: bytes, count: int) -> bytes:

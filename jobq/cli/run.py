@@ -33,9 +33,11 @@ from jobq.cli.follow import BEAT, Follower, exit_code, tell_failure
 from jobq.cli.options import ArgvCommand, piped_in
 from jobq.cli.output import note
 from jobq.clock import utcnow
+from jobq.errors import DiskFullError
 from jobq.logs import LOG, STDERR, STDOUT
 from jobq.models import DEFAULT_QUEUE, Claim, Job, JobStatus
 from jobq.queue import JobQueue
+from jobq.space import shortage
 from jobq.specs import JobSpec
 from jobq.supervisor import Supervisor, WorkOptions
 
@@ -86,6 +88,8 @@ def run(
         args=args,
     )
     with cli.queue() as jobs:
+        if short := shortage(jobs.settings):
+            raise DiskFullError(f"{short}: free some disk space; nothing was started")
         spooled = jobs.spool_stdin(piped_in().buffer) if stdin == "-" else None
         try:
             spec = job_spec(jobs, options)

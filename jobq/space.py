@@ -1,0 +1,52 @@
+"""Whether the disks have room for more jobs."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobq.config import Settings
+
+SETTING = "[logs] min_free"
+
+_AUTO = 200 << 20
+_AUTO_SHARE = 20  # of a small disk, one part in so many
+
+
+@dataclass(frozen=True, slots=True)
+class Shortage:
+    """A disk with less room than is to be left free."""
+
+    path: Path
+    free: int  # bytes
+    wanted: int
+
+    def __str__(self) -> str:
+        return f"only {_size(self.free)} free at {self.path}, and {SETTING} is {_size(self.wanted)}"
+
+
+def shortage(settings: Settings) -> Shortage | None:
+    """The first disk, of the logs' and the database's, that is short of room; None if none is."""
+    for path in (settings.log_dir, settings.database.parent):
+        found = _shortage(path, settings.min_free)
+        if found is not None:
+            return found
+    return None
+
+
+def _shortage(path: Path, least: int | None) -> Shortage | None:
+    try:
+        there = next((each for each in (path, *path.parents) if each.exists()), path)
+        disk = os.statvfs(there)
+    except OSError:  # to use it will say what is wrong
+        return None
+    size, free = disk.f_blocks * disk.f_frsize, disk.f_bavail * disk.f_frsize
+    wanted = min(_AUTO, size // _AUTO_SHARE) if least is None else least
+    return Shortage(path, free, wanted) if free < wanted else None
+
+
+def _size(size: int) -> str:
+    """A size as people, and `[logs]`, write it."""
+    for unit, power in (("GB", 30), ("MB", 20), ("KB", 10)):
+        if size >= 1 << power:
+            return f"{size / (1 << power):.1f}".removesuffix(".0") + f" {unit}"
+    return f"{size} bytes"
