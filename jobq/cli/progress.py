@@ -11,8 +11,9 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
+from queue import Full, Queue
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -30,6 +31,10 @@ from jobq.timespec import format_duration
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+
+LINES = 10_000
+"""So many lines wait to be printed, at most: about as many as a busy minute makes."""
 
 
 def event_text(event: Event, now: datetime) -> str:
@@ -61,17 +66,36 @@ def _ending_text(job: Job, ending: Ending, now: datetime) -> str:
     return text
 
 
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What is printed about one event."""
+
+    at: datetime
+    text: str
+    status: JobStatus | None
+    whole: bool  # not cut where there is little room
+
+
 class Printer:
-    """A line an event, as it suits a log file."""
+    """A line an event, as it suits a log file.
+
+    A thread prints them: a terminal that was stopped with Ctrl-S, or a pipe that nobody reads,
+    blocks that and not the supervisor. Lines that find no room in the queue are dropped, and counted.
+    """
 
     def __init__(self) -> None:
         self._statuses: Counter[JobStatus] = Counter()
+        self._lines: Queue[Line | None] = Queue(LINES)
+        self._dropped = 0
+        self._thread = threading.Thread(target=self._print, name="jobq-print", daemon=True)
 
     def __enter__(self) -> Self:
+        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        pass
+        self._lines.put(None)
+        self._thread.join()
 
     def show_start(self, owner: str, slots: int) -> None:
         """Say that the supervisor works."""
@@ -92,10 +116,23 @@ class Printer:
         return f"{self._statuses.total()} tries: {', '.join(parts)}" if parts else "Nothing to do."
 
     def line(self, text: str, status: JobStatus | None, *, whole: bool) -> None:
-        """Print a line; where there is little room, it is cut unless it is to stay ``whole``."""
-        del status, whole
-        with suppress(BrokenPipeError):
-            print(f"{datetime.now().astimezone():%H:%M:%S} {text}", flush=True)
+        """Have a line printed; it is cut where there is little room, unless it is ``whole``."""
+        try:
+            self._lines.put_nowait(Line(datetime.now().astimezone(), text, status, whole))
+        except Full:
+            self._dropped += 1
+
+    def write(self, line: Line) -> None:
+        """Print a line."""
+        print(f"{line.at:%H:%M:%S} {line.text}", flush=True)
+
+    def _print(self) -> None:
+        while (line := self._lines.get()) is not None:
+            with suppress(OSError):  # nobody is there to be shown anything
+                if self._dropped and self._lines.empty():
+                    dropped, self._dropped = self._dropped, 0
+                    self.write(replace(line, text=f"{dropped:,} lines were not shown", whole=True))
+                self.write(line)
 
 
 def printer() -> Printer:
@@ -175,9 +212,11 @@ class Screen(Printer):
         except BaseException:  # such a signal came meanwhile
             self.__exit__()
             raise
-        return self
+        return super().__enter__()
 
     def __exit__(self, *_: object) -> None:
+        if self._thread.is_alive():
+            super().__exit__()
         # One more Ctrl-C just now would leave the terminal without a cursor.
         before = {number: signal.signal(number, signal.SIG_IGN) for number in _LEAVING}
         signal.signal(signal.SIGTSTP, signal.SIG_DFL)
@@ -202,23 +241,22 @@ class Screen(Printer):
                 self._running[event.job.id] = replace(event.job, progress=event.progress)
         super().show(event)
 
-    def line(self, text: str, status: JobStatus | None, *, whole: bool) -> None:
+    def write(self, line: Line) -> None:
         from rich.text import Text
 
-        now = f"{datetime.now().astimezone():%H:%M:%S}"
-        style = COLOURS[status] if status else ""
+        style = COLOURS[line.status] if line.status else ""
         self._console.print(
-            Text.assemble((now, "dim"), " ", (text, style)),
-            no_wrap=not whole,
-            overflow="fold" if whole else "ellipsis",
+            Text.assemble((f"{line.at:%H:%M:%S}", "dim"), " ", (line.text, style)),
+            no_wrap=not line.whole,
+            overflow="fold" if line.whole else "ellipsis",
         )
 
     def _render(self) -> RenderableType:
         from rich.console import Group
         from rich.text import Text
 
-        if threading.current_thread() is not threading.main_thread():
-            self.figures.refresh(list(self._running.values()))  # never in the supervisor's loop
+        if threading.current_thread() not in (threading.main_thread(), self._thread):
+            self.figures.refresh(list(self._running.values()))  # neither for each line
         size = self._console.size
         lines = self.picture(Look(size.width, self._color), size.height)
         return Group(*(Text.from_ansi(line, no_wrap=True, overflow="ellipsis") for line in lines))
