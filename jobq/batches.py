@@ -16,7 +16,7 @@ from jobq import shell
 from jobq.clock import utcnow
 from jobq.errors import JobqError, UsageError
 from jobq.models import Condition, Inserted, KnownKey, NewJob, ParentRef
-from jobq.plans import Plan, Planned
+from jobq.plans import Plan, Planned, room_for_rows
 from jobq.queue import CHUNK, JobQueue
 from jobq.rowchecks import CONDITIONS, Checked, Checker, Wrong
 from jobq.rowfiles import Row, Table
@@ -65,7 +65,8 @@ class Batch:
         self._directory = directory
         self._prefix = prefix
         self._now = utcnow()
-        self._plan = Plan(queue.logs.make_root())
+        with room_for_rows():
+            self._plan = Plan(queue.logs.make_root())
         self._env: dict[str, str] = queue.settings.captured(os.environ)
 
     def close(self) -> None:
@@ -82,6 +83,7 @@ class Batch:
 
     # -- checking --------------------------------------------------------------------------
 
+    @room_for_rows()
     def check(self, table: Table, tick: Callable[[], None] | None = None) -> None:
         """Check every row; ``tick`` is called now and then."""
         checker = Checker(self._queue, self._directory, self._now, texts=table.columns is not None)

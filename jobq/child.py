@@ -139,6 +139,7 @@ def _captured(log: JobLog, task: dict[str, Any]) -> Iterator[None]:
         _flush()
         for descriptor in (1, 2):
             _point(os.open(os.devnull, os.O_WRONLY), descriptor)
+        _flush()  # what a full disk did not take is not the next job's
         for mark in marks:
             os.environ.pop(mark, None)
 

@@ -174,6 +174,8 @@ class ForkServer:
 
     def _open_trees(self) -> list[ProcessTree]:
         """The attempts that the supervisor had open."""
+        if not self._settings.database.exists():  # it must not be made anew
+            return []
         with suppress(JobqError):
             backend = SqliteBackend(self._settings.database)
             return [

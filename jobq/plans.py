@@ -9,14 +9,34 @@ import os
 import sqlite3
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jobq.errors import DiskFullError
 from jobq.private import repair
 
 _CACHE_KIB = 32_768
 _SHOWN = 8  # keys of a circle that are named
 _AT_ONCE = 1000
+
+
+@contextmanager
+def room_for_rows() -> Iterator[None]:
+    """Say plainly that there is no room to keep the rows.
+
+    Raises:
+        DiskFullError: instead of what SQLite raises then.
+    """
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if not error.sqlite_errorname.startswith(("SQLITE_FULL", "SQLITE_IOERR")):
+            raise
+        raise DiskFullError(
+            "the disk of the log directory is full: free some disk space and try again; "
+            "nothing was stored"
+        ) from error
 
 
 class Planned(NamedTuple):

@@ -70,6 +70,7 @@ class SqliteConnection:
         self._untouched = untouched
         self._local = threading.local()
         self._handles: list[_Handle] = []
+        self._file: tuple[int, int] | None = None  # which one was opened: device and inode
         self._lock = threading.Lock()
 
     @contextmanager
@@ -141,19 +142,36 @@ class SqliteConnection:
                     _lock(handle.turnstile, self.path, LOCK_SECONDS)
             handle.close()
         self._local = threading.local()
+        self._file = None
 
     # -- opening ---------------------------------------------------------------------------
 
     def _handle(self) -> _Handle:
+        if self._file is not None and self._identity() != self._file:
+            raise DatabaseError(
+                f"{self.path}: deleted or replaced while it was in use: nothing more is written; "
+                "see what became of it, and start again"
+            )
         handle: _Handle | None = getattr(self._local, "handle", None)
         if handle is None or handle.pid != os.getpid():
             handle = self._open()
             self._local.handle = handle
             with self._lock:
                 self._handles.append(handle)
+                self._file = self._file or self._identity()
             for left in self._take(lambda handle: not handle.thread.is_alive()):
                 left.close()
         return handle
+
+    def _identity(self) -> tuple[int, int] | None:
+        """Which file it is; None if there is none. To open it would drop SQLite's locks."""
+        try:
+            found = os.stat(self.path)
+        except FileNotFoundError:
+            return None
+        except OSError:  # it can't be told: SQLite says what is wrong, if anything is
+            return self._file
+        return found.st_dev, found.st_ino
 
     def _take(self, wanted: Callable[[_Handle], bool]) -> list[_Handle]:
         """Take handles out of the list.

@@ -1,5 +1,6 @@
 """What goes wrong with a database file, as errors of ours: what, where, and what to do about it."""
 
+import os
 import sqlite3
 import stat
 from errno import EACCES, EDQUOT, ENOSPC, EPERM, EROFS
@@ -31,8 +32,9 @@ _ERRORS: tuple[tuple[tuple[str, ...], type[DatabaseError], str], ...] = (
     (("SQLITE_CORRUPT", "SQLITE_NOTADB"), DatabaseDamagedError, f"left untouched: {_RESTORE}"),
     (("SQLITE_CANTOPEN",), DatabaseError, _LOOK),
     (("SQLITE_PROTOCOL", "SQLITE_IOERR_LOCK", "SQLITE_IOERR_SHM"), DatabaseError, LOCKS),
-    (("SQLITE_IOERR",), DatabaseError, "the disk failed or is full"),
+    (("SQLITE_IOERR",), DatabaseError, "the disk failed"),
 )
+_LEAST_ROOM = 65536  # bytes: twice what SQLite makes its smallest file of
 
 
 def raise_ours(path: Path, error: Exception) -> NoReturn:
@@ -47,6 +49,8 @@ def raise_ours(path: Path, error: Exception) -> NoReturn:
             f"{path}: what is in it makes no sense: {error}: {_RESTORE}"
         ) from error
     name: str = getattr(error, "sqlite_errorname", "")
+    if name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN")) and _is_full(path.parent):
+        raise DiskFullError(f"{path}: the disk is full: {_MAKE_ROOM}") from error
     for prefixes, kind, advice in _ERRORS:
         if name.startswith(prefixes):
             raise kind(f"{path}: {error}: {advice}") from error
@@ -54,6 +58,15 @@ def raise_ours(path: Path, error: Exception) -> NoReturn:
     if isinstance(error, sqlite3.OperationalError) and text.startswith(_DAMAGED):
         raise DatabaseDamagedError(f"{path}: {text}: {_RESTORE}") from error
     raise error
+
+
+def _is_full(folder: Path) -> bool:
+    """Whether there is no room for one of the files beside a database."""
+    try:
+        disk = os.statvfs(folder)
+    except OSError:
+        return False
+    return disk.f_bavail * disk.f_frsize < _LEAST_ROOM
 
 
 def _of_system(path: Path, error: OSError) -> DatabaseError:

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from errno import EDQUOT, ENOSPC
 from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
@@ -20,7 +21,7 @@ from typer.core import TyperCommand, TyperGroup
 from jobq import config
 from jobq.cli.output import inert
 from jobq.config import Settings
-from jobq.errors import JobqError
+from jobq.errors import DiskFullError, JobqError
 from jobq.queue import JobQueue
 
 VERBS = {
@@ -175,8 +176,12 @@ def run(argv: list[str]) -> int:
     except (JobqError, OSError) as error:
         if debug:
             traceback.print_exc()
-        complain(str(error) if isinstance(error, JobqError) else _os_error(error))
-        return error.exit_code if isinstance(error, JobqError) else 1
+        if isinstance(error, OSError):
+            full = error.errno in (ENOSPC, EDQUOT)
+            complain(_os_error(error) + (": free some disk space and try again" if full else ""))
+            return DiskFullError.exit_code if full else 1
+        complain(str(error))
+        return error.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the edge of the program

@@ -55,22 +55,25 @@ class Project:
             check=False,
         )
 
-    def start(self, *args: str) -> subprocess.Popen[str]:
-        """Start the command, to be ended with the test at the latest."""
+    def start(self, *args: str, said: str | None = None) -> subprocess.Popen[str]:
+        """Start the command, to be ended with the test at the latest; ``said``: a file for output."""
+        file = None if said is None else (self.root / said).open("w")
         process = subprocess.Popen(
             [sys.executable, "-m", "jobq", *args],
             cwd=self.root,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=subprocess.PIPE if file is None else file,
             stderr=subprocess.STDOUT,
             encoding="utf-8",
         )
+        if file is not None:
+            file.close()
         self._processes.append(process)
         return process
 
-    def work(self, *args: str) -> subprocess.Popen[str]:
+    def work(self, *args: str, said: str | None = None) -> subprocess.Popen[str]:
         """Start a supervisor."""
-        return self.start("work", *args)
+        return self.start("work", *args, said=said)
 
     def drain(self, *args: str) -> str:
         """Run everything there is to run; what the supervisor said."""
@@ -98,6 +101,11 @@ class Project:
         folder.mkdir(exist_ok=True)
         (folder / f"{name}.py").write_text(source)
 
+    def reopen(self) -> None:
+        """Go on with what jobq.toml says now."""
+        self.queue.close()
+        self.queue = JobQueue.open(self.root / "jobq.toml")
+
     def close(self) -> None:
         for process in self._processes:
             if process.poll() is None:
@@ -115,3 +123,18 @@ def project(tmp_path: Path) -> Iterator[Project]:
     opened = Project(root)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, one megabyte large."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True,
+        check=False,
+    )  # fmt: skip
+    if made.returncode:
+        pytest.skip(f"needs the right to mount: {made.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)

@@ -5,8 +5,6 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -130,37 +128,6 @@ def test_a_database_that_is_none(project: Project) -> None:
     assert "file is not a database: left untouched" in done.stderr
     assert done.stderr.count("\n") == 1
     assert (project.root / "garbage.db").read_bytes() == garbage
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own, one megabyte large."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True,
-        check=False,
-    )  # fmt: skip
-    if made.returncode:
-        pytest.skip(f"needs the right to mount: {made.stderr.decode().strip()}")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-def test_a_full_disk(project: Project, small_disk: Path) -> None:
-    env = {"JOBQ_DATABASE": str(small_disk / "jobq.db")}
-    assert project.jobq("add", "--", "true", env=env).returncode == 0
-    filler = os.open(small_disk / "filler", os.O_WRONLY | os.O_CREAT)
-    with suppress(OSError):
-        while True:
-            os.write(filler, b"x" * 4096)
-    os.close(filler)
-    done = project.jobq("add", "--", "echo", "y" * 100_000, env=env)
-    assert done.returncode == 5, done.stderr
-    assert done.stderr.count("\n") == 1
-    assert "free some disk space" in done.stderr or "full" in done.stderr
-    (small_disk / "filler").unlink()
-    assert project.jobq("add", "--", "true", env=env).stdout == "2\n"
 
 
 def test_a_read_only_disk(project: Project, small_disk: Path) -> None:

@@ -1,0 +1,58 @@
+"""Supervisors that lose what they work with: their terminal's attention, or their database."""
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from e2e.conftest import Project, wait_until
+from jobq import JobStatus
+
+
+def test_output_that_nobody_reads_holds_no_job_up(project: Project) -> None:
+    """As on a terminal that was stopped with Ctrl-S."""
+    for _ in range(40):
+        project.shell("true", name="a long name " * 15)
+    ours, theirs = os.pipe()
+    fcntl.fcntl(theirs, fcntl.F_SETPIPE_SZ, 4096)
+    with subprocess.Popen(
+        [sys.executable, "-m", "jobq", "work", "--drain"],
+        cwd=project.root, stdin=subprocess.DEVNULL, stdout=theirs,
+    ) as supervisor:  # fmt: skip
+        os.close(theirs)
+        wait_until(lambda: project.queue.counts()[JobStatus.COMPLETED] == 40)
+        with os.fdopen(ours, "rb") as pipe:
+            shown = pipe.read().decode()
+        assert supervisor.wait(20) == 0
+    assert shown.count(" completed in ") == 40
+    assert shown.endswith("40 tries: 40 completed\n")
+
+
+@pytest.mark.parametrize("replaced", [False, True], ids=["deleted", "replaced"])
+def test_a_database_that_goes_away_ends_the_supervisor(project: Project, replaced: bool) -> None:
+    database = project.queue.settings.database
+    supervisor = project.work()
+    job = project.shell("echo $$; sleep 600")
+    wait_until(lambda: project.output(job).endswith("\n"))
+    pid = int(project.output(job))
+    project.queue.close()
+    copy = database.with_name("copy")
+    shutil.copy(database, copy)
+    if replaced:
+        copy.rename(database)
+    else:
+        database.unlink()
+    before = database.read_bytes() if replaced else None
+    said, _ = supervisor.communicate(timeout=30)
+    assert supervisor.returncode == 5
+    assert "deleted or replaced while it was in use" in said.splitlines()[-1]
+    wait_until(lambda: not psutil.pid_exists(pid))
+    if replaced:
+        assert database.read_bytes() == before
+    else:
+        assert not database.exists()
+    assert '"reason": "lost"' in project.output(job, "events.jsonl")
