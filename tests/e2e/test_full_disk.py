@@ -74,6 +74,7 @@ def test_a_full_disk_of_the_logs_alone_costs_output_and_no_outcome(
     job = project.shell("echo up; while [ ! -e go ]; do sleep 0.01; done; seq 1 100000; exit 4",
                         max_retries=0)  # fmt: skip
     supervisor = project.work(said="said")
+    wait_until(lambda: "started" in project.output(job, "events.jsonl"))
     wait_until(lambda: project.output(job))
     fill(small_disk)
     (project.root / "go").touch()
@@ -100,9 +101,7 @@ def test_a_full_disk_of_the_logs_alone_costs_output_and_no_outcome(
     "words",
     [
         ["add", "--", "echo", "y" * 100_000],
-        ["add", "--each", "echo {}", "one", "two"],
         ["run", "--", "true"],
-        ["queue", "create", "another"],
         ["work", "--drain"],
     ],
     ids=lambda words: words[0],

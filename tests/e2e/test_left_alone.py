@@ -1,10 +1,7 @@
 """Supervisors that lose what they work with: their terminal's attention, or their database."""
 
 import fcntl
-import os
 import shutil
-import subprocess
-import sys
 
 import psutil
 import pytest
@@ -17,17 +14,12 @@ def test_output_that_nobody_reads_holds_no_job_up(project: Project) -> None:
     """As on a terminal that was stopped with Ctrl-S."""
     for _ in range(40):
         project.shell("true", name="a long name " * 15)
-    ours, theirs = os.pipe()
-    fcntl.fcntl(theirs, fcntl.F_SETPIPE_SZ, 4096)
-    with subprocess.Popen(
-        [sys.executable, "-m", "jobq", "work", "--drain"],
-        cwd=project.root, stdin=subprocess.DEVNULL, stdout=theirs,
-    ) as supervisor:  # fmt: skip
-        os.close(theirs)
-        wait_until(lambda: project.queue.counts()[JobStatus.COMPLETED] == 40)
-        with os.fdopen(ours, "rb") as pipe:
-            shown = pipe.read().decode()
-        assert supervisor.wait(20) == 0
+    supervisor = project.work("--drain")
+    assert supervisor.stdout is not None
+    fcntl.fcntl(supervisor.stdout, fcntl.F_SETPIPE_SZ, 4096)
+    wait_until(lambda: project.queue.counts()[JobStatus.COMPLETED] == 40)
+    shown, _ = supervisor.communicate(timeout=30)
+    assert supervisor.returncode == 0
     assert shown.count(" completed in ") == 40
     assert shown.endswith("40 tries: 40 completed\n")
 
