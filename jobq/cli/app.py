@@ -176,12 +176,7 @@ def run(argv: list[str]) -> int:
     except (JobqError, OSError) as error:
         if debug:
             traceback.print_exc()
-        if isinstance(error, OSError):
-            full = error.errno in (ENOSPC, EDQUOT)
-            complain(_os_error(error) + (": free some disk space and try again" if full else ""))
-            return DiskFullError.exit_code if full else 1
-        complain(str(error))
-        return error.exit_code
+        return _failed(error)
     except KeyboardInterrupt:
         return INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the edge of the program
@@ -205,6 +200,16 @@ def _prepare_streams() -> None:
 def complain(message: str) -> None:
     """One line on stderr."""
     print(f"jobq: {inert(message)}", file=sys.stderr)
+
+
+def _failed(error: JobqError | OSError) -> int:
+    """Say what went wrong; the exit code."""
+    if isinstance(error, JobqError):
+        complain(str(error))
+        return error.exit_code
+    full = error.errno in (ENOSPC, EDQUOT)
+    complain(_os_error(error) + (": free some disk space and try again" if full else ""))
+    return DiskFullError.exit_code if full else 1
 
 
 def _os_error(error: OSError) -> str:
