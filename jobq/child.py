@@ -25,6 +25,7 @@ from jobq.outcome import call, jsonable, report_of
 from jobq.processes import ATTEMPT_MARK, JOB_MARK
 from jobq.progress import FILE, ProgressFile
 from jobq.queue import JobQueue
+from jobq.redaction import Redaction
 from jobq.registry import Registry, args_model
 from jobq.worker import Cancelled, JobContext, JobWorker
 
@@ -87,7 +88,8 @@ class Child:
             worker = self._registry.get(task["type"]).worker
             assert worker is not None
             args = args_model(worker).model_validate(task["args"])
-            with _logger(log, task["attempt"]) as logger:
+            hide = self._settings.redactor.of(task["args"], task["tags"])
+            with _logger(log, task["attempt"], hide) as logger:
                 context = JobContext(
                     job_id=task["id"],
                     attempt=task["attempt"],
@@ -158,12 +160,12 @@ def _flush() -> None:
 
 
 @contextmanager
-def _logger(log: JobLog, attempt: int) -> Iterator[logging.Logger]:
+def _logger(log: JobLog, attempt: int, hide: Redaction) -> Iterator[logging.Logger]:
     """The job's own logger: to job.log for people, and to events.jsonl for programs."""
     logger = logging.getLogger("jobq.job")
     logger.setLevel(logging.DEBUG)
     logger.propagate = False
-    handler = _LogHandler(log, attempt)
+    handler = _LogHandler(log, attempt, hide)
     logger.handlers[:] = [handler]
     try:
         yield logger
@@ -173,8 +175,9 @@ def _logger(log: JobLog, attempt: int) -> Iterator[logging.Logger]:
 
 
 class _LogHandler(logging.Handler):
-    def __init__(self, log: JobLog, attempt: int) -> None:
+    def __init__(self, log: JobLog, attempt: int, hide: Redaction) -> None:
         super().__init__()
+        self._hide = hide
         self._attempt = attempt
         self._log = log.append(LOG)
         self._events = log.append_events()
@@ -185,7 +188,8 @@ class _LogHandler(logging.Handler):
             now = utcnow()
             line = f"{now.isoformat(timespec='milliseconds')} {record.levelname} {text}\n"
             os.write(self._log, line.encode("utf-8", "backslashreplace"))
-            event = event_line("log", now, self._attempt, level=record.levelname, message=text)
+            shown = self._hide.text(text)
+            event = event_line("log", now, self._attempt, level=record.levelname, message=shown)
             append_line(self._events, event)
         except Exception:  # noqa: BLE001 - logging must not fail the job; this prints what went wrong
             self.handleError(record)

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from jobq.errors import ConfigError, UsageError
 from jobq.models import DEFAULT_QUEUE, Queue, parse_priority, priority_band
+from jobq.redaction import Redactor
 from jobq.retry import RetryPolicy
 from jobq.timespec import parse_duration, parse_limit, parse_rate, parse_size
 
@@ -73,6 +74,7 @@ class Settings:
     log_max_bytes: int = DEFAULT_MAX_BYTES  # a job's log files together; 0: no limit
     min_free: int | None = None  # bytes; None: by the size of the disk; 0: none
     env_capture: tuple[str, ...] = DEFAULT_CAPTURE
+    redactor: Redactor = field(default_factory=Redactor)  # of what is shown of jobs
     on_finish: tuple[tuple[str, ...], ...] = ()  # commands to run when a job has ended
 
     def captured(self, environ: Mapping[str, str]) -> dict[str, str]:
@@ -172,6 +174,13 @@ def working_directory() -> Path:
         raise ConfigError(
             "the working directory is gone: change to one that is there (`cd`)"
         ) from None
+
+
+def _is_users(path: Path) -> bool:
+    """Whether it is the user's own file, whichever way it was found: state is kept elsewhere."""
+    if path.absolute().parent.name != "jobq":  # to find out would cost 15 ms
+        return False
+    return path.absolute() == _user_dir("config") / FILE_NAME
 
 
 def _user_dir(kind: str) -> Path:
@@ -320,6 +329,7 @@ _TABLES: Mapping[str, Mapping[str, _Parse]] = {
     "logs": {"max_bytes": _size(LEAST_MAX_BYTES), "min_free": _size_or_auto},
     "lease": {"seconds": _span, "grace": _limit},
     "env": {"capture": _texts},
+    "redact": {"patterns": _texts},
     "hooks": {"on_finish": _commands},
 }
 _QUEUE: Mapping[str, _Parse] = {
@@ -353,6 +363,7 @@ class _Reader:
         tables = {name: table.pop(name, {}) for name in (*_TABLES, "queues")}
         top = self._values(table, _TOP, ())
         base = self.path.parent if self.path else None
+        home = base if self.path and not _is_users(self.path) else None
         for variable, key in _VARIABLES.items():
             if value := self.environ.get(variable):
                 top[key] = self._variable(variable, key, value)
@@ -360,14 +371,14 @@ class _Reader:
             # Inside a job, it is the job's own directory: <log_dir>/jobs/<job_id>.
             top["log_dir"] = str(Path(self.environ["JOBQ_LOG_DIR"]).parent.parent)
         read = {name: self._values(tables[name], keys, (name,)) for name, keys in _TABLES.items()}
-        state = base / ".jobq" if base else _user_dir("state")
+        state = home / ".jobq" if home else _user_dir("state")
         workers = read["workers"].get("paths", ("workers",) if base else ())
         lease = read["lease"]
         retry = read["retry"]
         return Settings(
             path=self.path,
             database=_absolute(top.get("database"), base, state / "jobq.db"),
-            log_dir=_absolute(top.get("log_dir"), base, (base or state) / "logs"),
+            log_dir=_absolute(top.get("log_dir"), base, (home or state) / "logs"),
             concurrency=top.get("concurrency", os.cpu_count() or 1),
             worker_paths=tuple(_absolute(item, base, state) for item in workers),
             max_retries=retry.get("max_retries", 3),
@@ -381,6 +392,7 @@ class _Reader:
             min_free=read["logs"].get("min_free"),
             queues=self._queues(tables["queues"]),
             env_capture=read["env"].get("capture", DEFAULT_CAPTURE),
+            redactor=Redactor(**read["redact"]),
             on_finish=read["hooks"].get("on_finish", ()),
         )
 

@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from jobq.config import Settings
-from jobq.models import Attempt, Job, JobStatus, JsonObject, Queue, Schedule, SupervisorInfo
+from jobq.models import Attempt, JobStatus, JsonObject, Queue, Schedule, SupervisorInfo
+from jobq.redaction import Redaction, ShownJob
 
 
 def _time(moment: datetime | None) -> str | None:
     return None if moment is None else moment.isoformat().replace("+00:00", "Z")
 
 
-def job_document(job: Job, log_dir: Path) -> JsonObject:
+def job_document(job: ShownJob, log_dir: Path) -> JsonObject:
     """A job; ``log_dir`` is its own."""
     progress = job.progress
     return {
@@ -126,6 +127,7 @@ def type_document(name: str, description: str, source: str, schema: Any) -> Json
 def settings_document(settings: Settings) -> JsonObject:
     """The settings in effect, shaped like jobq.toml; durations in seconds."""
     retry, retention, timeouts = settings.retry, settings.retention, settings.timeouts
+    hide = Redaction(settings.redactor)
     return {
         "database": str(settings.database),
         "log_dir": str(settings.log_dir),
@@ -152,7 +154,8 @@ def settings_document(settings: Settings) -> JsonObject:
         },
         "lease": {"seconds": settings.lease, "grace": settings.grace},
         "env": {"capture": list(settings.env_capture)},
-        "hooks": {"on_finish": [list(argv) for argv in settings.on_finish]},
+        "redact": {"patterns": list(settings.redactor.patterns)},
+        "hooks": {"on_finish": [hide.value(argv) for argv in settings.on_finish]},
         "queues": {name: _limits_document(queue) for name, queue in settings.queues.items()},
     }
 

@@ -84,13 +84,13 @@ def gather(queue: JobQueue, job: Job, now: datetime) -> Facts:
     for other, attempt in backend.open_attempts():
         held.setdefault(attempt.supervisor, []).append(other.id)
     return Facts(
-        job=job,
+        job=queue.shown(job),
         now=now,
         queue=lane,
         lease=queue.settings.lease,
         max_crashes=queue.settings.retry.max_crashes,
         parents=backend.get([parent.id for parent in job.parents]),
-        attempt=attempts[-1] if attempts else None,
+        attempt=queue.settings.redactor.attempt(attempts[-1], job) if attempts else None,
         owner_dead=bool(attempts and backend.dead([attempts[-1].supervisor])),
         in_queue=[each.id for each in backend.find(running, limit=None)]
         if lane.max_concurrent

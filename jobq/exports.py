@@ -9,6 +9,7 @@ from jobq import shell
 from jobq.logs import STDIN
 from jobq.models import Condition, Job, JobFilter, JobStatus
 from jobq.queue import CHUNK, JobQueue
+from jobq.redaction import is_redacted
 from jobq.rowchecks import CONDITIONS
 
 _COLUMN_OF = {condition: column for column, condition in CONDITIONS.items()}
@@ -17,7 +18,16 @@ _COLUMN_OF = {condition: column for column, condition in CONDITIONS.items()}
 class Export:
     """The jobs of a selection, the oldest first; with ``limit``, only so many of them."""
 
-    def __init__(self, queue: JobQueue, jobs: JobFilter, limit: int | None = None) -> None:
+    def __init__(
+        self,
+        queue: JobQueue,
+        jobs: JobFilter,
+        limit: int | None = None,
+        *,
+        with_secrets: bool = False,
+    ) -> None:
+        self.redacted = 0  # jobs whose secrets were left out: their rows can't be imported
+        self._with_secrets = with_secrets
         self.outside: set[int] = set()  # jobs that others wait for and that are not among these
         self._queue = queue
         self._jobs = jobs
@@ -42,7 +52,9 @@ class Export:
         parents = self._queue.backend.get(wanted) if wanted else {}
         among = self._among(wanted)
         for job in page:
-            yield {**self._row(job), **self._after(job, parents, among)}
+            row = self._row(job if self._with_secrets else self._queue.shown(job))
+            self.redacted += not self._with_secrets and is_redacted(row)
+            yield {**row, **self._after(job, parents, among)}
 
     def _among(self, ids: set[int]) -> set[int]:
         """Those of some jobs that are exported."""

@@ -20,6 +20,7 @@ from jobq.documents import job_document
 from jobq.logs import JobLogs, append_line, event_line
 from jobq.models import FINISHED, Job, JobStatus, JsonObject
 from jobq.notify import TAG, notify
+from jobq.redaction import Redaction
 
 SECONDS = 30.0
 """How long a hook may run."""
@@ -64,7 +65,7 @@ class Hooks:
         for job in jobs:
             if job.status not in FINISHED:
                 continue
-            document = job_document(job, self._logs.path(job.id))
+            document = job_document(self._settings.redactor.job(job), self._logs.path(job.id))
             if job.tags.get(TAG) == "1":
                 self._add(Call(job.id, job.attempts, None, document))
             for argv in self._settings.on_finish:
@@ -159,12 +160,13 @@ class Hooks:
     def _note(self, call: Call, failure: str) -> None:
         """A failing hook: a line in the events of the job, and one on the supervisor's terminal."""
         assert call.argv is not None
+        argv = Redaction(self._settings.redactor).value(call.argv)
         with suppress(OSError):
             log = self._logs.open(call.job_id)
             if log is not None:
                 with log:
                     line = event_line(
-                        "hook_failed", utcnow(), call.attempt, argv=call.argv, error=failure
+                        "hook_failed", utcnow(), call.attempt, argv=argv, error=failure
                     )
                     events = log.append_events()
                     try:

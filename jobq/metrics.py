@@ -7,8 +7,9 @@ from datetime import datetime, timedelta
 from math import ceil
 
 from jobq.documents import queue_document, supervisor_document
-from jobq.models import Ended, Job, JobStatus, JsonObject, Queue, SupervisorInfo
+from jobq.models import Ended, JobStatus, JsonObject, Queue, SupervisorInfo
 from jobq.queue import JobQueue
+from jobq.redaction import ShownJob
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
@@ -64,7 +65,7 @@ class Stats:
     by_queue: Mapping[str, Figures]
     success_rate: float | None  # of the last day; None: nothing ended
     throughput: Throughput
-    oldest_waiting: Job | None  # the one that has been ready for longest
+    oldest_waiting: ShownJob | None  # the one that has been ready for longest
     supervisors: Sequence[SupervisorFigures]
     log_bytes: int
 
@@ -90,7 +91,7 @@ def collect(queue: JobQueue, now: datetime) -> Stats:
         by_queue=_grouped((each.queue, each) for each in ended),
         success_rate=completed / len(ended) if ended else None,
         throughput=Throughput(last_hour=last_hour, last_day=completed),
-        oldest_waiting=waiting[0] if waiting else None,
+        oldest_waiting=queue.shown(waiting[0]) if waiting else None,
         supervisors=_supervisors(queue, now),
         log_bytes=queue.logs.total_bytes() if queue.logs.root.is_dir() else 0,
     )

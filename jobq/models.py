@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import IntEnum, StrEnum
 from typing import Any, NamedTuple
 
+from jobq.bounds import LONGEST_ERROR, LONGEST_MESSAGE, bounded_result, bounded_text
 from jobq.errors import UsageError
 from jobq.timespec import Rate
 
@@ -132,7 +133,10 @@ class Parent(NamedTuple):
 class Progress(NamedTuple):
     done: float
     total: float | None
-    message: str | None
+    message: str | None  # bounded, as all that a job says of itself
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", bounded_text(self.message, LONGEST_MESSAGE))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -295,6 +299,10 @@ class Ending:
             raise ValueError(f"an attempt can't end with its job {self.status}")
         if self.status in (_S.RETRYING, _S.SCHEDULED) and self.run_at is None:
             raise ValueError(f"a job that is {self.status} needs a run_at: it would never run")
+        for name in ("error", "reason"):
+            object.__setattr__(self, name, bounded_text(getattr(self, name), LONGEST_ERROR))
+        if self.result is not None:
+            object.__setattr__(self, "result", bounded_result(self.result))
 
 
 class Held(NamedTuple):

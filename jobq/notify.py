@@ -18,6 +18,7 @@ def command(
     title: str, text: str, which: Callable[[str], str | None] = shutil.which
 ) -> list[str] | None:
     """What shows a notification here; None where nothing does."""
+    title, text = _line(title, 100), _line(text, 1000)
     if found := which("notify-send"):
         # The text may have markup, the title has none.
         return [found, "--app-name=jobq", "--", title, text.translate(_MARKUP)]
@@ -25,6 +26,11 @@ def command(
         lines = [word for line in _APPLE for word in ("-e", line)]
         return [found, *lines, title, text]
     return None
+
+
+def _line(text: str, most: int) -> str:
+    """Text that a desktop can show: on one line, without control characters, and not too long."""
+    return "".join(char if char.isprintable() else " " for char in text[:most])
 
 
 def notify(title: str, text: str) -> bool:

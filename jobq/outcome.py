@@ -2,18 +2,15 @@
 
 import asyncio
 import inspect
-import json
 import traceback
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from jobq.bounds import LONGEST_ERROR, bounded_result, bounded_text
 from jobq.errors import ArgsError
 from jobq.models import Outcome
 from jobq.worker import Cancelled, JobContext, JobWorker, Permanent, RetryAfter, Snooze
-
-LONGEST_ERROR = 10_000
-"""Characters of an exception's text that are kept on the job; the whole is in stderr.log."""
 
 _OURS = {__file__, str(Path(__file__).with_name("child.py"))}
 
@@ -27,7 +24,7 @@ def call(worker: type[JobWorker], args: Any, context: JobContext) -> Any:
 
 
 def jsonable(result: Any) -> Any:
-    """A result as JSON can hold it.
+    """A result as JSON can hold it; a note in its place if it is too large.
 
     Raises:
         Permanent: it can't be; to run again would not help.
@@ -35,17 +32,15 @@ def jsonable(result: Any) -> Any:
     from pydantic_core import PydanticSerializationError, to_jsonable_python
 
     try:
-        jsonable = to_jsonable_python(result)
-        json.dumps(jsonable, allow_nan=False)
+        return bounded_result(to_jsonable_python(result))
     except (PydanticSerializationError, ValueError, RecursionError) as error:
         raise Permanent(f"run() returned what JSON can't hold: {error}") from error
-    return jsonable
 
 
 def report_of(error: BaseException) -> dict[str, Any]:
     """What an exception out of `run` means, as the supervisor is told."""
     try:
-        text = str(error)[:LONGEST_ERROR]
+        text = bounded_text(str(error), LONGEST_ERROR)
     except Exception:  # noqa: BLE001 - somebody else's __str__
         text = "(its text can't be shown)"
     match error:

@@ -36,6 +36,7 @@ from jobq.processes import (
     ProcessTree,
     start_time,
 )
+from jobq.redaction import Redaction
 from jobq.trimming import SETTING, Trimmed, compact
 
 COMMAND_NOT_FOUND = 127
@@ -57,6 +58,7 @@ class Run:
     log: JobLog
     offsets: LogOffsets
     events: int  # a descriptor of events.jsonl
+    hide: Redaction  # what is not to be in it
     pid: int | None = None
     pid_started: int | None = None
     stopped: StopReason | None = None
@@ -96,7 +98,8 @@ class Run:
     def event(self, name: str, at: datetime, **details: Any) -> None:
         """Append to events.jsonl. A full disk loses the event, not the job."""
         with suppress(OSError):
-            append_line(self.events, event_line(name, at, self.claim.attempt, **details))
+            shown = self.hide.value(details)
+            append_line(self.events, event_line(name, at, self.claim.attempt, **shown))
 
     def note_trimmed(self, trimmed: Trimmed) -> None:
         """Something was dropped from one of its logs: said once here, and at the end how much."""
@@ -142,6 +145,7 @@ class Pool:
         on_types: Callable[[list[str], list[str]], None],
     ) -> None:
         self._logs = JobLogs(settings.log_dir)
+        self._redactor = settings.redactor
         self._on_started = on_started
         self._on_exit = on_exit
         self._commands: dict[int, Run] = {}
@@ -197,7 +201,8 @@ class Pool:
                 with suppress(FileNotFoundError):
                     os.unlink(progress.FILE, dir_fd=log.descriptor)
             log.hold()
-            return Run(claim, log, offsets, log.append_events())
+            hide = self._redactor.of(claim.job.args, claim.job.tags)
+            return Run(claim, log, offsets, log.append_events(), hide)
         except OSError:
             log.close()
             raise
@@ -245,7 +250,7 @@ class Pool:
 def _unopened(claim: Claim) -> Run:
     null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     directory = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-    return Run(claim, JobLog(Path(os.devnull), directory), LogOffsets(), null)
+    return Run(claim, JobLog(Path(os.devnull), directory), LogOffsets(), null, Redaction())
 
 
 def _open_stdin(stdin: str | None, log: JobLog) -> int:

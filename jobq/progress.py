@@ -15,8 +15,7 @@ from jobq.private import open_file
 
 FILE = "progress"
 
-_SIZE = 2048
-_LONGEST_MESSAGE = 200
+_SIZE = 4096
 _TEXT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:(%)|/\s*(\d+(?:\.\d+)?))?\s*(.*)", re.DOTALL)
 
 
@@ -29,8 +28,7 @@ class ProgressFile:
 
     def write(self, progress: Progress) -> None:
         """Replace what the file says. A full disk loses progress, not the job."""
-        message = progress.message and progress.message[:_LONGEST_MESSAGE]
-        text = json.dumps([progress.done, progress.total, message])
+        text = json.dumps([progress.done, progress.total, progress.message])
         with suppress(OSError):
             if self._descriptor is None:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
@@ -73,10 +71,10 @@ def parse(text: str) -> Progress | None:
     if match is None:
         return None
     total = 100.0 if match[2] else float(match[3]) if match[3] else None
-    return _checked(float(match[1]), total, match[4].strip()[:_LONGEST_MESSAGE] or None)
+    return _checked(float(match[1]), total, match[4].strip() or None)
 
 
 def _checked(done: float, total: float | None, message: str | None) -> Progress | None:
     if math.isfinite(done) and (total is None or math.isfinite(total)):
-        return Progress(done, total, message and message[:_LONGEST_MESSAGE])
+        return Progress(done, total, message)
     return None

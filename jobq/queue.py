@@ -7,6 +7,7 @@ after an attempt is decided by `jobq.retry`; that it goes there only once, by th
 import os
 import random
 import time
+import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
@@ -19,7 +20,7 @@ from jobq.backends.base import Backend, ClaimRequest
 from jobq.backends.sqlite import SqliteBackend
 from jobq.clock import utcnow
 from jobq.config import QUEUE_NAME, Settings
-from jobq.errors import NotFound, UsageError, WrongState
+from jobq.errors import ArgsError, NotFound, UsageError, WrongState
 from jobq.logs import STDIN, JobLogs
 from jobq.models import (
     DEFAULT_QUEUE,
@@ -33,6 +34,7 @@ from jobq.models import (
     Job,
     JobFilter,
     JobStatus,
+    JsonObject,
     NewJob,
     Outcome,
     Progress,
@@ -43,10 +45,13 @@ from jobq.models import (
     SupervisorInfo,
     parse_priority,
 )
+from jobq.redaction import ShownJob
 from jobq.retry import after_failure, lost_ending
 from jobq.specs import (
     Duration,
     JobSpec,
+    checked_args,
+    checked_json,
     checked_number,
     checked_tags,
     checked_text,
@@ -206,11 +211,26 @@ class JobQueue:
     def _new_job(
         self, spec: JobSpec, queue: Queue, keys: Mapping[str, int], now: datetime
     ) -> NewJob:
+        template = self._template(spec, queue, now)
+        job_type = self.job_type(spec.type)
         return replace(
-            self._template(spec, queue, now),
-            args=self.job_type(spec.type).parse(spec.args or {}),
+            template,
+            args=self.parsed_args(job_type, spec.args or {}),
+            tags={**template.tags, **job_type.secret_tag()},
             parents=parent_refs(spec, keys),
         )
+
+    def parsed_args(self, job_type: "JobType", args: Mapping[str, Any]) -> JsonObject:
+        """The arguments of a job as they are stored.
+
+        Raises:
+            ArgsError: they do not fit the type, are too large, or secrets are missing in them.
+        """
+        try:
+            stored = job_type.parse(args, self.settings.redactor)
+        except RecursionError:
+            raise ArgsError(f"{job_type.name}: the arguments: nested too deep") from None
+        return checked_args(job_type.name, stored)
 
     def _template(self, spec: JobSpec, queue: Queue, now: datetime) -> NewJob:
         job_type = self.job_type(spec.type)
@@ -319,6 +339,10 @@ class JobQueue:
                 totals[status] += number
         return totals
 
+    def shown(self, job: Job) -> ShownJob:
+        """A job without its secrets, as people, hooks and logs may see it."""
+        return self.settings.redactor.job(job)
+
     def attempts(self, job_id: int) -> list[Attempt]:
         """The history of a job, the first attempt first."""
         return self.backend.attempts(job_id)
@@ -377,7 +401,7 @@ class JobQueue:
         checked_text("reason", reason)
         wanted = list(dict.fromkeys(ids))
         if cascade:
-            wanted += [found for found in self.backend.descendants(ids) if found not in set(ids)]
+            wanted = list(dict.fromkeys([*wanted, *self.backend.descendants(ids)]))
         effects: dict[int, CancelEffect] = {}
         for chunk in _chunks(wanted):
             effects.update(self.backend.cancel(chunk, reason, now))
@@ -433,7 +457,7 @@ class JobQueue:
         status: str | JobStatus | Iterable[str | JobStatus] | None = None,
         **narrow: Any,
     ) -> int:
-        """Delete finished jobs and their logs; how many."""
+        """Delete finished jobs and their logs; how many. Logs that stay are warned of."""
         chosen = self.prunable(older_than=older_than, keep_last=keep_last, status=status, **narrow)
         return sum(len(self.delete(chunk)) for chunk in _chunks(chosen))
 
@@ -463,16 +487,25 @@ class JobQueue:
         old = replace(wanted, finished_before=before)
         return [job.id for job in self.each(old) if job.id not in kept]
 
-    def delete(self, ids: Sequence[int]) -> list[int]:
+    def delete(
+        self, ids: Sequence[int], on_left: Callable[[int, OSError], None] | None = None
+    ) -> list[int]:
         """Delete finished jobs and their logs; the ids deleted.
 
-        The logs go first: a row without logs is pruned again, logs without a row never would be.
+        The rows go first: a job that is retried just now keeps its logs. ``on_left`` is told of
+        each job whose log directory can't be deleted; ids are never used again: nobody will get it.
         """
         self._settle(utcnow())  # a job whose dependents do not know its end is not deleted
-        finished = [job.id for job in self.backend.get(ids).values() if job.status in FINISHED]
-        for job_id in finished:
-            self.logs.delete(job_id)
-        return self.backend.delete(finished)
+        deleted = self.backend.delete(ids)
+        for job_id in deleted:
+            try:
+                self.logs.delete(job_id)
+            except OSError as error:
+                (on_left or self._warn_of_log)(job_id, error)
+        return deleted
+
+    def _warn_of_log(self, job_id: int, error: OSError) -> None:
+        warnings.warn(f"{self.logs.path(job_id)}: not deleted: {error}", stacklevel=4)
 
     def _settle(self, now: datetime) -> None:
         while self.backend.settle_dependents(now):
@@ -620,7 +653,14 @@ class JobQueue:
         )
 
     def complete(self, claim: Claim, result: Any = None) -> bool:
-        """End an attempt well. False: it was lost, and this changed nothing."""
+        """End an attempt well. False: it was lost, and this changed nothing.
+
+        A result of more than a megabyte is not kept: a note is, in its place.
+
+        Raises:
+            UsageError: JSON can't hold the result.
+        """
+        checked_json("result", result)
         return self._end(
             Ending(
                 job_id=claim.job.id,

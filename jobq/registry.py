@@ -11,7 +11,7 @@ import importlib.util
 import inspect
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.machinery import ModuleSpec
@@ -22,11 +22,13 @@ from typing import TYPE_CHECKING, Any
 from jobq import shell
 from jobq.errors import ArgsError, NotFound, UsageError, WorkerLoadError
 from jobq.models import JsonObject
+from jobq.redaction import REDACTED, TAG, Redaction, Redactor
 from jobq.worker import NO_TYPE, JobWorker
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+_BY_DEFAULT = Redactor()
 ENTRY_POINTS = "jobq.workers"
 _TYPE_NAME = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 
@@ -40,15 +42,21 @@ class JobType:
     source: str  # the file it comes from, or "built in"
     worker: type[JobWorker] | None  # None: shell, which runs without Python
 
-    def parse(self, args: Mapping[str, Any]) -> JsonObject:
-        """Check arguments; what is stored of them.
+    def parse(self, args: Mapping[str, Any], redactor: Redactor = _BY_DEFAULT) -> JsonObject:
+        """Check arguments; what is stored of them. Complaints show no values that are secret.
 
         Raises:
             ArgsError: naming each argument that is unknown, missing or mistyped.
         """
         if self.worker is None:
             return shell.parse(args)
-        return _parse_model(self.name, args_model(self.worker), args)
+        hide = redactor.of(args, self.secret_tag())
+        return _parse_model(self.name, args_model(self.worker), args, hide)
+
+    def secret_tag(self) -> dict[str, str]:
+        """The tag of jobs whose model says of some arguments that they are secret."""
+        names = _secret_arguments(self)
+        return {TAG: ",".join(sorted(names))} if names else {}
 
     def schema(self) -> JsonObject:
         """The arguments as a JSON Schema."""
@@ -77,7 +85,7 @@ class Registry:
             return self.types[name]
         failed = "".join(f"; {error}" for error in self.errors)
         raise UsageError(
-            f"unknown job type {name!r}: known are {', '.join(sorted(self.types))}{failed}"
+            f"unknown job type {name!r:.80}: known are {', '.join(sorted(self.types))}{failed}"
         )
 
     def add(self, worker: type[JobWorker], source: str) -> None:
@@ -227,7 +235,9 @@ def _load_entry_points(registry: Registry) -> None:
 # -- arguments ---------------------------------------------------------------------------------
 
 
-def _parse_model(name: str, model: type[BaseModel], args: Mapping[str, Any]) -> JsonObject:
+def _parse_model(
+    name: str, model: type[BaseModel], args: Mapping[str, Any], hide: Redaction
+) -> JsonObject:
     from pydantic import ValidationError
 
     if model.model_config.get("extra") != "allow":
@@ -239,8 +249,10 @@ def _parse_model(name: str, model: type[BaseModel], args: Mapping[str, Any]) -> 
     try:
         checked = model.model_validate(dict(args))
     except ValidationError as error:
-        raise ArgsError(f"{name}: {_complaints(error)}") from None
+        raise ArgsError(f"{name}: {_complaints(error, hide)}") from None
     dumped: JsonObject = checked.model_dump(mode="json", exclude_unset=True, by_alias=True)
+    if _secret_fields(model, set()):
+        dumped = _revealed(dumped, checked.model_dump(exclude_unset=True, by_alias=True))
     _require_finite(name, dumped)
     return dumped
 
@@ -256,7 +268,54 @@ def _require_finite(name: str, args: JsonObject) -> None:
             raise ArgsError(f"{name}: argument {argument!r}: give a finite number") from None
 
 
-def _complaints(error: Any) -> str:
+def _revealed(dumped: Any, plain: Any) -> Any:
+    """What pydantic wrote of arguments, with secrets where it put asterisks."""
+    from pydantic import BaseModel
+
+    if hasattr(plain, "get_secret_value"):
+        value = plain.get_secret_value()
+        return value.decode() if isinstance(value, bytes) else value
+    if isinstance(dumped, dict) and isinstance(plain, dict):
+        pairs = zip(dumped.items(), plain.values(), strict=True)
+        return {name: _revealed(below, value) for (name, below), value in pairs}
+    if isinstance(dumped, list) and not isinstance(plain, str | bytes | BaseModel):
+        return [_revealed(*pair) for pair in zip(dumped, plain, strict=True)]
+    return dumped
+
+
+@cache
+def _secret_arguments(job_type: JobType) -> frozenset[str]:
+    if job_type.worker is None:
+        return frozenset()
+    return frozenset(_secret_fields(args_model(job_type.worker), set()))
+
+
+def _secret_fields(model: type[BaseModel], seen: set[Any]) -> set[str]:
+    """The names of a model's fields, and of those below, that hold a `SecretStr` or the like."""
+    from pydantic import BaseModel, Secret, SecretBytes, SecretStr
+
+    seen.add(model)
+    names: set[str] = set()
+    for key, info in model.model_fields.items():
+        for kind in _kinds(info.annotation):
+            kind = getattr(kind, "__origin__", kind)  # noqa: PLW2901 - of Secret[int], Secret
+            if not isinstance(kind, type):
+                continue
+            if issubclass(kind, (Secret, SecretStr, SecretBytes)):
+                names.add(info.alias or key)
+            elif issubclass(kind, BaseModel) and kind not in seen:
+                names |= _secret_fields(kind, seen)
+    return names
+
+
+def _kinds(annotation: Any) -> Iterator[Any]:
+    """A type, and all that it is made of."""
+    yield annotation
+    for below in getattr(annotation, "__args__", ()):
+        yield from _kinds(below)
+
+
+def _complaints(error: Any, hide: Redaction) -> str:
     texts = []
     for item in error.errors(include_url=False):
         where = ".".join(map(str, item["loc"]))
@@ -266,7 +325,9 @@ def _complaints(error: Any) -> str:
         elif item["type"] == "missing":
             texts.append(f"argument {where!r} is missing")
         else:
-            texts.append(f"argument {where!r}: {message}, got {item['input']!r:.100}")
+            is_secret = any(hide.redactor.is_secret(str(part)) for part in item["loc"])
+            got = REDACTED if is_secret else f"{hide.value(item['input'])!r:.100}"
+            texts.append(f"argument {where!r}: {hide.text(message)}, got {got}")
     return "; ".join(texts)
 
 
@@ -281,7 +342,7 @@ def parse_words(job_type: JobType, words: Sequence[str]) -> dict[str, Any]:
         key, equals, value = word.partition("=")
         if not equals or not key:
             raise ArgsError(
-                f"{word!r} is not key=value; a command goes after --: `jobq add -- {word} …`"
+                f"{word!r:.80} is not key=value; a command goes after --: `jobq add -- {word:.80} …`"
             )
         if key in given:
             raise ArgsError(f"{job_type.name}: argument {key!r} is given twice")
@@ -302,10 +363,10 @@ def decode_texts(job_type: JobType, given: Mapping[str, str]) -> dict[str, Any]:
     for key in given.keys() & structured:
         try:
             decoded[key] = json.loads(given[key])
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise ArgsError(
-                f"{job_type.name}: argument {key!r}: expected JSON such as "
-                f"""'["a", "b"]', got {given[key]!r:.100}: {error.msg}"""
+                f"{job_type.name}: argument {key!r:.80}: expected JSON such as "
+                f"""'["a", "b"]', got {given[key]!r:.100}: {error!s:.100}"""
             ) from None
     return decoded
 

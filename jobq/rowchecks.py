@@ -146,10 +146,12 @@ class Checker:
         template, at = lane.template, taken.get("at")
         if at is None and "delay" in taken:
             at = self._now.timestamp() + taken["delay"]
+        secret_tag = lane.job_type.secret_tag()
+        tags = {**(taken.get("tags") or {}), **secret_tag} if secret_tag else taken.get("tags")
         return Checked(
             template.type, template.queue, template.priority, template.max_retries,
             template.retry_base, template.timeout, args, taken.get("as_is") or False,
-            taken.get("name"), taken.get("tags"), taken.get("unique"), taken.get("key"), digest, at,
+            taken.get("name"), tags, taken.get("unique"), taken.get("key"), digest, at,
             list(refs.items()),
         )  # fmt: skip
 
@@ -279,7 +281,8 @@ class Checker:
                 if column in values:
                     args = self._with(args, column, values[column], is_shell=is_shell)
             column = "args"
-            return self._command(args) if is_shell else job_type.parse(args)
+            args = self._command(args) if is_shell else args
+            return self._queue.parsed_args(job_type, args)
         except (UsageError, NotFound) as error:
             self._wrong.append(_blame(column, str(error), job_type.name))
             return {}
@@ -306,7 +309,7 @@ class Checker:
             path = args.get(name)
             if isinstance(path, str) and not os.path.isabs(path):
                 args = {**args, name: os.path.normpath(self._directory / path)}
-        return shell.parse(args)
+        return args
 
 
 _PLAIN = frozenset(COLUMNS)

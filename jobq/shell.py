@@ -46,7 +46,7 @@ def parse(args: Mapping[str, Any]) -> JsonObject:
     known = ShellArgs.__dataclass_fields__
     for name in args:
         if name not in known:
-            raise ArgsError(f"shell: no argument {name!r}: it takes {', '.join(known)}")
+            raise ArgsError(f"shell: no argument {name!r:.80}: it takes {', '.join(known)}")
     given = ShellArgs(**dict(args))
     _check_argv(given)
     for name in ("shell", "cwd", "stdin"):
@@ -54,7 +54,7 @@ def parse(args: Mapping[str, Any]) -> JsonObject:
         if value is not None:
             _check_text(name, value)
     if given.cwd is not None and not Path(given.cwd).is_absolute():
-        raise ArgsError(f"shell: cwd: {given.cwd!r} is not an absolute path")
+        raise ArgsError(f"shell: cwd: {given.cwd!r:.80} is not an absolute path")
     _check_env(given.env)
     _check_size(given)
     found = ((name, getattr(given, name)) for name in known)
@@ -66,6 +66,8 @@ def _check_argv(given: ShellArgs) -> None:
         raise ArgsError("shell: argv: expected a list of texts")
     if bool(given.argv) == (given.shell is not None):
         raise ArgsError("shell: give a command: `jobq add -- COMMAND ARG…` or --shell 'TEXT'")
+    if given.argv and not given.argv[0]:
+        raise ArgsError("shell: argv[0]: the command is empty: `jobq add -- COMMAND ARG…`")
     for place, item in enumerate(given.argv):
         _check_text(f"argv[{place}]", item)
 
@@ -75,7 +77,7 @@ def _check_env(env: Any) -> None:
         raise ArgsError("shell: env: expected an object of texts")
     for name, value in env.items():
         if not isinstance(name, str) or not name or "=" in name:
-            raise ArgsError(f"shell: env: {name!r} is not the name of a variable")
+            raise ArgsError(f"shell: env: {name!r:.80} is not the name of a variable")
         _check_text("env", name)
         # A program is given both in one text.
         _check_text(f"env.{name}", value, before=len(name.encode()) + 1)
@@ -89,7 +91,7 @@ def _check_text(where: str, value: Any, *, before: int = 0) -> None:
     try:
         size = before + len(value.encode())
     except UnicodeEncodeError:
-        raise ArgsError(f"shell: {where}: not valid UTF-8: {value!r}") from None
+        raise ArgsError(f"shell: {where}: not valid UTF-8: {value!r:.80}") from None
     if size > LONGEST_ARGUMENT:
         raise ArgsError(
             f"shell: {where}: {size:,} bytes, and the system takes at most {LONGEST_ARGUMENT:,} "

@@ -8,23 +8,27 @@ from types import UnionType
 from typing import Any
 
 from jobq import shell
+from jobq.bounds import DEEPEST, LONGEST_ARGS, is_too_deep, json_size
 from jobq.config import MOST
-from jobq.errors import UsageError
+from jobq.errors import ArgsError, UsageError
 from jobq.models import (
     DEFAULT_QUEUE,
     Condition,
     Inserted,
     JobStatus,
+    JsonObject,
     NewJob,
     ParentRef,
     Queue,
     parse_priority,
 )
-from jobq.timespec import Rate, parse_duration, parse_limit, parse_rate
+from jobq.redaction import REDACTED, is_redacted
+from jobq.timespec import Rate, parse_duration, parse_limit, parse_rate, require_sane
 
 Duration = float | int | str | timedelta
 
 
+MOST_TAGS = 100
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,63}")
 
 
@@ -132,6 +136,36 @@ def first_given(*values: Any) -> Any:
     return next((value for value in values if value is not None), None)
 
 
+def checked_json(what: str, value: Any, kind: type[UsageError] = UsageError) -> int:
+    """The bytes that a value takes as JSON; refused if JSON can't hold it."""
+    try:
+        return json_size(value)
+    except RecursionError:
+        raise kind(f"{what}: nested more than {DEEPEST} deep") from None
+    except (TypeError, ValueError) as error:
+        raise kind(f"{what}: JSON can't hold it: {error!s:.80}") from None
+
+
+def checked_args(job_type: str, args: JsonObject) -> JsonObject:
+    """Arguments as they are stored, refused if they are too large or were redacted."""
+    what = f"{job_type}: the arguments"
+    if is_too_deep(args):
+        raise ArgsError(f"{what}: nested more than {DEEPEST} deep: put them in a file")
+    # A command has bounds of its own, which the system sets.
+    size = 0 if job_type == shell.JOB_TYPE else checked_json(what, args, ArgsError)
+    if size > LONGEST_ARGS:
+        raise ArgsError(
+            f"{what}: {size:,} bytes, and a job takes at most {LONGEST_ARGS:,}: "
+            "put the data in a file, and give its path"
+        )
+    if is_redacted(args):
+        raise ArgsError(
+            f"{what}: {REDACTED} stands where a secret was: "
+            "put the secret there, or export with --with-secrets"
+        )
+    return args
+
+
 def checked_text(what: str, text: str | None) -> str | None:
     if text is None:
         return None
@@ -145,10 +179,15 @@ def checked_text(what: str, text: str | None) -> str | None:
 
 
 def checked_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    if len(tags) > MOST_TAGS:
+        raise UsageError(f"{len(tags):,} tags: a job takes at most {MOST_TAGS}")
     for key, value in tags.items():
         if not isinstance(key, str) or not _TAG.fullmatch(key):
-            raise UsageError(f"tag {key!r}: a key is made of letters, digits, '_', '.', ':', '-'")
-        checked_text(f"tag {key}", value)
+            raise UsageError(
+                f"tag {key!r:.80}: a key is made of letters, digits, '_', '.', ':', '-'"
+            )
+        if checked_text(f"tag {key}", value) is None:
+            raise UsageError(f"tag {key}: expected text, got null")
     return dict(tags)
 
 
@@ -156,7 +195,11 @@ def run_at_of(spec: JobSpec, now: datetime) -> datetime | None:
     if spec.at is not None:
         if spec.at.tzinfo is None:
             raise UsageError(f"at={spec.at.isoformat()}: give a time with a time zone")
-        return spec.at.astimezone(UTC)
+        try:
+            at = spec.at.astimezone(UTC)
+        except OverflowError:
+            at = spec.at
+        return require_sane(at)
     if spec.delay is not None:
         return now + timedelta(seconds=parse_duration(spec.delay))
     return None
@@ -204,7 +247,7 @@ def parents_first(new: Sequence[NewJob]) -> Sequence[int]:
         return list(TopologicalSorter(graph).static_order())
     except CycleError as error:
         circle = " → ".join(new[place].name or f"#{place + 1}" for place in error.args[1])
-        raise UsageError(f"jobs wait for each other in a circle: {circle}") from None
+        raise UsageError(f"jobs wait for each other in a circle: {circle:.1000}") from None
 
 
 def placed(job: NewJob, places: Sequence[int], done: Mapping[int, Inserted]) -> NewJob:

@@ -36,6 +36,7 @@ from jobq.models import (
 from jobq.pool import Pool, Run
 from jobq.processes import boot_id, host_name
 from jobq.queue import JobQueue, owner_id
+from jobq.redaction import ShownJob
 from jobq.scheduler import Scheduler
 from jobq.shell import JOB_TYPE as SHELL
 from jobq.space import Shortage, shortage
@@ -60,10 +61,10 @@ class Stop(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that a person at the terminal may like to see."""
+    """Something that a person at the terminal may like to see, without secrets."""
 
     kind: str  # started, progress, finished, message
-    job: Job | None = None
+    job: ShownJob | None = None
     ending: Ending | None = None
     progress: Progress | None = None
     text: str = ""
@@ -353,7 +354,7 @@ class Supervisor:
         run.event("finished", now, **details)
         if ending.status is JobStatus.RETRYING and ending.run_at is not None:
             run.event("retry", now, run_at=ending.run_at.isoformat())
-        self._on_event(Event("finished", run.claim.job, ending))
+        self._on_event(self._event("finished", run, ending=run.hide.ending(ending)))
 
     def _room(self, freed: int = 0) -> int:
         """How many jobs may be claimed, if ``freed`` of those that run have just ended."""
@@ -492,7 +493,7 @@ class Supervisor:
     ) -> None:
         self._unrecorded.progress[key] = latest
         run.event("progress", now, done=latest.done, total=latest.total, message=latest.message)
-        self._on_event(Event("progress", run.claim.job, progress=latest))
+        self._on_event(self._event("progress", run, progress=run.hide.progress(latest)))
 
     # -- runs ------------------------------------------------------------------------------
 
@@ -511,7 +512,7 @@ class Supervisor:
             run.timers.append(
                 self._loop.call_later(timeout, self._stop_run, run, StopReason.TIMEOUT)
             )
-        self._on_event(Event("started", run.claim.job))
+        self._on_event(self._event("started", run))
         if run.stopped is not None:
             run.tree().signal(signal.SIGTERM)
         elif self._stop >= Stop.RELEASE:
@@ -530,6 +531,9 @@ class Supervisor:
         elif self._stop is not Stop.KILL:
             return
         run.timers.append(self._loop.call_later(grace, run.tree().kill))
+
+    def _event(self, kind: str, run: Run, **told: Any) -> Event:
+        return Event(kind, self._settings.redactor.job(run.claim.job), **told)
 
     def _on_event(self, event: Event) -> None:
         """Show something. That nobody can be shown anything any more must not end the jobs."""

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
+from datetime import MAXYEAR, MINYEAR, UTC, datetime, time, timedelta
 
 from jobq.errors import UsageError
 
@@ -31,7 +31,7 @@ def parse_duration(value: object) -> float:
     elif isinstance(value, str):
         seconds = _duration_from_text(value.strip())
     if seconds is None or not 0 <= seconds <= LONGEST_SECONDS:
-        raise UsageError(f'{value!r} is not a duration: give seconds, or text such as "10m"')
+        raise UsageError(f'{value!r:.80} is not a duration: give seconds, or text such as "10m"')
     return seconds
 
 
@@ -105,7 +105,7 @@ def parse_rate(text: str) -> Rate:
         if int(match[1]) > 0 and 0.001 <= seconds <= LONGEST_SECONDS:
             return Rate(int(match[1]), seconds)
     raise UsageError(
-        f'{text!r} is not a rate: give a count and a span, such as "10/min" or "5/30s"'
+        f'{text!r:.80} is not a rate: give a count and a span, such as "10/min" or "5/30s"'
     )
 
 
@@ -128,12 +128,24 @@ def parse_moment(text: str, now: datetime) -> datetime:
         if hour < 24 and minute < 60 and second < 60:
             return _on_the_clock(time(hour, minute, second), day, now)
     try:
-        moment = datetime.fromisoformat(text.strip())
+        moment = require_sane(datetime.fromisoformat(text.strip()))
         return _from_local(moment) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, OverflowError, OSError):
         raise UsageError(
-            f"{text!r} is not a time: give '2026-12-24 18:00', '18:00' or 'tomorrow 7:00'"
+            f"{text!r:.80} is not a time: give '2026-12-24 18:00', '18:00' or 'tomorrow 7:00'"
         ) from None
+
+
+def require_sane(moment: datetime) -> datetime:
+    """A moment, refused where the clock of some zone could not show it.
+
+    Raises:
+        UsageError: it is in the first year or in the last.
+    """
+    if not MINYEAR < moment.year < MAXYEAR:
+        shown = moment.isoformat()
+        raise UsageError(f"{shown} is not a time: give a year from {MINYEAR + 1} to {MAXYEAR - 1}")
+    return moment
 
 
 def _on_the_clock(shown: time, day: int | None, now: datetime) -> datetime:

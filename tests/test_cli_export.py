@@ -42,7 +42,7 @@ def rows(cli: Cli, *argv: str) -> list[dict[str, Any]]:
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
 WORD = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
 COMMAND = st.fixed_dictionaries(
-    {"argv": st.lists(TEXT, min_size=1, max_size=3)},
+    {"argv": st.tuples(WORD, TEXT, TEXT).map(list)},
     optional={
         "cwd": st.just("/tmp/a b"),
         "env": st.dictionaries(st.sampled_from(["A", "É"]), TEXT, min_size=1),
@@ -117,7 +117,9 @@ def test_what_is_exported_can_be_imported(
     ):
         ids = add_all(one, made)
         file = io.StringIO(newline="")
-        assert write(Export(one, JobFilter()).rows(), kind, file, COLUMNS) == len(made)
+        assert write(
+            Export(one, JobFilter(), with_secrets=True).rows(), kind, file, COLUMNS
+        ) == len(made)
         for added in (len(made), 0):  # the second time it is all there
             with Batch(two, tmp_path) as batch:
                 batch.check(read(io.BytesIO(file.getvalue().encode()), kind))

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 LAYERS = (
-    "errors clock notify private",
+    "errors clock notify private bounds",
     "timespec cron rowfiles plans",
     "models",
-    "retry progress worker cuts",
+    "retry progress worker cuts redaction",
     "config endings outcome shell processes",
     "specs logs registry backends",
     "trimming space",

@@ -776,8 +776,9 @@ def test_a_result_that_is_no_json_leaves_the_attempt_open(queue: JobQueue) -> No
     add(queue)
     claim = queue.claim(owner="me")
     assert claim is not None
-    with pytest.raises(TypeError):
-        queue.complete(claim, result=object())
+    for odd in (object(), float("nan"), {"a": {1, 2}}):
+        with pytest.raises(UsageError, match="result: JSON can't hold it"):
+            queue.complete(claim, result=odd)
     assert queue.complete(claim)
 
 

@@ -36,6 +36,7 @@ def test_a_shell_runs_only_where_it_is_asked_for() -> None:
     [
         ({}, "give a command"),
         ({"argv": []}, "give a command"),
+        ({"argv": ["", "a"]}, "the command is empty"),
         ({**TRUE, "shell": "true"}, "give a command"),
         ({"argv": "true"}, "argv: expected a list"),
         ({"argv": ["sleep", 5]}, "argv: expected a list"),
@@ -79,7 +80,9 @@ any_text = st.text(st.characters(exclude_categories=()) | st.just("\0"), max_siz
 
 @given(st.lists(any_text, min_size=1, max_size=4))
 def test_an_argv_is_stored_unchanged_or_refused(argv: list[str]) -> None:
-    if any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in "".join(argv)):
+    if not argv[0] or any(
+        letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in "".join(argv)
+    ):
         with pytest.raises(ArgsError):
             parse({"argv": argv})
     else:

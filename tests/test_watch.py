@@ -38,6 +38,10 @@ def advance(cli: Cli, done: float, total: float | None, message: str, **options:
     return cli.queue.get(claim.job.id)
 
 
+def row(cli: Cli, job: Job, left: float | None = None) -> Row:
+    return Row(cli.queue.shown(job), left)
+
+
 # -- lines -------------------------------------------------------------------------------------
 
 
@@ -47,10 +51,10 @@ def test_no_line_is_wider_than_the_terminal(cli: Cli, width: int, color: bool) -
     import re
 
     rows = [
-        Row(advance(cli, 40, 100, "second pass of two, " * 5, name=LONG), 75.0),
-        Row(advance(cli, 12, None, HOSTILE, name=HOSTILE)),
-        Row(cli.failed("exit code 3: " + "no route to host " * 9)),
-        Row(cli.add(delay=600)),
+        row(cli, advance(cli, 40, 100, "second pass of two, " * 5, name=LONG), 75.0),
+        row(cli, advance(cli, 12, None, HOSTILE, name=HOSTILE)),
+        row(cli, cli.failed("exit code 3: " + "no route to host " * 9)),
+        row(cli, cli.add(delay=600)),
     ]
     lines = table(rows, utcnow(), Look(width, color))
     assert len(lines) == 5
@@ -62,8 +66,8 @@ def test_no_line_is_wider_than_the_terminal(cli: Cli, width: int, color: bool) -
 
 
 def test_a_bar_for_each_job_that_says_how_far_it_is(cli: Cli) -> None:
-    half = Row(advance(cli, 50, 100, "first pass"), 30.0)
-    unknown = Row(advance(cli, 12, None, ""))
+    half = row(cli, advance(cli, 50, 100, "first pass"), 30.0)
+    unknown = row(cli, advance(cli, 12, None, ""))
     head, one, other = table([half, unknown], utcnow(), Look(100, color=False))
     assert head.split() == ["id", "status", "prio", "job", "message", "progress", "tries", "done",
                             "time", "left"]  # fmt: skip
@@ -171,11 +175,12 @@ def test_a_change_is_one_tidy_line(cli: Cli) -> None:
     now = utcnow()
     job = cli.failed("exit code 3: \x1b[31mno\nroute", name="a\nb")
     assert job.started_at is not None
-    line = change_line(replace(job, finished_at=job.started_at + timedelta(seconds=4)), now)
+    ended = replace(job, finished_at=job.started_at + timedelta(seconds=4))
+    line = change_line(cli.queue.shown(ended), now)
     assert line == "job 1 failed in 4.0s (exit code 3: ␛[31mno␊route): a␊b"
-    assert change_line(cli.cancelled(), now) == "job 2 cancelled (no need): true"
+    assert change_line(cli.queue.shown(cli.cancelled()), now) == "job 2 cancelled (no need): true"
     again = replace(cli.running().job, attempts=2)
-    assert change_line(again, now) == "job 3 running (attempt 2): true"
+    assert change_line(cli.queue.shown(again), now) == "job 3 running (attempt 2): true"
 
 
 @pytest.mark.parametrize("jsonl", [False, True])
@@ -388,7 +393,7 @@ def test_the_time_left_of_jobs_like_those_before(project: Path, cli: Cli) -> Non
 
 def test_hostile_names_are_shown_as_they_are(cli: Cli) -> None:
     job = advance(cli, 1, 2, HOSTILE, name=HOSTILE)
-    text = "\n".join(table([Row(job)], utcnow(), Look(200, color=False)))
+    text = "\n".join(table([row(cli, job)], utcnow(), Look(200, color=False)))
     assert inert(HOSTILE) in text
     assert replace(job, progress=Progress(1, 2, None)).name == HOSTILE
 

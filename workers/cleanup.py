@@ -208,13 +208,7 @@ def _prune_jobs(queue: JobQueue, args: Cleanup.Args, job: JobContext, tally: _Ta
 
 def _delete_jobs(queue: JobQueue, ids: Sequence[int], tally: _Tally) -> list[int]:
     """Delete jobs; those deleted. Logs that can't be deleted hold up no other job."""
-    try:
-        return queue.delete(ids)
-    except OSError as error:
-        if len(ids) == 1:
-            tally.error(f"job {ids[0]}", _why(error))
-            return []
-    return [deleted for job_id in ids for deleted in _delete_jobs(queue, [job_id], tally)]
+    return queue.delete(ids, lambda job_id, error: tally.error(f"job {job_id}", _why(error)))
 
 
 # -- finding files -----------------------------------------------------------------------------

@@ -132,10 +132,10 @@ def to_job(row: Row, parents: tuple[Parent, ...]) -> Job:
 
 def to_parents(rows: Iterable[Row]) -> dict[int, tuple[Parent, ...]]:
     """By child: the parents from (child_id, parent_id, condition) rows."""
-    parents: dict[int, tuple[Parent, ...]] = {}
+    parents: dict[int, list[Parent]] = {}
     for child, parent, condition in rows:
-        parents[child] = (*parents.get(child, ()), Parent(parent, Condition(condition)))
-    return parents
+        parents.setdefault(child, []).append(Parent(parent, Condition(condition)))
+    return {child: tuple(of_child) for child, of_child in parents.items()}
 
 
 def to_attempt(row: Sequence[Any]) -> Attempt:

@@ -9,16 +9,18 @@ from typing import Annotated, Any
 import typer
 
 from jobq import shell
+from jobq.bounds import bounded_text
 from jobq.cli import completion
 from jobq.cli.app import Cli
 from jobq.cli.options import ArgvCommand, AsJson, parse_ids, parse_pairs, piped_in
-from jobq.cli.output import is_terminal, note, print_json
+from jobq.cli.output import inert, is_terminal, note, print_json
 from jobq.clock import utcnow
 from jobq.documents import job_document
 from jobq.errors import UsageError
 from jobq.models import DEFAULT_QUEUE, FINISHED, Job, JobStatus
 from jobq.notify import TAG as NOTIFY
 from jobq.queue import JobQueue
+from jobq.redaction import ShownJob
 from jobq.specs import JobSpec
 from jobq.timespec import format_duration, parse_duration, parse_limit, parse_moment
 
@@ -225,13 +227,14 @@ def add(
 
             add_each(jobs, options, null=null, as_json=as_json, quiet=quiet)
             return
-        job, created = add_job(jobs, options)
+        added, created = add_job(jobs, options)
+        job = jobs.shown(added)
         if as_json:
             print_json(job_document(job, jobs.logs.path(job.id)))
         elif quiet or not is_terminal():
             print(job.id)
         else:
-            print(_sentence(job, created=created))
+            print(inert(_sentence(job, created=created)))
         if job.status is JobStatus.CANCELLED:
             note(f"job {job.id} was cancelled at once: {job.reason}")
         if follow:
@@ -321,12 +324,19 @@ def _json_args(text: str) -> dict[str, Any]:
     import json
 
     try:
-        args = json.loads(piped_in().read() if text == "-" else text)
-    except json.JSONDecodeError as error:
+        args = json.loads(piped_in().read() if text == "-" else text, parse_constant=_no_constant)
+    except RecursionError:
+        raise UsageError("--args: nested too deep") from None
+    except ValueError as error:
         raise UsageError(f"--args: not valid JSON: {error}") from None
     if not isinstance(args, dict):
         raise UsageError("--args: expected a JSON object")
     return args
+
+
+def _no_constant(name: str) -> Any:
+    """Python would take NaN and Infinity, which no JSON has."""
+    raise ValueError(name)
 
 
 def _shell_args(queue: JobQueue, args: dict[str, Any], options: JobOptions) -> dict[str, Any]:
@@ -367,8 +377,8 @@ def _limit(text: str) -> float:
         raise UsageError(f"--timeout: {error}, or none") from None
 
 
-def _sentence(job: Job, *, created: bool) -> str:
-    what = job.name or _what(job)
+def _sentence(job: ShownJob, *, created: bool) -> str:
+    what = bounded_text(job.name or _what(job), 200)
     if not created:
         return f"Job {job.id} holds that key already: {what}, {job.status}"
     if job.status in FINISHED:
@@ -388,7 +398,7 @@ def _until(job: Job) -> str:
     )
 
 
-def _what(job: Job) -> str:
+def _what(job: ShownJob) -> str:
     from jobq.cli.describe import describe  # shlex
 
     return describe(job)

@@ -19,6 +19,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from jobq import config
+from jobq.bounds import bounded_text
 from jobq.cli.output import inert
 from jobq.config import Settings
 from jobq.errors import DiskFullError, JobqError
@@ -53,6 +54,8 @@ VERBS = {
 """Every verb and its module, in the order of ``jobq --help``."""
 
 INTERRUPTED = 130
+
+_LONGEST_COMPLAINT = 4000
 
 _NAMES_ONLY = "jobq.names_only"
 
@@ -199,7 +202,7 @@ def _prepare_streams() -> None:
 
 def complain(message: str) -> None:
     """One line on stderr."""
-    print(f"jobq: {inert(message)}", file=sys.stderr)
+    print(f"jobq: {inert(bounded_text(message, _LONGEST_COMPLAINT))}", file=sys.stderr)
 
 
 def _failed(error: JobqError | OSError) -> int:

@@ -7,15 +7,15 @@ is created, no error is shown, and of what people named their jobs only harmless
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
-from dataclasses import replace
 from io import StringIO
 from typing import Any
 
 import typer
 
 from jobq import config
-from jobq.models import FINISHED, UNFINISHED, Job, JobFilter, JobStatus
+from jobq.models import FINISHED, UNFINISHED, JobFilter, JobStatus
 from jobq.queue import JobQueue
+from jobq.redaction import ShownJob
 
 Items = list[tuple[str, str]]
 """What a word may become, and a few words on it."""
@@ -101,13 +101,13 @@ def _job_ids(ctx: typer.Context, incomplete: str) -> Iterator[tuple[str, str]]:
             found = [*exact.values(), *(job for job in found if job.id != int(last))]
         chosen = [job for job in found if str(job.id).startswith(last)][:SHOWN]
         for job in chosen:
-            yield f"{before}{comma}{job.id}", _words_on(job)
+            yield f"{before}{comma}{job.id}", _words_on(queue.shown(job))
 
 
-def _words_on(job: Job) -> str:
+def _words_on(job: ShownJob) -> str:
     from jobq.cli.describe import describe
 
-    return f"{job.status}: {job.name or describe(replace(job, name=None))}"
+    return f"{job.status}: {job.name or describe(job)}"
 
 
 # -- names -----------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import typer
 from jobq import config
 from jobq.cli.app import Cli, complain, project_file
 from jobq.cli.options import AsJson
-from jobq.cli.output import count_of, inert, note, print_json
+from jobq.cli.output import count_of, inert, is_terminal, note, print_json
 from jobq.documents import settings_document
 
 app = typer.Typer(add_completion=False, help="Show or check the settings in effect.")
@@ -42,7 +42,7 @@ def path(ctx: typer.Context) -> None:
     if found is None:
         note("No jobq.toml here or above, and none of your own: the defaults hold (`jobq init`)")
     else:
-        print(found)
+        print(inert(str(found)) if is_terminal() else found)
 
 
 @app.command()
@@ -61,8 +61,8 @@ def check(ctx: typer.Context) -> None:
     if registry.errors:
         raise typer.Exit(2)
     where = "The defaults" if settings.path is None else project_file(settings.path)
-    print(f"{where} {'are' if settings.path is None else 'is'} fine: "
-          f"{count_of(len(registry.types), 'job type')}")  # fmt: skip
+    are = "are" if settings.path is None else "is"
+    print(inert(f"{where} {are} fine: {count_of(len(registry.types), 'job type')}"))
 
 
 def toml_lines(table: Mapping[str, Any], name: tuple[str, ...] = ()) -> Iterator[str]:

@@ -8,10 +8,11 @@ from jobq import shell
 from jobq.cli.output import inert
 from jobq.endings import signal_name
 from jobq.models import FINISHED, Job, JobStatus, Progress
+from jobq.redaction import ShownJob
 from jobq.timespec import format_duration
 
 
-def describe(job: Job) -> str:
+def describe(job: ShownJob) -> str:
     """What a job does: its command as one would type it, or its type and arguments."""
     if job.type == shell.JOB_TYPE:
         text = job.args.get("shell")
@@ -83,7 +84,7 @@ def is_or_was(status: JobStatus) -> str:
     return str(status) if status in FINISHED else f"is {status}"
 
 
-def outcome_of(job: Job) -> str:
+def outcome_of(job: ShownJob) -> str:
     """Why a job that has ended is not completed, in one line."""
     why = job.reason if job.status is JobStatus.CANCELLED else job.error
     why = why or exit_of(job.exit_code, job.signal)

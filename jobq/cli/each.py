@@ -40,7 +40,7 @@ def add_each(
         portions = batch.add()
         if as_json:
             print_json_array(
-                job_document(job, queue.logs.path(job.id))
+                job_document(queue.shown(job), queue.logs.path(job.id))
                 for inserted in portions
                 for job in queue.get_many([item.id for item in inserted])
             )

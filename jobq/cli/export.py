@@ -44,6 +44,11 @@ Output = Annotated[
 ]
 
 
+WithSecrets = Annotated[
+    bool, typer.Option("--with-secrets", help="Write passwords, tokens and the like, too.")
+]
+
+
 @app.command()
 def export(
     ctx: typer.Context,
@@ -57,6 +62,7 @@ def export(
     limit: Limit = None,
     kind: Format = None,
     output: Output = None,
+    with_secrets: WithSecrets = False,
 ) -> None:
     """Write jobs as rows that `jobq import` makes the same jobs of: what they do, not how they did.
 
@@ -79,16 +85,21 @@ def export(
         )
         if wanted.ids is not None:
             queue.get_many(wanted.ids)
-        jobs = Export(queue, wanted, limit or None)
+        jobs = Export(queue, wanted, limit or None, with_secrets=with_secrets)
         with _file(output) as file:
             number = write(jobs.rows(), kind, file, COLUMNS)
+    if jobs.redacted:
+        note(
+            f"Secrets of {count_of(jobs.redacted)} were left out, and `jobq import` will say so: "
+            "--with-secrets writes them."
+        )
     if jobs.outside:
         note(
             f"Some wait for {format_ids(jobs.outside)}, which are not exported: "
             "their rows name the ids."
         )
     if output and is_terminal():
-        print(f"Exported {count_of(number)} to {output}")
+        print(inert(f"Exported {count_of(number)} to {output}"))
 
 
 @contextmanager

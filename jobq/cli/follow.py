@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from typing import TextIO
 
 from jobq import shell
-from jobq.cli.output import inert_output, note
+from jobq.cli.output import Looks, note
 from jobq.logs import LOG, STDERR, STDOUT, JobLog
 from jobq.models import FINISHED, Job, JobStatus
 from jobq.queue import JobQueue
+from jobq.redaction import ShownJob
 
 BEAT = 0.05
 """Seconds between two looks at files that may have grown."""
@@ -37,10 +38,14 @@ def exit_code(job: Job) -> int:
 
 
 class Cleaner:
-    """Makes a stream of bytes harmless, whatever the blocks that it comes in."""
+    """Makes a stream of bytes harmless, whatever the blocks that it comes in; unless it is ``raw``.
 
-    def __init__(self, *, raw: bool) -> None:
+    It is, where nothing can be harmed: in a pipe, the bytes are as the job wrote them.
+    """
+
+    def __init__(self, *, raw: bool, color: bool) -> None:
         self._raw = raw
+        self._looks = Looks(color=color)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._kept = ""
 
@@ -55,7 +60,7 @@ class Cleaner:
             elif text.endswith("\r"):
                 cut -= 1
         self._kept = text[cut:]
-        return inert_output(text[:cut].replace("\r\n", "\n").replace("\r", "\n"))
+        return self._looks.shown(text[:cut].replace("\r\n", "\n").replace("\r", "\n"))
 
     def write(self, data: bytes, to: TextIO, *, final: bool = False) -> None:
         """Show what can be shown so far."""
@@ -93,21 +98,25 @@ class Follower:
         split: bool = False,
         offsets: dict[str, int] | None = None,
     ) -> None:
-        """With ``split``, what the job wrote to stderr goes to stderr."""
+        """With ``split``, what the job wrote to stderr goes to stderr.
+
+        What does not go to a terminal is shown as it is, as with ``raw``.
+        """
         self._queue = queue
         self._job_id = job_id
         self._log: JobLog | None = None
         terminal = sys.stdout.isatty()
-        self._streams = [
-            _Stream(
+        self._streams = []
+        for name in names:
+            to = sys.stderr if split and name == STDERR else sys.stdout
+            stream = _Stream(
                 name=name,
-                to=sys.stderr if split and name == STDERR else sys.stdout,
+                to=to,
                 dim=name != STDOUT and terminal and color and len(names) > 1,
-                cleaner=Cleaner(raw=raw),
+                cleaner=Cleaner(raw=raw or not to.isatty(), color=color),
                 at=(offsets or {}).get(name, 0),
             )
-            for name in names
-        ]
+            self._streams.append(stream)
 
     def pump(self, *, final: bool = False) -> bool:
         """Show what has been written since the last time; whether there was anything."""
@@ -182,11 +191,11 @@ def follow_job(queue: JobQueue, job_id: int, *, color: bool) -> int:
     if not any(each.takes_jobs for each in queue.supervisors()) and sys.stderr.isatty():
         note("No worker is running: `jobq work` in another terminal starts it.")
     job = follow(queue, Follower(queue, job_id, split=True, color=color), job_id)
-    tell_failure(job)
+    tell_failure(queue.shown(job))
     return exit_code(job)
 
 
-def tell_failure(job: Job) -> None:
+def tell_failure(job: ShownJob) -> None:
     """One line about a job that did not complete."""
     if job.status is not JobStatus.COMPLETED:
         why = job.error if job.status is JobStatus.FAILED else job.reason
@@ -194,7 +203,13 @@ def tell_failure(job: Job) -> None:
 
 
 def show_part(
-    log: JobLog, name: str, lines: int | None, span: tuple[int, int | None], *, raw: bool
+    log: JobLog,
+    name: str,
+    lines: int | None,
+    span: tuple[int, int | None],
+    *,
+    raw: bool,
+    color: bool,
 ) -> int:
     """Show the last lines of a stretch of one file; the offset at which it ended."""
     start, end = span
@@ -204,7 +219,7 @@ def show_part(
         size = file.layout().end
         end = size if end is None else min(end, size)
         at = file.last_lines(lines, min(start, end), end)
-        cleaner = Cleaner(raw=raw)
+        cleaner = Cleaner(raw=raw or not sys.stdout.isatty(), color=color)
         while at < end:
             data, at = file.read(at, min(_BLOCK, end - at))
             if not data:

@@ -36,6 +36,7 @@ from jobq.documents import job_document
 from jobq.errors import NotFound, UsageError
 from jobq.models import DEFAULT_QUEUE, Job, JobFilter, JobStatus
 from jobq.queue import JobQueue
+from jobq.redaction import ShownJob
 
 app = typer.Typer(add_completion=False)
 
@@ -116,11 +117,11 @@ def list_jobs(
         by_default = limit is None and for_people and wanted.ids is None
         jobs, more = fetch(queue, wanted, sort, SHOWN if by_default else limit or None)
         if for_people:
-            _show(cli, queue, wanted, list(jobs))
+            _show(cli, queue, wanted, [queue.shown(job) for job in jobs])
         elif plain:
-            print_tabs(map(_plain, jobs))
+            print_tabs(_plain(queue.shown(job)) for job in jobs)
         else:
-            documents = (job_document(job, queue.logs.path(job.id)) for job in jobs)
+            documents = (job_document(queue.shown(job), queue.logs.path(job.id)) for job in jobs)
             (print_json_array if as_json else print_jsonl)(documents)
         if more and by_default:
             note(f"There are more than these {SHOWN}: --limit 0 shows all.")
@@ -182,7 +183,7 @@ def _watch(queue: JobQueue, wanted: JobFilter, cli: Cli, *, as_jsonl: bool) -> N
 # -- for people ------------------------------------------------------------------------------
 
 
-def _show(cli: Cli, queue: JobQueue, wanted: JobFilter, jobs: list[Job]) -> None:
+def _show(cli: Cli, queue: JobQueue, wanted: JobFilter, jobs: list[ShownJob]) -> None:
     if jobs:
         print_table(jobs, utcnow(), color=cli.color, errors=wanted.statuses == _FAILED)
         hint_no_worker(queue, jobs)
@@ -192,7 +193,7 @@ def _show(cli: Cli, queue: JobQueue, wanted: JobFilter, jobs: list[Job]) -> None
         note("No jobs yet: jobq add -- echo hello")
 
 
-def print_table(jobs: Sequence[Job], now: datetime, *, color: bool, errors: bool) -> None:
+def print_table(jobs: Sequence[ShownJob], now: datetime, *, color: bool, errors: bool) -> None:
     """A line for each job, with the columns that there is something to show in."""
     columns = {
         "id": [str(job.id) for job in jobs],
@@ -228,7 +229,7 @@ def hint_no_worker(queue: JobQueue, jobs: Sequence[Job]) -> None:
 # -- for scripts -----------------------------------------------------------------------------
 
 
-def _plain(job: Job) -> list[str]:
+def _plain(job: ShownJob) -> list[str]:
     """The columns of ``--plain``. New ones are only added at the end."""
     return [
         str(job.id),

@@ -39,14 +39,25 @@ _SGR_CODES: Mapping[str, str] = {
 """The names of looks that this command uses, and what a terminal calls them."""
 
 _CONTROL = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff"
-    "\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
+    # C0 and C1, soft hyphen, marks of direction, separators, what takes no room or looks like none,
+    # half a character, tags
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f"
+    "\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb\ud800-\udfff"
+    "\U0001d173-\U0001d17a\U000e0000-\U000e007f]"
 )
 _GAP = "  "
 _LEAST = 12
 """Columns that a flexible column keeps before optional ones are left out."""
 
-_SGR = re.compile(r"\x1b\[[0-9;:]*m")
+_LOOK = (
+    r"(?:0*(?:[0-4]|7|9|2[2-4]|27|29|3[0-79]|4[0-79]|9[0-7]|10[0-7])|4:[0-5]|[34]8:[25][0-9:]{1,20}"
+    r"|[34]8;5;[0-9]{1,3}|[34]8;2(?:;[0-9]{1,3}){3})?"
+)
+_SGR = re.compile(rf"\x1b\[{_LOOK}(?:;{_LOOK}){{0,15}}m")
+"""Colours and the like. What hides text or lets it blink is not among them."""
+
+_PLAIN = "\x1b[0m"
+_MOST_LOOKS = 16
 
 
 def _visible(match: re.Match[str]) -> str:
@@ -63,15 +74,34 @@ def inert(text: str) -> str:
     return _CONTROL.sub(_visible, text.replace("\n", "␊").replace("\t", " "))
 
 
-def inert_output(text: str) -> str:
-    """A job's output, that can do nothing to a terminal but colour its own text."""
-    kept: list[str] = []
-    at = 0
-    for match in _SGR.finditer(text):
-        kept += [_CONTROL.sub(_visible, text[at : match.start()]), match[0]]
-        at = match.end()
-    kept.append(_CONTROL.sub(_visible, text[at:]))
-    return "".join(kept)
+class Looks:
+    """Makes a job's output such that it can do nothing to a terminal but colour its own text."""
+
+    def __init__(self, *, color: bool) -> None:
+        """Without ``color``, what would colour it is left out."""
+        self._color = color
+        self._looks: list[str] = []  # that hold at the end of what was shown so far
+
+    def shown(self, text: str) -> str:
+        """Output as it may be shown; its colours are reset at its end, and go on with the next."""
+        kept = list(self._looks) if text else []
+        at = 0
+        for match in _SGR.finditer(text):
+            kept.append(_CONTROL.sub(_visible, text[at : match.start()]))
+            if self._color:
+                kept.append(match[0])
+                self._note(match[0])
+            at = match.end()
+        kept.append(_CONTROL.sub(_visible, text[at:]))
+        if text and self._looks:
+            kept.append(_PLAIN)
+        return "".join(kept)
+
+    def _note(self, look: str) -> None:
+        if look in (_PLAIN, "\x1b[m"):
+            self._looks.clear()
+        else:
+            self._looks = [*self._looks, look][-_MOST_LOOKS:]
 
 
 def is_terminal() -> bool:
@@ -175,6 +205,7 @@ def width_of(text: str) -> int:
 
 def cut(text: str, width: int) -> str:
     """Text in exactly so many columns: filled up with spaces, or cut with an ellipsis."""
+    text = text[: 4 * width]  # what is behind could only be seen if it took no room
     if (missing := width - width_of(text)) >= 0:
         return text + " " * missing
     from rich.cells import set_cell_size

@@ -26,6 +26,7 @@ from jobq.errors import DatabaseError
 from jobq.eta import PastRuns, remaining
 from jobq.models import Ending, Job, JobStatus
 from jobq.queue import JobQueue
+from jobq.redaction import ShownJob
 from jobq.supervisor import Event
 from jobq.timespec import format_duration
 
@@ -192,7 +193,7 @@ class Screen(Printer):
         from rich.console import Console
         from rich.live import Live
 
-        self._running: dict[int, Job] = {}
+        self._running: dict[int, ShownJob] = {}
         self.figures = Figures(queue)
         self._color = color
         self._console = Console(no_color=not color, highlight=False)
@@ -238,7 +239,7 @@ class Screen(Printer):
             if event.ending is not None:
                 self._running.pop(event.job.id, None)
             else:
-                self._running[event.job.id] = replace(event.job, progress=event.progress)
+                self._running[event.job.id] = ShownJob(replace(event.job, progress=event.progress))
         super().show(event)
 
     def write(self, line: Line) -> None:

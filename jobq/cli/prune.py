@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from jobq.cli.app import Cli
+from jobq.cli.app import Cli, complain
 from jobq.cli.bulk import approve, name_of
 from jobq.cli.options import (
     AsJson,
@@ -54,9 +54,11 @@ def prune(
 ) -> None:
     """Delete jobs that have ended, with their logs.
 
-    Without options that choose some, those that [retention] in jobq.toml does not keep.
+    Without options that choose some, those that [retention] in jobq.toml does not keep. Logs that
+    can't be deleted are told, and make the exit code 1.
     """
     cli: Cli = ctx.obj
+    left: dict[int, OSError] = {}
     with cli.queue() as queue:
         wanted = selection(
             queue,
@@ -71,13 +73,17 @@ def prune(
         if ids:
             approve(f"Delete {count_of(len(ids))} and their logs?", ask=not (yes or dry_run))
         if not dry_run:
-            ids = delete(queue, ids)
+            ids = delete(queue, ids, left)
     if as_json:
         print_json({"deleted": ids, "dry_run": dry_run})
     elif ids:
         print(f"{'Would delete' if dry_run else 'Deleted'} {name_of(ids)}")
     else:
         note("No job to delete.")
+    for job_id, error in left.items():
+        complain(f"the log of job {job_id} is not deleted: {error}")
+    if left:
+        raise typer.Exit(1)
 
 
 def prunable(
@@ -99,9 +105,9 @@ def prunable(
     )
 
 
-def delete(queue: JobQueue, ids: list[int]) -> list[int]:
-    """Delete in portions that other writers hardly wait for; the ids deleted."""
+def delete(queue: JobQueue, ids: list[int], left: dict[int, OSError]) -> list[int]:
+    """Delete in portions that other writers hardly wait for; the ids deleted, and logs ``left``."""
     deleted: list[int] = []
     for start in range(0, len(ids), CHUNK):
-        deleted += queue.delete(ids[start : start + CHUNK])
+        deleted += queue.delete(ids[start : start + CHUNK], left.__setitem__)
     return deleted

@@ -103,7 +103,7 @@ def run(
         if sys.stderr.isatty():
             note(f"Job {here.job_id} holds the key {unique!r}: nothing was started.")
         return
-    tell_failure(job)
+    tell_failure(jobs.shown(job))
     interrupted = job.status is JobStatus.CANCELLED and here.interrupted
     raise typer.Exit(INTERRUPTED if interrupted else exit_code(job))
 

@@ -157,7 +157,7 @@ def _what(spec: JobSpec) -> str:
 def _tell_added(jobs: JobQueue, schedule: Schedule, *, as_json: bool, quiet: bool) -> None:
     now = utcnow()
     if as_json:
-        print_json(_document(schedule, now))
+        print_json(_document(jobs.settings.redactor.schedule(schedule), now))
     elif quiet:
         print(schedule.name)
     else:
@@ -178,7 +178,8 @@ def list_schedules(ctx: typer.Context, as_json: AsJson = False) -> None:
     cli: Cli = ctx.obj
     now = utcnow()
     with cli.queue() as jobs:
-        schedules = Schedules(jobs).all()
+        redactor = jobs.settings.redactor
+        schedules = [redactor.schedule(each) for each in Schedules(jobs).all()]
         if as_json:
             print_json([_document(schedule, now) for schedule in schedules])
             return
@@ -254,7 +255,7 @@ def show(ctx: typer.Context, name: Name, as_json: AsJson = False) -> None:
     cli: Cli = ctx.obj
     now = utcnow()
     with cli.queue() as jobs:
-        schedule = Schedules(jobs).get(name)
+        schedule = jobs.settings.redactor.schedule(Schedules(jobs).get(name))
         fired = jobs.backend.firings(name, SHOWN_FIRINGS)
         last = jobs.backend.get({item.job_id for item in fired})
     if as_json:
@@ -344,7 +345,7 @@ def run_now(ctx: typer.Context, name: Name, as_json: AsJson = False) -> None:
         inserted = Schedules(jobs).run_now(name)
         job = jobs.get(inserted.id)
         if as_json:
-            print_json(job_document(job, jobs.logs.path(job.id)))
+            print_json(job_document(jobs.shown(job), jobs.logs.path(job.id)))
         elif is_terminal():
             print(inert(_ran(name, job, created=inserted.created)))
         else:

@@ -14,7 +14,7 @@ import typer
 
 from jobq.cli.app import Cli
 from jobq.cli.options import AsJson
-from jobq.cli.output import note, print_fields, print_json
+from jobq.cli.output import inert, is_terminal, note, print_fields, print_json
 from jobq.config import Settings
 from jobq.errors import JobqError, NotFound, UsageError
 
@@ -73,7 +73,7 @@ def install(
     service = Service(cli.settings())
     text = service.unit(jobs)
     if print_only:
-        print(text, end="")
+        print("\n".join(map(inert, text.split("\n"))) if is_terminal() else text, end="")
         return
     changed = service.write(text)
     service.require_manager()

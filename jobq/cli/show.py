@@ -27,6 +27,7 @@ from jobq.clock import utcnow
 from jobq.documents import attempt_document, job_document
 from jobq.models import FINISHED, Attempt, Job, Outcome
 from jobq.queue import JobQueue
+from jobq.redaction import ShownJob
 from jobq.timespec import format_duration
 
 app = typer.Typer(add_completion=False)
@@ -39,8 +40,10 @@ def show(ctx: typer.Context, job_id: Id, as_json: AsJson = False) -> None:
     """Show everything about one job, its attempts included."""
     cli: Cli = ctx.obj
     with cli.queue() as queue:
-        job = queue.get(parse_one_id(job_id, queue))
-        attempts = queue.attempts(job.id)
+        stored = queue.get(parse_one_id(job_id, queue))
+        job = queue.shown(stored)
+        redactor = queue.settings.redactor
+        attempts = [redactor.attempt(each, stored) for each in queue.attempts(job.id)]
         if as_json:
             history = [attempt_document(attempt) for attempt in attempts]
             print_json({**job_document(job, queue.logs.path(job.id)), "history": history})
@@ -51,7 +54,7 @@ def show(ctx: typer.Context, job_id: Id, as_json: AsJson = False) -> None:
         _print_history(attempts, utcnow(), color=cli.color)
 
 
-def _fields(queue: JobQueue, job: Job, now: datetime) -> Iterator[tuple[str, str]]:
+def _fields(queue: JobQueue, job: ShownJob, now: datetime) -> Iterator[tuple[str, str]]:
     yield "name", job.name or ""
     yield from _what(job)
     yield "tags", " ".join(f"{key}={value}" for key, value in job.tags.items())
@@ -68,7 +71,7 @@ def _fields(queue: JobQueue, job: Job, now: datetime) -> Iterator[tuple[str, str
     yield from _outcome(queue, job)
 
 
-def _what(job: Job) -> Iterator[tuple[str, str]]:
+def _what(job: ShownJob) -> Iterator[tuple[str, str]]:
     """The command, or the type and its arguments."""
     if job.type != shell.JOB_TYPE:
         yield "type", job.type

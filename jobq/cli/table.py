@@ -7,6 +7,7 @@ from datetime import datetime
 from jobq.cli.describe import describe, progress_of, time_of, tries_of
 from jobq.cli.output import COLOURS, cut, fit, inert, styled, width_of
 from jobq.models import DEFAULT_QUEUE, Job, JobStatus
+from jobq.redaction import ShownJob
 from jobq.timespec import format_duration
 
 _GAP = "  "
@@ -31,7 +32,7 @@ _TOTALS = (
 class Row:
     """A job, and the seconds that it is likely to take yet."""
 
-    job: Job
+    job: ShownJob
     left: float | None = None
 
 

@@ -3,7 +3,7 @@
 import json
 import sys
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -50,14 +50,14 @@ def tail(
     with cli.queue() as queue:
         job_id = parse_one_id(job, queue)
         found = queue.get(job_id)
-        ends = _show(queue, found, names, count, attempt, raw=raw)
+        ends = _show(queue, found, names, count, attempt, raw=raw, color=cli.color)
         if following:
             if ends is None and found.status not in FINISHED and sys.stderr.isatty():
                 note(f"Job {job_id} is {found.status}: waiting for it to start.")
             follower = Follower(
                 queue, job_id, names=names, raw=raw, color=cli.color, offsets=ends or {}
             )
-            tell_failure(follow(queue, follower, job_id))
+            tell_failure(queue.shown(follow(queue, follower, job_id)))
         elif ends is None:
             note(_nothing(found))
 
@@ -70,6 +70,7 @@ def _show(
     attempt: int | None,
     *,
     raw: bool,
+    color: bool,
 ) -> dict[str, int] | None:
     """Show what there is; where each file ended. None: there is no log yet."""
     starts, stops = _span(queue, job, attempt)
@@ -86,7 +87,7 @@ def _show(
                 print(f"{chr(10) if place else ''}==> {name} <==", flush=True)
             start = getattr(starts, _FIELDS[name])
             stop = None if stops is None else getattr(stops, _FIELDS[name])
-            ends[name] = show_part(log, name, count, (start, stop), raw=raw)
+            ends[name] = show_part(log, name, count, (start, stop), raw=raw, color=color)
         return ends
 
 
@@ -108,17 +109,18 @@ def _show_events(log: JobLog, count: int | None) -> int:
         end = file.layout().end
         lines = file.read_all().splitlines()
         for line in lines if count is None else lines[len(lines) - min(count, len(lines)) :]:
-            print(inert(_event_text(line)))
+            print(_event_text(line))
         return end
 
 
 def _event_text(line: bytes) -> str:
+    """A line of events; the job can write there, too: what is none is shown as it is."""
     try:
         event: dict[str, Any] = json.loads(line)
         at = datetime.fromisoformat(event.pop("time")).astimezone()
         head = f"{at:%H:%M:%S} attempt {event.pop('attempt')} {event.pop('event')}"
-    except (ValueError, KeyError, TypeError, AttributeError):  # torn, or written by the job
-        return line.decode("utf-8", "replace")
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+        return inert(line.decode("utf-8", "replace"))
     details = " ".join(f"{key}={value}" for key, value in event.items() if value is not None)
     return f"{head} {details}".rstrip()
 

@@ -27,6 +27,7 @@ from jobq.cli.options import (
 from jobq.cli.output import count_of, note, print_json_array
 from jobq.documents import job_document
 from jobq.models import Job, JobStatus
+from jobq.redaction import ShownJob
 
 app = typer.Typer(add_completion=False)
 
@@ -84,12 +85,14 @@ def wait(
         except TimeoutError:
             jobs, code = queue.get_many(chosen), TIMED_OUT
         if notify:
-            _notify(jobs)
+            _notify([queue.shown(job) for job in jobs])
         for job in jobs:
             if job.status is not JobStatus.COMPLETED:
-                complain(outcome_of(job))
+                complain(outcome_of(queue.shown(job)))
         if as_json:
-            print_json_array(job_document(job, queue.logs.path(job.id)) for job in jobs)
+            print_json_array(
+                job_document(queue.shown(job), queue.logs.path(job.id)) for job in jobs
+            )
         raise typer.Exit(code)
 
 
@@ -100,7 +103,7 @@ def exit_code(jobs: Sequence[Job]) -> int:
     return int(any(job.status is not JobStatus.COMPLETED for job in jobs))
 
 
-def _notify(jobs: Sequence[Job]) -> None:
+def _notify(jobs: Sequence[ShownJob]) -> None:
     from jobq.notify import notify  # subprocess
 
     counts = Counter(job.status.value for job in jobs)

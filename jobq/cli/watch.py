@@ -22,6 +22,7 @@ from jobq.documents import job_document
 from jobq.eta import PastRuns, remaining
 from jobq.models import FINISHED, UNFINISHED, Job, JobFilter, JobStatus
 from jobq.queue import JobQueue
+from jobq.redaction import ShownJob
 
 BEAT = 0.25
 """Seconds between two looks at whether anything has changed, and so between two pictures."""
@@ -53,7 +54,7 @@ def watch(
 class Snapshot:
     """The jobs that there is most to see of."""
 
-    jobs: Sequence[Job]
+    jobs: Sequence[ShownJob]
     counts: Mapping[JobStatus, int] | None  # None: of such a selection they are not known
     slots: int  # of the supervisors that take jobs
     supervisors: int
@@ -79,7 +80,7 @@ def snapshot(queue: JobQueue, wanted: JobFilter, rows: int) -> Snapshot:
     waiting = waiting[: room - len(ended)]
     there = [each for each in queue.supervisors() if each.takes_jobs]
     return Snapshot(
-        [*ended[::-1], *running, *waiting],
+        [queue.shown(job) for job in (*ended[::-1], *running, *waiting)],
         _counts(queue, wanted),
         sum(each.slots for each in there),
         len(there),
@@ -290,7 +291,7 @@ class Changes:
         return replace(self._wanted, after_id=self._last)
 
 
-def change_line(job: Job, now: datetime) -> str:
+def change_line(job: ShownJob, now: datetime) -> str:
     """A change as one line, without the time."""
     detail = ""
     if job.status in (JobStatus.COMPLETED, JobStatus.FAILED):
@@ -323,9 +324,10 @@ def _tell_changes(queue: JobQueue, wanted: JobFilter, *, as_jsonl: bool) -> None
 
 def _print_changes(queue: JobQueue, jobs: Sequence[Job], *, as_jsonl: bool) -> None:
     now = utcnow()
+    shown = map(queue.shown, jobs)
     if as_jsonl:
-        print_jsonl(job_document(job, queue.logs.path(job.id)) for job in jobs)
+        print_jsonl(job_document(job, queue.logs.path(job.id)) for job in shown)
     else:
-        for job in jobs:
+        for job in shown:
             print(f"{now.astimezone():%H:%M:%S} {change_line(job, now)}")
     sys.stdout.flush()

@@ -12,6 +12,7 @@ import time
 
 import pytest
 
+from cli_runner import on_terminal
 from e2e.conftest import Project, wait_until
 from jobq import JobStatus
 
@@ -72,16 +73,19 @@ def test_what_could_harm_a_terminal_is_shown_as_signs(project: Project) -> None:
     hostile = r"\033[31mred\033[0m \033[2J\033]52;c;ZXZpbA==\007 \x9b2J \xe2\x80\xae \xff"
     job = project.queue.add("shell", {"argv": ["printf", hostile + "\n"]})
     project.drain()
-    shown = project.jobq("tail", str(job.id)).stdout
+    shown = on_terminal(project.root, "tail", str(job.id)).raw
     assert "\x1b[31mred\x1b[0m" in shown
     assert "␛[2J␛]52;c;ZXZpbA==␇" in shown
     assert "\x1b" not in shown.replace("\x1b[31m", "").replace("\x1b[0m", "")
     assert "\u202e" not in shown
-    raw = subprocess.run(
-        [sys.executable, "-m", "jobq", "tail", str(job.id), "--raw"],
-        cwd=project.root, capture_output=True, check=True,
-    )  # fmt: skip
-    assert raw.stdout == (project.queue.logs.path(job.id) / "stdout.log").read_bytes()
+    plain = on_terminal(project.root, "tail", str(job.id), env={"NO_COLOR": "1"}).raw
+    assert "\x1b" not in plain
+    for words in (["--raw"], []):  # in a pipe there is nothing to harm
+        raw = subprocess.run(
+            [sys.executable, "-m", "jobq", "tail", str(job.id), *words],
+            cwd=project.root, capture_output=True, check=True,
+        )  # fmt: skip
+        assert raw.stdout == (project.queue.logs.path(job.id) / "stdout.log").read_bytes()
 
 
 def test_a_log_of_a_gigabyte_is_not_read_whole(project: Project) -> None:

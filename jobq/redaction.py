@@ -1,0 +1,221 @@
+"""Keeps secrets out of what is shown: values whose names say that they are secret. Pure.
+
+A job's row and what its process gets are never touched: what is made here is for people, hooks and
+events. It goes by names, and by where the values of those names appear again; a secret that
+nothing names is not known.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import translate
+from functools import lru_cache
+from typing import Any, NewType, TypeVar
+
+from jobq.models import Attempt, Ending, Job, Progress, Schedule
+
+REDACTED = "[redacted-by-jobq]"
+"""What stands where a secret was."""
+
+TAG = "jobq:secret"
+"""The tag of a job that names arguments of it that are secret, with commas between them."""
+
+DEFAULT_PATTERNS = (
+    "*password*", "*passwd*", "*passphrase*", "pass", "*_pass", "*secret*", "*token*",
+    "*api_key*", "*apikey*", "*access_key*", "*private_key*", "*credential*", "*authorization*",
+)  # fmt: skip
+
+ShownJob = NewType("ShownJob", Job)
+"""A job as it may be shown. Only `Redactor.job` makes one."""
+
+_Text = TypeVar("_Text", str, str | None)
+
+_SHORTEST = 6
+"""Characters of a secret that is looked for in other texts: shorter ones are part of many words."""
+
+_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*+"
+_URL = re.compile(r"(?<=://)([^\s/:@]*+):[^\s/]+@")
+_WORD = re.compile(rf"(-{{0,2}}({_NAME})(?:=|:\s*))(.+)", re.DOTALL)
+_VALUE = r"(?:\"[^\"]*\"|'[^']*'|[^\s\"'&;,]+)"
+_ASSIGNED = re.compile(
+    rf"(?<![A-Za-z0-9_.-])((-{{0,2}}{_NAME})[\"']?\s*+[=:]\s*+(?:(?:bearer|basic)\s++)?){_VALUE}",
+    re.IGNORECASE,
+)
+_SCHEME = re.compile(r"(?:bearer|basic)\s+", re.IGNORECASE)
+_OPTION = re.compile(rf"(?<!\S)((--?{_NAME})\s++)(?!-)(?:\"[^\"]*\"|'[^']*'|\S++)")
+
+
+@lru_cache(maxsize=64)
+def _matcher(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(translate(_folded(each)) for each in patterns) or r"(?!)")
+
+
+def _folded(name: str) -> str:
+    return name.strip("-").replace("-", "_").lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Redactor:
+    """Tells secrets by their names: shell patterns, in which case and ``-`` or ``_`` are alike."""
+
+    patterns: tuple[str, ...] = DEFAULT_PATTERNS
+
+    def is_secret(self, name: str) -> bool:
+        """Whether a value of this name is not to be shown."""
+        return _matcher(self.patterns).match(_folded(name)) is not None
+
+    def of(self, args: Mapping[str, Any], tags: Mapping[str, str]) -> "Redaction":
+        """What is to be kept out of all that is shown of a job with these arguments."""
+        named = tuple(name for name in tags.get(TAG, "").split(",") if name)
+        redactor = Redactor((*self.patterns, *named)) if named else self
+        found = {text for text in _secrets(redactor, args) if len(text) >= _SHORTEST}
+        # The longest first: one may be part of another.
+        return Redaction(redactor, tuple(sorted(found, key=lambda text: (-len(text), text))))
+
+    def job(self, job: Job) -> ShownJob:
+        """A job as it may be shown."""
+        hide = self.of(job.args, job.tags)
+        return ShownJob(
+            replace(
+                job,
+                name=hide.text(job.name),
+                args=hide.value(job.args),
+                tags=hide.tags(job.tags),
+                unique_key=hide.text(job.unique_key),
+                progress=job.progress and hide.progress(job.progress),
+                error=hide.text(job.error),
+                reason=hide.text(job.reason),
+                result=hide.value(job.result),
+            )
+        )
+
+    def attempt(self, attempt: Attempt, job: Job) -> Attempt:
+        """An attempt at a job as it may be shown."""
+        return replace(attempt, error=self.of(job.args, job.tags).text(attempt.error))
+
+    def schedule(self, schedule: Schedule) -> Schedule:
+        """A schedule as it may be shown."""
+        hide = self.of(schedule.args, schedule.tags)
+        return replace(
+            schedule,
+            args=hide.value(schedule.args),
+            tags=hide.tags(schedule.tags),
+            last_error=hide.text(schedule.last_error),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Redaction:
+    """What is to be kept out of all that is shown of one job."""
+
+    redactor: Redactor = Redactor()
+    secrets: tuple[str, ...] = ()  # the longest first
+
+    def text(self, text: _Text) -> _Text:
+        """A text without the job's secrets, and without what is named as one in it."""
+        if not text:
+            return text
+        for secret in self.secrets:
+            text = text.replace(secret, REDACTED)
+        if "://" in text:
+            text = _URL.sub(rf"\1:{REDACTED}@", text)
+        if "=" in text or ":" in text:
+            text = _ASSIGNED.sub(self._hide_value, text)
+        if "-" in text:
+            text = _OPTION.sub(self._hide_value, text)
+        return text
+
+    def value(self, value: Any) -> Any:
+        """A JSON value without them; what has a secret name is one, whatever it is."""
+        match value:
+            case str():
+                return self.text(value)
+            case dict():
+                return {name: self._named(name, below) for name, below in value.items()}
+            case list() | tuple():
+                return self._words(value)
+        return value
+
+    def progress(self, progress: Progress) -> Progress:
+        """Progress without them."""
+        return replace(progress, message=self.text(progress.message))
+
+    def ending(self, ending: Ending) -> Ending:
+        """How an attempt ended, without them."""
+        return replace(ending, error=self.text(ending.error), result=None)
+
+    def tags(self, tags: Mapping[str, str]) -> dict[str, str]:
+        """Tags without them; the one that names them stays."""
+        return {k: v if k == TAG else self._named(k, v) for k, v in tags.items()}
+
+    def _named(self, name: str, value: Any) -> Any:
+        if value in _TELL_NOTHING or not self.redactor.is_secret(name):
+            return self.value(value)
+        return REDACTED
+
+    def _words(self, words: Sequence[Any]) -> list[Any]:
+        """A list, which may be a command: of ``--token X``, X is the secret, of ``token=X`` too."""
+        return [
+            before + REDACTED if is_secret else self.value(word)
+            for word, before, is_secret in _words(self.redactor, words)
+        ]
+
+    def _hide_value(self, match: re.Match[str]) -> str:
+        return match[1] + REDACTED if self.redactor.is_secret(match[2]) else match[0]
+
+
+_TELL_NOTHING: tuple[Any, ...] = (None, True, False, "", [], {})
+
+
+def _words(redactor: Redactor, words: Sequence[Any]) -> Iterator[tuple[Any, str, bool]]:
+    """Each of a list, what of it may be shown, and whether the rest is secret."""
+    option = ""
+    for word in words:
+        before, is_secret = "", False
+        if isinstance(word, str):
+            match = _WORD.fullmatch(word)
+            if match is not None and redactor.is_secret(match[2]):
+                before, is_secret = match[1], True
+            else:
+                is_secret = bool(option and not word.startswith("-") and redactor.is_secret(option))
+            option = word if word.startswith("-") and "=" not in word else ""
+        yield word, before, is_secret
+
+
+def _secrets(redactor: Redactor, value: Any) -> Iterator[str]:
+    """The texts in a JSON value that are secrets."""
+    match value:
+        case dict():
+            for name, below in value.items():
+                named = below not in _TELL_NOTHING and redactor.is_secret(name)
+                yield from _texts(below) if named else _secrets(redactor, below)
+        case list():
+            for word, before, is_secret in _words(redactor, value):
+                if is_secret:
+                    yield _SCHEME.sub("", word[len(before) :], count=1)
+                else:
+                    yield from _secrets(redactor, word)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    match value:
+        case str() | int() | float():
+            yield str(value)
+        case dict():
+            for below in value.values():
+                yield from _texts(below)
+        case list():
+            for below in value:
+                yield from _texts(below)
+
+
+def is_redacted(value: Any) -> bool:
+    """Whether a JSON value has something in it that was redacted: it is not the whole."""
+    match value:
+        case str():
+            return REDACTED in value
+        case dict():
+            return any(map(is_redacted, value.values()))
+        case list():
+            return any(map(is_redacted, value))
+    return False
