@@ -186,7 +186,8 @@ class JobQueue:
                         log.adopt(stdin, STDIN)
             done.update(zip(places, inserted, strict=True))
         if any(job.parents for job in new):
-            self._settle(now)
+            # A portion: who adds is not to wait for all that others have left.
+            self.backend.settle_dependents(now)
         return [done[place] for place in range(len(specs))]
 
     def spool_stdin(self, source: BinaryIO) -> Path:
@@ -702,7 +703,10 @@ class JobQueue:
         return self.backend.progress(claim.job.id, claim.attempt, Progress(done, total, message))
 
     def _end(self, ending: Ending) -> bool:
-        return self.backend.end([ending], utcnow())[0]
+        now = utcnow()
+        (took_effect,) = self.backend.end([ending], now)
+        self._settle(now)  # there may be no supervisor to do so
+        return took_effect
 
     # -- supervisors -----------------------------------------------------------------------
 

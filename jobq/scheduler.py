@@ -9,6 +9,9 @@ from jobq.queue import JobQueue, kill_left
 
 UPKEEP = timedelta(minutes=5)
 
+SETTLING = 0.2
+"""Seconds at a time for dependents; a parent may have 100,000 of them."""
+
 
 class Scheduler:
     """One supervisor's share of it. Any number may do it at once: each step takes effect once."""
@@ -36,12 +39,20 @@ class Scheduler:
         """Do what is due; whether there may be new work. ``own`` jobs are not to be rescued."""
         backend = self._queue.backend
         worked = self.rescue_dead() + self.rescue_expired(now, own) > 0
-        worked = backend.settle_dependents(now) or worked
+        worked = self.settle(now) or worked
         worked = self.fire_schedules(now) or worked
         if self._upkeep_at is None or not abs(now - self._upkeep_at) < UPKEEP:
             self._upkeep_at = now
             backend.maintain()
         return worked
+
+    def settle(self, now: datetime) -> bool:
+        """Tell dependents, in portions, for a moment; whether there are more."""
+        until = time.monotonic() + SETTLING
+        while more := self._queue.backend.settle_dependents(now):
+            if time.monotonic() >= until:
+                break
+        return more
 
     def next_tick(self) -> datetime | None:
         """When the next schedule is due; None if none is, or others see to that."""
