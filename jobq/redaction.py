@@ -33,6 +33,8 @@ _Text = TypeVar("_Text", str, str | None)
 _SHORTEST = 6
 """Characters of a secret that is looked for in other texts: shorter ones are part of many words."""
 
+_LONGEST_NAME = 256
+
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*+"
 _URL = re.compile(r"(?<=://)([^\s/:@]*+):[^\s/]+@")
 _WORD = re.compile(rf"(-{{0,2}}({_NAME})(?:=|:\s*))(.+)", re.DOTALL)
@@ -62,7 +64,7 @@ class Redactor:
 
     def is_secret(self, name: str) -> bool:
         """Whether a value of this name is not to be shown."""
-        return _matcher(self.patterns).match(_folded(name)) is not None
+        return _matcher(self.patterns).match(_folded(name[:_LONGEST_NAME])) is not None
 
     def of(self, args: Mapping[str, Any], tags: Mapping[str, str]) -> "Redaction":
         """What is to be kept out of all that is shown of a job with these arguments."""

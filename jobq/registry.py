@@ -245,7 +245,7 @@ def _parse_model(
         for given in args:
             if given not in known and given not in model.model_fields:
                 takes = f"it takes {', '.join(known)}" if known else "it takes none"
-                raise ArgsError(f"{name}: no argument {given!r}: {takes}")
+                raise ArgsError(f"{name}: no argument {given!r:.80}: {takes}")
     try:
         checked = model.model_validate(dict(args))
     except ValidationError as error:
