@@ -310,3 +310,19 @@ def test_a_working_directory_that_is_gone_is_said_so(
     (tmp_path / "gone").rmdir()
     with pytest.raises(ConfigError, match="working directory is gone"):
         load()
+
+
+def test_with_the_user_s_own_file_state_is_not_kept_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    own = home / "config" / "jobq" / "jobq.toml"
+    own.parent.mkdir(parents=True)
+    own.write_text("concurrency = 3")
+    for path in (None, own):  # found, and named
+        settings = load(path, cwd=tmp_path)
+        assert settings.concurrency == 3
+        assert settings.database == home / "state" / "jobq" / "jobq.db"
+        assert settings.log_dir == home / "state" / "jobq" / "logs"
+    own.write_text('database = "here.db"')
+    assert load(cwd=tmp_path).database == own.parent / "here.db"

@@ -122,7 +122,7 @@ def _event_text(line: bytes) -> str:
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return inert(line.decode("utf-8", "replace"))
     details = " ".join(f"{key}={value}" for key, value in event.items() if value is not None)
-    return f"{head} {details}".rstrip()
+    return inert(f"{head} {details}".rstrip())
 
 
 def _nothing(job: Job) -> str:
