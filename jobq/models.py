@@ -133,10 +133,11 @@ class Parent(NamedTuple):
 class Progress(NamedTuple):
     done: float
     total: float | None
-    message: str | None  # bounded, as all that a job says of itself
+    message: str | None
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "message", bounded_text(self.message, LONGEST_MESSAGE))
+    def bounded(self) -> "Progress":
+        """Progress with a message that is not too long to be kept."""
+        return self._replace(message=bounded_text(self.message, LONGEST_MESSAGE))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

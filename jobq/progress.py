@@ -28,7 +28,7 @@ class ProgressFile:
 
     def write(self, progress: Progress) -> None:
         """Replace what the file says. A full disk loses progress, not the job."""
-        text = json.dumps([progress.done, progress.total, progress.message])
+        text = json.dumps(progress.bounded())
         with suppress(OSError):
             if self._descriptor is None:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
@@ -76,5 +76,5 @@ def parse(text: str) -> Progress | None:
 
 def _checked(done: float, total: float | None, message: str | None) -> Progress | None:
     if math.isfinite(done) and (total is None or math.isfinite(total)):
-        return Progress(done, total, message)
+        return Progress(done, total, message).bounded()
     return None

@@ -700,7 +700,9 @@ class JobQueue:
         self, claim: Claim, done: float, total: float | None = None, message: str | None = None
     ) -> bool:
         """Note how far an attempt has come. False: it was lost."""
-        return self.backend.progress(claim.job.id, claim.attempt, Progress(done, total, message))
+        return self.backend.progress(
+            claim.job.id, claim.attempt, Progress(done, total, message).bounded()
+        )
 
     def _end(self, ending: Ending) -> bool:
         now = utcnow()

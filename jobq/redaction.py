@@ -140,7 +140,7 @@ class Redaction:
 
     def progress(self, progress: Progress) -> Progress:
         """Progress without them."""
-        return replace(progress, message=self.text(progress.message))
+        return progress._replace(message=self.text(progress.message))
 
     def ending(self, ending: Ending) -> Ending:
         """How an attempt ended, without them."""
