@@ -1,6 +1,7 @@
 """What is too much is refused, or cut with a word about it; many of anything hold nobody up."""
 
 import json
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -91,10 +92,12 @@ def test_results_of_programs_are_bounded_too(cli: Cli) -> None:
 
 def test_a_long_message_goes_through_the_progress_file(tmp_path: Path) -> None:
     file = ProgressFile(tmp_path / FILE)
+    directory = os.open(tmp_path, os.O_RDONLY)
     for message in ("\U0001f600" * 1000, "short"):
         progress = Progress(1.0, 2.0, message)
         file.write(progress)
-        assert read(tmp_path / FILE) == progress.bounded()
+        assert read(directory) == progress.bounded()
+    os.close(directory)
     file.close()
 
 

@@ -116,7 +116,7 @@ def _show_events(log: JobLog, count: int | None) -> int:
 def _event_text(line: bytes) -> str:
     """A line of events; the job can write there, too: what is none is shown as it is."""
     try:
-        event: dict[str, Any] = json.loads(line)
+        event = json.loads(line)
         at = datetime.fromisoformat(event.pop("time")).astimezone()
         head = f"{at:%H:%M:%S} attempt {event.pop('attempt')} {event.pop('event')}"
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
