@@ -57,8 +57,11 @@ def tries_of(job: Job) -> str:
 
 
 def progress_of(job: Job) -> str:
-    """How far a job has come. That a completed one has come all the way, its status says."""
-    return "" if job.status is JobStatus.COMPLETED else percent(job.progress)
+    """How far a job has come: a completed one all the way, whatever it reported last."""
+    progress = job.progress
+    if progress is not None and job.status is JobStatus.COMPLETED:
+        progress = progress._replace(done=progress.total or progress.done)
+    return percent(progress)
 
 
 def percent(progress: Progress | None) -> str:

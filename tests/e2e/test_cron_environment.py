@@ -46,7 +46,7 @@ class Cron:
     def run(self, line: str, **variables: str) -> tuple[int, str, str]:
         process = self.start(line, **variables)
         out, err = process.communicate(timeout=60)
-        return process.returncode, out.decode("utf-8"), err.decode("utf-8")
+        return process.returncode, out.decode("utf-8", "surrogateescape"), err.decode("utf-8")
 
 
 @pytest.fixture
@@ -150,8 +150,8 @@ def test_text_is_utf_8_whatever_the_locale(
 
 
 def test_bytes_that_are_no_text_do_not_break_it(cron: Cron, project: Project) -> None:
-    code, _, err = cron.run("$JOBQ run -- printf 'a\\377\\n'")
-    assert (code, err) == (0, "")
+    code, out, err = cron.run("$JOBQ run -- printf 'a\\377\\n'")
+    assert (code, out, err) == (0, "a\udcff\n", "")
     (job,) = project.queue.find()
     assert (project.queue.logs.path(job.id) / "stdout.log").read_bytes() == b"a\xff\n"
 
