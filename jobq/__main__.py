@@ -8,7 +8,7 @@ INTERRUPTED = 130
 def main() -> None:
     """Run the command line, and leave with its exit code."""
     try:
-        from jobq.cli.app import run
+        from jobq.cli.main import run
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     sys.exit(run(sys.argv[1:]))

@@ -8,7 +8,6 @@ import errno
 import fcntl
 import json
 import os
-import shutil
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -89,6 +88,8 @@ class JobLogs:
 
     def delete(self, job_id: int) -> None:
         """Remove a job's directory and all in it; a symbolic link is removed, not followed."""
+        import shutil  # and with it, all that unpacks archives
+
         try:
             jobs = os.open(self._jobs, _DIRECTORY)
         except FileNotFoundError:
@@ -139,7 +140,8 @@ class JobLogs:
         ) as file:
             repair(file.fileno())
             try:
-                shutil.copyfileobj(source, file)
+                while block := source.read(_BLOCK):
+                    file.write(block)
             except BaseException:
                 os.unlink(file.name)
                 raise

@@ -149,7 +149,7 @@ print(json.dumps([len(waits), waits[len(waits) // 2], waits[-1]]))
 
 IMPORT = """
 import sys
-from jobq.cli.app import run
+from jobq.cli.main import run
 code = run(sys.argv[1:])
 with open("/proc/self/status") as status:  # not ru_maxrss, in which whoever started this counts, too
     print(next(line.split()[1] for line in status if line.startswith("VmHWM")))

@@ -20,7 +20,7 @@ import pytest
 
 from jobq import JobQueue
 from jobq.backends.base import ClaimRequest
-from jobq.cli.app import run
+from jobq.cli.main import run
 from jobq.clock import utcnow
 from jobq.models import Claim, Ending, Job, JobStatus, Outcome, SupervisorInfo
 

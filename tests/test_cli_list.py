@@ -518,7 +518,7 @@ def test_no_escape_sequences_where_none_are_wanted(
 def test_hot_verbs_import_nothing_heavy(cli: Cli, project: Path) -> None:
     cli.add()
     code = (
-        "import sys; from jobq.cli.app import run; run(sys.argv[1:]); "
+        "import sys; from jobq.cli.main import run; run(sys.argv[1:]); "
         "print(sorted({'rich', 'sqlite_utils', 'asyncio', 'jobq.registry'} & set(sys.modules)))"
     )
     for argv in (["list"], ["show", "1"], ["list", "--json"]):

@@ -9,8 +9,8 @@ import pytest
 
 from cli_runner import Cli
 from jobq import JobQueue
-from jobq.cli.app import VERBS
 from jobq.cli.completion import harmless
+from jobq.cli.verbs import VERBS
 from jobq.schedules import Schedules
 
 SHELLS = ("bash", "zsh", "fish")

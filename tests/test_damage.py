@@ -219,7 +219,7 @@ WITHOUT_LOCKS = """
 import errno, fcntl, os, sys
 def flock(*_): raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 fcntl.flock = flock
-from jobq.cli.app import run
+from jobq.cli.main import run
 sys.exit(run(sys.argv[1:]))
 """
 """The command on a file system whose locks fail as NFS without a lock manager has them."""

@@ -1,24 +1,20 @@
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 
-from jobq.cli import app as cli
+from jobq.cli.app import command_of
+from jobq.cli.main import run
+from jobq.cli.verbs import VERBS
 
 DOCS = Path(__file__).parent.parent / "docs" / "cli.md"
 OF_TYPER = {"--help", "--install-completion", "--show-completion"}
 
 
-def _command(verb: str) -> Any:
-    return typer.main.get_command(import_module(cli.VERBS[verb]).app)
-
-
 def _commands(verb: str) -> Iterator[tuple[str, Any]]:
     """A verb and its sub-verbs."""
-    command = _command(verb)
+    command = command_of(verb)
     yield verb, command
     for name, below in getattr(command, "commands", {}).items():
         yield f"{verb} {name}", below
@@ -30,7 +26,7 @@ def section(verb: str) -> str:
     return rest.partition("\n## ")[0]
 
 
-@pytest.mark.parametrize("verb", cli.VERBS)
+@pytest.mark.parametrize("verb", VERBS)
 def test_every_command_has_help(verb: str) -> None:
     for name, command in _commands(verb):
         first = (command.help or "").split("\n")[0]
@@ -38,14 +34,14 @@ def test_every_command_has_help(verb: str) -> None:
         assert len(first) <= 100, name
 
 
-@pytest.mark.parametrize("verb", cli.VERBS)
+@pytest.mark.parametrize("verb", VERBS)
 def test_every_option_has_help(verb: str) -> None:
     for name, command in _commands(verb):
         for parameter in command.params:
             assert parameter.help, f"{name} {parameter.name}"
 
 
-@pytest.mark.parametrize("verb", cli.VERBS)
+@pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_and_option_stands_in_the_docs(verb: str) -> None:
     text = section(verb)
     assert f"jobq {verb}" in text
@@ -62,19 +58,19 @@ def test_the_docs_have_no_verb_or_option_that_is_not_there() -> None:
     import re
 
     text = DOCS.read_text("utf-8")
-    assert set(re.findall(r"^## jobq (\w+)$", text, re.MULTILINE)) == set(cli.VERBS)
-    for verb in cli.VERBS:
+    assert set(re.findall(r"^## jobq (\w+)$", text, re.MULTILINE)) == set(VERBS)
+    for verb in VERBS:
         known = {o for _, command in _commands(verb) for p in command.params for o in p.opts}
         for option in re.findall(r"^\| .*?\|", section(verb), re.MULTILINE):
             for word in re.findall(r"`(--?[a-z][a-z-]*)", option):
                 assert word in known, f"{verb} {word}"
 
 
-@pytest.mark.parametrize("argv", [["--help"], *([verb, "--help"] for verb in cli.VERBS)])
+@pytest.mark.parametrize("argv", [["--help"], *([verb, "--help"] for verb in VERBS)])
 def test_help_is_printed(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run(argv) == 0
+    assert run(argv) == 0
     out, err = capsys.readouterr()
     assert "Usage: jobq" in out
     assert err == ""
     if argv == ["--help"]:
-        assert all(f" {verb} " in out for verb in cli.VERBS)
+        assert all(f" {verb} " in out for verb in VERBS)

@@ -5,17 +5,16 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 
 import jobq
 from jobq import JobQueue, config
-from jobq.cli import app as cli
-from jobq.cli.app import VERBS
+from jobq.cli import main
+from jobq.cli.app import command_of
+from jobq.cli.verbs import VERBS
 from jobq.models import INITIAL, TRANSITIONS, JobStatus, Priority, priority_band
 from jobq.registry import load
 from jobq.rowchecks import COLUMNS
@@ -104,7 +103,7 @@ def test_the_rows_of_batches_md_are_good(
     ((_, text),) = blocks(text_of("batches.md"), kind)
     file = project / f"rows.{kind}"
     file.write_text(text)
-    assert cli.run(["import", str(file), "--json"]) == 0
+    assert main.run(["import", str(file), "--json"]) == 0
     assert '"added": 3' in capsys.readouterr().out
 
 
@@ -173,7 +172,7 @@ def test_every_state_is_in_the_table_of_states_md() -> None:
 
 def options_of(verb: str, words: list[str]) -> set[str]:
     """The options of a verb, or of the verb below it that the first word names."""
-    command: Any = typer.main.get_command(import_module(VERBS[verb]).app)
+    command = command_of(verb)
     command = getattr(command, "commands", {}).get(words[0] if words else "", command)
     return {"--help"} | {name for param in command.params for name in param.opts}
 

@@ -17,7 +17,7 @@ import pytest
 
 from cli_runner import Cli
 from jobq import JobQueue
-from jobq.cli.app import run
+from jobq.cli.main import run
 from jobq.schedules import Schedules
 from terminal import OnTerminal
 

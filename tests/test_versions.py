@@ -28,7 +28,7 @@ STEPS = ["m001_jobs", "m002_rates", "m003_job_keys", "m004_schedules"]
 NEWER = """
 import sys
 from jobq.backends import migrations, sqlite_connection
-from jobq.cli.app import run
+from jobq.cli.main import run
 
 @migrations.migrations()
 def m999_more(db):

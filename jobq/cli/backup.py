@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from jobq.backends.sqlite_backup import backup as copy
-from jobq.cli.app import Cli
+from jobq.cli.context import Cli
 from jobq.cli.options import AsJson
 from jobq.cli.output import format_bytes, note, print_json
 

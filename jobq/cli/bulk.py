@@ -6,7 +6,7 @@ from itertools import islice
 
 import typer
 
-from jobq.cli.app import complain
+from jobq.cli.context import complain
 from jobq.cli.output import confirmed, count_of, format_ids, is_terminal, note, print_json
 from jobq.errors import NotFound, UsageError, WrongState
 from jobq.models import JobFilter, JobStatus

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from jobq.cli.app import Cli
 from jobq.cli.bulk import Report, approve, choose, name_of
+from jobq.cli.context import Cli
 from jobq.cli.options import (
     AsJson,
     DryRun,
@@ -20,9 +20,9 @@ from jobq.cli.options import (
     Tags,
     Until,
     Yes,
-    selection,
 )
 from jobq.cli.output import count_of, is_terminal, note
+from jobq.cli.words import selection
 from jobq.models import FINISHED, UNFINISHED, CancelEffect, JobStatus
 from jobq.queue import JobQueue
 

@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from jobq import config
-from jobq.cli.app import Cli, complain, project_file
+from jobq.cli.context import Cli, complain, project_file
 from jobq.cli.options import AsJson
 from jobq.cli.output import count_of, inert, is_terminal, note, print_json
 from jobq.documents import settings_document

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from jobq import doctor as checks
-from jobq.cli.app import Cli
+from jobq.cli.context import Cli
 from jobq.cli.options import AsJson
 from jobq.cli.output import count_of, inert, is_terminal, print_json, styled
 from jobq.config import Settings

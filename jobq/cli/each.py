@@ -8,10 +8,10 @@ from typing import Any, BinaryIO
 
 from jobq import shell
 from jobq.batches import Batch
-from jobq.cli.add import JobOptions, job_spec
 from jobq.cli.import_ import Summary
-from jobq.cli.options import piped_in
+from jobq.cli.joboptions import JobOptions, job_spec
 from jobq.cli.output import is_terminal, print_json_array
+from jobq.cli.words import piped_in
 from jobq.clock import utcnow
 from jobq.documents import job_document
 from jobq.errors import UsageError

@@ -2,9 +2,10 @@
 
 import typer
 
-from jobq.cli.app import Cli
-from jobq.cli.options import AsJson, Id, parse_one_id
+from jobq.cli.context import Cli
+from jobq.cli.options import AsJson, Id
 from jobq.cli.output import COLOURS, inert, is_terminal, print_json, styled
+from jobq.cli.words import parse_one_id
 from jobq.clock import utcnow
 from jobq.explain import explain as reasons_of
 from jobq.explain import gather

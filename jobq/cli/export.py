@@ -10,19 +10,10 @@ from typing import Annotated, TextIO, cast
 
 import typer
 
-from jobq.cli.app import Cli
-from jobq.cli.options import (
-    Ids,
-    InQueue,
-    Limit,
-    OfType,
-    Since,
-    Status,
-    Tags,
-    Until,
-    selection,
-)
+from jobq.cli.context import Cli
+from jobq.cli.options import Ids, InQueue, Limit, OfType, Since, Status, Tags, Until
 from jobq.cli.output import count_of, format_ids, inert, is_terminal, note
+from jobq.cli.words import selection
 from jobq.errors import UsageError
 from jobq.exports import Export
 from jobq.rowchecks import COLUMNS

@@ -11,9 +11,10 @@ import typer
 
 from jobq import rowfiles
 from jobq.batches import Batch
-from jobq.cli.app import Cli, complain
-from jobq.cli.options import AsJson, DryRun, piped_in
+from jobq.cli.context import Cli, complain
+from jobq.cli.options import AsJson, DryRun
 from jobq.cli.output import count_of, is_terminal, note, print_json
+from jobq.cli.words import piped_in
 from jobq.errors import UsageError
 from jobq.models import Inserted
 from jobq.rowfiles import FORMATS, UTF_16, Table

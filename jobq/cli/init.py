@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from jobq.cli.app import project_file
+from jobq.cli.context import project_file
 from jobq.cli.output import inert, note
 from jobq.errors import UsageError
 

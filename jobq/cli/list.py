@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from jobq.cli.app import Cli
+from jobq.cli.context import Cli
 from jobq.cli.describe import describe, progress_of, time_of, tries_of
 from jobq.cli.options import (
     AsJson,
@@ -20,7 +20,6 @@ from jobq.cli.options import (
     Status,
     Tags,
     Until,
-    selection,
 )
 from jobq.cli.output import (
     COLOURS,
@@ -31,6 +30,7 @@ from jobq.cli.output import (
     print_jsonl,
     print_tabs,
 )
+from jobq.cli.words import selection
 from jobq.clock import utcnow
 from jobq.documents import job_document
 from jobq.errors import NotFound, UsageError

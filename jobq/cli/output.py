@@ -5,7 +5,6 @@ Whatever comes from jobs is shown inert: control characters as visible signs, ma
 
 import json
 import re
-import shutil
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -233,6 +232,8 @@ def print_columns(
     In a pipe its lines are whole. On a terminal they are made to fit: the columns named
     ``flexible`` give way, and then the ``optional`` ones are left out, the first one first.
     """
+    import shutil  # and with it, all that unpacks archives: only where there is a table
+
     table = {title: [inert(cell) for cell in cells] for title, cells in columns.items()}
     widths = {t: max(map(width_of, (t, *cells))) for t, cells in table.items() if any(cells)}
     if is_terminal():

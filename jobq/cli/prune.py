@@ -4,23 +4,11 @@ from typing import Annotated
 
 import typer
 
-from jobq.cli.app import Cli, complain
 from jobq.cli.bulk import approve, name_of
-from jobq.cli.options import (
-    AsJson,
-    DryRun,
-    InQueue,
-    Limit,
-    OfType,
-    Since,
-    Status,
-    Tags,
-    Until,
-    Yes,
-    parse_span,
-    selection,
-)
+from jobq.cli.context import Cli, complain
+from jobq.cli.options import AsJson, DryRun, InQueue, Limit, OfType, Since, Status, Tags, Until, Yes
 from jobq.cli.output import count_of, note, print_json
+from jobq.cli.words import parse_span, selection
 from jobq.models import JobFilter
 from jobq.queue import CHUNK, JobQueue
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from jobq.cli import completion
-from jobq.cli.app import Cli
+from jobq.cli.context import Cli
 from jobq.cli.options import AsJson
 from jobq.cli.output import count_of, note, print_columns, print_fields, print_json
 from jobq.documents import queue_document

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import typer
 
-from jobq.cli.app import Cli
 from jobq.cli.bulk import Report, approve, choose
+from jobq.cli.context import Cli
 from jobq.cli.options import (
     AsJson,
     DryRun,
@@ -18,9 +18,9 @@ from jobq.cli.options import (
     Tags,
     Until,
     Yes,
-    selection,
 )
 from jobq.cli.output import count_of, note
+from jobq.cli.words import selection
 from jobq.models import JobStatus, Retried, RetryEffect
 from jobq.queue import JobQueue
 

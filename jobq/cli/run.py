@@ -10,7 +10,9 @@ from typing import Annotated
 import typer
 
 from jobq.backends.base import ClaimRequest
-from jobq.cli.add import (
+from jobq.cli.context import INTERRUPTED, Cli
+from jobq.cli.follow import BEAT, Follower, exit_code, tell_failure
+from jobq.cli.joboptions import (
     Args,
     Cwd,
     Env,
@@ -28,10 +30,9 @@ from jobq.cli.add import (
     Words,
     job_spec,
 )
-from jobq.cli.app import INTERRUPTED, Cli
-from jobq.cli.follow import BEAT, Follower, exit_code, tell_failure
-from jobq.cli.options import ArgvCommand, piped_in
 from jobq.cli.output import note
+from jobq.cli.typed import ArgvCommand, as_typer
+from jobq.cli.words import piped_in
 from jobq.clock import utcnow
 from jobq.errors import DiskFullError
 from jobq.logs import LOG, STDERR, STDOUT
@@ -45,6 +46,7 @@ app = typer.Typer(add_completion=False)
 
 
 @app.command(cls=ArgvCommand)
+@as_typer
 def run(
     ctx: typer.Context,
     words: Words = None,

@@ -10,7 +10,8 @@ import typer
 
 from jobq import shell as command
 from jobq.cli import completion
-from jobq.cli.add import (
+from jobq.cli.context import Cli
+from jobq.cli.joboptions import (
     Args,
     Cwd,
     Env,
@@ -24,8 +25,7 @@ from jobq.cli.add import (
     Timeout,
     job_spec,
 )
-from jobq.cli.app import Cli
-from jobq.cli.options import ArgvCommand, AsJson
+from jobq.cli.options import AsJson
 from jobq.cli.output import (
     full_time,
     inert,
@@ -36,6 +36,7 @@ from jobq.cli.output import (
     print_fields,
     print_json,
 )
+from jobq.cli.typed import ArgvCommand, as_typer
 from jobq.clock import utcnow
 from jobq.cron import cron as parse_cron
 from jobq.documents import job_document, schedule_document
@@ -63,6 +64,7 @@ SHOWN_FIRINGS = 10
 
 
 @app.command(cls=ArgvCommand)
+@as_typer
 def add(
     ctx: typer.Context,
     cron: Annotated[

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from jobq.cli.app import Cli
+from jobq.cli.context import Cli
 from jobq.cli.options import AsJson
 from jobq.cli.output import inert, is_terminal, note, print_fields, print_json
 from jobq.config import Settings

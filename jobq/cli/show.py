@@ -8,9 +8,9 @@ from datetime import datetime
 import typer
 
 from jobq import shell
-from jobq.cli.app import Cli
+from jobq.cli.context import Cli
 from jobq.cli.describe import describe, exit_of, progress_of, time_of
-from jobq.cli.options import AsJson, Id, parse_one_id
+from jobq.cli.options import AsJson, Id
 from jobq.cli.output import (
     COLOURS,
     format_bytes,
@@ -23,6 +23,7 @@ from jobq.cli.output import (
     print_json,
     styled,
 )
+from jobq.cli.words import parse_one_id
 from jobq.clock import utcnow
 from jobq.documents import attempt_document, job_document
 from jobq.models import FINISHED, Attempt, Job, Outcome

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import typer
 
-from jobq.cli.app import Cli
+from jobq.cli.context import Cli
 from jobq.cli.describe import describe
 from jobq.cli.options import AsJson
 from jobq.cli.output import format_bytes, print_columns, print_fields, print_json

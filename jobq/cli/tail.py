@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
-from jobq.cli.app import Cli
+from jobq.cli.context import Cli
 from jobq.cli.follow import Follower, follow, show_part, tell_failure
-from jobq.cli.options import Id, parse_one_id
+from jobq.cli.options import Id
 from jobq.cli.output import inert, is_terminal, note
+from jobq.cli.words import parse_one_id
 from jobq.errors import NotFound, UsageError
 from jobq.logs import EVENTS, LOG, STDERR, STDOUT, JobLog
 from jobq.models import FINISHED, Job, LogOffsets

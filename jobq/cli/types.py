@@ -11,7 +11,7 @@ import typer
 
 from jobq import shell
 from jobq.cli import completion
-from jobq.cli.app import Cli, complain, project_file
+from jobq.cli.context import Cli, complain, project_file
 from jobq.cli.options import AsJson
 from jobq.cli.output import inert, is_terminal, print_columns, print_fields, print_json, styled
 from jobq.documents import type_document

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from jobq.cli.app import Cli
+from jobq.cli.context import Cli
 from jobq.cli.options import AsJson
 from jobq.cli.output import count_of, inert, note, print_json
 from jobq.invariants import Verification, Violation

@@ -7,24 +7,13 @@ from typing import Annotated
 import typer
 
 from jobq.cli import follow
-from jobq.cli.app import Cli, complain
 from jobq.cli.bulk import choose
+from jobq.cli.context import Cli, complain
 from jobq.cli.describe import describe, outcome_of
 from jobq.cli.list import hint_no_worker
-from jobq.cli.options import (
-    AsJson,
-    Ids,
-    InQueue,
-    Limit,
-    OfType,
-    Since,
-    Status,
-    Tags,
-    Until,
-    parse_span,
-    selection,
-)
+from jobq.cli.options import AsJson, Ids, InQueue, Limit, OfType, Since, Status, Tags, Until
 from jobq.cli.output import count_of, note, print_json_array
+from jobq.cli.words import parse_span, selection
 from jobq.documents import job_document
 from jobq.models import Job, JobStatus
 from jobq.redaction import ShownJob

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from jobq.cli import completion
-from jobq.cli.app import INTERRUPTED, Cli
+from jobq.cli.context import INTERRUPTED, Cli
 from jobq.cli.output import note
 from jobq.cli.progress import Screen, printer
 from jobq.registry import require_types

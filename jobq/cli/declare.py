@@ -1,0 +1,38 @@
+"""How a verb declares its options and arguments without Typer, for those who can't wait for it.
+
+They stand in the signature of the verb, as Typer's would: ``Annotated[str, Option("--name", …)]``.
+`jobq.cli.typed` makes Typer's of them; `jobq.cli.quick` reads plain command lines by them.
+"""
+
+from typing import Any, NamedTuple
+
+from jobq.cli.context import Cli
+
+
+class Option(NamedTuple):
+    """An option: a flag if its type is bool; to be repeated if it is a list."""
+
+    names: tuple[str, ...]
+    help: str
+    metavar: str | None = None
+    completion: str | None = None  # the name of a function of `jobq.cli.completion`
+
+
+class Argument(NamedTuple):
+    """Words that are no options."""
+
+    help: str
+    metavar: str
+    completion: str | None = None
+
+
+class Context(NamedTuple):
+    """What a verb is called with, besides its options: as much of Typer's context as it needs."""
+
+    obj: Cli
+    meta: dict[str, Any]  # "argv": the words after --
+
+
+def option(*names: str, help: str, **more: str) -> Option:  # noqa: A002 - as Typer has it
+    """An `Option`, by its names."""
+    return Option(names, help, **more)

@@ -1,0 +1,74 @@
+"""One command line: run on the quick road where it can be, else by Typer; whatever goes wrong is a line."""
+
+import os
+import sys
+import traceback
+from errno import EDQUOT, ENOSPC
+from io import TextIOWrapper
+
+from jobq.cli import quick
+from jobq.cli.context import INTERRUPTED, ReaderLeftError, complain
+from jobq.cli.verbs import VERBS
+from jobq.errors import DiskFullError, JobqError
+
+
+def run(argv: list[str]) -> int:
+    """Run one command line; the exit code. Whatever goes wrong is one line on stderr."""
+    _prepare_streams()
+    try:
+        code = _run(argv)
+        sys.stdout.flush()
+    except (ReaderLeftError, BrokenPipeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is still buffered
+        return 0
+    except (JobqError, OSError) as error:
+        _trace(argv)
+        return _failed(error)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - the edge of the program
+        _trace(argv)
+        complain(f"{type(error).__name__}: {error} (a bug in jobq: --debug shows where)")
+        return 1
+    return code
+
+
+def _run(argv: list[str]) -> int:
+    call = None if "_JOBQ_COMPLETE" in os.environ else quick.call_of(argv)
+    if call is not None:
+        return call()
+    from jobq.cli.app import run_with_typer  # Typer takes three times as long as all the rest
+
+    return run_with_typer(argv)
+
+
+def _trace(argv: list[str]) -> None:
+    verb_at = next((place for place, word in enumerate(argv) if word in VERBS), len(argv))
+    if "--debug" in argv[:verb_at]:
+        traceback.print_exc()
+
+
+def _failed(error: JobqError | OSError) -> int:
+    """Say what went wrong; the exit code."""
+    if isinstance(error, JobqError):
+        complain(str(error))
+        return error.exit_code
+    full = error.errno in (ENOSPC, EDQUOT)
+    complain(_os_error(error) + (": free some disk space and try again" if full else ""))
+    return DiskFullError.exit_code if full else 1
+
+
+def _os_error(error: OSError) -> str:
+    """What went wrong, and where; what to do about it is for the reader to tell."""
+    what = error.strerror or str(error)
+    return what if error.filename is None else f"{os.fsdecode(error.filename)}: {what}"
+
+
+def _prepare_streams() -> None:
+    """Text is UTF-8, whatever the locale (cron has none); a closed stream swallows what comes."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream, TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")

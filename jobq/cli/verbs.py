@@ -1,0 +1,35 @@
+"""The verbs of the command line, and where each is."""
+
+VERBS = {
+    "init": "jobq.cli.init",
+    "add": "jobq.cli.add",
+    "list": "jobq.cli.list",
+    "show": "jobq.cli.show",
+    "explain": "jobq.cli.explain",
+    "tail": "jobq.cli.tail",
+    "cancel": "jobq.cli.cancel",
+    "retry": "jobq.cli.retry",
+    "wait": "jobq.cli.wait",
+    "run": "jobq.cli.run",
+    "work": "jobq.cli.work",
+    "import": "jobq.cli.import_",
+    "export": "jobq.cli.export",
+    "queue": "jobq.cli.queue",
+    "schedule": "jobq.cli.schedule",
+    "service": "jobq.cli.service",
+    "types": "jobq.cli.types",
+    "stats": "jobq.cli.stats",
+    "prune": "jobq.cli.prune",
+    "verify": "jobq.cli.verify",
+    "config": "jobq.cli.config",
+    "doctor": "jobq.cli.doctor",
+    "backup": "jobq.cli.backup",
+    "version": "jobq.cli.version",
+}
+"""Every verb and its module, in the order of ``jobq --help``."""
+
+QUICK = frozenset({"add"})
+"""Verbs that are declared without Typer, since they are called a thousand times in a row.
+
+Their modules have a function `command`; those of the others, a Typer `app`.
+"""
