@@ -65,6 +65,8 @@ class Run:
     ended: bool = False  # its processes are gone; what is left is to record it
     kill_at: float = 0.0  # loop time at which a stopped run is killed
     timers: list[asyncio.TimerHandle] = field(default_factory=list)
+    crashed: bool = False
+    descendants: dict[int, int] = field(default_factory=dict)  # pid and start time of who was seen
     progress: Progress | None = None
     trimmed: dict[str, int] = field(default_factory=dict)  # bytes dropped, by file
 
@@ -74,14 +76,15 @@ class Run:
         return self.claim.job.id, self.claim.attempt
 
     def tree(self) -> ProcessTree:
-        """Its processes: those in its group; once it is to be stopped, those with its marks too."""
+        """Its processes: those in its group; if it is stopped or crashed, those that left it, too."""
         return ProcessTree(
             self.claim.owner,
             self.claim.job.id,
             self.claim.attempt,
             self.pid,
             self.pid_started,
-            follow_marks=self.stopped is not None,
+            beyond_group=self.stopped is not None or self.crashed,
+            descendants=self.descendants,
         )
 
     def started(self) -> Started:

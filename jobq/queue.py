@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
-from jobq import config, shell
+from jobq import config, rescue, shell
 from jobq.backends.base import Backend, ClaimRequest
 from jobq.backends.sqlite import SqliteBackend
 from jobq.clock import utcnow
@@ -715,19 +715,19 @@ class JobQueue:
     def supervisors(self) -> list[SupervisorInfo]:
         """The supervisors that are alive, as far as is known."""
         there = self.backend.supervisors()
-        dead = self.backend.dead([supervisor.id for supervisor in there])
+        dead = rescue.dead(self.backend, there)
         return [supervisor for supervisor in there if supervisor.id not in dead]
 
     def rescue_dead(
         self, own: str | None = None, on_end: Callable[[Job], None] = lambda _: None
     ) -> int:
         """Give back the jobs of supervisors that are known to be dead; how many."""
-        there = [info.id for info in self.backend.supervisors() if info.id != own]
-        dead = self.backend.dead(there)
+        there = [info for info in self.backend.supervisors() if info.id != own]
+        dead = rescue.dead(self.backend, there)
         if not dead:
             return 0
         lost = [pair for pair in self.backend.open_attempts() if pair[1].supervisor in dead]
-        kill_left(lost)
+        rescue.kill_left(self.backend, lost)
         rescued = self.rescue(lost, lease_before=None, on_end=on_end)
         self.backend.unregister(dead)
         return rescued
@@ -785,16 +785,6 @@ def _lane(queues: Mapping[str, Queue], name: str) -> Queue:
 def _chunks(ids: Sequence[int]) -> Iterator[Sequence[int]]:
     for start in range(0, len(ids), CHUNK):
         yield ids[start : start + CHUNK]
-
-
-def kill_left(attempts: Iterable[tuple[Job, Attempt]]) -> None:
-    """End what still runs here of attempts that nobody holds: before they run again."""
-    from jobq.processes import ProcessTree  # psutil: 15 ms that few calls need
-
-    for job, attempt in attempts:
-        ProcessTree(
-            attempt.supervisor, job.id, attempt.attempt, attempt.pid, attempt.pid_started
-        ).kill()
 
 
 def owner_id(host: str) -> str:

@@ -5,7 +5,8 @@ from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 
 from jobq.models import Attempt, Job
-from jobq.queue import JobQueue, kill_left
+from jobq.queue import JobQueue
+from jobq.rescue import kill_left
 
 UPKEEP = timedelta(minutes=5)
 
@@ -104,5 +105,5 @@ class Scheduler:
             if attempt.lease_until < now and still >= self._queue.settings.lease:
                 expired.append((job, attempt))
         self._leases = seen
-        kill_left(expired)
+        kill_left(self._queue.backend, expired)
         return self._queue.rescue(expired, lease_before=now, on_end=self._on_rescued)

@@ -29,12 +29,13 @@ from jobq.models import (
     Job,
     JobFilter,
     JobStatus,
+    Outcome,
     Progress,
     Started,
     SupervisorInfo,
 )
 from jobq.pool import Pool, Run
-from jobq.processes import boot_id, host_name
+from jobq.processes import boot_id, host_name, parents
 from jobq.queue import JobQueue, owner_id
 from jobq.redaction import ShownJob
 from jobq.scheduler import Scheduler
@@ -433,7 +434,7 @@ class Supervisor:
             with suppress(DatabaseError):  # the next step meets it, and says so
                 self._look_around()
             if self._runs and self._loop.time() >= next_progress:
-                self._read_progress()
+                self._look_at_runs()
                 next_progress = self._loop.time() + PROGRESS_BEAT
             self._wake.set()
 
@@ -482,9 +483,10 @@ class Supervisor:
                 self._stop_run(run, StopReason.CANCELLED)
         return held
 
-    def _read_progress(self) -> None:
-        now = utcnow()
+    def _look_at_runs(self) -> None:
+        now, living = utcnow(), parents()
         for key, run in self._runs.items():
+            run.tree().look(living)
             if (latest := run.read_progress()) is not None:
                 self._note_progress(key, run, latest, now)
 
@@ -543,6 +545,7 @@ class Supervisor:
     def _on_exit(self, run: Run, end: Exit) -> None:
         for timer in run.timers if run.stopped is None else ():
             timer.cancel()  # it was in time, whatever its leftovers do
+        run.crashed = end.outcome is Outcome.CRASHED
         if run.tree().exists():
             self._in_background(self._end_leftovers(run, end))
         else:

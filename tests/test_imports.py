@@ -13,7 +13,7 @@ LAYERS = (
     "retry progress worker cuts redaction",
     "config endings outcome shell processes",
     "specs logs registry backends",
-    "trimming space",
+    "rescue trimming space",
     "queue invariants",
     "schedules rowchecks",
     "documents scheduler testing explain eta batches exports",
