@@ -17,6 +17,7 @@ from io import BufferedRWPair
 from pathlib import Path
 from typing import Any, NoReturn
 
+from jobq.baseline import Baseline
 from jobq.clock import utcnow
 from jobq.config import Settings
 from jobq.logs import LOG, STDERR, STDOUT, JobLog, JobLogs, append_line, event_line
@@ -47,6 +48,7 @@ class Child:
         """Run jobs until the supervisor closes the connection."""
         signal.signal(signal.SIGTERM, self._on_terminate)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self._baseline = Baseline()
         own = os.getpid()
         for line in self._stream:
             task = json.loads(line)
@@ -79,7 +81,8 @@ class Child:
             report = {"outcome": Outcome.FAILED, "error": f"{error.filename}: {error.strerror}"}
         report["max_rss_bytes"] = _peak_memory()
         report["cpu_seconds"] = _cpu_seconds() - before
-        report["leftovers"] = _has_children()
+        report["terminated"] = self._cancelled
+        report["leftovers"] = not self._baseline.restore() or _has_children()
         return report
 
     def _call(self, task: dict[str, Any], log: JobLog) -> dict[str, Any]:
@@ -147,6 +150,9 @@ def _captured(log: JobLog, task: dict[str, Any]) -> Iterator[None]:
 
 
 def _point(source: int, target: int) -> None:
+    if source == target:  # a job has closed it, so that it was given again
+        os.set_inheritable(target, True)
+        return
     os.dup2(source, target)
     os.close(source)
 

@@ -63,6 +63,7 @@ class Settings:
     concurrency: int
     backend: str = "sqlite"
     worker_paths: tuple[Path, ...] = ()
+    import_timeout: float = 60.0  # seconds that the import of one worker file may take
     max_retries: int = 3
     retry_base: float = 10.0
     retry: RetryPolicy = field(default_factory=RetryPolicy)
@@ -311,7 +312,10 @@ _TOP: Mapping[str, _Parse] = {
     "backend": _backend,
 }
 _TABLES: Mapping[str, Mapping[str, _Parse]] = {
-    "workers": {"paths": lambda value: tuple(map(_path, _texts(value)))},
+    "workers": {
+        "paths": lambda value: tuple(map(_path, _texts(value))),
+        "import_timeout": _span,
+    },
     "retry": {
         "max_retries": _whole(0),
         "base": _limit,
@@ -380,6 +384,7 @@ class _Reader:
             database=_absolute(top.get("database"), base, state / "jobq.db"),
             log_dir=_absolute(top.get("log_dir"), base, (home or state) / "logs"),
             concurrency=top.get("concurrency", os.cpu_count() or 1),
+            import_timeout=read["workers"].get("import_timeout", 60.0),
             worker_paths=tuple(_absolute(item, base, state) for item in workers),
             max_retries=retry.get("max_retries", 3),
             retry_base=retry.get("base", 10.0),

@@ -3,7 +3,7 @@
 It is also the guard of its supervisor: when that dies, however it dies, it ends every process of
 its jobs. ``python -P -m jobq.forkserver FD`` is started by the supervisor, which talks to it over
 the socket FD: the byte FORK, with a descriptor, asks for a child that serves that descriptor;
-GOODBYE says that nothing is left to guard; answers are lines of JSON.
+GOODBYE says that nothing is left to guard; what it tells are lines of JSON.
 """
 
 import ctypes
@@ -17,6 +17,7 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import NoReturn
 
@@ -43,28 +44,29 @@ def main() -> None:
     server.serve()
 
 
-def send_settings(connection: socket.socket, settings: Settings) -> None:
-    """What the supervisor sends first."""
-    data = pickle.dumps(settings)
+def send_settings(connection: socket.socket, settings: Settings, skip: Mapping[str, str]) -> None:
+    """What the supervisor sends first; ``skip`` says of worker files that not to load, and why."""
+    data = pickle.dumps((settings, dict(skip)))
     connection.sendall(_HEADER.pack(len(data)) + data)
 
 
 class ForkServer:
     def __init__(self, connection: socket.socket) -> None:
-        parent = os.getppid()
+        self._parent = os.getppid()
         self._pid = os.getpid()
         self._connection = connection
         self._owner = os.environ[SUPERVISOR_MARK]
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         # The settings come before the first job is started: without them, nothing is to be ended.
         (size,) = _HEADER.unpack(self._receive(_HEADER.size))
-        self._settings: Settings = pickle.loads(self._receive(size))  # noqa: S301 - from our parent
+        self._settings: Settings
+        self._settings, skip = pickle.loads(self._receive(size))  # noqa: S301 - from our parent
         # Where a worker module hangs at import, nobody reads the socket: a signal gets through.
         signal.signal(signal.SIGTERM, self._on_orphaned)
         _set_death_signal(signal.SIGTERM)
-        if os.getppid() != parent:
+        if os.getppid() != self._parent:
             self._guard()
-        self._registry = self._load()
+        self._registry = self._load(skip)
 
     def serve(self) -> NoReturn:
         """Fork when asked, tell of children that ended, and guard."""
@@ -93,8 +95,12 @@ class ForkServer:
             return b"", []
         return request, descriptors
 
-    def _load(self) -> Registry:
-        registry = load(self._settings.worker_paths)
+    def _load(self, skip: Mapping[str, str]) -> Registry:
+        registry = load(
+            self._settings.worker_paths,
+            skip=skip,
+            tell=lambda source: self._tell({"loading": source}),
+        )
         # What is alive now is shared with every child: the collector must not touch its pages.
         gc.collect()
         gc.freeze()
@@ -158,7 +164,9 @@ class ForkServer:
         return data
 
     def _on_orphaned(self, *_: object) -> None:
-        self._guard()
+        # Sent by somebody else, to all processes of a session for example, it means nothing here.
+        if os.getppid() != self._parent:
+            self._guard()
 
     def _guard(self) -> NoReturn:
         """The supervisor is gone: end what it left, and leave."""

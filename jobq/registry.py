@@ -11,12 +11,12 @@ import importlib.util
 import inspect
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from jobq import shell
@@ -107,8 +107,25 @@ class Registry:
         self.types[name] = JobType(name, _description(worker), source, worker)
 
 
-def load(folders: Sequence[Path]) -> Registry:
-    """The built-in type, the bundled workers, those in ``folders``, and installed entry points."""
+def load(
+    folders: Sequence[Path],
+    *,
+    skip: Mapping[str, str] = MappingProxyType({}),
+    tell: Callable[[str], None] = lambda _: None,
+) -> Registry:
+    """The built-in type, the bundled workers, those in ``folders``, and installed entry points.
+
+    ``tell`` is told of each file and entry point before it is imported; those in ``skip`` are not,
+    for the reason that it gives.
+    """
+
+    def is_wanted(source: str) -> bool:
+        if source in skip:
+            registry.errors.append(WorkerLoadError(f"{source}: {skip[source]}"))
+            return False
+        tell(source)
+        return True
+
     registry = Registry()
     seen: set[Path] = set()
     for folder, package in (
@@ -117,8 +134,8 @@ def load(folders: Sequence[Path]) -> Registry:
     ):
         if folder.is_dir() and folder.resolve() not in seen:
             seen.add(folder.resolve())
-            _load_folder(registry, folder, package)
-    _load_entry_points(registry)
+            _load_folder(registry, folder, package, is_wanted)
+    _load_entry_points(registry, is_wanted)
     return registry
 
 
@@ -150,7 +167,9 @@ def _description(worker: type[JobWorker]) -> str:
     return inspect.cleandoc(own).split("\n\n")[0].replace("\n", " ")
 
 
-def _load_folder(registry: Registry, folder: Path, package: str) -> None:
+def _load_folder(
+    registry: Registry, folder: Path, package: str, is_wanted: Callable[[str], bool]
+) -> None:
     if package not in sys.modules or sys.modules[package].__path__ != [str(folder)]:
         for name in [n for n in sys.modules if n == package or n.startswith(f"{package}.")]:
             del sys.modules[name]
@@ -158,7 +177,7 @@ def _load_folder(registry: Registry, folder: Path, package: str) -> None:
         spec.submodule_search_locations = [str(folder)]
         sys.modules[package] = importlib.util.module_from_spec(spec)
     for file in sorted(folder.glob("*.py")):
-        if file.stem == "__init__":
+        if file.stem == "__init__" or not is_wanted(str(file)):
             continue
         try:
             module = _load_file(file, f"{package}.{file.stem}")
@@ -218,11 +237,13 @@ def _workers_in(module: ModuleType) -> list[type[JobWorker]]:
     ]
 
 
-def _load_entry_points(registry: Registry) -> None:
+def _load_entry_points(registry: Registry, is_wanted: Callable[[str], bool]) -> None:
     from importlib import metadata  # 15 ms that a shell job is spared
 
     for entry in metadata.entry_points(group=ENTRY_POINTS):
         source = f"entry point {entry.name} ({entry.value})"
+        if not is_wanted(source):
+            continue
         try:
             registry.add(entry.load(), source)
         except WorkerLoadError as error:

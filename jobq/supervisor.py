@@ -34,10 +34,11 @@ from jobq.models import (
     Started,
     SupervisorInfo,
 )
-from jobq.pool import Pool, Run
+from jobq.pool import Pool
 from jobq.processes import boot_id, host_name, parents
 from jobq.queue import JobQueue, owner_id
 from jobq.redaction import ShownJob
+from jobq.runs import Run
 from jobq.scheduler import Scheduler
 from jobq.shell import JOB_TYPE as SHELL
 from jobq.space import Shortage, shortage

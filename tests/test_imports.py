@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 LAYERS = (
-    "errors clock notify private bounds",
+    "errors clock notify baseline private bounds",
     "timespec cron rowfiles plans",
     "models",
     "retry progress worker cuts redaction",
@@ -18,7 +18,8 @@ LAYERS = (
     "schedules rowchecks",
     "documents scheduler testing explain eta batches exports",
     "metrics child hooks logkeeper doctor",
-    "forkserver",
+    "forkserver runs",
+    "children",
     "pool",
     "supervisor",
     "cli web",
