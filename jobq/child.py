@@ -159,9 +159,10 @@ def _point(source: int, target: int) -> None:
 
 def _flush() -> None:
     """Write out what Python and C still hold, before the descriptors are the next job's."""
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):
-            stream.flush()
+    # The job may have put others in their places, or None.
+    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()  # type: ignore[union-attr]
     _LIBC.fflush(None)
 
 

@@ -1,0 +1,430 @@
+"""What happens to jobs when what runs them is killed, stopped, misled or left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+from typing import Any
+
+import psutil
+import pytest
+
+from e2e.conftest import Project, wait_until
+from jobq import Job, JobStatus
+from jobq.clock import utcnow
+from jobq.models import Outcome, SupervisorInfo
+from jobq.processes import boot_id, host_name, start_time
+
+WORKER = '''
+import os, resource, signal, subprocess, sys, threading, time
+from jobq import Cancelled, JobWorker
+
+
+def stay():
+    """A process that left everything by which it could be known."""
+    if os.fork() == 0:
+        os.setsid()
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if os.fork():
+            os._exit(0)
+        with open("escaped", "a") as file:
+            print(os.getpid(), file=file, flush=True)
+        time.sleep(600)
+        os._exit(0)
+
+
+class Escapes(JobWorker):
+    job_type = "escapes"
+
+    def run(self, args, job):
+        stay()
+        time.sleep(600)
+
+
+class Waits(JobWorker):
+    job_type = "waits"
+
+    def run(self, args, job):
+        print("up", flush=True)
+        while not os.path.exists("go"):
+            time.sleep(0.01)
+        return os.getpid()
+
+
+class Leaks(JobWorker):
+    job_type = "leaks"
+
+    def run(self, args, job):
+        os.chdir("/")
+        os.umask(0)
+        os.environ["LEAKED"] = "1"
+        sys.path.insert(0, "/leaked")
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+        signal.setitimer(signal.ITIMER_REAL, 600)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+        sys.stdout = None
+        return os.getpid()
+
+
+class LeaksThread(JobWorker):
+    job_type = "leaks_thread"
+
+    def run(self, args, job):
+        threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
+        return os.getpid()
+
+
+class Closes(JobWorker):
+    job_type = "closes"
+
+    def run(self, args, job):
+        os.close(1)
+        return os.getpid()
+
+
+class Sees(JobWorker):
+    job_type = "sees"
+
+    def run(self, args, job):
+        mask = os.umask(0)
+        os.umask(mask)
+        print("seen", flush=True)
+        return {
+            "pid": os.getpid(), "cwd": os.getcwd(), "mask": mask, "path": sys.path[0],
+            "leaked": os.environ.get("LEAKED"), "files": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+            "blocked": len(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
+            "timer": signal.getitimer(signal.ITIMER_REAL)[0],
+            "term": signal.getsignal(signal.SIGTERM) is signal.SIG_IGN,
+        }
+'''
+
+SKEWED = """
+import sys
+from datetime import datetime, timedelta
+from pathlib import Path
+import jobq.clock
+
+
+class Skewed(datetime):
+    @classmethod
+    def now(cls, tz=None):
+        return datetime.now(tz) + timedelta(seconds=int(Path("skew").read_text()))
+
+
+jobq.clock.datetime = Skewed
+from jobq.__main__ import main
+sys.argv[0] = "jobq"
+main()
+"""
+
+
+@pytest.fixture
+def workers(project: Project) -> Project:
+    project.worker("recovery", WORKER)
+    return project
+
+
+def alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def escaped(project: Project, count: int) -> list[int]:
+    """The pids in the file `escaped`, once there are so many."""
+    file = project.root / "escaped"
+    wait_until(lambda: file.exists() and file.read_text().count("\n") >= count)
+    return [int(line) for line in file.read_text().split()]
+
+
+def fork_server(supervisor: "subprocess.Popen[str]") -> psutil.Process:
+    (server,) = [
+        child
+        for child in psutil.Process(supervisor.pid).children()
+        if "jobq.forkserver" in child.cmdline()
+    ]
+    return server
+
+
+# -- processes that try to stay ----------------------------------------------------------------
+
+RUNAWAY = (
+    "env -i setsid sh -c 'trap \"\" TERM; echo $$ >> escaped; while :; do sleep 0.1; done' & wait"
+)
+
+
+@pytest.mark.parametrize("stop", ["cancel", "timeout"])
+def test_descendants_without_group_and_marks_are_ended(workers: Project, stop: str) -> None:
+    workers.work()
+    options: dict[str, Any] = {"timeout": 1.5, "max_retries": 0} if stop == "timeout" else {}
+    jobs = [workers.shell(RUNAWAY, **options), workers.queue.add("escapes", **options)]
+    pids = escaped(workers, 2)
+    for job in jobs if stop == "cancel" else ():
+        workers.queue.cancel(job.id)
+    for job in jobs:
+        workers.wait_for(job, JobStatus.CANCELLED if stop == "cancel" else JobStatus.FAILED)
+    assert not [pid for pid in pids if alive(pid)]
+
+
+def test_descendants_of_a_worker_that_is_killed_are_ended(workers: Project) -> None:
+    workers.work()
+    job = workers.queue.add("escapes", max_retries=0)
+    (pid,) = escaped(workers, 1)
+    wait_until(lambda: workers.queue.attempts(job.id)[0].pid)
+    leader = workers.queue.attempts(job.id)[0].pid
+    assert leader is not None
+    other = workers.shell("sleep 1")  # so long that the leader is looked at; then it can't be
+    workers.wait_for(other, JobStatus.COMPLETED)
+    os.kill(leader, signal.SIGKILL)
+    workers.wait_for(job, JobStatus.FAILED)
+    assert not alive(pid)
+
+
+def test_descendants_go_with_a_supervisor_that_is_killed(workers: Project) -> None:
+    supervisor = workers.work()
+    workers.shell(RUNAWAY)
+    workers.queue.add("escapes")
+    pids = escaped(workers, 2)
+    wait_until(lambda: all(workers.queue.attempts(job)[0].pid for job in (1, 2)))
+    supervisor.kill()
+    wait_until(lambda: not [pid for pid in pids if alive(pid)])
+
+
+# -- supervisors -------------------------------------------------------------------------------
+
+
+def test_jobs_of_a_killed_supervisor_run_again_in_another(workers: Project) -> None:
+    first = workers.work("-j", "2")
+    jobs = [workers.shell("echo up; while [ ! -e go ]; do sleep 0.02; done")]
+    jobs.append(workers.queue.add("waits"))
+    wait_until(lambda: all("up" in workers.output(job) for job in jobs))
+    second = workers.work("-j", "2")
+    wait_until(lambda: len(workers.queue.supervisors()) == 2)
+    first.kill()
+    wait_until(lambda: all(workers.output(job).count("up") == 2 for job in jobs))
+    (workers.root / "go").touch()
+    for job in jobs:
+        ended = workers.wait_for(job, JobStatus.COMPLETED)
+        assert (ended.attempts, ended.crashes) == (2, 1)
+        attempts = workers.queue.attempts(job.id)
+        assert [each.outcome for each in attempts] == [Outcome.LOST, Outcome.COMPLETED]
+        assert attempts[1].supervisor.split(":")[1] == str(second.pid)
+
+
+def test_a_supervisor_that_wakes_up_late_ends_what_it_lost(workers: Project) -> None:
+    (workers.root / "jobq.toml").write_text("[lease]\nseconds = 0.6\ngrace = 1\n")
+    first = workers.work("-j", "2")
+    job = workers.shell("echo $$; [ $JOBQ_ATTEMPT = 1 ] || exit 0; sleep 600")
+    worker = workers.queue.add("waits")
+    wait_until(lambda: workers.output(job) and workers.output(worker))
+    os.kill(first.pid, signal.SIGSTOP)
+    second = workers.work("-j", "2")
+    workers.wait_for(job, JobStatus.COMPLETED)
+    (workers.root / "go").touch()
+    workers.wait_for(worker, JobStatus.COMPLETED)
+    before = [workers.queue.attempts(each.id) for each in (job, worker)]
+    os.kill(first.pid, signal.SIGCONT)
+    second.send_signal(signal.SIGTERM)
+    assert second.wait(20) == 0
+    again = [workers.queue.add("sees"), workers.shell("true")]
+    for each in again:  # by the first one, whose children were ended
+        workers.wait_for(each, JobStatus.COMPLETED)
+    assert [workers.queue.attempts(each.id) for each in (job, worker)] == before
+    assert not alive(int(workers.output(job).split()[0]))
+
+
+@pytest.mark.parametrize("jump", [3600, -3600])
+def test_a_clock_that_jumps_an_hour_harms_nothing(project: Project, jump: int) -> None:
+    (project.root / "jobq.toml").write_text("[lease]\nseconds = 1\n[retry]\nbase = 0.05\n")
+    (project.root / "skew").write_text("0")
+    job = project.shell("while [ ! -e go ]; do sleep 0.02; done", max_retries=0)
+    supervisors = [
+        subprocess.Popen(
+            [sys.executable, "-c", SKEWED, "work", "-j", "2"],
+            cwd=project.root,
+            stderr=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+        for _ in range(2)
+    ]
+    try:
+        wait_until(lambda: len(project.queue.supervisors()) == 2)
+        project.wait_for(job, JobStatus.RUNNING)
+        first = lease(project, job)
+        (project.root / "skew").write_text(str(jump))
+        # Long enough for others to take the jump for a lease that ran out.
+        wait_until(lambda: abs((lease(project, job) - first) - jump) < 600)
+        settled = lease(project, job)
+        wait_until(lambda: lease(project, job) > settled + 1.5)
+        others = [project.shell("true") for _ in range(10)]
+        for each in others:
+            project.wait_for(each, JobStatus.COMPLETED)
+            assert project.queue.get(each.id).attempts == 1
+        (project.root / "go").touch()
+        assert project.wait_for(job, JobStatus.COMPLETED).attempts == 1
+    finally:
+        for supervisor in supervisors:
+            supervisor.kill()
+            supervisor.wait()
+
+
+def test_three_ctrl_c_drain_give_back_and_kill(project: Project) -> None:
+    (project.root / "jobq.toml").write_text("[lease]\ngrace = 600\n")
+    supervisor = project.work("-j", "1")
+    job = project.shell("trap '' TERM; echo up; while :; do sleep 0.1; done")
+    waiting = project.shell("true")
+    wait_until(lambda: project.output(job))
+    assert supervisor.stdout is not None
+    supervisor.send_signal(signal.SIGINT)
+    wait_until_said(supervisor, "waiting for 1 running jobs")
+    supervisor.send_signal(signal.SIGINT)
+    wait_until_said(supervisor, "stopping 1 running jobs")
+    supervisor.send_signal(signal.SIGINT)
+    assert supervisor.wait(20) == 130
+    assert project.queue.get(job.id).status is JobStatus.PENDING
+    assert project.queue.attempts(job.id)[0].outcome is Outcome.RELEASED
+    assert project.queue.get(waiting.id).attempts == 0
+
+
+def wait_until_said(supervisor: "subprocess.Popen[str]", text: str) -> None:
+    assert supervisor.stdout is not None
+    for line in supervisor.stdout:
+        if text in line:
+            return
+    raise AssertionError(f"never said: {text}")
+
+
+# -- another boot ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("boot", ["another", boot_id()], ids=["other_boot", "this_boot"])
+def test_nothing_of_another_boot_is_taken_for_alive_or_killed(project: Project, boot: str) -> None:
+    """A living process with a job's pid and start time; and a lock that is held, at first."""
+    here = boot == boot_id()
+    process = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    backend = project.queue.backend
+    listener = backend.listen("before")
+    backend.register(
+        SupervisorInfo(
+            id="before", host=host_name(), boot_id=boot, pid=process.pid, slots=1, queues=None,
+            types=("shell",), started_at=utcnow(), heartbeat_at=utcnow(),
+        )
+    )  # fmt: skip
+    try:
+        job = project.shell("true")
+        claim = project.queue.claim(owner="before", lease=3600)
+        assert claim is not None
+        note_start(project, job, process.pid)
+        assert len(project.queue.supervisors()) == here
+        if here:
+            listener.close()
+        project.drain()
+        assert project.queue.get(job.id).status is JobStatus.COMPLETED
+        assert process.poll() == (-signal.SIGKILL if here else None)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def lease(project: Project, job: Job) -> float:
+    return project.queue.attempts(job.id)[-1].lease_until.timestamp()
+
+
+def note_start(project: Project, job: Job, pid: int) -> None:
+    from jobq.models import LogOffsets, Started
+
+    started = Started(
+        job_id=job.id, attempt=1, pid=pid, pid_started=start_time(pid), offsets=LogOffsets()
+    )
+    project.queue.backend.started([started])
+
+
+# -- the fork server, and what a job leaves behind in a child ----------------------------------
+
+
+def test_a_fork_server_that_dies_early_is_started_again(workers: Project) -> None:
+    job = workers.queue.add("sees")  # first: it reads the workers, too
+    workers.worker(
+        "aaa_slow", "import os, time\nwhile not os.path.exists('go'): time.sleep(0.01)\n"
+    )
+    supervisor = workers.work()
+    wait_until(lambda: psutil.Process(supervisor.pid).children())
+    wait_until(lambda: "jobq.forkserver" in psutil.Process(supervisor.pid).children()[0].cmdline())
+    fork_server(supervisor).kill()
+    (workers.root / "go").touch()
+    workers.wait_for(job, JobStatus.COMPLETED)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("import time; time.sleep(600)", "bad.py: does not import: not done after 1"),
+        ("import os; os._exit(3)", "bad.py: does not import: it ends the process"),
+    ],
+)
+def test_a_file_that_can_not_be_imported_takes_only_its_own_types(
+    workers: Project, source: str, said: str
+) -> None:
+    path = workers.root / "jobq.toml"
+    path.write_text(path.read_text() + '[workers]\nimport_timeout = "1s"\n')
+    job = workers.queue.add("sees")
+    workers.worker("bad", source)
+    assert said in workers.drain()
+    assert workers.queue.get(job.id).status is JobStatus.COMPLETED
+
+
+def test_a_signal_from_elsewhere_neither_cancels_a_job_nor_ends_the_guard(
+    workers: Project,
+) -> None:
+    supervisor = workers.work("-j", "2")
+    command = workers.shell("echo up; while [ ! -e go ]; do sleep 0.02; done", max_retries=0)
+    worker = workers.queue.add("waits")
+    wait_until(lambda: workers.output(command) and workers.output(worker))
+    wait_until(lambda: workers.queue.attempts(worker.id)[0].pid)
+    fork_server(supervisor).terminate()
+    pid = workers.queue.attempts(worker.id)[0].pid
+    assert pid is not None
+    os.kill(pid, signal.SIGTERM)
+    (workers.root / "go").touch()
+    workers.wait_for(command, JobStatus.COMPLETED)
+    workers.wait_for(worker, JobStatus.COMPLETED)
+    first, *_ = workers.queue.attempts(worker.id)
+    assert (first.outcome, first.signal) == (Outcome.CRASHED, signal.SIGTERM)
+
+
+def test_what_a_job_changes_of_its_process_is_not_the_next_job_s(workers: Project) -> None:
+    jobs = [workers.queue.add(name) for name in ("sees", "leaks", "sees")]
+    workers.drain("-j", "1")
+    before, leaked, after = (workers.queue.get(job.id).result for job in jobs)
+    assert before["pid"] == leaked == after["pid"]
+    assert after == before
+    assert workers.output(jobs[2]) == "seen\n"
+
+
+@pytest.mark.parametrize("name", ["leaks_thread", "closes"])
+def test_a_child_that_can_not_be_put_right_is_replaced(workers: Project, name: str) -> None:
+    jobs = [workers.queue.add(each) for each in (name, "sees", "sees")]
+    workers.drain("-j", "1")
+    first, second, third = (workers.queue.get(job.id).result for job in jobs)
+    assert second["pid"] == third["pid"]
+    assert (first == second["pid"]) == (name == "closes")
+    assert workers.output(jobs[1]) == "seen\n"
+
+
+def test_a_task_that_nobody_reads_yet_holds_nobody_up(workers: Project) -> None:
+    """More than a socket takes, for a child that is stopped."""
+    big = "import os, signal\nfrom jobq import JobWorker\nfrom pydantic import BaseModel\n"
+    big += "class Big(JobWorker):\n    job_type = 'big'\n    class Args(BaseModel):\n"
+    big += "        text: str\n    def run(self, args, job):\n        return len(args.text)\n"
+    workers.worker("big", big)
+    supervisor = workers.work("-j", "2")
+    workers.wait_for(workers.queue.add("sees"), JobStatus.COMPLETED)
+    (child,) = fork_server(supervisor).children()
+    child.suspend()
+    job = workers.queue.add("big", {"text": "x" * 500_000}, name="big")
+    workers.wait_for(job, JobStatus.RUNNING)
+    workers.wait_for(workers.shell("true"), JobStatus.COMPLETED)
+    child.resume()
+    assert workers.wait_for(job, JobStatus.COMPLETED).result == 500_000
