@@ -17,7 +17,7 @@ from jobq.config import Settings
 from jobq.endings import Exit, signal_name
 from jobq.forkserver import FORK, GOODBYE, send_settings
 from jobq.models import Outcome, Usage
-from jobq.processes import start_time
+from jobq.processes import SUPERVISOR_MARK, kill_workers, start_time
 from jobq.runs import Run, last_words
 from jobq.timespec import format_duration
 
@@ -228,11 +228,12 @@ class ChildPool:
         self._living.clear()
         self._unborn.clear()
         self._idle.clear()
+        if self._server is not None:
+            self._wait_for_server(self._server)
+        kill_workers(self._environment[SUPERVISOR_MARK])  # what children have forked lives on
         for child in children:
             child.status = signal.SIGKILL
             self._bury(child)
-        if self._server is not None:
-            self._wait_for_server(self._server)
         self._cancel_import_timer()
         if not self._loaded and not self._may_load_again():
             text = "the process that runs workers can't be started: no worker can run"

@@ -25,7 +25,7 @@ from jobq.backends.sqlite import SqliteBackend
 from jobq.child import Child
 from jobq.config import Settings
 from jobq.errors import JobqError
-from jobq.processes import SUPERVISOR_MARK, ProcessTree
+from jobq.processes import SUPERVISOR_MARK, ProcessTree, parents
 from jobq.registry import Registry, load
 
 _PR_SET_PDEATHSIG = 1
@@ -66,6 +66,10 @@ class ForkServer:
         _set_death_signal(signal.SIGTERM)
         if os.getppid() != self._parent:
             self._guard()
+        # What a child that was killed leaves behind becomes this process's, and is noticed.
+        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        self._children: set[int] = set()
+        self._left_alone: set[int] = set()
         self._registry = self._load(skip)
 
     def serve(self) -> NoReturn:
@@ -114,6 +118,7 @@ class ForkServer:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         pid = os.fork()
         if pid:
+            self._children.add(pid)
             os.close(descriptor)
             os.close(tell_ready)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
@@ -148,7 +153,28 @@ class ForkServer:
     def _reap(self) -> None:
         with suppress(ChildProcessError):
             while (reaped := os.wait4(-1, os.WNOHANG))[0]:
-                self._tell({"exited": reaped[0], "status": reaped[1]})
+                pid, status, _ = reaped
+                self._left_alone.discard(pid)
+                if pid in self._children:
+                    self._children.remove(pid)
+                    self._see_to_orphans(crashed=status != 0)
+                    self._tell({"exited": pid, "status": status})
+
+    def _see_to_orphans(self, *, crashed: bool) -> None:
+        """End what a child that crashed leaves; who ended well may leave what left its session."""
+        while orphans := self._orphans():
+            if not crashed:
+                self._left_alone |= orphans
+                return
+            for pid in orphans:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                with suppress(ChildProcessError):
+                    os.waitpid(pid, 0)
+
+    def _orphans(self) -> set[int]:
+        own = {pid for pid, (parent, _) in parents().items() if parent == self._pid}
+        return own - self._children - self._left_alone
 
     def _tell(self, message: dict[str, object]) -> None:
         with suppress(OSError):  # the supervisor is gone: the next look at the socket says so
