@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo pictures test lint format bench clean
+.PHONY: help install demo pictures test soak lint format bench clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,11 @@ pictures: $(STAMP) ## Make the pictures of the docs anew
 
 test: $(STAMP) ## Run the tests
 	$(BIN)/python -m pytest -n auto --dist worksteal
+
+SECONDS ?= 600
+
+soak: $(STAMP) ## Kill and stop supervisors and jobs at random (SECONDS=600 SEED=…)
+	$(BIN)/python tests/chaos.py --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 lint: $(STAMP) ## Check style and types
 	$(BIN)/ruff check .

@@ -9,7 +9,7 @@ between live. To end an attempt, all three are followed, and who once descended 
 import os
 import signal
 import socket
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -151,10 +151,13 @@ class ProcessTree:
             if not self._outside():
                 return
 
-    def look(self, living: Mapping[int, tuple[int, int]] | None = None) -> bool:
+    def look(
+        self, living: Mapping[int, tuple[int, int]] | None = None, marked: Collection[int] = ()
+    ) -> bool:
         """Remember who descends from the leader, or did; whether anybody is new.
 
-        ``living`` is what `parents` tells, where the caller has just asked.
+        ``living`` is what `parents` tells, where the caller has just asked; from those that are
+        ``marked`` others descend as well: the leader may not be on record yet.
         """
         living = parents() if living is None else living
         known = {
@@ -163,9 +166,11 @@ class ProcessTree:
             if pid in living and living[pid][1] == started
         }
         seen = set(known)
+        ancestors = [*known, *marked]
         leader = living.get(self.pid or 0)
-        leads = leader is not None and self.pid_started in (None, leader[1])
-        known.update(_descendants([*known, *([self.pid or 0] if leads else [])], living))
+        if leader is not None and self.pid_started in (None, leader[1]):
+            ancestors.append(self.pid or 0)
+        known.update(_descendants(ancestors, living))
         self.descendants.clear()
         self.descendants.update(known)
         return bool(known.keys() - seen)
@@ -191,13 +196,13 @@ class ProcessTree:
         """Live processes that left the group: those that descend from it, or carry its marks."""
         if not self.beyond_group:
             return {}
-        self.look()
         marks = {
             SUPERVISOR_MARK: self.owner,
             JOB_MARK: str(self.job_id),
             ATTEMPT_MARK: str(self.attempt),
         }
-        marked = (process.pid for process in psutil.process_iter() if _carries(process, marks))
+        marked = [process.pid for process in psutil.process_iter() if _carries(process, marks)]
+        self.look(marked=marked)
         found: dict[int, int | None] = {pid: start_time(pid) for pid in marked}
         found.update(self.descendants)
         found.pop(os.getpid(), None)

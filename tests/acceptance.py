@@ -1,4 +1,4 @@
-"""The promises in figures, measured on real processes: ``python tests/acceptance.py``."""
+"""The promises in figures, measured on real processes: ``python tests/acceptance.py [NAME …]``."""
 
 import json
 import os
@@ -32,7 +32,10 @@ GRACE = 2.0
 
 def main() -> None:
     """Each in a project of its own."""
-    for measure in (adders, limits, stubborn, recovery, exactness):
+    names = sys.argv[1:]
+    for measure in (adders, limits, stubborn, recovery, takeover, overslept, exactness):
+        if names and measure.__name__ not in names:
+            continue
         with tempfile.TemporaryDirectory() as folder:
             root = Path(folder)
             (root / "jobq.toml").write_text(f"[lease]\ngrace = {GRACE}\n")
@@ -132,6 +135,60 @@ def recovery(root: Path, queue: JobQueue) -> str:
         f"{max(gone):.2f} s at the worst; attempt 2 done {sorted(again)[5]:.2f} s (median), "
         f"{max(again):.2f} s (worst) after `jobq work` is typed"
     )
+
+
+def takeover(root: Path, queue: JobQueue) -> str:
+    """kill -9 of a supervisor in mid-run, while another one is there."""
+    took = []
+    for _ in range(20):
+        first = start(root, "work", "-j", "1")
+        job = queue.add("shell", {"shell": "echo $JOBQ_ATTEMPT; [ $JOBQ_ATTEMPT = 2 ] || sleep 60"})
+        log = queue.logs.path(job.id) / "stdout.log"
+        until(lambda: log.exists() and log.read_text() == "1\n")  # noqa: B023
+        second = start(root, "work")
+        other = queue.add("shell", {"argv": ["true"]})  # by the second one: the first is full
+        until(lambda: queue.get(other.id).status is JobStatus.COMPLETED)  # noqa: B023
+        killed = time.perf_counter()
+        first.kill()
+        until(lambda: log.read_text() == "1\n2\n")  # noqa: B023
+        took.append(time.perf_counter() - killed)
+        until(lambda: queue.get(job.id).status is JobStatus.COMPLETED)  # noqa: B023
+        assert queue.get(job.id).attempts == 2
+        stop(second)
+    return f"kill -9 of one of two supervisors: its job runs in the other after {figures(took)}"
+
+
+def overslept(root: Path, queue: JobQueue) -> str:
+    """A supervisor stopped for longer than its lease, and woken: what it still runs is ended."""
+    (root / "jobq.toml").write_text(f"[lease]\nseconds = 1\ngrace = {GRACE}\n")
+    took, late = [], 0
+    for _ in range(20):
+        first = start(root, "work")
+        job = queue.add("shell", {"shell": "echo $JOBQ_ATTEMPT; [ $JOBQ_ATTEMPT = 2 ] || sleep 60"})
+        log = queue.logs.path(job.id) / "stdout.log"
+        until(lambda: log.exists() and log.read_text() == "1\n")  # noqa: B023
+        stopped = time.perf_counter()
+        os.kill(first.pid, signal.SIGSTOP)
+        second = start(root, "work")
+        until(lambda: queue.get(job.id).status is JobStatus.COMPLETED)  # noqa: B023
+        took.append(time.perf_counter() - stopped)
+        before = queue.attempts(job.id)
+        os.kill(first.pid, signal.SIGCONT)
+        stop(second)
+        again = queue.add("shell", {"argv": ["true"]})  # by the first one: so it is awake
+        until(lambda: queue.get(again.id).status is JobStatus.COMPLETED)  # noqa: B023
+        late += queue.attempts(job.id) != before
+        stop(first)
+    return (
+        f"SIGSTOP of a supervisor (lease 1 s): its job done by another after {figures(took)}; "
+        f"woken up, it wrote to {late} attempts that it had lost"
+    )
+
+
+def figures(seconds: list[float]) -> str:
+    """The median and the worst of what was measured."""
+    middle = sorted(seconds)[len(seconds) // 2]
+    return f"{middle:.2f} s (median), {max(seconds):.2f} s (worst of {len(seconds)})"
 
 
 def exactness(root: Path, queue: JobQueue) -> str:
