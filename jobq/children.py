@@ -91,7 +91,14 @@ class ChildPool:
         self._control, theirs = socket.socketpair()
         with theirs:
             self._server = subprocess.Popen(
-                [sys.executable, "-P", "-m", "jobq.forkserver", str(theirs.fileno())],
+                [
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    "jobq.forkserver",
+                    str(theirs.fileno()),
+                    str(os.getpid()),
+                ],
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

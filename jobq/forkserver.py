@@ -1,8 +1,8 @@
 """The process that children are forked from, with the worker modules loaded once for all of them.
 
 It is also the guard of its supervisor: when that dies, however it dies, it ends every process of
-its jobs. ``python -P -m jobq.forkserver FD`` is started by the supervisor, which talks to it over
-the socket FD: the byte FORK, with a descriptor, asks for a child that serves that descriptor;
+its jobs. ``python -P -m jobq.forkserver FD PID`` is started by the supervisor PID, which talks to it
+over the socket FD: the byte FORK, with a descriptor, asks for a child that serves that descriptor;
 GOODBYE says that nothing is left to guard; what it tells are lines of JSON.
 """
 
@@ -40,7 +40,7 @@ _HEADER = struct.Struct("!I")
 
 def main() -> None:
     """Load the workers, then fork children until the supervisor is gone."""
-    server = ForkServer(socket.socket(fileno=int(sys.argv[1])))
+    server = ForkServer(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))
     server.serve()
 
 
@@ -51,8 +51,8 @@ def send_settings(connection: socket.socket, settings: Settings, skip: Mapping[s
 
 
 class ForkServer:
-    def __init__(self, connection: socket.socket) -> None:
-        self._parent = os.getppid()
+    def __init__(self, connection: socket.socket, parent: int) -> None:
+        self._parent = parent  # told, not asked for: it may be gone already
         self._pid = os.getpid()
         self._connection = connection
         self._owner = os.environ[SUPERVISOR_MARK]

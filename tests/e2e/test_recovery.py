@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from typing import Any
 
 import psutil
@@ -276,11 +277,10 @@ def test_three_ctrl_c_drain_give_back_and_kill(project: Project) -> None:
     job = project.shell("trap '' TERM; echo up; while :; do sleep 0.1; done")
     waiting = project.shell("true")
     wait_until(lambda: project.output(job))
-    assert supervisor.stdout is not None
     supervisor.send_signal(signal.SIGINT)
-    wait_until_said(supervisor, "waiting for 1 running jobs")
+    wait_until_said(supervisor, "waiting for 1 running job")
     supervisor.send_signal(signal.SIGINT)
-    wait_until_said(supervisor, "stopping 1 running jobs")
+    wait_until_said(supervisor, "stopping 1 running job")
     supervisor.send_signal(signal.SIGINT)
     assert supervisor.wait(20) == 130
     assert project.queue.get(job.id).status is JobStatus.PENDING
@@ -290,10 +290,17 @@ def test_three_ctrl_c_drain_give_back_and_kill(project: Project) -> None:
 
 def wait_until_said(supervisor: "subprocess.Popen[str]", text: str) -> None:
     assert supervisor.stdout is not None
-    for line in supervisor.stdout:
-        if text in line:
-            return
-    raise AssertionError(f"never said: {text}")
+    descriptor = supervisor.stdout.fileno()
+    os.set_blocking(descriptor, False)
+    said = b""
+
+    def is_said() -> bool:
+        nonlocal said
+        with suppress(BlockingIOError):
+            said += os.read(descriptor, 65536)
+        return text.encode() in said
+
+    wait_until(is_said)
 
 
 # -- another boot ------------------------------------------------------------------------------
@@ -355,6 +362,18 @@ def test_a_fork_server_that_dies_early_is_started_again(workers: Project) -> Non
     fork_server(supervisor).kill()
     (workers.root / "go").touch()
     workers.wait_for(job, JobStatus.COMPLETED)
+
+
+def test_a_fork_server_whose_supervisor_was_gone_before_it_ran_leaves(workers: Project) -> None:
+    workers.worker("aaa_hangs", "import time; time.sleep(600)")
+    supervisor = workers.work()
+    wait_until(lambda: psutil.Process(supervisor.pid).children())
+    (server,) = psutil.Process(supervisor.pid).children()
+    server.suspend()
+    supervisor.kill()
+    supervisor.wait()
+    server.resume()
+    wait_until(lambda: not alive(server.pid))
 
 
 @pytest.mark.parametrize(
