@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -115,7 +116,7 @@ class Chaos:
         self._log = (root / "supervisors.log").open("ab")
         self._supervisors: list[subprocess.Popen[bytes]] = []
         self._clients: list[subprocess.Popen[bytes]] = []
-        self._stopped: list[tuple[float, psutil.Process]] = []
+        self._wakers: list[threading.Timer] = []
         self.ends: dict[int, frozenset[JobStatus]] = {}
         self.pruned: dict[int, tuple[Job, list[Attempt]]] = {}
         self.did: Counter[str] = Counter()
@@ -128,19 +129,19 @@ class Chaos:
         actions = [self._add] * 4 + [self._disturb] * 6 + [self._cancel, self._retry, self._prune]
         while time.monotonic() < begin + seconds:
             self._man()
-            self._wake_due(time.monotonic())
             action = self._rng.choice(actions)
             waiting = sum(self.queue.counts()[status] for status in UNFINISHED)
             if action != self._add or (len(self.ends) < most_jobs and waiting < 300):
                 action()
             time.sleep(STEP)
-        self._wake_due(float("inf"))
         deadline = time.monotonic() + SETTLE
         while any(self.queue.counts()[status] for status in UNFINISHED):
             self._man()
             if time.monotonic() > deadline:
                 break
             time.sleep(STEP)
+        for waker in self._wakers:
+            waker.join()
         for client in self._clients:
             client.wait(30)
         for supervisor in self._supervisors:
@@ -150,9 +151,8 @@ class Chaos:
 
     def close(self) -> None:
         """End what is left, whatever went wrong."""
-        for _, process in self._stopped:
-            with suppress(psutil.Error):
-                process.resume()
+        for waker in self._wakers:
+            waker.join()
         for popen in [*self._supervisors, *self._clients]:
             popen.kill()
             popen.wait()
@@ -258,7 +258,10 @@ class Chaos:
             process.send_signal(how)
             self.did[f"{how.name} to a {what}"] += 1
             if how == signal.SIGSTOP:
-                self._stopped.append((time.monotonic() + pause, process))
+                # In a thread: this one may wait for what the stopped process holds.
+                waker = threading.Timer(pause, _resume, [process])
+                waker.start()
+                self._wakers.append(waker)
 
     def _processes(self, what: str) -> list[psutil.Process]:
         supervisors = [psutil.Process(each.pid) for each in self._supervisors]
@@ -274,12 +277,6 @@ class Chaos:
                     elif is_server == (what == "fork server") and not _is_runaway(process):
                         found.append(process)
         return found
-
-    def _wake_due(self, until: float) -> None:
-        for due in [item for item in self._stopped if item[0] <= until]:
-            self._stopped.remove(due)
-            with suppress(psutil.Error):
-                due[1].resume()
 
     # -- the account -----------------------------------------------------------------------
 
@@ -330,6 +327,11 @@ class Chaos:
             with suppress(NotFound):
                 found[job_id] = (self.queue.get(job_id), self.queue.attempts(job_id))
         return found
+
+
+def _resume(process: psutil.Process) -> None:
+    with suppress(psutil.Error):
+        process.resume()
 
 
 def _is_runaway(process: psutil.Process) -> bool:
