@@ -1,7 +1,7 @@
 """Figures about a queue: what there is, how fast it goes, how long jobs wait and run."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from math import ceil
@@ -13,6 +13,9 @@ from jobq.redaction import ShownJob
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
+
+SAMPLE = 10_000
+"""Percentiles are those of the last so many jobs: more would hardly change them, and take longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,18 +82,20 @@ class Stats:
 def collect(queue: JobQueue, now: datetime) -> Stats:
     """The figures of a queue as they are now."""
     counts = queue.backend.counts()
-    ended = queue.backend.ended(now - DAY)
-    completed = sum(each.completed for each in ended)
-    last_hour = sum(each.completed for each in queue.backend.ended(now - HOUR))
+    last_day = queue.backend.ended_counts(now - DAY)
+    last_hour = queue.backend.ended_counts(now - HOUR)
+    sample = queue.backend.ended(now - DAY, limit=SAMPLE)
+    completed = sum(done for done, _ in last_day.values())
+    all_ended = sum(done + failed for done, failed in last_day.values())
     waiting = queue.find(status=JobStatus.PENDING, limit=1)
     return Stats(
         now=now,
         counts={s: sum(each.get(s, 0) for each in counts.values()) for s in JobStatus},
         queues=[(each, counts.get(each.name, {})) for each in queue.queues()],
-        types=_grouped((each.type, each) for each in ended),
-        by_queue=_grouped((each.queue, each) for each in ended),
-        success_rate=completed / len(ended) if ended else None,
-        throughput=Throughput(last_hour=last_hour, last_day=completed),
+        types=_grouped(last_day, sample, lambda job_type, _: job_type),
+        by_queue=_grouped(last_day, sample, lambda _, name: name),
+        success_rate=completed / all_ended if all_ended else None,
+        throughput=Throughput(sum(done for done, _ in last_hour.values()), completed),
         oldest_waiting=queue.shown(waiting[0]) if waiting else None,
         supervisors=_supervisors(queue, now),
         log_bytes=queue.logs.total_bytes() if queue.logs.root.is_dir() else 0,
@@ -105,22 +110,31 @@ def _supervisors(queue: JobQueue, now: datetime) -> list[SupervisorFigures]:
     ]
 
 
-def _grouped(pairs: Iterable[tuple[str, Ended]]) -> dict[str, Figures]:
-    groups: dict[str, list[Ended]] = defaultdict(list)
-    for name, ended in pairs:
-        groups[name].append(ended)
-    return {name: figures(groups[name]) for name in sorted(groups)}
+def _grouped(
+    counts: Mapping[tuple[str, str], tuple[int, int]],
+    sample: Sequence[Ended],
+    name_of: Callable[[str, str], str],
+) -> dict[str, Figures]:
+    """The figures of each group, which ``name_of`` tells by type and queue."""
+    totals: dict[str, tuple[int, int]] = {}
+    for (job_type, queue), (completed, failed) in counts.items():
+        before = totals.get(name := name_of(job_type, queue), (0, 0))
+        totals[name] = (before[0] + completed, before[1] + failed)
+    spans: dict[str, list[Ended]] = defaultdict(list)
+    for each in sample:
+        if each.completed:
+            spans[name_of(each.type, each.queue)].append(each)
+    return {name: figures(*totals[name], spans[name]) for name in sorted(totals)}
 
 
-def figures(ended: Sequence[Ended]) -> Figures:
-    """The figures of some jobs that have ended, of which there is at least one."""
-    completed = [each for each in ended if each.completed]
+def figures(completed: int, failed: int, sample: Sequence[Ended]) -> Figures:
+    """The figures of jobs that have ended, some of those that completed being the sample."""
     return Figures(
-        len(completed),
-        len(ended) - len(completed),
-        len(completed) / len(ended),
-        percentiles([each.waited for each in completed]) if completed else None,
-        percentiles([each.ran for each in completed]) if completed else None,
+        completed,
+        failed,
+        completed / (completed + failed),
+        percentiles([each.waited for each in sample]) if sample else None,
+        percentiles([each.ran for each in sample]) if sample else None,
     )
 
 

@@ -104,7 +104,7 @@ def one_add(root: Path) -> tuple[float, float]:
         con.execute("PRAGMA journal_mode = WAL")
         con.execute("PRAGMA synchronous = FULL")
         con.execute("PRAGMA wal_autocheckpoint = 0")
-        for (sql,) in source.execute("SELECT sql FROM sqlite_schema WHERE tbl_name = 'job_queue'"):
+        for (sql,) in source.execute("SELECT sql FROM sqlite_schema WHERE name = 'job_queue'"):
             if sql:
                 con.execute(sql)
 
@@ -213,7 +213,9 @@ def _bare_rows(folder: Path) -> float:
     bare.execute("PRAGMA wal_autocheckpoint = 0")
     seconds = 0.0
     for table in ("job_queue", "job_keys"):
-        for (sql,) in source.execute("SELECT sql FROM sqlite_schema WHERE tbl_name = ?", (table,)):
+        for (sql,) in source.execute(
+            "SELECT sql FROM sqlite_schema WHERE tbl_name = ? AND type <> 'trigger'", (table,)
+        ):
             if sql:
                 bare.execute(sql)
         columns = len(source.execute(f"SELECT * FROM {table} LIMIT 1").description)

@@ -53,6 +53,7 @@ WRONG = {
     "times": "UPDATE job_queue SET finished_at = NULL WHERE status = 'failed'",
     "parents": "UPDATE job_queue SET unmet_parents = 0 WHERE status = 'blocked'",
     "released": "UPDATE job_queue SET status = 'pending' WHERE status = 'blocked'",
+    "counts": "UPDATE job_counts SET jobs = jobs + 1 WHERE status = 'failed'",
     "storage": "DELETE FROM job_queue WHERE status = 'completed'",
 }
 

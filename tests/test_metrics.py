@@ -23,19 +23,15 @@ def test_percentiles_are_by_nearest_rank(values: list[float], p50: float, p95: f
 
 
 def test_figures_of_jobs_that_ended() -> None:
-    found = figures(
-        [
-            *(Ended("shell", "default", True, float(n), 10.0 * n) for n in (1, 2, 3)),
-            Ended("shell", "default", False, 50.0, 500.0),
-        ]
-    )
+    sample = [Ended("shell", "default", True, float(n), 10.0 * n) for n in (1, 2, 3)]
+    found = figures(3, 1, sample)
     assert (found.completed, found.failed, found.success_rate) == (3, 1, 0.75)
     assert found.wait == Percentiles(2.0, 3.0)
     assert found.run == Percentiles(20.0, 30.0)
 
 
 def test_figures_where_nothing_completed() -> None:
-    found = figures([Ended("shell", "default", False, 5.0, 5.0)])
+    found = figures(0, 1, [])
     assert (found.success_rate, found.wait, found.run) == (0.0, None, None)
 
 

@@ -23,7 +23,7 @@ from jobq.models import FINISHED
 __all__ = ["project"]
 
 OLD = Path(__file__).parent / "data" / "schema_v1.sql"
-STEPS = ["m001_jobs", "m002_rates", "m003_job_keys", "m004_schedules"]
+STEPS = ["m001_jobs", "m002_rates", "m003_job_keys", "m004_schedules", "m005_counts"]
 
 NEWER = """
 import sys

@@ -6,7 +6,7 @@ and say whether they did. Time is always passed in. `tests/backends/` is this co
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -318,12 +318,12 @@ class Backend(ABC):
     # -- figures ---------------------------------------------------------------------------
 
     @abstractmethod
-    def durations(self, since: datetime) -> Mapping[str, list[tuple[float, float]]]:
-        """By type: (seconds waited, seconds run) of each job completed since then."""
+    def ended(self, since: datetime, *, limit: int) -> list[Ended]:
+        """The last ``limit`` jobs that completed or failed since then, the latest first."""
 
     @abstractmethod
-    def ended(self, since: datetime) -> list[Ended]:
-        """The jobs that completed or failed since then."""
+    def ended_counts(self, since: datetime) -> dict[tuple[str, str], tuple[int, int]]:
+        """By type and queue: how many jobs completed, and how many failed, since then."""
 
     @abstractmethod
     def ahead(self, job: Job, now: datetime) -> int:

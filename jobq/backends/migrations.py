@@ -4,6 +4,9 @@ Each step is recorded in the database, in the same transaction as its change. A 
 released is never edited: a new one is added, and `sqlite_connection.SCHEMA_VERSION` with it.
 """
 
+from collections.abc import Iterator
+from sqlite3 import complete_statement
+
 from sqlite_utils import Database, Migrations
 
 from jobq.backends.sqlite_connection import APPLICATION_ID
@@ -13,11 +16,22 @@ migrations = Migrations("jobq")
 
 def _step(db: Database, version: int, script: str) -> None:
     # Not executescript(): it commits first, and a step must commit with its record.
-    for statement in script.split(";\n"):
-        if statement.strip():
-            db.conn.execute(statement)
+    for statement in statements(script):
+        db.conn.execute(statement)
     db.conn.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     db.conn.execute(f"PRAGMA user_version = {version}")
+
+
+def statements(script: str) -> Iterator[str]:
+    """The statements of a script. Those of a trigger are one."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if complete_statement(statement):
+            yield statement
+            statement = ""
+    if statement.strip():
+        yield statement
 
 
 @migrations()
@@ -210,6 +224,40 @@ def m004_schedules(db: Database) -> None:
             created INTEGER,
             PRIMARY KEY (schedule_id, at)
         ) STRICT, WITHOUT ROWID;
+        """,
+    )
+
+
+@migrations()
+def m005_counts(db: Database) -> None:
+    """How many jobs each queue has in each status, kept up by the tables themselves.
+
+    To count them takes a second for a million jobs, and there are screens that show it.
+    """
+    _step(
+        db,
+        5,
+        """
+        CREATE TABLE job_counts (
+            queue TEXT NOT NULL,
+            status TEXT NOT NULL,
+            jobs INTEGER NOT NULL,
+            PRIMARY KEY (queue, status)
+        ) STRICT, WITHOUT ROWID;
+        INSERT INTO job_counts
+            SELECT queue, status, count(*) FROM job_queue GROUP BY queue, status;
+        CREATE TRIGGER job_queue_inserted AFTER INSERT ON job_queue BEGIN
+            INSERT INTO job_counts VALUES (new.queue, new.status, 1)
+                ON CONFLICT (queue, status) DO UPDATE SET jobs = jobs + 1; END;
+        CREATE TRIGGER job_queue_deleted AFTER DELETE ON job_queue BEGIN
+            UPDATE job_counts SET jobs = jobs - 1
+                WHERE queue = old.queue AND status = old.status; END;
+        CREATE TRIGGER job_queue_moved AFTER UPDATE OF queue, status ON job_queue
+            WHEN old.status <> new.status OR old.queue <> new.queue BEGIN
+            UPDATE job_counts SET jobs = jobs - 1
+                WHERE queue = old.queue AND status = old.status;
+            INSERT INTO job_counts VALUES (new.queue, new.status, 1)
+                ON CONFLICT (queue, status) DO UPDATE SET jobs = jobs + 1; END
         """,
     )
 

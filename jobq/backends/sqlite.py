@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -127,7 +127,7 @@ class SqliteBackend(SqliteSchedules):
         counts: dict[str, dict[JobStatus, int]] = defaultdict(dict)
         with self._db.read() as connection:
             for queue, status, number in connection.execute(
-                "SELECT queue, status, count(*) FROM job_queue GROUP BY queue, status"
+                "SELECT queue, status, jobs FROM job_counts WHERE jobs"
             ):
                 counts[queue][JobStatus(status)] = number
         return dict(counts)
@@ -361,7 +361,7 @@ class SqliteBackend(SqliteSchedules):
             if name == DEFAULT_QUEUE:
                 raise WrongState(f"queue {name!r} can't be deleted: jobs without a queue go there")
             (jobs,) = connection.execute(
-                "SELECT count(*) FROM job_queue WHERE queue = ?", (name,)
+                "SELECT coalesce(sum(jobs), 0) FROM job_counts WHERE queue = ?", (name,)
             ).fetchone()
             if jobs:
                 raise WrongState(
@@ -395,13 +395,13 @@ class SqliteBackend(SqliteSchedules):
             )
             return [rows.to_supervisor(row) for row in found]
 
-    def durations(self, since: datetime) -> Mapping[str, list[tuple[float, float]]]:
+    def ended(self, since: datetime, *, limit: int) -> list[Ended]:
         with self._db.read() as connection:
-            return figures.durations(connection, since.timestamp())
+            return figures.ended(connection, since.timestamp(), limit)
 
-    def ended(self, since: datetime) -> list[Ended]:
+    def ended_counts(self, since: datetime) -> dict[tuple[str, str], tuple[int, int]]:
         with self._db.read() as connection:
-            return figures.ended(connection, since.timestamp())
+            return figures.ended_counts(connection, since.timestamp())
 
     def ahead(self, job: Job, now: datetime) -> int:
         with self._db.read() as connection:

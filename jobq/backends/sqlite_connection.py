@@ -26,7 +26,7 @@ from jobq.errors import (
 )
 from jobq.private import make_directory, open_file
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 APPLICATION_ID = 0x6A6F6271
 """The bytes "jobq", at offset 68 of the file."""
 

@@ -1,33 +1,35 @@
 """Figures of a SQLite database: how jobs ended, and who stands before whom in line."""
 
 import sqlite3
-from collections import defaultdict
-from collections.abc import Mapping
 
 from jobq.backends.sqlite_claims import open_queues, room_of
 from jobq.models import Ended, Job, Queue
 
-
-def durations(
-    connection: sqlite3.Connection, since: float
-) -> Mapping[str, list[tuple[float, float]]]:
-    spans: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for each in ended(connection, since):
-        if each.completed:
-            spans[each.type].append((each.waited, each.ran))
-    return dict(spans)
+# The second condition on the status is the one that the index of finished jobs has.
+_ENDED = (
+    "FROM job_queue WHERE status IN ('completed', 'failed') AND started_at IS NOT NULL "
+    "AND finished_at >= ? AND status IN ('completed', 'failed', 'cancelled')"
+)
 
 
-def ended(connection: sqlite3.Connection, since: float) -> list[Ended]:
-    # The second condition on the status is the one that the index of finished jobs has.
+def ended(connection: sqlite3.Connection, since: float, limit: int) -> list[Ended]:
     found = connection.execute(
         "SELECT type, queue, status = 'completed', started_at - created_at, "
-        "finished_at - started_at FROM job_queue "
-        "WHERE status IN ('completed', 'failed') AND started_at IS NOT NULL AND finished_at >= ? "
-        "AND status IN ('completed', 'failed', 'cancelled')",
-        (since,),
+        f"finished_at - started_at {_ENDED} ORDER BY finished_at DESC LIMIT ?",
+        (since, limit),
     )
     return [Ended(row[0], row[1], bool(row[2]), row[3], row[4]) for row in found]
+
+
+def ended_counts(
+    connection: sqlite3.Connection, since: float
+) -> dict[tuple[str, str], tuple[int, int]]:
+    found = connection.execute(
+        "SELECT type, queue, sum(status = 'completed'), sum(status = 'failed') "
+        f"{_ENDED} GROUP BY type, queue",
+        (since,),
+    )
+    return {(row[0], row[1]): (row[2], row[3]) for row in found}
 
 
 def ahead(connection: sqlite3.Connection, job: Job, now: float) -> int:

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from backends.driver import LEASE, NOON, OUTCOMES, Jobs, after, new_job
+from backends.driver import LEASE, NOON, OUTCOMES, Jobs, after
 from jobq.models import (
     FINISHED,
     TRANSITIONS,
@@ -337,20 +337,3 @@ def test_an_attempt_whose_lease_ran_out_may_still_end_if_nobody_took_it(jobs: Jo
     claim = jobs.start(jobs.add())
     jobs.later(3600)
     assert jobs.end(claim)
-
-
-# -- figures -----------------------------------------------------------------------------------
-
-
-def test_durations_are_how_long_jobs_waited_and_ran(jobs: Jobs) -> None:
-    old = jobs.start(jobs.add(type="tile"))
-    jobs.end(old)
-    jobs.later(100)
-    since = jobs.now
-    jobs.insert(new_job(type="tile"), new_job())
-    jobs.later(3)
-    (tile,) = jobs.claim(types=["tile"])
-    jobs.later(4)
-    jobs.end(tile)
-    jobs.finish(jobs.add(type="tile"), JobStatus.FAILED)
-    assert dict(jobs.backend.durations(since)) == {"tile": [(3.0, 4.0)]}

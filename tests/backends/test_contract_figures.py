@@ -16,10 +16,28 @@ def test_jobs_that_ended_are_told_with_what_they_took(jobs: Jobs) -> None:
         claim = jobs.start(job_id)
         jobs.later(5)
         assert jobs.end(claim, status)
-    first, second = jobs.backend.ended(jobs.now - timedelta(minutes=1))
-    assert (first.type, first.queue, first.completed) == ("shell", "default", True)
-    assert (first.waited, first.ran) == pytest.approx((2.0, 5.0))
-    assert not second.completed
+    since = jobs.now - timedelta(minutes=1)
+    failed, completed = jobs.backend.ended(since, limit=9)
+    assert (completed.type, completed.queue, completed.completed) == ("shell", "default", True)
+    assert (completed.waited, completed.ran) == pytest.approx((2.0, 5.0))
+    assert not failed.completed
+    assert jobs.backend.ended(since, limit=1) == [failed]
+
+
+def test_how_many_ended_is_told_by_type_and_queue(jobs: Jobs) -> None:
+    jobs.limit("fast")
+    for status, fields in (
+        (JobStatus.COMPLETED, {"type": "tile"}),
+        (JobStatus.COMPLETED, {"type": "tile"}),
+        (JobStatus.FAILED, {"type": "tile"}),
+        (JobStatus.FAILED, {"queue": "fast"}),
+        (JobStatus.CANCELLED, {}),
+    ):
+        jobs.finish(jobs.add(**fields), status)
+    since = jobs.now - timedelta(seconds=1)
+    expected = {("tile", "default"): (2, 1), ("shell", "fast"): (0, 1)}
+    assert jobs.backend.ended_counts(since) == expected
+    assert jobs.backend.ended_counts(jobs.now + timedelta(seconds=1)) == {}
 
 
 def test_what_ended_before_or_has_not_is_not_told(jobs: Jobs) -> None:
@@ -27,7 +45,7 @@ def test_what_ended_before_or_has_not_is_not_told(jobs: Jobs) -> None:
     jobs.later(60)
     jobs.start(jobs.add())
     jobs.backend.cancel([jobs.add()], None, jobs.now)
-    assert jobs.backend.ended(jobs.now - timedelta(seconds=30)) == []
+    assert jobs.backend.ended(jobs.now - timedelta(seconds=30), limit=9) == []
 
 
 def ahead(jobs: Jobs, job_id: int) -> int:
