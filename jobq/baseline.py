@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+_SIGNALS = tuple(map(int, signal.valid_signals()))
 _LIMITS = sorted({getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")})
 
 
@@ -67,11 +68,11 @@ def _set_path(before: list[str]) -> None:
     sys.path[:] = before
 
 
-def _handlers() -> dict[signal.Signals, Any]:
-    return {number: signal.getsignal(number) for number in signal.valid_signals()}
+def _handlers() -> dict[int, Any]:
+    return {number: signal.getsignal(number) for number in _SIGNALS}
 
 
-def _set_handlers(before: dict[signal.Signals, Any]) -> None:
+def _set_handlers(before: dict[int, Any]) -> None:
     for number, handler in before.items():
         if signal.getsignal(number) is not handler:
             signal.signal(number, handler)

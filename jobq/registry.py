@@ -146,6 +146,7 @@ def bundled_folder() -> Path:
     return installed if installed.is_dir() else here.parent / "workers"
 
 
+@cache
 def args_model(worker: type[JobWorker]) -> type[BaseModel]:
     """The worker's `Args`; without one, a model that takes none."""
     from pydantic import BaseModel  # 40 ms that a shell job is spared
