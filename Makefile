@@ -2,12 +2,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PEERS := $(VENV)/.peers
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo pictures test soak lint format bench clean
+.PHONY: help install demo pictures test soak lint format bench bench-quick scaling clean
 
 help: ## Show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## Set up .venv with jobq and its tools
 
@@ -42,8 +43,19 @@ format: $(STAMP) ## Put the code in the house style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP) ## Measure, as ratios to a floor of the same run
-	$(BIN)/python tests/bench.py
+$(PEERS): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[bench]'
+	@touch $@
+
+bench: $(PEERS) ## Measure against peers and floors: docs/benchmarks.md (10 minutes)
+	$(BIN)/python -m benchmarks --json benchmarks/results/full.json --table docs/benchmarks.md
+
+bench-quick: $(PEERS) ## Measure in a minute whether anything got slower
+	$(BIN)/python -m benchmarks --quick
+
+scaling: $(STAMP) ## Measure how cost grows: docs/scaling.md
+	$(BIN)/python -m benchmarks.scaling
 
 clean: ## Remove what was built (not the database, not the logs)
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

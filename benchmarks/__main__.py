@@ -1,0 +1,69 @@
+"""``python -m benchmarks [ROW …] [--quick] [--json FILE] [--table FILE]``."""
+
+import argparse
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from benchmarks import adding, commands, guard, idle, report, startup, verbs, workers, writers
+from benchmarks.results import Result
+from benchmarks.scale import FULL, QUICK, Bench
+
+ROWS: dict[int, Callable[[Bench], Iterator[Result]]] = {
+    1: startup.add,
+    2: adding.add,
+    3: adding.imported,
+    4: commands.many,
+    5: workers.noops,
+    6: commands.first_instruction,
+    7: idle.busy,
+    8: verbs.beside_history,
+    9: idle.memory,
+    10: writers.crowd,
+    11: startup.listing,
+    12: startup.tail,
+    13: workers.two_supervisors,
+}
+
+
+def main() -> int:
+    """Measure what is asked for; 1 if ``--quick`` found something slower than its guard allows."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("rows", nargs="*", type=int, choices=ROWS, metavar="ROW")
+    parser.add_argument("--quick", action="store_true", help="small sizes; 1 if a guard is hurt")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="keep the results in FILE")
+    parser.add_argument("--table", type=Path, metavar="FILE", help="write the table to FILE")
+    options = parser.parse_args()
+    rows = options.rows or (guard.ROWS if options.quick else ROWS)
+    machine = report.machine()
+    results = _measured(rows, Bench(QUICK if options.quick else FULL, _folder()))
+    if options.json:
+        report.save(options.json, machine, results)
+    if options.table:
+        options.table.write_text(report.page(machine, results), "utf-8")
+    return guard.judge(results) if options.quick else 0
+
+
+def _folder() -> Path:
+    return Path(tempfile.mkdtemp(prefix="bench-"))
+
+
+def _measured(rows: Iterable[int], bench: Bench) -> list[Result]:
+    results: list[Result] = []
+    try:
+        for row in rows:
+            start = time.perf_counter()
+            for result in ROWS[row](bench):
+                results.append(result)
+                print(report.line(result), flush=True)
+            print(f"   row {row} took {time.perf_counter() - start:.0f} s", file=sys.stderr)
+    finally:
+        shutil.rmtree(bench.folder, ignore_errors=True)
+    return results
+
+
+if __name__ == "__main__":
+    sys.exit(main())

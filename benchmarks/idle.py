@@ -1,0 +1,103 @@
+"""Rows 7 and 9: what a supervisor with nothing to do takes, in time and in memory."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from benchmarks.harness import Project, Unfinished, wait_until
+from benchmarks.results import Result
+from benchmarks.scale import Bench
+
+_SLOTS = 4
+_SETTLE = 2.0  # seconds until what follows the last job is over
+
+
+@contextmanager
+def _idle(project: Project) -> Iterator[int]:
+    """A supervisor with nothing to do that has a child in every slot; its process id."""
+    left = Unfinished(project)
+    with project.queue() as queue, project.working(_SLOTS) as supervisor:
+        queue.add_many([{"type": "hold"}] * 2 * _SLOTS)
+        wait_until(lambda: left() == 0)
+        time.sleep(_SETTLE)
+        yield supervisor.pid
+    left.close()
+
+
+def _processes(pid: int) -> list[int]:
+    """A process and all below it."""
+    return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+
+
+def busy(bench: Bench) -> Iterator[Result]:
+    """Row 7: time on a core, and wake-ups."""
+    with _idle(bench.project("idle")) as pid:
+        pids = _processes(pid)
+        before, start = [_used(each) for each in pids], time.perf_counter()
+        time.sleep(bench.scale.idle_seconds)
+        after, taken = [_used(each) for each in pids], time.perf_counter() - start
+    cpu = sum(b[0] - a[0] for a, b in zip(before, after, strict=True)) / 1e9 / taken
+    wakes = sum(b[1] - a[1] for a, b in zip(before, after, strict=True)) / taken
+    note = f"{len(pids)} processes, {taken:.0f} s"
+    for what, unit, value, target in (
+        ("time on a core", "%", cpu * 100, 0.3),
+        ("wake-ups", "/s", wakes, 5.0),
+    ):
+        yield Result(
+            row=7, measure=f"idle, 4 slots: {what}", unit=unit, ours=value, target=target, note=note
+        )
+
+
+def _used(pid: int) -> tuple[int, int]:
+    """Nanoseconds on a core, and how often it gave it up by itself, over all threads."""
+    nanoseconds = switches = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        nanoseconds += int((task / "schedstat").read_text().split()[0])
+        status = (task / "status").read_text()
+        switches += int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+    return nanoseconds, switches
+
+
+def memory(bench: Bench) -> Iterator[Result]:
+    """Row 9: proportional set size, fresh and after many jobs."""
+    jobs = bench.scale.memory_jobs
+    project = bench.project("memory")
+    left = Unfinished(project)
+    with _idle(project) as pid:
+        pids = _processes(pid)
+        fresh = _megabytes(pids)
+        with project.queue() as queue:
+            queue.add_many([{"type": "noop"}] * jobs)
+        wait_until(lambda: left() == 0, beat=0.2)
+        time.sleep(_SETTLE)
+        used = _megabytes(_processes(pid))
+    left.close()
+    yield Result(
+        row=9,
+        measure="supervisor, fork server and 4 idle children",
+        unit="MB",
+        ours=fresh,
+        target=90,
+        note=f"proportional set size of {len(pids)} processes",
+    )
+    yield Result(
+        row=9,
+        measure=f"after {jobs:,} no-op Python jobs",
+        unit="MB",
+        ours=used,
+        against="before them",
+        theirs=fresh,
+        target=1.05,
+        note="of 200,000: scaled to fit the time" if jobs < 200_000 else "",
+    )
+
+
+def _megabytes(pids: list[int]) -> float:
+    kilobytes = 0
+    for pid in pids:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        kilobytes += int(text.partition("\nPss:")[2].split()[0])
+    return kilobytes * 1024 / 1e6

@@ -1,0 +1,19 @@
+"""dramatiq on Redis: acknowledged after the work."""
+
+import os
+
+import dramatiq
+from dramatiq.brokers.redis import RedisBroker
+
+broker = RedisBroker(url=os.environ["BENCH_BROKER"], middleware=[])
+dramatiq.set_broker(broker)
+
+
+@dramatiq.actor
+def noop() -> None:
+    pass
+
+
+def fill(count: int) -> None:
+    for _ in range(count):
+        noop.send()

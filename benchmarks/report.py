@@ -1,0 +1,158 @@
+"""Results as lines, as JSON, and as the page of the docs."""
+
+import json
+import os
+import platform
+import sqlite3
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from benchmarks.results import Result
+
+_PAGE = """\
+# Benchmarks
+
+Written by `make bench`. Each figure of ours stands beside a peer's or a floor's, measured in turns in
+the same run (A B A B …); the medians are compared, and it is the ratio that has a target. `±` is the
+range of the middle half, as a share of the median. How cost grows, and where SQLite stops, is in
+[scaling.md](scaling.md).
+
+Everything is as durable as [promised](internals.md#promises) while it is measured: `synchronous=FULL`,
+every attempt recorded, output captured, a log directory for each job. The peers on Redis keep jobs in
+its memory alone here, which is the quickest that they can be.
+
+{machine}
+
+| # | measure | jobq | compared with | | ratio | target | |
+| --- | --- | --- | --- | --- | --- | --- | --- |
+{rows}
+
+## Notes
+
+{notes}
+"""
+
+
+def machine() -> dict[str, Any]:
+    """What the results were measured on."""
+    with tempfile.TemporaryDirectory() as folder:
+        flush = _flush_seconds(Path(folder))
+        filesystem = _output("stat", "-f", "-c", "%T", folder)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "commit": _output("git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"),
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gb": round(memory / 1e9),
+        "kernel": platform.release(),
+        "filesystem": filesystem,
+        "flush_ms": round(flush * 1000, 2),
+        "python": platform.python_version(),
+        "sqlite": sqlite3.sqlite_version,
+        "load": round(os.getloadavg()[0], 1),
+    }
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(": ")[2]
+    return platform.machine()
+
+
+def _output(*argv: str) -> str:
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
+
+
+def _flush_seconds(folder: Path) -> float:
+    """What a flush of a page to the disk takes: the best of some."""
+    times = []
+    with (folder / "flush").open("wb") as file:
+        for _ in range(50):
+            file.write(bytes(4096))
+            file.flush()
+            start = time.perf_counter()
+            os.fdatasync(file.fileno())
+            times.append(time.perf_counter() - start)
+    return sorted(times)[len(times) // 2]
+
+
+def described(machine: dict[str, Any]) -> str:
+    """The machine in a sentence."""
+    return (
+        f"Measured on {machine['date']} at {machine['commit']}: {machine['cores']} cores of "
+        f"{machine['processor']}, {machine['memory_gb']} GB, Linux {machine['kernel']}, "
+        f"{machine['filesystem']} (a flush takes {machine['flush_ms']} ms), "
+        f"Python {machine['python']}, SQLite {machine['sqlite']}. "
+        f"The load before it began was {machine['load']}."
+    )
+
+
+def save(path: Path, machine: dict[str, Any], results: Sequence[Result]) -> None:
+    """Keep the results."""
+    kept = [asdict(result) | {"figure": result.figure, "met": result.met} for result in results]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"machine": machine, "results": kept}, indent=1, ensure_ascii=False)
+    path.write_text(text + "\n", "utf-8")
+
+
+def page(machine: dict[str, Any], results: Sequence[Result]) -> str:
+    """The page of the docs."""
+    notes: list[str] = []
+    rows = []
+    for result in results:
+        if result.note and result.note not in notes:
+            notes.append(result.note)
+        place = f" ({notes.index(result.note) + 1})" if result.note else ""
+        rows.append(_table_row(result, place))
+    numbered = "\n".join(f"{number}. {note}" for number, note in enumerate(notes, 1))
+    return _PAGE.format(machine=described(machine), rows="\n".join(rows), notes=numbered)
+
+
+def _table_row(result: Result, note: str) -> str:
+    ratio = "" if result.theirs is None else f"{result.figure:.2f}"
+    cells = (
+        str(result.row),
+        result.measure,
+        _amount(result.ours, result.unit, result.spread),
+        result.against + note,
+        "" if result.theirs is None else _amount(result.theirs, result.unit, result.theirs_spread),
+        ratio,
+        _target(result),
+        {True: "met", False: "**missed**", None: ""}[result.met],
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def _target(result: Result) -> str:
+    if result.target is None:
+        return ""
+    unit = "" if result.theirs is not None else f" {result.unit}"
+    return f"{'≤' if result.want == 'at most' else '≥'} {result.target:g}{unit}"
+
+
+def _amount(value: float, unit: str, spread: float) -> str:
+    digits = 0 if value >= 100 else 1 if value >= 10 else 2
+    text = f"{value:,.{digits}f} {unit}"
+    return f"{text} ± {spread:.0%}" if spread else text
+
+
+def line(result: Result) -> str:
+    """A result for whoever watches."""
+    ours = _amount(result.ours, result.unit, result.spread)
+    text = f"{result.row:>2} {result.measure}: {ours}"
+    if result.theirs is not None:
+        theirs = _amount(result.theirs, result.unit, result.theirs_spread)
+        text += f" / {result.against}: {theirs} = {result.figure:.2f}"
+    elif result.against:
+        text += f" / {result.against}"
+    verdict = {True: "met", False: "MISSED", None: ""}[result.met]
+    note = f" ({result.note})" if result.note else ""
+    return f"{text}  {_target(result)} {verdict}{note}".rstrip()

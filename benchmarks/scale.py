@@ -1,0 +1,81 @@
+"""How much is measured: all of it, the quick subset, or next to nothing, to try the suite."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.harness import Project
+from benchmarks.history import filled
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """Sizes. ``rounds`` are of short things, ``long_rounds`` of things of seconds."""
+
+    rounds: int
+    long_rounds: int
+    import_rows: int
+    shell_jobs: int
+    python_jobs: int
+    slow_peers: bool  # celery and rq, which take long
+    waits: int
+    idle_seconds: float
+    memory_jobs: int
+    finished: int
+    scheduled: int
+    writers: int
+    writing_seconds: float
+    log_bytes: int
+
+
+FULL = Scale(
+    rounds=15,
+    long_rounds=3,
+    import_rows=1_000_000,
+    shell_jobs=2_000,
+    python_jobs=20_000,
+    slow_peers=True,
+    waits=300,
+    idle_seconds=20,
+    memory_jobs=40_000,
+    finished=1_000_000,
+    scheduled=100_000,
+    writers=64,
+    writing_seconds=5,
+    log_bytes=10**9,
+)
+QUICK = Scale(
+    rounds=5,
+    long_rounds=1,
+    import_rows=30_000,
+    shell_jobs=500,
+    python_jobs=3_000,
+    slow_peers=False,
+    waits=100,
+    idle_seconds=4,
+    memory_jobs=3_000,
+    finished=100_000,
+    scheduled=10_000,
+    writers=16,
+    writing_seconds=1,
+    log_bytes=10**8,
+)
+
+
+@dataclass(slots=True)
+class Bench:
+    """One run of the suite: its sizes, a folder to work in, and what rows share."""
+
+    scale: Scale
+    folder: Path
+    _big: Project | None = field(default=None)
+
+    def project(self, name: str) -> Project:
+        """A new one."""
+        return Project(self.folder / name)
+
+    def big(self) -> Project:
+        """The one with a long history, made at the first use."""
+        if self._big is None:
+            self._big = self.project("big")
+            filled(self._big, self.scale.finished, self.scale.scheduled)
+        return self._big
