@@ -1,4 +1,4 @@
-"""``python -m benchmarks [ROW …] [--quick] [--json FILE] [--table FILE]``."""
+"""``python -m benchmarks [ROW …] [--quick] [--json FILE [--table FILE]]``."""
 
 import argparse
 import shutil
@@ -32,18 +32,20 @@ ROWS: dict[int, Callable[[Bench], Iterator[Result]]] = {
 def main() -> int:
     """Measure what is asked for; 1 if ``--quick`` found something slower than its guard allows."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("rows", nargs="*", type=int, choices=ROWS, metavar="ROW")
+    parser.add_argument("rows", nargs="*", type=int, metavar="ROW", help="by number; all")
     parser.add_argument("--quick", action="store_true", help="small sizes; 1 if a guard is hurt")
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the results in FILE")
-    parser.add_argument("--table", type=Path, metavar="FILE", help="write the table to FILE")
+    parser.add_argument("--table", type=Path, metavar="FILE", help="and a page to FILE")
     options = parser.parse_args()
+    if unknown := [row for row in options.rows if row not in ROWS]:
+        parser.error(f"there is no row {unknown[0]}: give numbers from {min(ROWS)} to {max(ROWS)}")
     rows = options.rows or (guard.ROWS if options.quick else ROWS)
     machine = report.machine()
     results = _measured(rows, Bench(QUICK if options.quick else FULL, _folder()))
     if options.json:
         report.save(options.json, machine, results)
-    if options.table:
-        options.table.write_text(report.page(machine, results), "utf-8")
+        if options.table:
+            options.table.write_text(report.page(*report.load(options.json)), "utf-8")
     return guard.judge(results) if options.quick else 0
 
 

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +103,14 @@ def save(path: Path, machine: dict[str, Any], results: Sequence[Result]) -> None
     path.write_text(text + "\n", "utf-8")
 
 
+def load(path: Path) -> tuple[dict[str, Any], list[Result]]:
+    """The machine and the results that were kept."""
+    kept = json.loads(path.read_text("utf-8"))
+    known = {field.name for field in fields(Result)}
+    results = [{k: v for k, v in each.items() if k in known} for each in kept["results"]]
+    return kept["machine"], [Result(**each) for each in results]
+
+
 def page(machine: dict[str, Any], results: Sequence[Result]) -> str:
     """The page of the docs."""
     notes: list[str] = []
@@ -156,3 +164,14 @@ def line(result: Result) -> str:
     verdict = {True: "met", False: "MISSED", None: ""}[result.met]
     note = f" ({result.note})" if result.note else ""
     return f"{text}  {_target(result)} {verdict}{note}".rstrip()
+
+
+def table_of(series: dict[str, Any]) -> str:
+    """A series of `benchmarks.scaling` as a table: a column a line."""
+    names = list(series["lines"])
+    head = [series["size"], *names]
+    rows = [head, ["---:"] * len(head)]
+    for place, (size, _) in enumerate(series["lines"][names[0]]):
+        costs = (series["lines"][name][place][1] for name in names)
+        rows.append([f"{size:,.0f}", *(f"{cost:,.{0 if cost >= 100 else 1}f}" for cost in costs)])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

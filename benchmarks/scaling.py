@@ -1,0 +1,250 @@
+"""How cost grows, and where SQLite stops: ``python -m benchmarks.scaling`` (some minutes).
+
+Each series is one cost against one size. They are kept as JSON, drawn, and put into docs/scaling.md
+between the marks that stand there; what is said about them there is written by hand.
+"""
+
+import argparse
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from benchmarks import report, simulation
+from benchmarks.harness import REPOSITORY, Project, Unfinished, rate, seconds
+from benchmarks.history import filled
+from benchmarks.plots import drawn
+from benchmarks.writers import written
+from jobq import JobQueue
+from jobq.clock import utcnow
+
+RESULTS = REPOSITORY / "benchmarks" / "results" / "scaling.json"
+PAGE = REPOSITORY / "docs" / "scaling.md"
+PICTURES = REPOSITORY / "docs" / "pictures"
+MARKS = ("<!-- measured -->", "<!-- end of what was measured -->")
+_TIMES = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One cost against one size."""
+
+    name: str
+    title: str
+    size: str
+    cost: str
+    lines: dict[str, list[tuple[float, float]]]
+
+
+def main() -> None:
+    """Measure all, and write what there is to write."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__)
+    parser.add_argument("--small", action="store_true", help="a tenth of the sizes, to try it")
+    parser.add_argument("--draw", action="store_true", help="only draw what was measured")
+    options = parser.parse_args()
+    if not options.draw:
+        _measure(0.1 if options.small else 1.0)
+    _write()
+
+
+def _measure(scale: float) -> None:
+    machine = report.machine()
+    series = []
+    for measure in (history, pending, queues, dependents, slots, writers):
+        folder = Path(tempfile.mkdtemp(prefix="scaling-"))
+        try:
+            series.append(measure(folder, scale))
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        print(report.table_of(asdict(series[-1])), flush=True)
+    (_, adds), *_ = series[-1].lines["adds/s"]
+    series.append(simulated(2 / adds))
+    kept = {"machine": machine, "series": [asdict(each) for each in series]}
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
+
+
+def _write() -> None:
+    kept = json.loads(RESULTS.read_text("utf-8"))
+    parts = [report.described(kept["machine"])]
+    for each in kept["series"]:
+        (PICTURES / f"scaling-{each['name']}.svg").write_text(drawn(each), "utf-8")
+        parts += [
+            f"### {each['title']}",
+            f"![{each['title']}](pictures/scaling-{each['name']}.svg)",
+        ]
+        parts.append(report.table_of(each))
+    before, _, rest = PAGE.read_text("utf-8").partition(MARKS[0])
+    _, _, after = rest.partition(MARKS[1])
+    middle = "\n\n".join(parts)
+    PAGE.write_text(f"{before}{MARKS[0]}\n\n{middle}\n\n{MARKS[1]}{after}", "utf-8")
+
+
+# -- what a verb costs -------------------------------------------------------------------------
+
+
+def _microseconds(action: Callable[[], object], times: int = _TIMES) -> float:
+    """What it takes, mostly: the median of some."""
+    taken = sorted(seconds(action) for _ in range(times))
+    return taken[len(taken) // 2] * 1e6
+
+
+def _cycle(queue: JobQueue) -> dict[str, float]:
+    """What adding, claiming, finishing and listing take."""
+
+    def add() -> None:
+        queue.add("shell", {"argv": ["true"]})
+
+    claims = []
+
+    def claim() -> None:
+        claims.append(queue.claim(owner="benchmark"))
+
+    def finish() -> None:
+        held = claims.pop()
+        assert held
+        assert queue.complete(held)
+
+    costs = {"add": _microseconds(add), "claim": _microseconds(claim)}
+    return costs | {
+        "finish": _microseconds(finish),
+        "list 50": _microseconds(lambda: queue.find(limit=50, newest=True)),
+    }
+
+
+def _lines(
+    points: Iterable[tuple[float, dict[str, float]]],
+) -> dict[str, list[tuple[float, float]]]:
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for size, costs in points:
+        for name, cost in costs.items():
+            lines.setdefault(name, []).append((size, cost))
+    return lines
+
+
+def _sizes(scale: float, *sizes: int) -> list[int]:
+    return sorted({max(1, int(size * scale)) for size in sizes})
+
+
+def history(folder: Path, scale: float) -> Series:
+    """Jobs that have ended, with a tenth as many that are not due yet."""
+
+    def point(size: int) -> dict[str, float]:
+        project = filled(Project(folder / str(size)), size, size // 10)
+        with project.queue() as queue:
+            costs = _cycle(queue)
+        shutil.rmtree(project.folder)
+        return costs
+
+    points = [(size, point(size)) for size in _sizes(scale, 1_000, 10_000, 100_000, 1_000_000)]
+    title = "History: what a verb costs beside finished jobs"
+    return Series("history", title, "finished jobs", "µs", _lines(points))
+
+
+def pending(folder: Path, scale: float) -> Series:
+    """Jobs in line in one queue."""
+    project = Project(folder / "pending")
+    points = []
+    there = 0
+    with project.queue() as queue:
+        for size in _sizes(scale, 1_000, 10_000, 100_000):
+            _add(queue, size - there)
+            there = size
+            points.append((size, _cycle(queue)))
+    title = "Jobs in line: what a verb costs beside pending jobs"
+    return Series("pending", title, "pending jobs", "µs", _lines(points))
+
+
+def queues(folder: Path, scale: float) -> Series:
+    """Queues, each with some jobs in line."""
+    points = []
+    for size in _sizes(scale, 10, 100, 1_000):
+        with Project(folder / str(size)).queue() as queue:
+            specs = [
+                {"type": "shell", "args": {"argv": ["true"]}, "queue": f"q{n}"} for n in range(size)
+            ]
+            for name in {spec["queue"] for spec in specs}:
+                queue.create_queue(str(name))
+            queue.add_many(specs * 3)
+            points.append((size, _cycle(queue)))
+    title = "Queues: what a verb costs beside queues with jobs in line"
+    return Series("queues", title, "queues", "µs", _lines(points))
+
+
+def dependents(folder: Path, scale: float) -> Series:
+    """Jobs that wait for one: to finish it, and to tell them all."""
+
+    def point(size: int) -> dict[str, float]:
+        with Project(folder / str(size)).queue() as queue:
+            parent = queue.add("shell", {"argv": ["true"]})
+            _add(queue, size, after=[parent.id])
+            claim = queue.claim(owner="benchmark")
+            assert claim
+            finished = seconds(lambda: queue.complete(claim))
+            settled = seconds(lambda: _settle(queue))
+        return {"finish": finished * 1e6, "finish, and tell all": (finished + settled) * 1e6}
+
+    points = [(size, point(size)) for size in _sizes(scale, 10, 100, 1_000, 10_000, 100_000)]
+    title = "Dependents: what the end of a job costs that others wait for"
+    return Series("dependents", title, "jobs that wait for it", "µs", _lines(points))
+
+
+def _settle(queue: JobQueue) -> None:
+    while queue.backend.settle_dependents(utcnow()):
+        pass
+
+
+def _add(queue: JobQueue, count: int, **options: object) -> None:
+    queue.add_many([{"type": "shell", "args": {"argv": ["true"]}, **options}] * count)
+
+
+# -- what is done in a second ------------------------------------------------------------------
+
+
+def slots(folder: Path, scale: float) -> Series:
+    """Slots of one supervisor."""
+
+    def point(size: int) -> dict[str, float]:
+        rates = {}
+        for kind, args in (("shell", {"argv": ["true"]}), ("noop", {})):
+            project = Project(folder / f"{kind}-{size}")
+            left, jobs = Unfinished(project), int(2_000 * scale) + 100
+            with project.queue() as queue:
+                queue.add_many([{"type": kind, "args": args}] * jobs)
+            with project.working(size):
+                rates[{"shell": "`true`", "noop": "no-op in Python"}[kind]] = rate(left, jobs)
+            left.close()
+        return rates
+
+    points = [(size, point(size)) for size in (1, 2, 4, 8, 16)]
+    return Series("slots", "Slots: jobs a second", "slots", "jobs/s", _lines(points))
+
+
+def writers(folder: Path, scale: float) -> Series:
+    """Processes that add one job after another."""
+    project = Project(folder / "writers")
+    points = []
+    for size in (1, 2, 4, 8, 16, 32, 64):
+        writing = written(project, size, max(0.5, 3 * scale))
+        points.append((size, {"adds/s": writing.rate, "longest wait, ms": writing.longest * 1000}))
+    title = "Writers: adds a second by all, and the longest wait of one"
+    return Series("writers", title, "processes", "adds/s, ms", _lines(points))
+
+
+def simulated(write_seconds: float) -> Series:
+    """What the simulation says of slots that share one writer, by how long a job takes."""
+    lines = {
+        f"jobs of {length:g} s": simulation.curve(length, write_seconds)
+        for length in (0.1, 1.0, 10.0)
+    }
+    title = f"Simulated: slots in use, where a job's writes take {write_seconds * 1000:.2f} ms"
+    return Series("simulated", title, "slots", "% in use", lines)
+
+
+if __name__ == "__main__":
+    start = time.perf_counter()
+    main()
+    print(f"{time.perf_counter() - start:.0f} s")

@@ -1,0 +1,99 @@
+"""The suite of benchmarks: what it says of its figures. The figures themselves take minutes."""
+
+import inspect
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from benchmarks import floors, guard, report, simulation
+from benchmarks.harness import alternate
+from benchmarks.plots import drawn
+from benchmarks.results import Result, Sample, compared
+from jobq.cli.app import VERBS
+
+ROOT = Path(__file__).parents[1]
+
+
+def ratio(ours: float, theirs: float, *, want: str = "at most", target: float = 1.2) -> Result:
+    return compared(
+        99, "ours", "ms", Sample((ours,)), "theirs", Sample((theirs,)),
+        want="at most" if want == "at most" else "at least", target=target,
+    )  # fmt: skip
+
+
+def test_a_target_is_met_from_the_right_side() -> None:
+    assert ratio(1.2, 1.0).met is True
+    assert ratio(1.3, 1.0).met is False
+    assert ratio(2.0, 1.0, want="at least").met is True
+    assert ratio(1.0, 1.0, want="at least").met is False
+
+
+def test_the_sides_take_turns() -> None:
+    said: list[str] = []
+
+    def side(name: str) -> float:
+        said.append(name)
+        return float(len(said))
+
+    first, second = alternate(2, lambda: side("a"), lambda: side("b"))
+    assert said == ["a", "b"] * 3  # the first round does not count
+    assert (first.values, second.values) == ((3, 5), (4, 6))
+
+
+def test_the_guard_leaves_with_1_where_a_ratio_is_out_of_bounds(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fine, slow = ratio(1.5, 1.0), ratio(2.0, 1.0)
+    assert guard.judge([fine]) == 0
+    assert guard.judge([fine, slow]) == 1
+    assert "ours against theirs: 2.00, and at most 1.80 passes" in capsys.readouterr().err
+    assert guard.judge([ratio(1.0, 1.0, want="at least", target=2.0)]) == 1
+
+
+@pytest.mark.parametrize("verb", ["add", "show"])
+def test_the_floor_of_a_verb_takes_its_options_and_does_nothing(verb: str, tmp_path: Path) -> None:
+    argv = floors.typer_app(tmp_path, verb, "--help")
+    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=True)
+    callback = import_module(VERBS[verb]).app.registered_commands[0].callback
+    for name, parameter in inspect.signature(callback, eval_str=True).parameters.items():
+        info = getattr(parameter.annotation, "__metadata__", [None])[0]
+        if isinstance(getattr(info, "default", None), str):
+            assert info.default in done.stdout, name
+    done = subprocess.run(
+        [*argv[:-1], "1"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "1\n"
+
+
+def test_the_page_is_what_was_measured() -> None:
+    page = report.page(*report.load(ROOT / "benchmarks" / "results" / "full.json"))
+    assert (ROOT / "docs" / "benchmarks.md").read_text("utf-8") == page
+
+
+def test_slots_are_in_use_until_the_writer_is_not_quick_enough() -> None:
+    assert simulation.share_in_use(1, 1.0, 0.001) == pytest.approx(1, abs=0.01)
+    assert simulation.share_in_use(500, 0.1, 0.001) == pytest.approx(100 / 500, rel=0.05)
+
+
+def test_a_plot_has_a_line_for_each_cost() -> None:
+    lines = {"add": [(1, 10.0), (1000, 20.0)], "<claim>": [(1, 5.0), (1000, 500.0)]}
+    svg = ET.fromstring(drawn({"size": "jobs", "cost": "µs", "lines": lines}))
+    points = [
+        [tuple(map(float, point.split(","))) for point in (line.get("points") or "").split()]
+        for line in svg.iter("{http://www.w3.org/2000/svg}polyline")
+    ]
+    (add_from, add_to), (claim_from, claim_to) = points
+    assert add_from[0] == claim_from[0] < add_to[0] == claim_to[0]
+    assert claim_to[1] < add_to[1] < add_from[1] < claim_from[1]  # more is further up
+    assert "<claim>" in ("".join(svg.itertext()))
+
+
+def test_the_benchmarks_are_asked_for_by_number() -> None:
+    argv = [sys.executable, "-m", "benchmarks", "99"]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "there is no row 99" in done.stderr
