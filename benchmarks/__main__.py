@@ -1,7 +1,8 @@
-"""``python -m benchmarks [ROW …] [--quick] [--json FILE [--table FILE]]``."""
+"""``python -m benchmarks [ROW …] [--quick|--whole] [--json FILE [--table FILE]]``."""
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from benchmarks import adding, commands, guard, idle, report, startup, verbs, workers, writers
 from benchmarks.results import Result
-from benchmarks.scale import FULL, QUICK, Bench
+from benchmarks.scale import FULL, QUICK, WHOLE, Bench
 
 ROWS: dict[int, Callable[[Bench], Iterator[Result]]] = {
     1: startup.add,
@@ -33,15 +34,19 @@ def main() -> int:
     """Measure what is asked for; 1 if ``--quick`` found something slower than its guard allows."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("rows", nargs="*", type=int, metavar="ROW", help="by number; all")
-    parser.add_argument("--quick", action="store_true", help="small sizes; 1 if a guard is hurt")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--quick", action="store_true", help="small sizes; 1 if a guard is hurt")
+    size.add_argument("--whole", action="store_true", help="nothing scaled down: half an hour")
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the results in FILE")
     parser.add_argument("--table", type=Path, metavar="FILE", help="and a page to FILE")
     options = parser.parse_args()
     if unknown := [row for row in options.rows if row not in ROWS]:
         parser.error(f"there is no row {unknown[0]}: give numbers from {min(ROWS)} to {max(ROWS)}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing is left behind
     rows = options.rows or (guard.ROWS if options.quick else ROWS)
+    scale = QUICK if options.quick else WHOLE if options.whole else FULL
     machine = report.machine()
-    results = _measured(rows, Bench(QUICK if options.quick else FULL, _folder()))
+    results = _measured(rows, Bench(scale, _folder()))
     if options.json:
         report.save(options.json, machine, results)
         if options.table:

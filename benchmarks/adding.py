@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.floors import bare_database
 from benchmarks.harness import ENVIRONMENT, Project, alternate, seconds, timed
-from benchmarks.results import Result, compared
+from benchmarks.results import Result, compared, scaled
 from benchmarks.scale import Bench
 from benchmarks.writers import Writers
 
@@ -68,7 +68,7 @@ def imported(bench: Bench) -> Iterator[Result]:
 
     samples = alternate(bench.scale.long_rounds, ours, bare, parsed, warm=False)
     what = f"jobq import of {count:,} rows"
-    note = f"peak memory {max(peaks) / 1e6:.0f} MB"
+    note = f"peak memory {max(peaks) / 1e6:.0f} MB{scaled(count, 1_000_000)}"
     name = "a bare executemany into the same table"
     yield compared(3, what, "s", samples[0], name, samples[1], target=2.5, note=note)
     yield compared(3, what, "s", samples[0], "json.loads of the lines alone", samples[2])

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.harness import Project, Unfinished, wait_until
-from benchmarks.results import Result
+from benchmarks.results import Result, scaled
 from benchmarks.scale import Bench
 
 _SLOTS = 4
@@ -91,7 +91,7 @@ def memory(bench: Bench) -> Iterator[Result]:
         against="before them",
         theirs=fresh,
         target=1.05,
-        note="of 200,000: scaled to fit the time" if jobs < 200_000 else "",
+        note=scaled(jobs, 200_000).removeprefix("; "),
     )
 
 

@@ -94,3 +94,8 @@ def compared(
         target=target,
         note=note,
     )
+
+
+def scaled(count: int, whole: int) -> str:
+    """What a note says where less is measured than the target names."""
+    return f"; of {whole:,}: scaled to fit the time" if count < whole else ""

@@ -83,7 +83,7 @@ RIVALS = (
         ),
         lambda redis: int(redis.llen("celery") + redis.hlen("unacked")),
         _IN_MEMORY + "; acknowledges before the work unless told otherwise",
-        share=8,
+        share=3,
         target=8.0,
     ),
     Rival(
@@ -92,7 +92,7 @@ RIVALS = (
         (str(_BIN / "rq"), "worker-pool", "-n", "2", "-q", "-u", "{broker}"),
         _queued_by_rq,
         _IN_MEMORY + "; a process for each job",
-        share=40,
+        share=20,
         target=50.0,
     ),
 )  # fmt: skip

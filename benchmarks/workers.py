@@ -5,7 +5,7 @@ from functools import partial
 
 from benchmarks import floors, rivals
 from benchmarks.harness import Project, Unfinished, alternate, rate
-from benchmarks.results import Result, compared
+from benchmarks.results import Result, compared, scaled
 from benchmarks.rivals import RIVALS
 from benchmarks.scale import Bench
 
@@ -44,7 +44,7 @@ def noops(bench: Bench) -> Iterator[Result]:
         bench.scale.long_rounds, lambda: done(project, jobs), *sides.values(), warm=False
     )
     notes = {rival.name: _note(rival, jobs) for rival in chosen}
-    notes[_LEAST] = "the floor: nothing is recorded"
+    notes[_LEAST] = "the floor: nothing is recorded" + scaled(jobs, 20_000)
     targets = {rival.name: rival.target for rival in chosen}
     late = [rival.name for rival in chosen if rival.app != "huey_app"]
     by_name = dict(zip(sides, samples, strict=True))
@@ -59,12 +59,12 @@ def noops(bench: Bench) -> Iterator[Result]:
 
 
 def _note(rival: rivals.Rival, jobs: int) -> str:
-    return rival.note if rival.share == 1 else f"{rival.note}; measured on {jobs // rival.share:,}"
+    return rival.note + scaled(jobs // rival.share, jobs)
 
 
 def two_supervisors(bench: Bench) -> Iterator[Result]:
     """Row 13: whether a second supervisor is in the first one's way."""
-    jobs = bench.scale.python_jobs // 2
+    jobs = bench.scale.python_jobs
     project = bench.project("supervisors")
     two, one = alternate(
         bench.scale.long_rounds,
