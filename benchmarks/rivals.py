@@ -63,7 +63,10 @@ RIVALS = (
     Rival(
         "dramatiq, Redis",
         "dramatiq_app",
-        (str(_BIN / "dramatiq"), "dramatiq_app", "--processes", "2", "--threads", "1"),
+        (
+            "env", "dramatiq_queue_prefetch=100", str(_BIN / "dramatiq"), "dramatiq_app",
+            "--processes", "2", "--threads", "1",
+        ),
         lambda redis: int(redis.hlen("dramatiq:default.msgs")),
         _IN_MEMORY,
     ),

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks import report, simulation
-from benchmarks.harness import REPOSITORY, Project, Unfinished, rate, seconds
+from benchmarks.harness import REPOSITORY, Project, Unfinished, rate, seconds, typical
 from benchmarks.history import filled
 from benchmarks.plots import drawn
 from benchmarks.writers import written
@@ -86,10 +86,9 @@ def _write() -> None:
 # -- what a verb costs -------------------------------------------------------------------------
 
 
-def _microseconds(action: Callable[[], object], times: int = _TIMES) -> float:
-    """What it takes, mostly: the median of some."""
-    taken = sorted(seconds(action) for _ in range(times))
-    return taken[len(taken) // 2] * 1e6
+def _microseconds(action: Callable[[], object]) -> float:
+    """What it takes, mostly."""
+    return typical(action, _TIMES)() * 1e6
 
 
 def _cycle(queue: JobQueue) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
-from benchmarks.harness import alternate, timed
+from benchmarks.harness import alternate, typical
 from benchmarks.history import filled
 from benchmarks.results import Result, compared
 from benchmarks.scale import Bench
@@ -44,7 +44,7 @@ def beside_history(bench: Bench) -> Iterator[Result]:
     with bench.big().queue() as many, small.queue() as few:
         large_verbs, small_verbs = _Verbs(many).all(), _Verbs(few).all()
         sides = [
-            timed(verbs[name], _TIMES)
+            typical(verbs[name], _TIMES)
             for name in large_verbs
             for verbs in (large_verbs, small_verbs)
         ]
