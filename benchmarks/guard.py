@@ -5,7 +5,7 @@ and a cost that has doubled does. Whoever makes something quicker sets its thres
 """
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from benchmarks.results import Result
 
@@ -16,11 +16,11 @@ LIMITS: dict[tuple[int, str], float] = {}
 """The worst ratio that passes, by row and by how the measure, or the peer or floor, begins."""
 
 
-def judge(results: Iterable[Result]) -> int:
+def judge(results: Iterable[Result], limits: Mapping[tuple[int, str], float] = LIMITS) -> int:
     """Say what is worse than it may be; the exit code."""
     code = 0
     for result in results:
-        limit = limit_of(result)
+        limit = _limit_of(result, limits)
         if limit is None:
             continue
         worse = result.figure > limit if result.want == "at most" else result.figure < limit
@@ -34,9 +34,9 @@ def judge(results: Iterable[Result]) -> int:
     return code
 
 
-def limit_of(result: Result) -> float | None:
+def _limit_of(result: Result, limits: Mapping[tuple[int, str], float]) -> float | None:
     """The threshold of a result; None where nothing is guarded."""
-    for (row, beginning), limit in LIMITS.items():
+    for (row, beginning), limit in limits.items():
         names = (result.measure, result.against)
         if row == result.row and any(name.startswith(beginning) for name in names):
             return limit

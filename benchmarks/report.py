@@ -50,7 +50,7 @@ def machine() -> dict[str, Any]:
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gb": round(memory / 1e9),
-        "kernel": platform.release(),
+        "kernel": platform.release().partition("-")[0],
         "filesystem": filesystem,
         "flush_ms": round(flush * 1000, 2),
         "python": platform.python_version(),

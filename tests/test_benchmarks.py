@@ -48,10 +48,12 @@ def test_the_guard_leaves_with_1_where_a_ratio_is_out_of_bounds(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     fine, slow = ratio(1.5, 1.0), ratio(2.0, 1.0)
-    assert guard.judge([fine]) == 0
-    assert guard.judge([fine, slow]) == 1
+    limits = {(99, "the"): 1.8, (98, "ours"): 1.0}  # another row's
+    assert guard.judge([fine], limits) == 0
+    assert guard.judge([fine, slow], limits) == 1
     assert "ours against theirs: 2.00, and at most 1.80 passes" in capsys.readouterr().err
-    assert guard.judge([ratio(1.0, 1.0, want="at least", target=2.0)]) == 1
+    assert guard.judge([ratio(1.0, 1.0, want="at least")], limits) == 1
+    assert guard.judge([slow], {}) == 0  # nothing is guarded that has no threshold
 
 
 @pytest.mark.parametrize("verb", ["add", "show"])
