@@ -40,7 +40,7 @@ def add(bench: Bench) -> Iterator[Result]:
 
 _IMPORT = """
 import sys
-from jobq.cli.app import run
+from jobq.cli.main import run
 code = run(sys.argv[1:])
 with open("/proc/self/status") as status:  # not ru_maxrss, in which whoever started this counts
     print(next(line.split()[1] for line in status if line.startswith("VmHWM")))

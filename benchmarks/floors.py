@@ -9,7 +9,8 @@ from inspect import Parameter, signature
 from pathlib import Path
 from typing import get_args
 
-from jobq.cli.app import VERBS
+from jobq.cli.typed import app_of
+from jobq.cli.verbs import QUICK, VERBS
 
 _TYPER_APP = """
 from typing import Annotated
@@ -31,13 +32,15 @@ def typer_app(folder: Path, verb: str, *words: str) -> list[str]:
 
     It is a module, so that its byte code is cached as jobq's is.
     """
-    verb_app = import_module(VERBS[verb]).app
+    declared = import_module(VERBS[verb])
+    verb_app = app_of(declared.command) if verb in QUICK else declared.app
     callback = verb_app.registered_commands[0].callback
+    assert callback
     lines = []
     for name, parameter in signature(callback, eval_str=True).parameters.items():
         if name == "ctx":
             continue
-        kind, info = get_args(parameter.annotation)
+        kind, info, *_ = get_args(parameter.annotation)
         first = [info.default] if isinstance(info.default, str) else []  # as Annotated has it
         names = ", ".join(map(repr, [*first, *(info.param_decls or ())]))
         where = type(info).__name__.removesuffix("Info")
@@ -51,14 +54,16 @@ def typer_app(folder: Path, verb: str, *words: str) -> list[str]:
 
 
 def bare_database(like: Path, path: Path, *tables: str) -> sqlite3.Connection:
-    """A database with these tables and their indexes, as durable as ours."""
+    """A database with these tables and their indexes, but no triggers, as durable as ours."""
     source = sqlite3.connect(like)
     bare = sqlite3.connect(path, isolation_level=None)
     bare.execute("PRAGMA journal_mode = WAL")
     bare.execute("PRAGMA synchronous = FULL")
     bare.execute("PRAGMA wal_autocheckpoint = 0")
     for table in tables:
-        for (sql,) in source.execute("SELECT sql FROM sqlite_schema WHERE tbl_name = ?", (table,)):
+        for (sql,) in source.execute(
+            "SELECT sql FROM sqlite_schema WHERE tbl_name = ? AND type <> 'trigger'", (table,)
+        ):
             if sql:
                 bare.execute(sql)
     source.close()
