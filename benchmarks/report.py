@@ -91,7 +91,7 @@ def described(machine: dict[str, Any]) -> str:
         f"{machine['processor']}, {machine['memory_gb']} GB, Linux {machine['kernel']}, "
         f"{machine['filesystem']} (a flush takes {machine['flush_ms']} ms), "
         f"Python {machine['python']}, SQLite {machine['sqlite']}. "
-        f"The load before it began was {machine['load']}."
+        f"The load before it began was {machine['load']}. {machine.get('remark', '')}".rstrip()
     )
 
 
