@@ -21,7 +21,7 @@ TAG = "jobq:secret"
 """The tag of a job that names arguments of it that are secret, with commas between them."""
 
 DEFAULT_PATTERNS = (
-    "*password*", "*passwd*", "*passphrase*", "pass", "*_pass", "*secret*", "*token*",
+    "*password*", "*passwd*", "*passphrase*", "pass", "*_pass", "*_pwd", "*secret*", "*token*",
     "*api_key*", "*apikey*", "*access_key*", "*private_key*", "*credential*", "*authorization*",
 )  # fmt: skip
 
@@ -38,13 +38,21 @@ _LONGEST_NAME = 256
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*+"
 _URL = re.compile(r"(?<=://)([^\s/:@]*+):[^\s/]+@")
 _WORD = re.compile(rf"(-{{0,2}}({_NAME})(?:=|:\s*))(.+)", re.DOTALL)
-_VALUE = r"(?:\"[^\"]*\"|'[^']*'|[^\s\"'&;,]+)"
-_ASSIGNED = re.compile(
-    rf"(?<![A-Za-z0-9_.-])((-{{0,2}}{_NAME})[\"']?\s*+[=:]\s*+(?:(?:bearer|basic)\s++)?){_VALUE}",
-    re.IGNORECASE,
+_QUOTED = r"\"(?:\\.|[^\"\\])*+(?:\"|\Z)|'[^']*+(?:'|\Z)|\\."  # or cut short in a quotation
+_SCHEMES = r"(?:bearer|basic|token|apikey)"
+_SCHEME = re.compile(rf"{_SCHEMES}\s+", re.IGNORECASE)
+_ASSIGNED = (
+    re.compile(
+        rf"(?<![A-Za-z0-9_.-])(-{{0,2}}{_NAME})[\"']?\s*+[=:]\s*+(?:{_SCHEMES}\s++)?",
+        re.IGNORECASE,
+    ),
+    re.compile(rf"(?:{_QUOTED}|[^\s\"'&;,\\])++", re.DOTALL),
 )
-_SCHEME = re.compile(r"(?:bearer|basic)\s+", re.IGNORECASE)
-_OPTION = re.compile(rf"(?<!\S)((--?{_NAME})\s++)(?!-)(?:\"[^\"]*\"|'[^']*'|\S++)")
+"""A name and what follows it; the value behind that."""
+_OPTION = (
+    re.compile(rf"(?<!\S)(--?{_NAME})\s++(?!-)"),
+    re.compile(rf"(?:{_QUOTED}|[^\s\"'\\])++", re.DOTALL),
+)
 
 
 @lru_cache(maxsize=64)
@@ -122,9 +130,9 @@ class Redaction:
         if "://" in text:
             text = _URL.sub(rf"\1:{REDACTED}@", text)
         if "=" in text or ":" in text:
-            text = _ASSIGNED.sub(self._hide_value, text)
+            text = self._without_values(text, *_ASSIGNED)
         if "-" in text:
-            text = _OPTION.sub(self._hide_value, text)
+            text = self._without_values(text, *_OPTION)
         return text
 
     def value(self, value: Any) -> Any:
@@ -162,8 +170,15 @@ class Redaction:
             for word, before, is_secret in _words(self.redactor, words)
         ]
 
-    def _hide_value(self, match: re.Match[str]) -> str:
-        return match[1] + REDACTED if self.redactor.is_secret(match[2]) else match[0]
+    def _without_values(self, text: str, names: re.Pattern[str], values: re.Pattern[str]) -> str:
+        kept, kept_to, at = [], 0, 0
+        # Only a value that is hidden is passed over: in others may be more names, as in --env=TOKEN=x
+        while name := names.search(text, at):
+            at = name.end()
+            if self.redactor.is_secret(name[1]) and (value := values.match(text, at)):
+                kept += [text[kept_to:at], REDACTED]
+                kept_to = at = value.end()
+        return "".join([*kept, text[kept_to:]])
 
 
 _TELL_NOTHING: tuple[Any, ...] = (None, True, False, "", [], {})

@@ -33,7 +33,7 @@ def cli(queue: JobQueue, capsys: Any, project: Path, monkeypatch: pytest.MonkeyP
     ("name", "secret"),
     [
         ("password", True), ("DB_PASSWORD", True), ("--api-key", True), ("Authorization", True),
-        ("GITHUB_TOKEN", True), ("clientSecret", True), ("pass", True), ("smtp_pass", True),
+        ("GITHUB_TOKEN", True), ("clientSecret", True), ("pass", True), ("smtp_pass", True), ("DB_PWD", True), ("PWD", False), ("OLDPWD", False),
         ("PATH", False), ("compass", False), ("author", False), ("key", False), ("", False),
     ],
 )  # fmt: skip
@@ -54,6 +54,15 @@ def test_names_tell_what_is_secret(name: str, secret: bool) -> None:
         ["sh", "-c", f"PGPASSWORD='{SECRET}' psql"],
         ["curl", f"http://h/?a=1&access_token={SECRET}&b=2"],
         ["post", f'{{"api_key": "{SECRET}"}}'],
+        ["sh", "-c", f"curl -H 'Authorization: token {SECRET}' h"],
+        ["sh", "-c", f"curl --header=Authorization:Bearer\\ {SECRET} h"],
+        ["sh", "-c", f"x --password two\\ {SECRET}; TOKEN=two\\ {SECRET} y"],
+        ["sh", "-c", f'x --password \'two\'" {SECRET}"; TOKEN=two" {SECRET}" y'],
+        ["sh", "-c", f'x TOKEN="a\\"{SECRET}" --password "a\\"{SECRET}"'],
+        ["docker", "run", f"--env=API_TOKEN={SECRET}", "x"],
+        ["curl", f'--header="Authorization: Bearer {SECRET}"'],
+        ["ssh", "h", f"su -c 'mysql --password {SECRET}' me"],
+        ["cut", f'{{"api_key": "two {SECRET}'],
     ],
 )
 def test_secrets_in_commands(words: list[str]) -> None:
@@ -82,7 +91,22 @@ def test_to_redact_twice_changes_nothing(value: Any) -> None:
     assert hide.value(hide.value(value)) == hide.value(value)
 
 
-@pytest.mark.parametrize("text", ["a", "a=", "- --", "x://", "x://y:", "--a b ", '"', "token:"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a",
+        "a=",
+        "- --",
+        "x://",
+        "x://y:",
+        "--a b ",
+        '"',
+        "token:",
+        "token='",
+        'token="\\',
+        '--token "',
+    ],
+)
 def test_long_texts_take_linear_time(text: str) -> None:
     start = time.process_time()
     ANY.of({}, {}).text(text * 100_000)
