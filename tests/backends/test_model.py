@@ -2,9 +2,11 @@
 
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -39,7 +41,7 @@ from jobq.models import (
 )
 
 S = JobStatus
-EXAMPLES = 120
+EXAMPLES = 100
 STEPS = 40
 
 
@@ -155,22 +157,50 @@ LIMITS = {DEFAULT_QUEUE: None, "limited": 2}
 OWNERS = ("one", "two", "three")
 
 index = st.integers(0, 10**6)
-seconds = st.none() | st.integers(0, 100)
+seconds = st.sampled_from([0, 10, 60])
+"""Few of them, so that times are the same, and the clock is set to just what is waited for."""
 queues = st.sampled_from(sorted(LIMITS))
 owners = st.sampled_from(OWNERS)
+
+
+class Wanted(NamedTuple):
+    """A job to be added; its parents by their places among the jobs that there are."""
+
+    queue: str
+    priority: int
+    key: str | None
+    parents: list[tuple[int, Condition]]
+    delay: int | None
+
+
+wanted = st.builds(
+    Wanted,
+    queue=queues,
+    priority=st.integers(4, 6),
+    key=st.none() | st.sampled_from("kl"),
+    parents=st.lists(st.tuples(index, st.sampled_from(Condition)), max_size=3),
+    delay=st.none() | seconds,
+)
+
+
+def there_is(*statuses: JobStatus) -> Callable[[Any], bool]:
+    """A precondition: a rule that would find nothing to do is left to one that does."""
+    return lambda self: any(job.status in statuses for job in self.world.jobs.values())
 
 
 class Machine(RuleBasedStateMachine):
     backend_name = "sqlite"
 
-    @initialize()
-    def start(self) -> None:
+    @initialize(jobs=st.lists(wanted, min_size=4, max_size=8))
+    def start(self, jobs: list[Wanted]) -> None:
         self.folder = Path(tempfile.mkdtemp())
         self.opened: list[Backend] = []
         self.jobs = Jobs(self.open_backend)
         self.jobs.limit("limited", max_concurrent=LIMITS["limited"])
         self.world = World()
         self.claims: list[Claim] = []
+        for job in jobs:
+            self.insert(job)
 
     def open_backend(self) -> Backend:
         for backend in self.opened:
@@ -183,47 +213,35 @@ class Machine(RuleBasedStateMachine):
             self.opened[0].close()
             shutil.rmtree(self.folder)
 
-    def some(self, place: int, *statuses: JobStatus) -> Model | None:
+    def some(self, place: int, *statuses: JobStatus) -> Model:
         among = [job for job in self.world.jobs.values() if job.status in statuses]
-        return among[place % len(among)] if among else None
+        return among[place % len(among)]
 
-    @rule(
-        queue=queues,
-        priority=st.integers(4, 6),
-        key=st.none() | st.sampled_from("kl"),
-        parents=st.lists(st.tuples(index, st.sampled_from(Condition)), max_size=3),
-        delay=seconds,
-    )
-    def insert(
-        self,
-        queue: str,
-        priority: int,
-        key: str | None,
-        parents: list[tuple[int, Condition]],
-        delay: int | None,
-    ) -> None:
+    @rule(job=wanted)
+    def insert(self, job: Wanted) -> None:
         ids = list(self.world.jobs)
-        chosen = {ids[place % len(ids)]: condition for place, condition in parents} if ids else {}
+        chosen = {ids[p % len(ids)]: condition for p, condition in job.parents} if ids else {}
         chosen = dict(sorted(chosen.items()))  # of several that exclude it, the first is named
-        due = None if delay is None else self.world.now + delay
+        due = None if job.delay is None else self.world.now + job.delay
         (inserted,) = self.jobs.insert(
             new_job(
-                queue=queue,
-                priority=priority,
-                unique_key=key,
+                queue=job.queue,
+                priority=job.priority,
+                unique_key=job.key,
                 parents=tuple(ParentRef(id=p, condition=c) for p, c in chosen.items()),
-                run_at=None if delay is None else self.jobs.now + timedelta(seconds=delay),
+                run_at=None if job.delay is None else self.jobs.now + timedelta(seconds=job.delay),
             )
         )
-        holder = self.world.holder(key)
+        holder = self.world.holder(job.key)
         assert inserted.created is (holder is None)
         if holder is not None:
             assert inserted.id == holder
             return
         assert inserted.id > max([0, *ids, *self.world.gone])
-        self.world.insert(Model(inserted.id, queue, priority, key, chosen, due))
+        self.world.insert(Model(inserted.id, job.queue, job.priority, job.key, chosen, due))
 
-    @rule(limit=st.integers(1, 3), owner=owners)
+    @precondition(there_is(S.PENDING, S.SCHEDULED, S.RETRYING))
+    @rule(limit=st.integers(1, 6), owner=owners)
     def claim(self, limit: int, owner: str) -> None:
         self.world.promote()
         expected = self.world.line()[:limit]
@@ -236,23 +254,52 @@ class Machine(RuleBasedStateMachine):
             assert claim.attempt == job.attempts
         self.claims += claims
 
-    @precondition(lambda self: self.claims)
-    @rule(place=index, status=st.sampled_from(sorted(TRANSITIONS[S.RUNNING])), delay=index)
+    @precondition(there_is(S.RUNNING, S.PENDING))
+    @rule(place=index, status=st.sampled_from(sorted(TRANSITIONS[S.RUNNING])), delay=seconds)
     def end(self, place: int, status: JobStatus, delay: int) -> None:
-        """End any claim there ever was: only one that is still held takes effect."""
-        claim = self.claims[place % len(self.claims)]
+        if not self.world.running():
+            self.claim(4, "one")
+        if not self.world.running():
+            return
+        job = self.some(place, S.RUNNING)
+        assert self.end_claim(self.claim_of(job), status, delay)
+        if job.cancel_requested and status in UNFINISHED:
+            status = S.CANCELLED
+        job.due = self.world.now + delay if status in (S.RETRYING, S.SCHEDULED) else None
+        self.world.change(job, status)
+
+    @precondition(lambda self: any(not self.is_held(claim) for claim in self.claims))
+    @rule(place=index, status=st.sampled_from(sorted(TRANSITIONS[S.RUNNING])))
+    def end_late(self, place: int, status: JobStatus) -> None:
+        """What ends an attempt that is no longer held changes nothing."""
+        late = [claim for claim in self.claims if not self.is_held(claim)]
+        running = {job.id for job in self.world.running()}
+        overtaken = [claim for claim in late if claim.job.id in running]
+        late = overtaken or late
+        assert not self.end_claim(late[place % len(late)], status, 10)
+
+    @precondition(there_is(S.RUNNING))
+    @rule(place=index, limit=st.integers(1, 4), owner=owners)
+    def again(self, place: int, limit: int, owner: str) -> None:
+        """Give a job back, let anyone claim it, and end the attempt that was given back."""
+        claim = self.claim_of(self.some(place, S.RUNNING))
+        self.end(self.world.running().index(self.world.jobs[claim.job.id]), S.PENDING, 0)
+        self.claim(limit, owner)
+        assert not self.end_claim(claim, S.COMPLETED, 0)
+
+    def claim_of(self, job: Model) -> Claim:
+        return next(c for c in self.claims if (c.job.id, c.attempt) == (job.id, job.attempts))
+
+    def is_held(self, claim: Claim) -> bool:
         job = self.world.jobs.get(claim.job.id)
-        held = job is not None and job.status is S.RUNNING and job.attempts == claim.attempt
-        delay %= 100
+        return job is not None and job.status is S.RUNNING and job.attempts == claim.attempt
+
+    def end_claim(self, claim: Claim, status: JobStatus, delay: int) -> bool:
         waits = status in (S.RETRYING, S.SCHEDULED)
         run_at = self.jobs.now + timedelta(seconds=delay) if waits else None
-        assert self.jobs.end(claim, status, run_at=run_at) is held
-        if job is not None and held:
-            if job.cancel_requested and status in UNFINISHED:
-                status = S.CANCELLED
-            job.due = self.world.now + delay if status in (S.RETRYING, S.SCHEDULED) else None
-            self.world.change(job, status)
+        return self.jobs.end(claim, status, run_at=run_at)
 
+    @precondition(there_is(S.RUNNING))
     @rule(owner=owners)
     def heartbeat(self, owner: str) -> None:
         held = [job for job in self.world.running() if job.owner == owner]
@@ -262,6 +309,7 @@ class Machine(RuleBasedStateMachine):
         expected = [Held(job.id, job.attempts, job.cancel_requested) for job in held]
         assert sorted(found, key=lambda held: held.job_id) == expected
 
+    @precondition(there_is(S.RUNNING))
     @rule()
     def rescue(self) -> None:
         """Give back what runs without a heartbeat, as another supervisor does."""
@@ -276,27 +324,25 @@ class Machine(RuleBasedStateMachine):
             if took_effect:
                 self.world.change(job, S.CANCELLED if job.cancel_requested else S.PENDING)
 
-    @rule(queue=queues, paused=st.booleans())
+    @rule(queue=queues, paused=st.sampled_from([False, False, True]))
     def pause(self, queue: str, paused: bool) -> None:
         self.jobs.limit(queue, max_concurrent=LIMITS[queue], paused=paused)
         (self.world.paused.add if paused else self.world.paused.discard)(queue)
 
+    @precondition(there_is(*UNFINISHED))
     @rule(place=index)
     def cancel(self, place: int) -> None:
-        job = self.some(place, *JobStatus)
-        if job is None:
-            return
+        job = self.some(place, *UNFINISHED)
         self.jobs.backend.cancel([job.id], None, self.jobs.now)
         if job.status is S.RUNNING:
             job.cancel_requested = True
-        elif job.status in UNFINISHED:
+        else:
             self.world.change(job, S.CANCELLED)
 
+    @precondition(there_is(S.FAILED, S.CANCELLED))
     @rule(place=index)
     def requeue(self, place: int) -> None:
         job = self.some(place, S.FAILED, S.CANCELLED)
-        if job is None:
-            return
         if (holder := self.world.holder(job.key)) is not None:
             expected = Retried(job.id, RetryEffect.KEY_TAKEN, holder)
         elif (parent := self.world.excluding(job)) is not None:
@@ -309,18 +355,26 @@ class Machine(RuleBasedStateMachine):
             job.due, job.cancelled_by = None, None
             self.world.change(job, S(expected.effect))
 
+    @precondition(there_is(*FINISHED))
     @rule(place=index)
     def delete(self, place: int) -> None:
         job = self.some(place, *FINISHED)
-        if job is not None:
-            assert self.jobs.backend.delete([job.id]) == [job.id]
-            del self.world.jobs[job.id]
-            self.world.gone.add(job.id)
+        assert self.jobs.backend.delete([job.id]) == [job.id]
+        del self.world.jobs[job.id]
+        self.world.gone.add(job.id)
 
-    @rule(seconds=st.integers(1, 60) | st.sampled_from([-3600, -10, 3600]))
+    @rule(seconds=st.sampled_from([1, 10, 20, 60, 3600, -10, -3600]))
     def clock(self, seconds: int) -> None:
         self.jobs.later(seconds)
         self.world.now += seconds
+
+    @precondition(there_is(S.SCHEDULED, S.RETRYING))
+    @rule()
+    def until_one_is_due(self) -> None:
+        waiting = [
+            job for job in self.world.jobs.values() if job.status in (S.SCHEDULED, S.RETRYING)
+        ]
+        self.clock(int(max(0, min(job.due or 0 for job in waiting) - self.world.now)))
 
     @rule()
     def crash(self) -> None:
