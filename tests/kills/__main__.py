@@ -14,14 +14,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m kills")
     parser.add_argument("operations", nargs="*", default=[*OPERATIONS])
     parser.add_argument("--every", type=int, default=1, help="only before every so many steps")
+    parser.add_argument("--brief", action="store_true", help="not where nothing has changed")
     parser.add_argument("--torn", action="store_true", help="cut the write-ahead log instead")
     options = parser.parse_args()
     points = 0
     failures: list[str] = []
     for name in options.operations:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as root:
-            attack = tear_everywhere if options.torn else kill_everywhere
-            count, wrong = attack(name, Path(root), options.every)
+            if options.torn:
+                count, wrong = tear_everywhere(name, Path(root), options.every)
+            else:
+                count, wrong = kill_everywhere(name, Path(root), options.every, brief=options.brief)
         failed = len({line.partition(":")[0] for line in wrong})
         print(f"{name}: {count} kills, {count - failed} left everything in order", flush=True)
         points += count

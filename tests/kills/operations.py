@@ -171,7 +171,9 @@ def add(queue: JobQueue, acknowledge: Acknowledge) -> None:
 
 
 def added(queue: JobQueue, acknowledged: list[Any]) -> None:
-    for job_id in acknowledged:
+    there = [job.id for job in queue.find() if job.args.get("stdin")]
+    assert set(acknowledged) <= set(there)
+    for job_id in there:
         assert (queue.logs.path(job_id) / "stdin").read_bytes() == b"what it reads"
 
 
@@ -199,7 +201,7 @@ def import_rows(queue: JobQueue, acknowledge: Acknowledge) -> None:
 
 def imported(queue: JobQueue, acknowledged: list[Any]) -> None:
     """Importing the file again adds what is missing, and nothing twice."""
-    del acknowledged
+    assert all(queue.get(job_id) for job_id in acknowledged)
     before = len(queue.find())
     known = queue.backend.known_keys([f"k{n}" for n in range(8)])
     import_rows(queue, lambda _: None)
@@ -211,6 +213,10 @@ def claim(queue: JobQueue, acknowledge: Acknowledge) -> None:
     request = ClaimRequest(owner=owner, limit=3, lease=timedelta(seconds=30))
     for claimed in queue.backend.claim(request, utcnow()):
         acknowledge(claimed.job.id)
+
+
+def claimed_or_started(queue: JobQueue, acknowledged: list[Any]) -> None:
+    assert all(queue.get(job_id).status is S.RUNNING for job_id in acknowledged)
 
 
 def start(queue: JobQueue, acknowledge: Acknowledge) -> None:
@@ -276,7 +282,11 @@ def prune(queue: JobQueue, acknowledge: Acknowledge) -> None:
 
 
 def pruned(queue: JobQueue, acknowledged: list[Any]) -> None:
-    assert not acknowledged or not queue.find(status=list(FINISHED))
+    left = queue.find(status=list(FINISHED))
+    assert not acknowledged or not left
+    for job in left:
+        if job.name in ("completed", "failed"):
+            assert (queue.logs.path(job.id) / "stdout.log").exists(), "a job without its log"
 
 
 def fire(queue: JobQueue, acknowledge: Acknowledge) -> None:
@@ -286,7 +296,7 @@ def fire(queue: JobQueue, acknowledge: Acknowledge) -> None:
 
 def fired(queue: JobQueue, acknowledged: list[Any]) -> None:
     """The time that was due fires once in all, however often that is tried."""
-    del acknowledged
+    assert all(queue.get(job_id) for ids in acknowledged for job_id in ids)
     for _ in range(2):
         Schedules(queue).fire_due(utcnow() + timedelta(seconds=90))
     times = [each.at for each in queue.backend.firings("often", 10)]
@@ -386,8 +396,8 @@ OPERATIONS = {
     "add": Operation(add, added),
     "add_many": Operation(add_many, added_many),
     "import": Operation(import_rows, imported),
-    "claim": Operation(claim),
-    "start": Operation(start),
+    "claim": Operation(claim, claimed_or_started),
+    "start": Operation(start, claimed_or_started),
     "finish": Operation(finish, finished),
     "retry": Operation(retry, retried),
     "cancel": Operation(cancel, cancelled),

@@ -5,7 +5,7 @@ import os
 import shutil
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -104,8 +104,36 @@ def look_at(
     return wrong
 
 
-def kill_everywhere(name: str, root: Path, every: int = 1) -> tuple[int, list[str]]:
-    """Kill it before each step, or before every so many; how often, and what was wrong after."""
+def telling(steps: Sequence[str]) -> Iterator[int]:
+    """The steps that leave something else than the one before, if it is killed before them.
+
+    What has been written in a transaction is gone again, whichever of its statements was the last.
+    """
+    inside, changed = False, True
+    for number, step in enumerate(steps):
+        if changed or step == "COMMIT":
+            yield number
+        if step.startswith(("BEGIN", "COMMIT", "ROLLBACK")):
+            inside, changed = step.startswith("BEGIN"), step == "COMMIT"
+        elif step.startswith(("SELECT", "WITH", "SAVEPOINT", "RELEASE", "fcntl.flock")):
+            changed = False
+        elif step.startswith("PRAGMA"):
+            changed = "=" in step or "checkpoint" in step
+        else:
+            changed = not (inside and step[:1].isupper())  # SQL; calls are in lower case
+
+
+def kill_everywhere(
+    name: str, root: Path, every: int = 1, *, brief: bool = False
+) -> tuple[int, list[str]]:
+    """Kill it before each step; how often, and what was wrong after.
+
+    Args:
+        name: the operation.
+        root: where there is room for its projects.
+        every: kill it only before every so many of them.
+        brief: leave out the steps before which nothing has changed since the last one.
+    """
     operation = OPERATIONS[name]
     template = prepared(operation, root / name)
     with copied(template) as project:
@@ -114,7 +142,7 @@ def kill_everywhere(name: str, root: Path, every: int = 1) -> tuple[int, list[st
         steps, _, status = run_once(operation, project, None)
     assert status == 0, f"{name} fails even if nothing kills it"
     failures: list[str] = []
-    points = range(0, len(steps), every)
+    points = [*(telling(steps) if brief else range(len(steps)))][::every]
     for number in points:
         step = steps[number]
         with copied(template) as project:

@@ -29,7 +29,7 @@ CHANGES = frozenset(
 )
 """Audit events of what changes a file or a process, or waits for a lock."""
 
-CALLS = ("write", "fsync", "ftruncate", "mkfifo")
+CALLS = ("write", "pwrite", "fsync", "ftruncate", "mkfifo")
 """Calls of the module os that change something and have no audit event."""
 
 
