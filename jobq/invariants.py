@@ -104,6 +104,9 @@ def _numbers(history: History) -> Iterator[str]:
     numbers = [attempt.attempt for attempt in history.attempts]
     if numbers != list(range(1, history.job.attempts + 1)):
         yield f"{history.job.attempts} attempts are counted, and their numbers are {numbers}"
+    for what in ("failures", "crashes"):
+        if (count := getattr(history.job, what)) > history.job.attempts:
+            yield f"{count} {what} are counted, and {history.job.attempts} attempts"
 
 
 def _open_attempts(history: History) -> Iterator[str]:
@@ -137,6 +140,8 @@ def _times(history: History) -> Iterator[str]:
         yield f"it is {job.status}, and has no time to run at"
     if job.cancel_requested and job.status is not _S.RUNNING:
         yield f"it is {job.status}, and still asked to stop"
+    if job.cancelled_by is not None and job.status is not _S.CANCELLED:
+        yield f"it is {job.status}, and was cancelled because of job {job.cancelled_by}"
 
 
 def _parents_told(history: History) -> Iterator[str]:
