@@ -14,6 +14,9 @@ from dataclasses import dataclass
 FILE = "cuts.json"
 """Beside the logs, once something was dropped from one of them."""
 
+_MOST = 1 << 60
+"""Bytes, more than any job writes: what is added to it is still an offset, and fits the database."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cut:
@@ -97,6 +100,9 @@ def serialise(cuts: Mapping[str, Cut]) -> bytes:
 
 
 def _checked(cut: Cut) -> Cut:
+    places = (cut.start, cut.end, cut.resume)
+    if any(type(place) is not int or place > _MOST for place in places):
+        raise ValueError("not offsets")
     if not 0 <= cut.start <= min(cut.end, cut.resume) or not cut.marker:
         raise ValueError("not a cut")
     return cut

@@ -261,13 +261,17 @@ class JobLog:
         return self.cuts().get(name)
 
     def cuts(self) -> dict[str, Cut]:
-        """What was dropped from each file that anything was dropped from."""
+        """What was dropped from each log that anything was dropped from.
+
+        The job can write there, too: other names, which may lead elsewhere, are not looked at.
+        """
         try:
             descriptor = self.open(cuts.FILE, os.O_RDONLY)
         except OSError:  # mostly, there is none
             return {}
         try:
-            return cuts.parse(os.read(descriptor, _LONGEST_CUTS))
+            found = cuts.parse(os.read(descriptor, _LONGEST_CUTS))
+            return {name: cut for name, cut in found.items() if name in CAPPED}
         finally:
             os.close(descriptor)
 

@@ -162,13 +162,24 @@ def test_what_a_job_puts_in_the_place_of_the_note_harms_nobody(log: JobLog) -> N
     for nonsense in (
         b"", b"[", b"[]", b"null", b'{"stdout.log": 5}', b"[" * 5000, b'{"stdout.log": [9,1,1,"x"]}',
         b'{"stdout.log": [-9,1,1,"x"]}', b'{"stdout.log": [1,2,3,""]}', b'{"stdout.log": ["a",2,3,"x"]}',
+        b'{"stdout.log": [0.5,1.5,2.5,"x"]}', b'{"stdout.log": [0,1%s,2%s,"x"]}' % (b"0" * 30, b"0" * 30),
     ):  # fmt: skip
         (log.path / "cuts.json").write_bytes(nonsense)
         assert read(log) == b"output\n"
+        assert log.offsets().stdout == len(b"output\n")
         assert compact(log) == []
     (log.path / "cuts.json").unlink()
     os.mkfifo(log.path / "cuts.json")
     assert read(log) == b"output\n"
+
+
+def test_the_note_of_a_job_leads_nowhere_else(log: JobLog, tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("precious")
+    path = str(tmp_path / "precious")
+    (log.path / f".{path}.new").parent.mkdir(parents=True)
+    (log.path / "cuts.json").write_text(json.dumps({path: [1, 3, 5, "x"], "7": [1, 3, 5, "x"]}))
+    assert compact(log) == []
+    assert (tmp_path / "precious").read_text() == "precious"
 
 
 def test_a_job_that_writes_its_log_anew_is_read(log: JobLog) -> None:
