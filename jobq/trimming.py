@@ -101,8 +101,9 @@ def _trim_file(log: JobLog, name: str, head: int, tail: int, now: datetime) -> L
         cut = _cut(descriptor, name, start, before.end, before.size, now)
         log.note_cuts({**log.cuts(), name: cut})
         os.pwrite(descriptor, cut.marker, start)
-        os.ftruncate(descriptor, start + len(cut.marker))
-        return log.layout(name)
+        end = start + len(cut.marker)
+        os.ftruncate(descriptor, end)
+        return Layout(end, cut, end)
     finally:
         os.close(descriptor)
 

@@ -182,6 +182,16 @@ def test_the_note_of_a_job_leads_nowhere_else(log: JobLog, tmp_path: Path) -> No
     assert (tmp_path / "precious").read_text() == "precious"
 
 
+def test_a_job_that_deletes_the_note_does_not_end_the_trimming(
+    log: JobLog, holes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(JobLog, "note_cuts", lambda *_: None)
+    write(log, numbered(0, 300_000))
+    total, (trimmed,) = trim(log, LIMIT, NOON)
+    assert total < LIMIT
+    assert trimmed.dropped > LIMIT
+
+
 def test_a_job_that_writes_its_log_anew_is_read(log: JobLog) -> None:
     write(log, numbered(0, 300_000))
     trim(log, LIMIT, NOON)
