@@ -95,6 +95,8 @@ def test_what_is_there_is_replaced_only_if_that_is_said(cli: Cli, project: Path)
     [
         (".jobq/jobq.db", "this is the database itself"),
         ("link.db", "this is the database itself"),
+        (".jobq/jobq.db-wal", "or a part of it"),
+        (".jobq/jobq.db.lock", "or a part of it"),
         ("used.db", "used.db-wal: is there, so used.db is in use"),
         (".jobq", "is there, and no file"),
         ("-", "give the name of a file"),

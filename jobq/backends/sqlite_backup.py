@@ -51,8 +51,9 @@ def backup(database: Path, to: Path, *, force: bool = False) -> int:
 def _require_place(database: Path, to: Path, *, force: bool) -> None:
     if to.name in ("", "..", "-"):
         raise UsageError(f"{to}: give the name of a file: `jobq backup jobq-backup.db`")
-    if os.path.realpath(to) == os.path.realpath(database):
-        raise UsageError(f"{to}: this is the database itself: give another file")
+    own = os.path.realpath(database)
+    if os.path.realpath(to) in [f"{own}{suffix}" for suffix in ("", *_SUFFIXES, ".lock")]:
+        raise UsageError(f"{to}: this is the database itself, or a part of it: give another file")
     for suffix in _SUFFIXES:
         if os.path.lexists(f"{to}{suffix}"):
             raise UsageError(f"{to}{suffix}: is there, so {to} is in use: give another file")
