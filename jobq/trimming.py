@@ -112,9 +112,7 @@ def _drop(log: JobLog, name: str, descriptor: int, cut: Cut) -> Layout:
     cuts = {**log.cuts(), name: cut}
     try:
         log.note_cuts(cuts)  # first, so that no reader takes the hole for output
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
+    except OSError:  # a full disk, or the job does not let it be noted: room goes before readers
         _punch(descriptor, cut.start, cut.resume)
         log.note_cuts(cuts)
     _punch(descriptor, cut.start, cut.resume)

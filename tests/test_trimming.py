@@ -192,6 +192,14 @@ def test_a_job_that_deletes_the_note_does_not_end_the_trimming(
     assert trimmed.dropped > LIMIT
 
 
+def test_a_job_that_forbids_the_note_is_trimmed_all_the_same(log: JobLog) -> None:
+    (log.path / ".cuts.json.new").mkdir()
+    write(log, numbered(0, 300_000))
+    with pytest.raises(IsADirectoryError):
+        trim(log, LIMIT, NOON)
+    assert used(log) <= LIMIT
+
+
 def test_a_job_that_writes_its_log_anew_is_read(log: JobLog) -> None:
     write(log, numbered(0, 300_000))
     trim(log, LIMIT, NOON)
