@@ -26,14 +26,20 @@ class Shortage:
 
 def shortage(settings: Settings) -> Shortage | None:
     """The first disk, of the logs' and the database's, that is short of room; None if none is."""
-    for path in (settings.log_dir, settings.database.parent):
-        found = _shortage(path, settings.min_free)
+    for path in disks(settings):
+        found = shortage_at(path, settings.min_free)
         if found is not None:
             return found
     return None
 
 
-def _shortage(path: Path, least: int | None) -> Shortage | None:
+def disks(settings: Settings) -> tuple[Path, Path]:
+    """The directories of logs and database; a database that is a link is where that leads to."""
+    return settings.log_dir, Path(os.path.realpath(settings.database)).parent
+
+
+def shortage_at(path: Path, least: int | None) -> Shortage | None:
+    """Whether less than ``least`` bytes are free where a directory is, or will be made."""
     try:
         there = next((each for each in (path, *path.parents) if each.exists()), path)
         disk = os.statvfs(there)

@@ -357,6 +357,11 @@ def test_a_disk_that_is_nearly_full(cli: Cli, small_disk: Path, project: Path) -
     assert "problem  space: " in said.out
 
 
+def test_a_disk_on_which_nothing_is_started(cli: Cli, project: Path) -> None:
+    (project / "jobq.toml").write_text('[logs]\nmin_free = "900000GB"')
+    assert "too few to start jobs ([logs] min_free)" in found(cli)["space"]["message"]
+
+
 MOUNTS = r"""21 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
 30 21 0:40 / /home rw shared:9 - nfs4 server:/home rw
 31 30 0:41 / /home/me/local\040disk rw - xfs /dev/sdb1 rw

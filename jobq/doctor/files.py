@@ -18,6 +18,8 @@ from jobq.doctor.finding import Examination, Finding, ok, problem, some, warning
 from jobq.logs import EVENTS, LOG, SPOOLED, STDERR, STDIN, STDOUT
 from jobq.private import DIRECTORY_MODE, FILE_MODE
 from jobq.registry import load
+from jobq.space import SETTING as MIN_FREE
+from jobq.space import disks, shortage_at
 
 NETWORK = re.compile(r"nfs\d?|cifs|smb\d?|smbfs|9p|afs|ceph|glusterfs|lustre|ncpfs|vboxsf|prl_fs")
 NETWORK_FUSE = re.compile(
@@ -153,11 +155,14 @@ def _passes(descriptor: int) -> bool:
 
 def check_space(examined: Examination) -> Iterator[Finding]:
     """Whether there is room on the disks."""
-    for path in (examined.settings.database, examined.settings.log_dir):
+    settings = examined.settings
+    for path in disks(settings):
         folder = next(p for p in (path, *path.parents) if p.is_dir())
         free = shutil.disk_usage(folder).free
         text, remedy = f"{free / 1e6:,.0f} MB are free", "make room: `jobq prune`, for one thing"
-        if free < HARDLY_ANY_BYTES:
+        if shortage_at(folder, settings.min_free):
+            yield problem("space", folder, f"{text}: too few to start jobs ({MIN_FREE})", remedy)
+        elif free < HARDLY_ANY_BYTES:
             yield problem("space", folder, text, remedy)
         elif free < LITTLE_BYTES:
             yield warning("space", folder, text, remedy)
