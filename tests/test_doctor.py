@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_damage import DAMAGE, contents, crash, database
+from test_damage import BOUND, DAMAGE, bound_by_permissions, contents, crash, database, statements
 
 from backends.test_sqlite import small_disk
 from cli_runner import Cli
@@ -48,11 +48,11 @@ def cli(
         yield cli
 
 
-def found(cli: Cli, *options: str, level: str = "problem", code: int = 1) -> dict[str, Any]:
+def found(cli: Cli, *options: str, level: str = "problem") -> dict[str, Any]:
     """What the doctor says that is not fine, by the names of checks; the level of the worst."""
     result = cli("doctor", "--json", *options)
     said = [item for item in result.json["findings"] if item["level"] != "ok"]
-    assert result.code == code, said
+    assert result.code == 1, said
     assert result.err == ""
     assert level in {item["level"] for item in said}
     for item in said:
@@ -143,16 +143,46 @@ def test_a_worker_that_does_not_import(cli: Cli, project: Path) -> None:
 
 def test_a_database_that_is_gone_and_left_its_logs(cli: Cli, project: Path) -> None:
     shutil.rmtree(project / ".jobq")
-    said = found(cli, level="warning", code=0)
-    assert "has logs of jobs" in said["database"]["message"]
+    assert found(cli)["database"]["message"].startswith("is not there, and ")
     assert not (project / ".jobq").exists()
+
+
+def test_a_database_that_was_emptied_and_left_its_logs(cli: Cli, project: Path) -> None:
+    os.truncate(database(project), 0)
+    message = found(cli)["database"]["message"]
+    assert message == f"is empty, and {project / 'logs' / 'jobs'} has logs of jobs"
+    assert database(project).stat().st_size == 0
+
+
+@BOUND
+@pytest.mark.parametrize(
+    ("place", "check"),
+    [(".jobq", "access"), (".jobq/jobq.db", "database"), (".jobq/jobq.db.supervisors", "access"),
+     ("logs", "log directory"), ("logs/jobs", "log directory")],
+)  # fmt: skip
+def test_permissions_that_were_taken_away(cli: Cli, project: Path, place: str, check: str) -> None:
+    """What keeps one check from looking is told, and the others look all the same."""
+    mode = (project / place).stat().st_mode
+    (project / place).chmod(0)
+    result = bound_by_permissions(project, "doctor", "--json")
+    (project / place).chmod(mode)
+    assert result.err == ""
+    assert result.code == 1
+    said = {item["check"]: item for item in result.json["findings"] if item["level"] == "problem"}
+    assert str(project / place) in said[check]["where"]
+    assert "sqlite" in {item["check"] for item in result.json["findings"]}
+
+
+def test_what_several_checks_meet_is_told_once(cli: Cli, project: Path) -> None:
+    statements("DROP TABLE attempts")(database(project))
+    assert cli("doctor").out.count("no such table: attempts") == 1
 
 
 def test_an_older_schema_is_told_and_not_migrated(cli: Cli, project: Path) -> None:
     with closing(sqlite3.connect(database(project), isolation_level=None)) as connection:
         connection.execute("PRAGMA user_version = 3")
     before = contents(project / ".jobq")
-    said = found(cli, level="warning", code=0)
+    said = found(cli, level="warning")
     assert "has schema 3" in said["database"]["message"]
     assert contents(project / ".jobq") == before
 
@@ -236,7 +266,7 @@ def test_a_supervisor_that_was_killed_is_forgotten_and_its_jobs_given_back(
     assert cli("doctor").code == 0
     supervisor.kill()
     supervisor.communicate()
-    said = found(cli, level="warning", code=0)
+    said = found(cli, level="warning")
     assert f":{supervisor.pid}:" in said["supervisors"]["message"]
     assert "gave back 1 jobs" in healthy(cli, "--fix")[0]
     assert cli.status(job.id) == "pending"
@@ -257,7 +287,7 @@ def test_a_supervisor_that_is_silent_is_named_and_left_alone(cli: Cli) -> None:
     owner = f"{host_name()}:{os.getpid()}:silent"
     with closing(cli.queue.backend.listen(owner)):
         register(cli.queue, ago=timedelta(minutes=5), owner=owner)
-        said = found(cli, "--fix", level="warning", code=0)
+        said = found(cli, "--fix", level="warning")
         assert "has not been heard of for 300 s" in said["supervisors"]["message"]
         assert [info.id for info in cli.queue.backend.supervisors()] == [owner]
 
@@ -267,7 +297,7 @@ def test_files_that_supervisors_left_are_deleted(cli: Cli, project: Path) -> Non
     (folder / "gone:1:a.lock").touch(0o600)
     os.mkfifo(folder / "gone:1:a.wake", 0o600)
     os.mkfifo(folder / "gone:2:b.wake", 0o600)
-    assert "gone:1:a, gone:2:b" in found(cli, level="warning", code=0)["leftovers"]["message"]
+    assert "gone:1:a, gone:2:b" in found(cli, level="warning")["leftovers"]["message"]
     healthy(cli, "--fix")
     assert list(folder.iterdir()) == []
 
@@ -275,19 +305,19 @@ def test_files_that_supervisors_left_are_deleted(cli: Cli, project: Path) -> Non
 def test_jobs_that_run_for_nobody(cli: Cli) -> None:
     request = ClaimRequest(owner="pull", limit=1, lease=timedelta(seconds=-5))
     (claim,) = cli.queue.backend.claim(request, utcnow())
-    assert f"jobs {claim.job.id} run for nobody" in found(cli, level="warning", code=0)[
+    assert f"jobs {claim.job.id} run for nobody" in found(cli, level="warning")[
         "running"
     ]["message"]  # fmt: skip
 
 
 def test_times_that_are_still_to_come(cli: Cli) -> None:
     register(cli.queue, ago=timedelta(minutes=-5), owner="elsewhere:1:a")
-    assert "elsewhere:1:a" in found(cli, level="warning", code=0)["clock"]["message"]
+    assert "elsewhere:1:a" in found(cli, level="warning")["clock"]["message"]
 
 
 def test_a_file_from_the_future(cli: Cli, project: Path) -> None:
     age(database(project), -HOUR)
-    assert "jobq.db" in found(cli, level="warning", code=0)["clock"]["message"]
+    assert "jobq.db" in found(cli, level="warning")["clock"]["message"]
 
 
 def test_orphaned_logs_are_deleted_only_if_that_is_said_twice(cli: Cli, project: Path) -> None:
@@ -298,15 +328,15 @@ def test_orphaned_logs_are_deleted_only_if_that_is_said_twice(cli: Cli, project:
     for path in (jobs / "98" / "stdout.log", jobs / "98"):
         age(path, 2 * HOUR)
     (jobs / "notes").mkdir(0o700)
-    assert "98, 99" in found(cli, "--fix", level="warning", code=0)["orphans"]["message"]
+    assert "98, 99" in found(cli, "--fix", level="warning")["orphans"]["message"]
     assert {path.name for path in jobs.iterdir()} == {"61", "98", "99", "notes"}
-    found(cli, "--fix", "--yes", level="warning", code=0)
+    found(cli, "--fix", "--yes", level="warning")
     assert {path.name for path in jobs.iterdir()} == {"61", "99", "notes"}
 
 
 def test_a_job_whose_logs_are_gone(cli: Cli, project: Path) -> None:
     shutil.rmtree(project / "logs" / "jobs" / "61")
-    assert "no logs of jobs 61" in found(cli, level="warning", code=0)["missing logs"]["message"]
+    assert "no logs of jobs 61" in found(cli, level="warning")["missing logs"]["message"]
 
 
 def test_stdin_that_no_job_got(cli: Cli, project: Path) -> None:
@@ -314,7 +344,7 @@ def test_stdin_that_no_job_got(cli: Cli, project: Path) -> None:
     for path in (old, new):
         path.touch(0o600)
     age(old, 2 * HOUR)
-    assert "stdin-old" in found(cli, level="warning", code=0)["strays"]["message"]
+    assert "stdin-old" in found(cli, level="warning")["strays"]["message"]
     assert healthy(cli, "--fix") == ["strays: deleted 1 files that no job got"]
     assert (old.exists(), new.exists()) == (False, True)
 
@@ -412,7 +442,7 @@ def test_the_bug_of_sqlite_is_known_by_its_versions(version: str, has_it: bool) 
 def test_a_log_that_grew_is_moved(cli: Cli, monkeypatch: pytest.MonkeyPatch, project: Path) -> None:
     crash(project)
     monkeypatch.setattr("jobq.doctor.database.LARGE_LOG", 1000)
-    assert found(cli, level="warning", code=0)["log size"]["fixable"]
+    assert found(cli, level="warning")["log size"]["fixable"]
     assert "0 bytes are left" in healthy(cli, "--fix")[0]
     assert len(cli.queue.find(limit=None)) == 64
 

@@ -31,7 +31,7 @@ def doctor(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Look for damage, leftovers and wrong permissions; exit code 1 if there is a problem.
+    """Look for damage, leftovers and wrong permissions; exit code 1 if anything is found.
 
     Nothing is written without --fix.
     """
@@ -47,7 +47,7 @@ def doctor(
         print_json(_document(findings, fixed))
     else:
         _print(findings, fixed, verbose=verbose, color=cli.color)
-    if any(finding.level is Level.PROBLEM for finding in findings):
+    if any(finding.level is not Level.OK for finding in findings):
         raise typer.Exit(1)
 
 

@@ -4,6 +4,7 @@ Nothing is written, except by the `fix` of a finding. It works where the databas
 that is when one needs it.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -40,24 +41,38 @@ def diagnose(settings: Settings, *, full: bool = False) -> list[Finding]:
 
 def _diagnose(settings: Settings, *, full: bool) -> list[Finding]:
     examined = Examination(settings, utcnow(), full=full)
-    findings = [found for check in FILE_CHECKS for found in check(examined)]
-    findings += _check_opens(settings)
-    if all(found.level is Level.OK for found in findings if found.check == "database"):
+    findings: list[Finding] = []
+    for check in FILE_CHECKS:
+        findings += _looked(settings, check(examined))
+    opens = _looked(settings, _check_opens(settings))
+    findings += opens
+    if all(found.level is Level.OK for found in opens) and not _is_empty(settings.database):
         backend = SqliteBackend(settings.database, untouched=True)
         with JobQueue(settings, backend) as queue:
-            for check in DATABASE_CHECKS if settings.database.exists() else ():
-                try:
-                    findings += check(examined, queue)
-                except DatabaseError as error:
-                    findings.append(_unusable(settings, error))
-    return findings
+            for check_rows in DATABASE_CHECKS:
+                findings += _looked(settings, check_rows(examined, queue))
+    return list(dict.fromkeys(findings))  # several checks may meet the same damage
+
+
+def _looked(settings: Settings, check: Iterator[Finding]) -> list[Finding]:
+    """What a check finds; that it can't look is a finding, too."""
+    found: list[Finding] = []
+    try:
+        found.extend(check)
+    except DatabaseError as error:
+        found.append(_unusable(settings, error))
+    except OSError as error:
+        where = error.filename or settings.database
+        remedy = f"make it yours: chown {os.getuid()}, chmod u+rwX, it and the directories above it"
+        found.append(problem("access", where, error.strerror or str(error), remedy))
+    return found
 
 
 def _check_opens(settings: Settings) -> Iterator[Finding]:
     """Whether it is there, a database, ours, and of a version that is known here."""
     path = settings.database
     if not path.is_symlink() and not path.exists():
-        yield from _check_missing(settings)
+        yield from _check_missing(settings, "is not there")
         return
     try:
         with closing(SqliteConnection(path, untouched=True)) as connection:
@@ -65,7 +80,9 @@ def _check_opens(settings: Settings) -> Iterator[Finding]:
     except DatabaseError as error:
         yield _unusable(settings, error)
         return
-    if version < SCHEMA_VERSION:
+    if _is_empty(path):
+        yield from _check_missing(settings, "is empty")
+    elif version < SCHEMA_VERSION:
         yield warning(
             "database",
             path,
@@ -76,18 +93,23 @@ def _check_opens(settings: Settings) -> Iterator[Finding]:
         yield ok("database", path, f"opens, schema {version}")
 
 
-def _check_missing(settings: Settings) -> Iterator[Finding]:
+def _check_missing(settings: Settings, how: str) -> Iterator[Finding]:
     logs = settings.log_dir / "jobs"
     with suppress(OSError):
         if any(logs.iterdir()):
-            yield warning(
+            yield problem(
                 "database",
                 settings.database,
-                f"is not there, and {logs} has logs of jobs",
-                "see whether `database` names the right file, or restore a backup",
+                f"{how}, and {logs} has logs of jobs",
+                "see whether `database` names the right file, or restore a backup, before jobs are "
+                "added: they would get the same numbers",
             )
             return
-    yield ok("database", settings.database, "is not there yet: the first `jobq add` makes it")
+    yield ok("database", settings.database, f"{how} yet: the first `jobq add` makes it")
+
+
+def _is_empty(path: Path) -> bool:
+    return not path.exists() or path.stat().st_size == 0
 
 
 def _unusable(settings: Settings, error: DatabaseError) -> Finding:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from jobq import cuts
 from jobq.backends.presence import presence_of, real_path
 from jobq.config import Settings
 from jobq.doctor.finding import Examination, Finding, ok, problem, some, warning
@@ -29,7 +30,7 @@ LITTLE_BYTES = 1_000_000_000
 HARDLY_ANY_BYTES = 50_000_000
 STRAY_SECONDS = 3600.0
 
-OWN_FILES = (STDOUT, STDERR, LOG, EVENTS, STDIN)
+OWN_FILES = (STDOUT, STDERR, LOG, EVENTS, STDIN, cuts.FILE)
 
 _SUFFIXES = ("-wal", "-shm", ".lock")
 _MOUNTS = Path("/proc/self/mountinfo")
@@ -258,20 +259,15 @@ def _make_private(settings: Settings) -> str:
 def check_log_directory(examined: Examination) -> Iterator[Finding]:
     """Whether logs can be kept."""
     root = examined.settings.log_dir
-    place = next(path for path in (root, *root.parents) if os.path.lexists(path))
+    jobs = root / "jobs"
+    place = next(path for path in (jobs, root, *root.parents) if os.path.lexists(path))
     remedy = "set another `log_dir`, or put a directory of yours in its place"
-    if not place.is_dir():
+    if not place.is_dir() or (place == jobs and jobs.is_symlink()):
         yield problem("log directory", place, "is not a directory", remedy)
-    elif not os.access(place, os.W_OK | os.X_OK):
-        yield problem("log directory", place, "is not writable for you", remedy)
-    elif os.path.lexists(root / "jobs") and _is_no_directory(root / "jobs"):
-        yield problem("log directory", root / "jobs", "is not a directory", remedy)
+    elif not os.access(place, os.R_OK | os.W_OK | os.X_OK):
+        yield problem("log directory", place, "is not readable and writable for you", remedy)
     else:
         yield ok("log directory", root, "can be written to")
-
-
-def _is_no_directory(path: Path) -> bool:
-    return path.is_symlink() or not path.is_dir()
 
 
 def check_links(examined: Examination) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from jobq.config import Settings
 
 
 class Level(StrEnum):
-    """How bad it is. Only problems make `jobq doctor` leave with 1."""
+    """How bad it is: with a problem, jobs can't run or get lost; a warning can wait."""
 
     OK = "ok"
     WARNING = "warning"
