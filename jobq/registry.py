@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import inspect
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -177,6 +178,8 @@ def _load_folder(
         spec = ModuleSpec(package, None, is_package=True)
         spec.submodule_search_locations = [str(folder)]
         sys.modules[package] = importlib.util.module_from_spec(spec)
+    if not os.access(folder, os.R_OK | os.X_OK):  # to glob, it would be empty
+        registry.errors.append(WorkerLoadError(f"{folder}: can't be read: Permission denied"))
     for file in sorted(folder.glob("*.py")):
         if file.stem == "__init__" or not is_wanted(str(file)):
             continue

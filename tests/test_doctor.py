@@ -158,10 +158,11 @@ def test_a_database_that_was_emptied_and_left_its_logs(cli: Cli, project: Path) 
 @pytest.mark.parametrize(
     ("place", "check"),
     [(".jobq", "access"), (".jobq/jobq.db", "database"), (".jobq/jobq.db.supervisors", "access"),
-     ("logs", "log directory"), ("logs/jobs", "log directory")],
+     ("logs", "log directory"), ("logs/jobs", "log directory"), ("workers", "workers")],
 )  # fmt: skip
 def test_permissions_that_were_taken_away(cli: Cli, project: Path, place: str, check: str) -> None:
     """What keeps one check from looking is told, and the others look all the same."""
+    (project / "workers").mkdir()
     mode = (project / place).stat().st_mode
     (project / place).chmod(0)
     result = bound_by_permissions(project, "doctor", "--json")
