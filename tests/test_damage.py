@@ -187,6 +187,21 @@ def test_a_log_with_a_torn_end_gives_what_was_committed_before(cli: Cli, project
     assert len(cli("list", "--json", "--limit", "0").json) == 62
 
 
+def test_a_log_whose_header_is_damaged_is_not_taken_for_an_empty_one(
+    cli: Cli, project: Path
+) -> None:
+    """SQLite would write over it, and over the three jobs in it."""
+    crash(project)
+    log = Path(f"{database(project)}-wal")
+    with log.open("r+b") as file:
+        file.seek(15)
+        file.write(b"\xff")
+    before = contents(project / ".jobq")
+    for verb in VERBS:
+        refused(cli(*verb), "not a write-ahead log of SQLite, or damaged")
+        assert contents(project / ".jobq") == before, verb
+
+
 def test_the_log_of_another_programs_database_is_not_moved_into_ours(
     cli: Cli, project: Path, tmp_path: Path
 ) -> None:

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobq import logs, trimming
-from jobq.logs import EVENTS, LOG, STDERR, STDOUT, JobLog, JobLogs
+from jobq.cuts import Cut
+from jobq.logs import EVENTS, LOG, STDERR, STDOUT, JobLog, JobLogs, LogFile
 from jobq.trimming import compact, trim
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -109,6 +110,19 @@ def test_a_reader_in_the_middle_of_what_goes_is_told(log: JobLog) -> None:
         data, at = file.read(LIMIT, 100)
         assert b"bytes were dropped here" in data
         assert file.read(at, 5)[0] == b"line "
+
+
+def test_what_goes_while_it_is_read_is_read_once_more(log: JobLog) -> None:
+    write(log, numbered(0, 300_000))
+
+    def find_and_lose() -> Cut | None:
+        found = log.cut(STDOUT)
+        trim(log, LIMIT, NOON)
+        return found
+
+    descriptor = log.open(STDOUT, os.O_RDONLY)
+    assert b"bytes were dropped here" in LogFile(descriptor, find_and_lose).read(LIMIT, 100)[0]
+    os.close(descriptor)
 
 
 def test_the_tail_begins_with_a_character(log: JobLog) -> None:

@@ -10,6 +10,7 @@ import pytest
 from e2e.conftest import SETTINGS, Project, wait_until
 from jobq import JobStatus
 from jobq.models import Job
+from jobq.trimming import compact
 
 # A portion at a time, and each only when there is room for it: so the test needs no luck.
 PRINTER = """
@@ -76,6 +77,8 @@ def test_tail_of_a_running_job_goes_past_what_was_dropped(capped: Project) -> No
     path = capped.queue.logs.path(job.id) / "stdout.log"
     wait_until(lambda: path.exists() and path.read_bytes().endswith(b"up\n"))
     assert b"\0" in path.read_bytes()
+    with capped.queue.logs.create(job.id) as log:
+        assert compact(log) == []  # it is in use
     whole = capped.jobq("tail", str(job.id), "-n", "all", "--stdout").stdout
     assert whole.startswith("100001\n")
     assert "bytes were dropped here" in whole
@@ -127,6 +130,8 @@ def test_a_supervisor_that_dies_leaves_a_log_that_is_put_right(capped: Project) 
     supervisor.kill()
     supervisor.wait()
     assert b"\0" in path.read_bytes()
+    assert capped.queue.rescue_dead() == 1
+    assert b"\0" not in path.read_bytes()
     capped.drain()
     assert capped.queue.get(job.id).status is JobStatus.COMPLETED
     assert "\0" not in capped.output(job)
