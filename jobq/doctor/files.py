@@ -26,7 +26,6 @@ NETWORK = re.compile(r"nfs\d?|cifs|smb\d?|smbfs|9p|afs|ceph|glusterfs|lustre|ncp
 NETWORK_FUSE = re.compile(
     r"fuse\.(sshfs|rclone|s3fs|gcsfuse|glusterfs|ceph|curlftpfs|davfs2?|vmhgfs.*)"
 )
-LITTLE_BYTES = 1_000_000_000
 HARDLY_ANY_BYTES = 50_000_000
 STRAY_SECONDS = 3600.0
 
@@ -165,8 +164,6 @@ def check_space(examined: Examination) -> Iterator[Finding]:
             yield problem("space", folder, f"{text}: too few to start jobs ({MIN_FREE})", remedy)
         elif free < HARDLY_ANY_BYTES:
             yield problem("space", folder, text, remedy)
-        elif free < LITTLE_BYTES:
-            yield warning("space", folder, text, remedy)
         else:
             yield ok("space", folder, text)
 
