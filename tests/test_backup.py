@@ -8,7 +8,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
-from test_damage import contents, crash, database, refused, zero
+from test_damage import BOUND, bound_by_permissions, contents, crash, database, refused, zero
 
 from backends.test_sqlite import small_disk
 from cli_runner import Cli
@@ -126,6 +126,16 @@ def test_of_a_damaged_database_no_copy_is_kept(cli: Cli, project: Path) -> None:
     zero(database(project))
     refused(cli("backup", "copy.db"), "damaged")
     assert not (project / "copy.db").exists()
+
+
+@BOUND
+def test_what_can_only_be_read_can_be_copied(cli: Cli, project: Path) -> None:
+    """As from a disk that has become read-only: then one wants to."""
+    (project / ".jobq").chmod(0o500)
+    result = bound_by_permissions(project, "backup", "copy.db")
+    (project / ".jobq").chmod(0o700)
+    assert result.code == 0, result.err
+    assert len(ids(project / "copy.db")) == 1000
 
 
 def test_where_there_is_no_database(cli: Cli, project: Path) -> None:

@@ -227,12 +227,13 @@ class SqliteConnection:
         return _Handle(os.getpid(), thread, connection, turnstile, f"{self.path}-wal")
 
     def _connect_read_only(self) -> sqlite3.Connection:
-        # Without a log, a reader would make one, which stays.
+        # Without a log, a reader would make one: which stays, and which a read-only disk refuses.
         log = Path(f"{self.path}-wal")
         there = os.path.lexists(log)
         if there:
             require_log(log)
-        how = "immutable=1" if self._untouched and not there else "mode=ro"
+        makes_none = self._untouched or not os.access(self.path.parent, os.W_OK)
+        how = "immutable=1" if makes_none and not there else "mode=ro"
         uri = f"{self.path.absolute().as_uri()}?{how}"
         return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
 
