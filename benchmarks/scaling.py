@@ -22,7 +22,7 @@ from jobq import JobQueue
 
 RESULTS = REPOSITORY / "benchmarks" / "results" / "scaling.json"
 PAGE = REPOSITORY / "docs" / "scaling.md"
-PICTURES = REPOSITORY / "docs" / "pictures"
+PLOTS = REPOSITORY / "docs" / "plots"
 MARKS = ("<!-- measured -->", "<!-- end of what was measured -->")
 _TIMES = 30
 
@@ -70,10 +70,10 @@ def _write() -> None:
     kept = json.loads(RESULTS.read_text("utf-8"))
     parts = [report.described(kept["machine"])]
     for each in kept["series"]:
-        (PICTURES / f"scaling-{each['name']}.svg").write_text(drawn(each), "utf-8")
+        (PLOTS / f"{each['name']}.svg").write_text(drawn(each), "utf-8")
         parts += [
             f"### {each['title']}",
-            f"![{each['title']}](pictures/scaling-{each['name']}.svg)",
+            f"![{each['title']}](plots/{each['name']}.svg)",
         ]
         parts.append(report.table_of(each))
     before, _, rest = PAGE.read_text("utf-8").partition(MARKS[0])
