@@ -57,7 +57,7 @@ def test_an_import_that_is_killed_while_it_checks_leaves_nothing(project: Projec
     os.mkfifo(project.root / "rows.jsonl")
     process = project.start("import", "rows.jsonl")
     with (project.root / "rows.jsonl").open("w") as out:  # opens when the other side does
-        out.write('{"argv": ["true"]}\n' * 2000)
+        out.write('{"argv": ["true"]}\n' * 10_000)  # more than a pipe holds: it is being read
         out.flush()
         process.kill()
         process.wait()
