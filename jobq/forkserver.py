@@ -25,8 +25,10 @@ from jobq.backends.sqlite import SqliteBackend
 from jobq.child import Child
 from jobq.config import Settings
 from jobq.errors import JobqError
+from jobq.logs import JobLogs
 from jobq.processes import SUPERVISOR_MARK, ProcessTree, parents
 from jobq.registry import Registry, load
+from jobq.rescue import tree_left
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -212,8 +214,9 @@ class ForkServer:
             return []
         with suppress(JobqError):
             backend = SqliteBackend(self._settings.database)
+            logs = JobLogs(self._settings.log_dir)
             return [
-                ProcessTree(self._owner, job.id, attempt.attempt, attempt.pid, attempt.pid_started)
+                tree_left(logs, job, attempt)
                 for job, attempt in backend.open_attempts()
                 if attempt.supervisor == self._owner
             ]

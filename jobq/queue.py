@@ -727,7 +727,7 @@ class JobQueue:
         if not dead:
             return 0
         lost = [pair for pair in self.backend.open_attempts() if pair[1].supervisor in dead]
-        rescue.kill_left(self.backend, lost)
+        rescue.kill_left(self.backend, self.logs, lost)
         rescued = self.rescue(lost, lease_before=None, on_end=on_end)
         self.backend.unregister(dead)
         return rescued

@@ -1,9 +1,16 @@
 """Which supervisors can't be alive any more, and the end of what they left running here."""
 
 from collections.abc import Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
+from jobq import descendants
 from jobq.backends.base import Backend
+from jobq.logs import JobLogs
 from jobq.models import Attempt, Job, SupervisorInfo
+
+if TYPE_CHECKING:
+    from jobq.processes import ProcessTree
 
 
 def dead(backend: Backend, supervisors: Sequence[SupervisorInfo]) -> set[str]:
@@ -17,7 +24,7 @@ def dead(backend: Backend, supervisors: Sequence[SupervisorInfo]) -> set[str]:
     return restarted | backend.dead([info.id for info in supervisors])
 
 
-def kill_left(backend: Backend, lost: Sequence[tuple[Job, Attempt]]) -> None:
+def kill_left(backend: Backend, logs: JobLogs, lost: Sequence[tuple[Job, Attempt]]) -> None:
     """End what still runs here of attempts that nobody holds: before they run again.
 
     A pid means something only on the machine, and in the boot, that it was given in.
@@ -29,7 +36,32 @@ def kill_left(backend: Backend, lost: Sequence[tuple[Job, Attempt]]) -> None:
     host, boot = host_name(), boot_id()
     here = {info.id for info in backend.supervisors() if (info.host, info.boot_id) == (host, boot)}
     for job, attempt in lost:
-        pid = attempt.pid if attempt.supervisor in here else None
-        ProcessTree(attempt.supervisor, job.id, attempt.attempt, pid, attempt.pid_started).kill()
+        if attempt.supervisor in here:
+            tree_left(logs, job, attempt).kill()
+        else:
+            ProcessTree(attempt.supervisor, job.id, attempt.attempt).kill()
+        with suppress(OSError):
+            if log := logs.open(job.id):
+                with log:
+                    descendants.remove(log, attempt.attempt)
     for owner in here & {attempt.supervisor for _, attempt in lost}:
         kill_workers(owner)  # one may have been handed an attempt without its pid on record
+
+
+def tree_left(logs: JobLogs, job: Job, attempt: Attempt) -> "ProcessTree":
+    """The processes of an attempt of this machine and boot whose supervisor is gone."""
+    from jobq.processes import ProcessTree
+
+    seen: dict[int, int] = {}
+    with suppress(OSError):
+        if log := logs.open(job.id):
+            with log:
+                seen = descendants.read(log, attempt.attempt)
+    return ProcessTree(
+        attempt.supervisor,
+        job.id,
+        attempt.attempt,
+        attempt.pid,
+        attempt.pid_started,
+        descendants=seen,
+    )

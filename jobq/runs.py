@@ -2,12 +2,14 @@
 
 import asyncio
 import os
+import signal
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from jobq import progress
+from jobq import descendants, progress
 from jobq.clock import utcnow
 from jobq.endings import StopReason
 from jobq.logs import STDERR, JobLog, append_line, event_line
@@ -37,6 +39,7 @@ class Run:
     timers: list[asyncio.TimerHandle] = field(default_factory=list)
     crashed: bool = False
     descendants: dict[int, int] = field(default_factory=dict)  # pid and start time of who was seen
+    stored: dict[int, int] = field(default_factory=dict)  # of those, for who comes after us
     progress: Progress | None = None
     trimmed: dict[str, int] = field(default_factory=dict)  # bytes dropped, by file
 
@@ -56,6 +59,23 @@ class Run:
             beyond_group=self.stopped is not None or self.crashed,
             descendants=self.descendants,
         )
+
+    def look(self, living: Mapping[int, tuple[int, int]] | None = None) -> None:
+        """Remember who descends from its process; on disk, too, should this process be killed."""
+        self.tree().look(living)
+        if not self.descendants.items() <= self.stored.items():
+            self.stored = dict(self.descendants)
+            descendants.write(self.log, self.claim.attempt, self.stored)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to its processes: whom nobody has seen is lost when its parent ends."""
+        self.look()
+        self.tree().signal(number)
+
+    def kill(self) -> None:
+        """End its processes."""
+        self.look()
+        self.tree().kill()
 
     def started(self) -> Started:
         """What the backend is told once the process runs."""
@@ -102,6 +122,8 @@ class Run:
         """Let go of timers and files."""
         for timer in self.timers:
             timer.cancel()
+        if self.stored:
+            descendants.remove(self.log, self.claim.attempt)
         os.close(self.events)
         self.log.close()
 

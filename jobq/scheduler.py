@@ -105,5 +105,5 @@ class Scheduler:
             if attempt.lease_until < now and still >= self._queue.settings.lease:
                 expired.append((job, attempt))
         self._leases = seen
-        kill_left(self._queue.backend, expired)
+        kill_left(self._queue.backend, self._queue.logs, expired)
         return self._queue.rescue(expired, lease_before=now, on_end=self._on_rescued)

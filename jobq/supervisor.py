@@ -243,7 +243,7 @@ class Supervisor:
             if not run.ended:
                 run.stopped = StopReason.LOST
                 run.event("stopping", utcnow(), reason=StopReason.LOST.value)
-            run.tree().kill()
+            run.kill()
         self._pool.close()
         self._keeper.close()
         if not self._runs:  # otherwise the next supervisor finds this one dead, and rescues
@@ -473,7 +473,7 @@ class Supervisor:
             if key not in held and key not in ended:
                 self._message(f"job {key[0]}: attempt {key[1]} was taken over: ending it here")
                 run.stopped = StopReason.LOST
-                run.tree().kill()
+                run.kill()
         self._renewed_at = self._loop.time()
 
     def _heartbeat(self, now: datetime) -> Any:
@@ -487,7 +487,7 @@ class Supervisor:
     def _look_at_runs(self) -> None:
         now, living = utcnow(), parents()
         for key, run in self._runs.items():
-            run.tree().look(living)
+            run.look(living)
             if (latest := run.read_progress()) is not None:
                 self._note_progress(key, run, latest, now)
 
@@ -517,7 +517,7 @@ class Supervisor:
             )
         self._on_event(self._event("started", run))
         if run.stopped is not None:
-            run.tree().signal(signal.SIGTERM)
+            run.signal(signal.SIGTERM)
         elif self._stop >= Stop.RELEASE:
             self._stop_run(run, self._shutdown_reason())
 
@@ -530,10 +530,10 @@ class Supervisor:
             run.stopped = reason
             run.kill_at = self._loop.time() + grace
             run.event("stopping", utcnow(), reason=reason.value)
-            run.tree().signal(signal.SIGTERM)
+            run.signal(signal.SIGTERM)
         elif self._stop is not Stop.KILL:
             return
-        run.timers.append(self._loop.call_later(grace, run.tree().kill))
+        run.timers.append(self._loop.call_later(grace, run.kill))
 
     def _event(self, kind: str, run: Run, **told: Any) -> Event:
         return Event(kind, self._settings.redactor.job(run.claim.job), **told)
@@ -561,10 +561,10 @@ class Supervisor:
         """A job is over when all of its processes are."""
         if run.stopped is None:
             run.kill_at = self._loop.time() + self._settings.grace
-            run.tree().signal(signal.SIGTERM)
+            run.signal(signal.SIGTERM)
         while run.tree().exists():
             if self._loop.time() >= run.kill_at:
-                run.tree().kill()
+                run.kill()
             await asyncio.sleep(LEFTOVER_BEAT)
         self._ended(run, end)
 

@@ -48,8 +48,7 @@ FAILED = frozenset({JobStatus.FAILED})
 CANCELLED = frozenset({JobStatus.CANCELLED})
 
 SAY = 'say() { echo "$1 $JOBQ_JOB_ID $JOBQ_ATTEMPT $$" >> effects; }; say start; '
-# Not deaf to SIGTERM: what is, and hides, outlives a supervisor that is killed in the grace period.
-RUNAWAY = "env -i setsid sh -c 'while :; do sleep 0.1; done' & sleep 600; "
+RUNAWAY = "env -i setsid sh -c 'trap \"\" TERM; while :; do sleep 0.1; done' & sleep 600; "
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,15 @@ class Escapes(JobWorker):
         time.sleep(600)
 
 
+class Deaf(JobWorker):
+    job_type = "deaf"
+
+    def run(self, args, job):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        print("up", flush=True)
+        time.sleep(600)
+
+
 class Waits(JobWorker):
     job_type = "waits"
 
@@ -191,6 +200,64 @@ def test_descendants_go_with_a_supervisor_that_is_killed(workers: Project) -> No
     wait_until(lambda: all(workers.queue.attempts(job)[0].pid for job in (1, 2)))
     supervisor.kill()
     wait_until(lambda: not [pid for pid in pids if alive(pid)])
+
+
+@pytest.mark.parametrize("guarded", [True, False])
+def test_who_ignores_sigterm_is_known_after_a_supervisor_killed_in_the_grace_period(
+    workers: Project, guarded: bool
+) -> None:
+    """To its guard; and to another supervisor, if the guard can do nothing."""
+    (workers.root / "jobq.toml").write_text("[lease]\ngrace = 600\n")
+    supervisor = workers.work()
+    job = workers.shell(RUNAWAY)
+    (pid,) = escaped(workers, 1)
+    wait_until(lambda: workers.queue.attempts(job.id)[0].pid)
+    leader = workers.queue.attempts(job.id)[0].pid
+    assert leader is not None
+    workers.queue.cancel(job.id)
+    wait_until(lambda: not alive(leader))
+    assert alive(pid)
+    guard = fork_server(supervisor)
+    if not guarded:
+        guard.suspend()
+    supervisor.kill()
+    supervisor.wait()
+    if not guarded:
+        workers.queue.rescue_dead()
+    try:
+        wait_until(lambda: not alive(pid))
+    finally:
+        guard.resume()
+    workers.queue.rescue_dead()
+    assert not list(workers.queue.logs.path(job.id).glob(".descendants*"))
+
+
+def test_nothing_is_kept_of_the_descendants_of_a_job_that_has_ended(workers: Project) -> None:
+    workers.work()
+    job = workers.shell("sleep 600 & echo up; while [ ! -e go ]; do sleep 0.02; done")
+    folder = workers.queue.logs.path(job.id)
+    wait_until(lambda: list(folder.glob(".descendants-1")))
+    (workers.root / "go").touch()
+    workers.wait_for(job, JobStatus.COMPLETED)
+    wait_until(lambda: not list(folder.glob(".descendants*")))
+
+
+def test_a_job_cancelled_before_its_process_was_known_is_killed_if_need_be(
+    workers: Project,
+) -> None:
+    supervisor = workers.work("-j", "1")
+    wait_until(lambda: any("deaf" in each.types for each in workers.queue.supervisors()))
+    server = fork_server(supervisor)
+    server.suspend()
+    job = workers.queue.add("deaf")
+    workers.wait_for(job, JobStatus.RUNNING)
+    workers.queue.cancel(job.id)
+    wait_until(lambda: "stopping" in workers.output(job, "events.jsonl"))
+    os.kill(supervisor.pid, signal.SIGSTOP)
+    server.resume()
+    wait_until(lambda: workers.output(job))
+    os.kill(supervisor.pid, signal.SIGCONT)
+    workers.wait_for(job, JobStatus.CANCELLED)
 
 
 # -- supervisors -------------------------------------------------------------------------------
