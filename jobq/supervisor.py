@@ -312,10 +312,10 @@ class Supervisor:
                     claims = self._backend.claim(self._request(room), now)
             self._forget_recorded(recorded)
             self._look = len(claims) == room and not short
+        for claim in claims:  # before anything else can fail: nobody else would start them
+            self._start(claim)
         dues = (self._backend.next_due(now), self._scheduler.next_tick())
         self._due = min((due for due in dues if due is not None), default=None)
-        for claim in claims:
-            self._start(claim)
         if claims and self._takes_no_more():
             self._announce()
 
