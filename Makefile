@@ -31,7 +31,10 @@ test: $(STAMP) ## Run the tests
 
 SECONDS ?= 600
 
-soak: $(STAMP) ## Kill and stop supervisors and jobs at random (SECONDS=600 SEED=…)
+soak: $(STAMP) ## Kill at every step, fill to the bounds, disturb at random (SECONDS=600 SEED=…)
+	cd tests && ../$(BIN)/python -m kills
+	cd tests && ../$(BIN)/python -m kills --torn finish add_many cancel prune import
+	$(BIN)/python tests/bounds.py
 	$(BIN)/python tests/chaos.py --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 lint: $(STAMP) ## Check style and types

@@ -31,7 +31,7 @@ def read(log: JobLog, attempt: int) -> dict[int, int]:
 def remove(log: JobLog, attempt: int) -> None:
     """None of them is left."""
     with suppress(OSError):
-        os.unlink(_name(attempt), dir_fd=log.descriptor)
+        log.remove(_name(attempt))
 
 
 def _name(attempt: int) -> str:

@@ -281,7 +281,7 @@ class JobLog:
 
     def replace(self, name: str, write: Callable[[int], object]) -> None:
         """Put a new file in the place of another in one step, or leave that as it was."""
-        new = f".{name}.new"
+        new = _new(name)
         with suppress(FileNotFoundError):
             os.unlink(new, dir_fd=self.descriptor)
         descriptor = self.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
@@ -293,6 +293,12 @@ class JobLog:
             raise
         finally:
             os.close(descriptor)
+
+    def remove(self, name: str) -> None:
+        """Remove a file, and what a `replace` of it that was interrupted has left."""
+        for path in (name, _new(name)):
+            with suppress(FileNotFoundError):
+                os.unlink(path, dir_fd=self.descriptor)
 
     def adopt(self, file: Path, name: str) -> None:
         """Move a file into the directory."""
@@ -383,6 +389,10 @@ class _Shown:
             found += data[: size - len(found)]
         self._place += len(found)
         return found
+
+
+def _new(name: str) -> str:
+    return f".{name}.new"
 
 
 def _regular(descriptor: int, name: str) -> int:

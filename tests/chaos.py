@@ -23,10 +23,11 @@ from typing import Any
 
 import psutil
 
-from jobq import Attempt, Job, JobQueue, JobSpec, JobStatus
+from jobq import Attempt, Job, JobQueue, JobSpec, JobStatus, descendants
 from jobq.errors import NotFound
 from jobq.invariants import verify
 from jobq.models import UNFINISHED, Outcome
+from jobq.processes import ATTEMPT_MARK, JOB_MARK
 
 SETTINGS = """
 [lease]
@@ -35,6 +36,8 @@ grace = 0.5
 [retry]
 base = 0.05
 max_crashes = 100000  # what must complete is disturbed more often than three times
+[logs]
+max_bytes = 500000  # less than some print
 """
 SUPERVISORS = 3
 SLOTS = 4
@@ -268,14 +271,26 @@ class Chaos:
             return supervisors
         found = []
         for supervisor in supervisors:
-            with suppress(psutil.Error):
+            with suppress(psutil.Error, OSError):
                 for process in supervisor.children():
                     is_server = "jobq.forkserver" in process.cmdline()
                     if is_server and what == "child":
                         found += process.children()
-                    elif is_server == (what == "fork server") and not _is_runaway(process):
+                    elif is_server == (what == "fork server") and not self._hides(process):
                         found.append(process)
         return found
+
+    def _hides(self, process: psutil.Process) -> bool:
+        """A command whose runaway nobody has seen: killed now, it can't be told whose that is."""
+        if not any("setsid" in word for word in process.cmdline()):
+            return False
+        marks = process.environ()
+        log = self.queue.logs.open(int(marks[JOB_MARK]))
+        assert log is not None
+        with log:
+            seen = descendants.read(log, int(marks[ATTEMPT_MARK]))
+        runaways = [child for child in process.children() if os.getsid(child.pid) == child.pid]
+        return not any(child.pid in seen for child in runaways)
 
     # -- the account -----------------------------------------------------------------------
 
@@ -302,6 +317,9 @@ class Chaos:
         strays = self.strays()
         wrong += [f"stray process {each.pid}: {each.cmdline()}" for each in strays]
         left = sorted(path.name for path in (self.root / ".jobq").glob("*.supervisors/*"))
+        logs = self.root / "logs" / "jobs"
+        left += [str(path.relative_to(logs)) for path in logs.glob("*/.*")]
+        left += [path.name for path in logs.iterdir() if int(path.name) in self.pruned]
         wrong += [f"left over: {name}" for name in left]
         histories = self._histories()
         lost = [job_id for job_id in self.ends if job_id not in histories]
@@ -331,11 +349,6 @@ class Chaos:
 def _resume(process: psutil.Process) -> None:
     with suppress(psutil.Error):
         process.resume()
-
-
-def _is_runaway(process: psutil.Process) -> bool:
-    """Killed from outside before anybody has seen it, it can't be told whose its processes are."""
-    return any("setsid" in word for word in process.cmdline())
 
 
 def _listed(counts: Counter[str]) -> str:
