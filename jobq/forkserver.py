@@ -26,7 +26,7 @@ from jobq.child import Child
 from jobq.config import Settings
 from jobq.errors import JobqError
 from jobq.logs import JobLogs
-from jobq.processes import SUPERVISOR_MARK, ProcessTree, parents
+from jobq.processes import SUPERVISOR_MARK, ProcessTree, kill_all, parents
 from jobq.registry import Registry, load
 from jobq.rescue import tree_left
 
@@ -202,8 +202,7 @@ class ForkServer:
             os._exit(70)
         try:
             for _ in range(_GUARD_ROUNDS):
-                for tree in self._open_trees():
-                    tree.kill()
+                kill_all(self._open_trees())
                 time.sleep(_GUARD_PAUSE)  # for a process that was just being started
         finally:
             os._exit(0)

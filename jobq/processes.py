@@ -9,7 +9,7 @@ between live. To end an attempt, all three are followed, and who once descended 
 import os
 import signal
 import socket
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,8 @@ import psutil
 SUPERVISOR_MARK = "JOBQ_SUPERVISOR"
 JOB_MARK = "JOBQ_JOB_ID"
 ATTEMPT_MARK = "JOBQ_ATTEMPT"
+Marks = tuple[str, str | None, str | None]
+"""The values of these three."""
 
 _KILL_ROUNDS = 100
 _PROC_SELF = Path("/proc/self/stat")
@@ -94,15 +96,8 @@ def group_exists(pid: int) -> bool:
         return False
     except PermissionError:
         return True
-    # Rare: something is there. It may be dead, and only not waited for by init yet.
-    return any(_is_live_member(process, pid) for process in psutil.process_iter())
-
-
-def _is_live_member(process: psutil.Process, group: int) -> bool:
-    try:
-        return os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE
-    except (psutil.Error, OSError):
-        return False
+    # Something is there. It may be dead, and only not waited for by init yet.
+    return any(_group_of(each) == pid for each in parents())
 
 
 def signal_group(pid: int, number: signal.Signals) -> None:
@@ -119,6 +114,41 @@ def send_signal(pid: int, started: int | None, number: signal.Signals) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What runs on this machine at one moment: a look at all of it takes a while."""
+
+    living: Mapping[int, tuple[int, int]]  # as `parents` tells
+    marked: Mapping[Marks, list[int]]  # the pids of those who carry marks, but for this process
+
+
+def snapshot() -> Snapshot:
+    """Look around."""
+    living = parents()
+    marked: dict[Marks, list[int]] = {}
+    for pid in living:
+        with suppress(OSError, psutil.Error):
+            environ = _environ(pid) if pid != os.getpid() else {}
+            if owner := environ.get(SUPERVISOR_MARK):
+                marks = owner, environ.get(JOB_MARK), environ.get(ATTEMPT_MARK)
+                marked.setdefault(marks, []).append(pid)
+    return Snapshot(living, marked)
+
+
+def _environ(pid: int) -> dict[str, str]:
+    """The marks in the environment that a process was started with; or all of that."""
+    if not _PROC_SELF.exists():
+        return psutil.Process(pid).environ()
+    with open(f"/proc/{pid}/environ", "rb") as file:
+        entries = file.read().split(b"\0")
+    pairs = (
+        entry.decode("utf-8", "surrogateescape").split("=", 1)
+        for entry in entries
+        if entry.startswith(b"JOBQ_")
+    )
+    return {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
+
+
+@dataclass(frozen=True, slots=True)
 class ProcessTree:
     """The processes of one attempt."""
 
@@ -130,26 +160,22 @@ class ProcessTree:
     beyond_group: bool = True  # also what has left the process group
     descendants: dict[int, int] = field(default_factory=dict)  # pid and start time, once seen
 
-    def signal(self, number: signal.Signals) -> None:
+    def signal(self, number: signal.Signals, now: Snapshot | None = None) -> None:
         """Send a signal to all of them."""
-        outside = self._outside()  # before who is in the group can die, and be nobody's parent
-        if self._leads():
-            assert self.pid is not None
-            signal_group(self.pid, number)
+        outside = self.outside(now)  # before who is in the group can die, and be nobody's parent
+        if (group := self._group()) is not None:
+            signal_group(group, number)
         for pid, started in outside.items():
             send_signal(pid, started, number)
 
-    def exists(self) -> bool:
+    def exists(self, now: Snapshot | None = None) -> bool:
         """Whether any of them is left."""
-        return self._leads() or bool(self._outside())
+        group = self._group()
+        return (group is not None and group_exists(group)) or bool(self.outside(now))
 
     def kill(self) -> None:
         """End all of them, those included that they start meanwhile."""
-        for _ in range(_KILL_ROUNDS):
-            self._freeze()
-            self.signal(signal.SIGKILL)
-            if not self._outside():
-                return
+        kill_all([self])
 
     def look(
         self, living: Mapping[int, tuple[int, int]] | None = None, marked: Collection[int] = ()
@@ -175,39 +201,54 @@ class ProcessTree:
         self.descendants.update(known)
         return bool(known.keys() - seen)
 
-    def _freeze(self) -> None:
-        """Stop all of them, until nobody is left to start another or to lose its parent."""
-        if not self.beyond_group:
-            return
-        for _ in range(_KILL_ROUNDS):
-            self.signal(signal.SIGSTOP)
-            if not self.look():
-                return
-
-    def _leads(self) -> bool:
-        """Whether the group of this attempt is still there, rather than another with its number."""
-        if self.pid is None or not group_exists(self.pid):
-            return False
+    def _group(self) -> int | None:
+        """The number of its process group; None if that is another's by now."""
+        if self.pid is None:
+            return None
         # A number is not given again while its group has members: so without a leader it is ours.
         now = start_time(self.pid)
-        return now is None or self.pid_started is None or now == self.pid_started
+        is_ours = now is None or self.pid_started is None or now == self.pid_started
+        return self.pid if is_ours else None
 
-    def _outside(self) -> dict[int, int | None]:
+    def outside(self, now: Snapshot | None) -> dict[int, int]:
         """Live processes that left the group: those that descend from it, or carry its marks."""
         if not self.beyond_group:
             return {}
-        marks = {
-            SUPERVISOR_MARK: self.owner,
-            JOB_MARK: str(self.job_id),
-            ATTEMPT_MARK: str(self.attempt),
-        }
-        marked = [process.pid for process in psutil.process_iter() if _carries(process, marks)]
-        self.look(marked=marked)
-        found: dict[int, int | None] = {pid: start_time(pid) for pid in marked}
-        found.update(self.descendants)
+        now = now or snapshot()
+        marked = now.marked.get((self.owner, str(self.job_id), str(self.attempt)), [])
+        self.look(now.living, marked)
+        found = {pid: now.living[pid][1] for pid in marked} | self.descendants
         found.pop(os.getpid(), None)
-        group = self.pid if self._leads() else None
+        group = self._group()
         return {pid: at for pid, at in found.items() if group is None or _group_of(pid) != group}
+
+
+def kill_all(trees: Sequence[ProcessTree]) -> None:
+    """End the processes of many attempts, with as many looks around as for one."""
+    for _ in range(_KILL_ROUNDS):
+        hiding = [tree for tree in trees if tree.beyond_group]
+        _freeze(hiding)
+        _signal_all(trees, signal.SIGKILL)
+        now = snapshot() if hiding else None
+        trees = [tree for tree in hiding if tree.outside(now)]
+        if not trees:
+            return
+
+
+def _freeze(trees: Sequence[ProcessTree]) -> None:
+    """Stop all of them, until nobody is left to start another or to lose its parent."""
+    for _ in range(_KILL_ROUNDS if trees else 0):
+        _signal_all(trees, signal.SIGSTOP)
+        living = parents()
+        anew = [tree.look(living) for tree in trees]
+        if not any(anew):
+            return
+
+
+def _signal_all(trees: Sequence[ProcessTree], number: signal.Signals) -> None:
+    now = snapshot() if any(tree.beyond_group for tree in trees) else None
+    for tree in trees:
+        tree.signal(number, now)
 
 
 def _descendants(ancestors: list[int], living: Mapping[int, tuple[int, int]]) -> dict[int, int]:
@@ -231,9 +272,8 @@ def kill_workers(owner: str) -> None:
     They are known by the supervisor's mark alone: a process that was forked, and has executed
     nothing, still shows the environment of its fork server.
     """
-    for process in psutil.process_iter():
-        if _carries(process, {SUPERVISOR_MARK: owner, JOB_MARK: None}):
-            send_signal(process.pid, start_time(process.pid), signal.SIGKILL)
+    for pid in snapshot().marked.get((owner, None, None), []):
+        send_signal(pid, start_time(pid), signal.SIGKILL)
 
 
 def _group_of(pid: int) -> int | None:
@@ -241,13 +281,3 @@ def _group_of(pid: int) -> int | None:
         return os.getpgid(pid)
     except OSError:
         return None
-
-
-def _carries(process: psutil.Process, marks: Mapping[str, str | None]) -> bool:
-    try:
-        if process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
-            return False
-        environ = process.environ()
-    except (psutil.Error, OSError):
-        return False
-    return all(environ.get(name) == value for name, value in marks.items())

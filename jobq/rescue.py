@@ -31,15 +31,19 @@ def kill_left(backend: Backend, logs: JobLogs, lost: Sequence[tuple[Job, Attempt
     """
     if not lost:
         return
-    from jobq.processes import ProcessTree, boot_id, host_name, kill_workers
+    from jobq.processes import ProcessTree, boot_id, host_name, kill_all, kill_workers
 
     host, boot = host_name(), boot_id()
     here = {info.id for info in backend.supervisors() if (info.host, info.boot_id) == (host, boot)}
+    kill_all(
+        [
+            tree_left(logs, job, attempt)
+            if attempt.supervisor in here
+            else ProcessTree(attempt.supervisor, job.id, attempt.attempt)
+            for job, attempt in lost
+        ]
+    )
     for job, attempt in lost:
-        if attempt.supervisor in here:
-            tree_left(logs, job, attempt).kill()
-        else:
-            ProcessTree(attempt.supervisor, job.id, attempt.attempt).kill()
         with suppress(OSError):
             if log := logs.open(job.id):
                 with log:
