@@ -1,5 +1,6 @@
 """What happens to jobs when what runs them is killed, stopped, misled or left behind."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -158,6 +159,24 @@ def fork_server(supervisor: "subprocess.Popen[str]") -> psutil.Process:
     return server
 
 
+def stop_between_writes(project: Project, pid: int) -> None:
+    """Stop a supervisor that renews its leases all the time: not while others wait for it."""
+    process = psutil.Process(pid)
+
+    def is_stopped_and_holds_nothing() -> bool:
+        process.suspend()
+        wait_until(lambda: process.status() == psutil.STATUS_STOPPED)
+        with (project.root / ".jobq" / "jobq.db.lock").open("rb+") as turnstile:
+            try:
+                fcntl.flock(turnstile, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                process.resume()
+                return False
+        return True
+
+    wait_until(is_stopped_and_holds_nothing)
+
+
 # -- processes that try to stay ----------------------------------------------------------------
 
 RUNAWAY = (
@@ -287,7 +306,7 @@ def test_a_supervisor_that_wakes_up_late_ends_what_it_lost(workers: Project) -> 
     job = workers.shell("echo $$; [ $JOBQ_ATTEMPT = 1 ] || exit 0; sleep 600")
     worker = workers.queue.add("waits")
     wait_until(lambda: workers.output(job) and workers.output(worker))
-    os.kill(first.pid, signal.SIGSTOP)
+    stop_between_writes(workers, first.pid)
     second = workers.work("-j", "2")
     workers.wait_for(job, JobStatus.COMPLETED)
     (workers.root / "go").touch()

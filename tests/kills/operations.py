@@ -386,6 +386,7 @@ class Operation:
     check: Callable[[JobQueue, list[Any]], None] = nothing
     before: Callable[[Path], None] = furnish
     forgets: bool = False  # it may delete jobs
+    steps_vary: bool = False  # it may have come to its end where it took one more before
     settle: Callable[[JobQueue], None] = run_all_that_is_left
     after: Callable[[JobQueue, Path], None] = lambda _, __: None  # once all has been run
 
@@ -409,6 +410,7 @@ OPERATIONS = {
     "work": Operation(
         work,
         before=work_to_do,
+        steps_vary=True,
         settle=lambda queue: work(queue, lambda _: None),
         after=effects_are_in_the_history,
     ),
