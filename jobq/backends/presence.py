@@ -128,7 +128,7 @@ class FifoListener(Listener):
     def __init__(self, lock: Path, fifo: Path) -> None:
         self._path = fifo
         self._lock = open_file(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
-        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)  # who only looks whether it is held lets go at once
         os.mkfifo(fifo, FILE_MODE)
         fifo.chmod(FILE_MODE)
         # Opened for writing too, so that it never reads as ended when a writer leaves.
