@@ -185,6 +185,8 @@ def tear_everywhere(name: str, root: Path, every: int = 1) -> tuple[int, list[st
         for size in sizes:
             with copied(done) as project:
                 os.truncate(wal_of(project), size)
+                if operation.forgets:  # logs go once it is certain that their jobs have gone
+                    shutil.copytree(template / "logs", project / "logs", dirs_exist_ok=True)
                 wrong = look_at(operation, project, before, acknowledged=[])
             failures += [f"{name}, log cut at {size}: {each}" for each in wrong]
     return len(sizes), failures
