@@ -20,7 +20,7 @@ from jobq.backends.base import Backend, ClaimRequest
 from jobq.backends.sqlite import SqliteBackend
 from jobq.clock import utcnow
 from jobq.config import QUEUE_NAME, Settings
-from jobq.errors import ArgsError, NotFound, UsageError, WrongState
+from jobq.errors import NotFound, UsageError, WrongState
 from jobq.logs import STDIN, JobLogs
 from jobq.models import (
     DEFAULT_QUEUE,
@@ -43,30 +43,24 @@ from jobq.models import (
     RetryEffect,
     Schedule,
     SupervisorInfo,
-    parse_priority,
 )
+from jobq.newjobs import new_job, parsed_args, template
 from jobq.redaction import ShownJob
 from jobq.retry import after_failure, lost_ending
 from jobq.specs import (
     Duration,
     JobSpec,
-    checked_args,
     checked_json,
-    checked_number,
-    checked_tags,
     checked_text,
-    first_given,
     keys_of,
-    parent_refs,
     parents_first,
     parse_statuses,
     placed,
     require_shape,
-    run_at_of,
     to_spec,
     with_limits,
 )
-from jobq.timespec import parse_duration, parse_limit
+from jobq.timespec import parse_duration
 
 if TYPE_CHECKING:
     from jobq.registry import JobType, Registry
@@ -201,7 +195,8 @@ class JobQueue:
             UsageError: the type or an option is wrong.
             NotFound: the queue does not exist.
         """
-        return self._template(spec, self._queue_settings(spec.queue), now)
+        queue = self._queue_settings(spec.queue)
+        return template(spec, self.job_type(spec.type), queue, self.settings, now)
 
     def insert_new(self, jobs: Sequence[NewJob], now: datetime) -> list[Inserted]:
         """Add jobs made from `template`, in one transaction; what became of each."""
@@ -212,14 +207,7 @@ class JobQueue:
     def _new_job(
         self, spec: JobSpec, queue: Queue, keys: Mapping[str, int], now: datetime
     ) -> NewJob:
-        template = self._template(spec, queue, now)
-        job_type = self.job_type(spec.type)
-        return replace(
-            template,
-            args=self.parsed_args(job_type, spec.args or {}),
-            tags={**template.tags, **job_type.secret_tag()},
-            parents=parent_refs(spec, keys),
-        )
+        return new_job(spec, self.job_type(spec.type), queue, self.settings, keys, now)
 
     def parsed_args(self, job_type: "JobType", args: Mapping[str, Any]) -> JsonObject:
         """The arguments of a job as they are stored.
@@ -227,51 +215,7 @@ class JobQueue:
         Raises:
             ArgsError: they do not fit the type, are too large, or secrets are missing in them.
         """
-        try:
-            stored = job_type.parse(args, self.settings.redactor)
-        except RecursionError:
-            raise ArgsError(f"{job_type.name}: the arguments: nested too deep") from None
-        return checked_args(job_type.name, stored)
-
-    def _template(self, spec: JobSpec, queue: Queue, now: datetime) -> NewJob:
-        job_type = self.job_type(spec.type)
-        worker = job_type.worker
-        priority = parse_priority(spec.priority)
-        retries = first_given(spec.max_retries, worker and worker.max_retries, queue.max_retries)
-        if retries is not None:
-            checked_number("retries", retries, 0)
-        base = first_given(spec.retry_base, worker and worker.retry_base, self.settings.retry_base)
-        if spec.at is not None and spec.delay is not None:
-            raise UsageError("a job has either a time (at) or a delay, not both")
-        return NewJob(
-            type=spec.type,
-            args={},
-            queue=spec.queue,
-            priority=priority,
-            max_retries=self.settings.max_retries if retries is None else retries,
-            retry_base=parse_duration(base),
-            name=checked_text("name", spec.name),
-            tags=checked_tags(spec.tags or {}),
-            unique_key=checked_text("unique key", spec.unique),
-            added_by=spec.added_by,
-            run_at=run_at_of(spec, now),
-            timeout=self._timeout(spec, job_type, queue, priority) or None,
-        )
-
-    def _timeout(self, spec: JobSpec, job_type: "JobType", queue: Queue, priority: int) -> float:
-        """Seconds, the most specific first: job, type, worker class, queue, priority.
-
-        A command has no limit by its priority: most people would not expect one.
-        """
-        timeouts = self.settings.timeouts
-        chosen = first_given(
-            spec.timeout,
-            timeouts.types.get(spec.type),
-            job_type.worker and job_type.worker.timeout,
-            queue.timeout,
-            0.0 if spec.type == shell.JOB_TYPE else timeouts.of_priority(priority),
-        )
-        return parse_limit(chosen)
+        return parsed_args(job_type, args, self.settings)
 
     def _queue_settings(self, name: str) -> Queue:
         return _lane({queue.name: queue for queue in self.queues()}, name)

@@ -13,7 +13,7 @@ LAYERS = (
     "retry progress worker cuts redaction",
     "config endings outcome shell processes",
     "specs logs registry backends",
-    "descendants trimming space",
+    "descendants trimming space newjobs",
     "rescue",
     "queue invariants",
     "schedules rowchecks",
