@@ -39,6 +39,10 @@ def room_for_rows() -> Iterator[None]:
         ) from error
 
 
+PLAN = "import-"
+"""How the name of a plan begins, for the moment in which it has one."""
+
+
 class Planned(NamedTuple):
     """A row that is good to add, as plain values."""
 
@@ -51,7 +55,7 @@ class Plan:
     """Rows by their place in the batch, the keys that they have, and those that they wait for."""
 
     def __init__(self, folder: Path) -> None:
-        descriptor, name = tempfile.mkstemp(prefix="import-", dir=folder)
+        descriptor, name = tempfile.mkstemp(prefix=PLAN, dir=folder)
         repair(descriptor)
         os.close(descriptor)
         self._db = sqlite3.connect(name, isolation_level=None)

@@ -340,13 +340,14 @@ def test_a_job_whose_logs_are_gone(cli: Cli, project: Path) -> None:
     assert "no logs of jobs 61" in found(cli, level="warning")["missing logs"]["message"]
 
 
-def test_stdin_that_no_job_got(cli: Cli, project: Path) -> None:
-    old, new = project / "logs" / "stdin-old", project / "logs" / "stdin-new"
+@pytest.mark.parametrize("kind", ["stdin", "import"])
+def test_what_was_read_for_a_job_that_was_not_added(cli: Cli, project: Path, kind: str) -> None:
+    old, new = project / "logs" / f"{kind}-old", project / "logs" / f"{kind}-new"
     for path in (old, new):
         path.touch(0o600)
     age(old, 2 * HOUR)
-    assert "stdin-old" in found(cli, level="warning")["strays"]["message"]
-    assert healthy(cli, "--fix") == ["strays: deleted 1 files that no job got"]
+    assert f"{kind}-old" in found(cli, level="warning")["strays"]["message"]
+    assert healthy(cli, "--fix") == ["strays: deleted 1 files of jobs that were not added"]
     assert (old.exists(), new.exists()) == (False, True)
 
 

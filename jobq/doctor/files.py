@@ -17,6 +17,7 @@ from jobq.backends.presence import presence_of, real_path
 from jobq.config import Settings
 from jobq.doctor.finding import Examination, Finding, ok, problem, some, warning
 from jobq.logs import EVENTS, LOG, SPOOLED, STDERR, STDIN, STDOUT
+from jobq.plans import PLAN
 from jobq.private import DIRECTORY_MODE, FILE_MODE
 from jobq.registry import load
 from jobq.space import SETTING as MIN_FREE
@@ -28,6 +29,7 @@ NETWORK_FUSE = re.compile(
 )
 HARDLY_ANY_BYTES = 50_000_000
 STRAY_SECONDS = 3600.0
+_TEMPORARY = (SPOOLED, PLAN)
 
 OWN_FILES = (STDOUT, STDERR, LOG, EVENTS, STDIN, cuts.FILE)
 
@@ -219,7 +221,7 @@ def _own_paths(settings: Settings) -> Iterator[Path]:
 def _log_paths(root: Path) -> Iterator[Path]:
     """The directories of logs, and the files in them that jobq makes. Links are not followed."""
     yield root
-    yield from (path for path in _entries(root) if path.name.startswith(SPOOLED))
+    yield from (path for path in _entries(root) if path.name.startswith(_TEMPORARY))
     yield root / "jobs"
     for folder in _entries(root / "jobs"):
         yield folder
@@ -279,18 +281,18 @@ def check_links(examined: Examination) -> Iterator[Finding]:
 
 
 def check_strays(examined: Examination) -> Iterator[Finding]:
-    """What was read from stdin for a job that was then not added."""
+    """What was read for jobs that were then not added: a spooled stdin, the plan of an import."""
     root = examined.settings.log_dir
     if strays := _strays(root):
         yield warning(
             "strays",
             root,
-            f"stdin that no job got: {some([path.name for path in strays])}",
+            f"read for jobs that were not added: {some([path.name for path in strays])}",
             "`jobq doctor --fix` deletes what is older than an hour",
             partial(_delete_strays, root),
         )
     else:
-        yield ok("strays", root, "no stdin that no job got")
+        yield ok("strays", root, "nothing that was read for jobs that were not added")
 
 
 def _strays(root: Path) -> list[Path]:
@@ -298,7 +300,7 @@ def _strays(root: Path) -> list[Path]:
     found = []
     with suppress(OSError):
         for path in root.iterdir():
-            if path.name.startswith(SPOOLED):
+            if path.name.startswith(_TEMPORARY):
                 seen = path.lstat()
                 if stat.S_ISREG(seen.st_mode) and seen.st_mtime < old:
                     found.append(path)
@@ -309,7 +311,7 @@ def _delete_strays(root: Path) -> str:
     strays = _strays(root)
     for path in strays:
         path.unlink(missing_ok=True)
-    return f"deleted {len(strays)} files that no job got"
+    return f"deleted {len(strays)} files of jobs that were not added"
 
 
 FILE_CHECKS: tuple[Callable[[Examination], Iterator[Finding]], ...] = (
