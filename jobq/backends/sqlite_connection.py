@@ -147,12 +147,14 @@ class SqliteConnection:
     # -- opening ---------------------------------------------------------------------------
 
     def _handle(self) -> _Handle:
+        handle: _Handle | None = getattr(self._local, "handle", None)
+        if handle is not None and handle.depth and handle.pid == os.getpid():
+            return handle  # in a transaction, before which all this was seen to
         if self._file is not None and self._identity() != self._file:
             raise DatabaseError(
                 f"{self.path}: deleted or replaced while it was in use: nothing more is written; "
                 "see what became of it, and start again"
             )
-        handle: _Handle | None = getattr(self._local, "handle", None)
         if handle is None or handle.pid != os.getpid():
             handle = self._open()
             self._local.handle = handle
