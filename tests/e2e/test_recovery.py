@@ -150,12 +150,15 @@ def escaped(project: Project, count: int) -> list[int]:
 
 
 def fork_server(supervisor: "subprocess.Popen[str]") -> psutil.Process:
-    (server,) = [
-        child
-        for child in psutil.Process(supervisor.pid).children()
-        if "jobq.forkserver" in child.cmdline()
-    ]
+    (server,) = filter(is_fork_server, psutil.Process(supervisor.pid).children())
     return server
+
+
+def is_fork_server(process: psutil.Process) -> bool:
+    try:
+        return "jobq.forkserver" in process.cmdline()
+    except psutil.Error:  # it has just ended
+        return False
 
 
 def stop_between_writes(project: Project, pid: int) -> None:
