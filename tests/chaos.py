@@ -43,6 +43,7 @@ SUPERVISORS = 3
 SLOTS = 4
 LONGEST_STOP = 5.0  # seconds: longer than the lease
 SETTLE = 120.0  # seconds that all the jobs may take once nothing is disturbed any more
+LEAVING = 3.0  # seconds in which the last children of a supervisor that left are gone
 UNIQUE_KEYS = 5
 STEP = 0.05
 
@@ -311,10 +312,17 @@ class Chaos:
             return marked or process.cwd().startswith(here)
         return False
 
+    def _lasting_strays(self) -> list[psutil.Process]:
+        """Those that stay: a child may be about to leave, its supervisor having just left."""
+        deadline = time.monotonic() + LEAVING
+        while (found := self.strays()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return found
+
     def account(self) -> tuple[str, list[str]]:
         """The totals, and what does not add up."""
         wrong = [f"{each.rule}: {each.message}" for each in verify(self.queue.backend).violations]
-        strays = self.strays()
+        strays = self._lasting_strays()
         wrong += [f"stray process {each.pid}: {each.cmdline()}" for each in strays]
         left = sorted(path.name for path in (self.root / ".jobq").glob("*.supervisors/*"))
         logs = self.root / "logs" / "jobs"
