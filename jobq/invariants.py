@@ -37,15 +37,12 @@ class Verification:
     """Queues in which more run than may, with how many: right where a limit has been lowered."""
 
 
-def verify(
-    backend: Backend, *, thorough: bool = False, on_page: Callable[[int], None] = lambda _: None
-) -> Verification:
+def verify(backend: Backend, *, thorough: bool = False) -> Verification:
     """Check every invariant on every job, while others go on working.
 
     Args:
         backend: where the jobs are.
         thorough: read all of the storage for damage, too.
-        on_page: told, from time to time, how many jobs have been looked at.
 
     Raises:
         DatabaseError: it can't be read.
@@ -62,7 +59,6 @@ def verify(
             found.violations += check_job(history)
         found.jobs += len(page)
         after_id = page[-1].job.id
-        on_page(found.jobs)
     if backend.change_counter() == changes and backend.counts() == before:
         found.violations += _check_counts(before, seen)
     found.over_limits = over_limits(backend)
