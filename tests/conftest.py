@@ -3,11 +3,15 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
 from jobq import JobQueue
+
+if TYPE_CHECKING:
+    from redis_server import SharedServer
 
 settings.register_profile("jobq", deadline=None, print_blob=True)
 settings.load_profile("jobq")
@@ -35,3 +39,19 @@ def queue(project: Path) -> Iterator[JobQueue]:
     """The queue of that project."""
     with JobQueue.open(project / "jobq.toml") as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def shared_redis() -> "Iterator[SharedServer]":
+    """A Redis server for the tests of this process."""
+    from redis_server import SharedServer  # its library, only where it is wanted
+
+    server = SharedServer(int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]))
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def redis_url(shared_redis: "SharedServer") -> str:
+    """The address of a Redis server on which there is nothing."""
+    return shared_redis.empty()
