@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from enum import IntEnum
 from typing import Any
 
-from jobq.backends.base import ClaimRequest, Listener
+from jobq.backends.base import ClaimRequest, Listener, Report
 from jobq.clock import utcnow
 from jobq.endings import Exit, StopReason, ending_of
 from jobq.errors import DatabaseError, DatabaseLockedError, DiskFullError
@@ -92,6 +92,11 @@ class _Unrecorded:
     endings: list[tuple[Run, Ending]] = field(default_factory=list)
     progress: dict[tuple[int, int], Progress] = field(default_factory=dict)
 
+    def report(self) -> Report:
+        """All of it, as the backend is told."""
+        endings = [ending for _, ending in self.endings]
+        return Report(list(self.starts.values()), self.progress, endings)
+
     def __bool__(self) -> bool:
         return bool(self.starts or self.endings or self.progress)
 
@@ -134,7 +139,8 @@ class Supervisor:
         self._claimed = 0
         self._look = True  # there may be work to claim
         self._seen_changes = 0
-        self._due: datetime | None = None
+        self._claimable_at: datetime | None = None  # by waiting alone
+        self._fires_at: datetime | None = None  # the next schedule
         self._renewed_at = 0.0
         self._shortage: Shortage | None = None
         self._trouble: str | None = None
@@ -302,31 +308,18 @@ class Supervisor:
         if self._loop.time() - self._renewed_at > self._settings.lease / 3:
             self._renew(now)
         claims: list[Claim] = []
-        room = self._room()
+        room = self._room(freed=len(self._unrecorded.endings))
         if self._unrecorded or (room and self._look):
             short = self._is_disk_short()
-            with self._backend.group():
-                recorded = self._record(now)
-                room = self._room(freed=len(self._unrecorded.endings))
-                if room and not self._stop and not short:
-                    claims = self._backend.claim(self._request(room), now)
-            self._forget_recorded(recorded)
+            request = self._request(room) if room and not short else None
+            told = self._backend.exchange(self._unrecorded.report(), request, now)
+            self._forget_recorded(told.ended)
+            claims, self._claimable_at = told.claims, told.next_due
             self._look = len(claims) == room and not short
         for claim in claims:  # before anything else can fail: nobody else would start them
             self._start(claim)
-        dues = (self._backend.next_due(now), self._scheduler.next_tick())
-        self._due = min((due for due in dues if due is not None), default=None)
         if claims and self._takes_no_more():
             self._announce()
-
-    def _record(self, now: datetime) -> list[bool]:
-        unrecorded = self._unrecorded
-        self._backend.started(list(unrecorded.starts.values()))
-        for (job_id, attempt), latest in unrecorded.progress.items():
-            self._backend.progress(job_id, attempt, latest)
-        if not unrecorded.endings:
-            return []
-        return self._backend.end([ending for _, ending in unrecorded.endings], now)
 
     def _forget_recorded(self, recorded: list[bool]) -> None:
         done, self._unrecorded = self._unrecorded, _Unrecorded()
@@ -425,6 +418,8 @@ class Supervisor:
         self._listener.drain()
         self._look = True
         self._stop_cancelled()
+        with suppress(DatabaseError):
+            self._fires_at = self._scheduler.next_tick()
         self._wake.set()
 
     async def _beat(self) -> None:
@@ -441,15 +436,18 @@ class Supervisor:
 
     def _until_next_beat(self) -> float:
         wait = PROGRESS_BEAT if self._runs else BEAT
-        if self._due is not None and not self._stop:
-            ahead = (self._due - utcnow()).total_seconds()
-            if ahead > 0 or self._room():  # what is overdue waits for a slot, not for a beat
+        due = self._due()
+        if due is not None and not self._stop:
+            ahead = (due - utcnow()).total_seconds()
+            # What is overdue waits for a slot, or for room on the disk, and not for a beat.
+            if ahead > 0 or (self._room() and self._shortage is None):
                 wait = min(wait, ahead)
         return max(wait, 0.005)
 
     def _look_around(self) -> None:
         now = utcnow()
-        if (self._due is not None and self._due <= now) or self._shortage is not None:
+        due = self._due()
+        if (due is not None and due <= now) or self._shortage is not None:
             self._look = True
         changes = self._backend.change_counter()
         if changes != self._seen_changes:
@@ -458,6 +456,12 @@ class Supervisor:
             self._stop_cancelled()
         if self._scheduler.tick(now, own={key[0] for key in self._runs}):
             self._look = True
+        self._fires_at = self._scheduler.next_tick()
+
+    def _due(self) -> datetime | None:
+        """When there will be something to do although nobody tells of it."""
+        dues = (self._claimable_at, self._fires_at)
+        return min((due for due in dues if due is not None), default=None)
 
     def _stop_cancelled(self) -> None:
         with suppress(DatabaseError):

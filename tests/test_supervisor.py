@@ -11,7 +11,7 @@ from jobq.errors import DatabaseLockedError
 from jobq.supervisor import Supervisor, WorkOptions
 
 
-def test_what_was_claimed_is_started_even_if_the_next_look_at_the_database_fails(
+def test_what_was_claimed_in_a_transaction_that_failed_is_claimed_and_run_by_the_next_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "jobq.toml").touch()

@@ -6,9 +6,9 @@ and say whether they did. Time is always passed in. `tests/backends/` is this co
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -46,6 +46,25 @@ class ClaimRequest:
     queues: Collection[str] | None = None  # None: all
     types: Collection[str] | None = None  # None: all
     ids: Collection[int] | None = None  # None: any
+    ahead: int = 0  # so many more beyond the limit, of queues without max_concurrent and rate
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a supervisor has to tell since the last time."""
+
+    starts: Sequence[Started] = ()
+    progress: Mapping[tuple[int, int], Progress] = field(default_factory=dict)  # by id and attempt
+    endings: Sequence[Ending] = ()
+    unstarted: Sequence[Claim] = ()  # claimed ahead, and given back
+
+
+class Exchange(NamedTuple):
+    """What a supervisor is told in return."""
+
+    ended: list[bool]  # as `end` says of the endings
+    claims: list[Claim]
+    next_due: datetime | None
 
 
 class ParentState(NamedTuple):
@@ -161,6 +180,26 @@ class Backend(ABC):
 
         Paused queues, and those at their limit or rate, give none. Due jobs are promoted first.
         Each job claimed gets a new attempt, held by the owner until now + lease.
+
+        The next ``ahead`` in the same order are claimed as well, but for those of queues with
+        max_concurrent or a rate: what waits in somebody's hand must not use up what others may
+        start. They come last. The owner starts them soon, or gives them back by `unclaim`.
+        """
+
+    @abstractmethod
+    def unclaim(self, claims: Sequence[Claim], now: datetime) -> None:
+        """running → pending, as if these attempts, which were never started, had not been claimed.
+
+        Their numbers are given again, and their starts do not count for a rate. A job that was
+        asked to stop meanwhile is cancelled. Claims that their owner does not hold any more are
+        left alone.
+        """
+
+    @abstractmethod
+    def exchange(self, report: Report, request: ClaimRequest | None, now: datetime) -> Exchange:
+        """`started`, `progress`, `end`, `unclaim`, `claim` and `next_due`, in this order, as one.
+
+        All of it takes effect, durably, or none of it. Without a request, nothing is claimed.
         """
 
     @abstractmethod

@@ -6,13 +6,12 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from jobq.backends import sqlite_dependents as dependents
 from jobq.backends import sqlite_figures as figures
 from jobq.backends import sqlite_rows as rows
 from jobq.backends import sqlite_verify
-from jobq.backends.base import ClaimRequest, History
+from jobq.backends.base import ClaimRequest, Exchange, History, Report
 from jobq.backends.presence import FifoListener, presence_of
 from jobq.backends.sqlite_claims import (
     all_queues,
@@ -25,6 +24,7 @@ from jobq.backends.sqlite_claims import (
     start,
 )
 from jobq.backends.sqlite_connection import SqliteConnection
+from jobq.backends.sqlite_endings import end, unclaim
 from jobq.backends.sqlite_inserts import insert, known_keys, require_queues, statuses_of
 from jobq.backends.sqlite_rows import encode, storable
 from jobq.backends.sqlite_schedules import SqliteSchedules
@@ -160,7 +160,7 @@ class SqliteBackend(SqliteSchedules):
     # -- claiming --------------------------------------------------------------------------
 
     def claim(self, request: ClaimRequest, now: datetime) -> list[Claim]:
-        if request.limit <= 0:
+        if request.limit + request.ahead <= 0:
             return []
         with self._db.write() as connection:
             promote_due(connection, now.timestamp())
@@ -169,6 +169,25 @@ class SqliteBackend(SqliteSchedules):
             else:
                 ids = choose_among(connection, request, now.timestamp())
             return start(connection, ids, request, now)
+
+    def unclaim(self, claims: Sequence[Claim], now: datetime) -> None:
+        if not claims:
+            return
+        with self._db.write() as connection:
+            cancelled = unclaim(connection, claims, now.timestamp())
+            self._settle(connection, cancelled, now)
+        self._wake()
+
+    def exchange(self, report: Report, request: ClaimRequest | None, now: datetime) -> Exchange:
+        with self._db.write():
+            if report.starts:
+                self.started(report.starts)
+            for (job_id, attempt), progress in report.progress.items():
+                self.progress(job_id, attempt, progress)
+            ended = self.end(report.endings, now) if report.endings else []
+            self.unclaim(report.unstarted, now)
+            claims = [] if request is None else self.claim(request, now)
+            return Exchange(ended, claims, self.next_due(now))
 
     def next_due(self, now: datetime) -> datetime | None:
         with self._db.read() as connection:
@@ -234,7 +253,7 @@ class SqliteBackend(SqliteSchedules):
         self, endings: Sequence[Ending], now: datetime, *, lease_before: datetime | None = None
     ) -> list[bool]:
         with self._db.write() as connection:
-            after = [_end(connection, ending, now, lease_before) for ending in endings]
+            after = [end(connection, ending, now, lease_before) for ending in endings]
             finished = [
                 ending.job_id
                 for ending, status in zip(endings, after, strict=True)
@@ -426,56 +445,6 @@ def _held(connection: sqlite3.Connection, owner: str) -> list[Held]:
         (owner,),
     )
     return [Held(job_id, attempt, bool(asked)) for job_id, attempt, asked in found]
-
-
-def _end(
-    connection: sqlite3.Connection,
-    ending: Ending,
-    now: datetime,
-    lease_before: datetime | None,
-) -> JobStatus | None:
-    """The job's status from here on; None if the attempt was not running."""
-    fence = f"id = ? AND attempts = ? AND {_BUSY}"
-    values: list[Any] = [ending.job_id, ending.attempt]
-    if lease_before is not None:
-        fence += (
-            " AND EXISTS (SELECT 1 FROM attempts AS held WHERE held.job_id = id "
-            "AND held.attempt = job_queue.attempts AND held.lease_until < ?)"
-        )
-        values.append(lease_before.timestamp())
-    # A job that was asked to stop does not run again, whatever its last attempt came to.
-    status = ending.status.value
-    again = ending.status not in FINISHED
-    error, reason = (
-        ending.error and storable(ending.error),
-        ending.reason and storable(ending.reason),
-    )
-    ended = connection.execute(
-        "UPDATE job_queue SET status = iif(cancel_requested AND ?, 'cancelled', ?), "
-        "run_at = iif(cancel_requested, NULL, ?), "
-        "finished_at = iif(cancel_requested OR NOT ?, ?, NULL), "
-        "failures = ?, crashes = ?, exit_code = ?, signal = ?, error = ?, "
-        "reason = coalesce(?, reason), result = ?, cancel_requested = 0 "
-        f"WHERE {fence} RETURNING status",
-        (
-            again, status, rows.to_seconds(ending.run_at), again, now.timestamp(),
-            ending.failures, ending.crashes, ending.exit_code, ending.signal, error,
-            reason, None if ending.result is None else encode(ending.result), *values,
-        ),
-    ).fetchone()  # fmt: skip
-    if ended is None:
-        return None
-    usage = ending.usage
-    connection.execute(
-        "UPDATE attempts SET ended_at = ?, outcome = ?, exit_code = ?, signal = ?, error = ?, "
-        "max_rss_bytes = ?, cpu_seconds = ? WHERE job_id = ? AND attempt = ?",
-        (
-            now.timestamp(), ending.outcome.value, ending.exit_code, ending.signal, error,
-            usage and usage.max_rss_bytes, usage and usage.cpu_seconds,
-            ending.job_id, ending.attempt,
-        ),
-    )  # fmt: skip
-    return JobStatus(ended[0])
 
 
 def _requeue(connection: sqlite3.Connection, job_id: int) -> Retried:

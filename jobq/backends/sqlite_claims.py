@@ -14,20 +14,20 @@ from jobq.models import Claim, Job, Parent, Queue
 
 def choose(connection: sqlite3.Connection, request: ClaimRequest, now: float) -> list[int]:
     """The ids to claim: queues of equal priority share one line, by priority and age."""
-    chosen: list[int] = []
+    choice = _Choice(request)
     lines: dict[int, list[Queue]] = defaultdict(list)
     for queue in open_queues(connection, request.queues):
         lines[queue.priority].append(queue)
     for priority in sorted(lines, reverse=True):
-        left = request.limit - len(chosen)
-        if left <= 0:
-            break
-        candidates: list[tuple[int, int]] = []
+        candidates: list[tuple[int, int, Queue]] = []
         for queue in lines[priority]:
-            room = min(left, room_of(connection, queue, now))
-            candidates += _candidates(connection, queue.name, request.types, room)
-        chosen += [job_id for _, job_id in sorted(candidates)[:left]]
-    return chosen
+            if (left := choice.left(queue)) > 0:
+                room = min(left, room_of(connection, queue, now))
+                found = _candidates(connection, queue.name, request.types, room)
+                candidates += [(*each, queue) for each in found]
+        for _, job_id, queue in sorted(candidates, key=lambda each: each[:2]):
+            choice.offer(job_id, queue)
+    return choice.ids
 
 
 def choose_among(connection: sqlite3.Connection, request: ClaimRequest, now: float) -> list[int]:
@@ -43,12 +43,32 @@ def choose_among(connection: sqlite3.Connection, request: ClaimRequest, now: flo
         )
         if queue in lines and (request.types is None or job_type in request.types)
     )
-    chosen: list[int] = []
+    choice = _Choice(request)
     for *_, job_id, queue in candidates:
-        if room[queue] > 0 and len(chosen) < request.limit:
+        if room[queue] > 0 and choice.offer(job_id, lines[queue]):
             room[queue] -= 1
-            chosen.append(job_id)
-    return chosen
+    return choice.ids
+
+
+class _Choice:
+    """The jobs that a claim takes of those that it is offered, the next one first."""
+
+    def __init__(self, request: ClaimRequest) -> None:
+        self.ids: list[int] = []
+        self._limit = request.limit
+        self._most = request.limit + request.ahead
+
+    def left(self, queue: Queue) -> int:
+        """How many more jobs of a queue are taken at most."""
+        unlimited = queue.max_concurrent is None and queue.rate is None
+        return (self._most if unlimited else self._limit) - len(self.ids)
+
+    def offer(self, job_id: int, queue: Queue) -> bool:
+        """Take a job, if there is room for it."""
+        if self.left(queue) <= 0:
+            return False
+        self.ids.append(job_id)
+        return True
 
 
 PROMOTED_AT_ONCE = 1000

@@ -93,6 +93,9 @@ class Jobs:
         request = ClaimRequest(owner=owner, limit=limit, lease=LEASE, **narrow)
         return self.backend.claim(request, self.now)
 
+    def unclaim(self, *claims: Claim) -> None:
+        self.backend.unclaim(claims, self.now)
+
     def claimed(self, limit: int = 100, **narrow: Any) -> list[int]:
         return [claim.job.id for claim in self.claim(limit, **narrow)]
 

@@ -109,6 +109,12 @@ class World:
     def running(self) -> list[Model]:
         return [job for job in self.jobs.values() if job.status is S.RUNNING]
 
+    def chosen(self, limit: int, ahead: int) -> list[Model]:
+        """The first jobs of the line, and more of those in queues without a limit."""
+        line = self.line()
+        more = [job for job in line[limit:] if LIMITS[job.queue] is None]
+        return line[:limit] + more[:ahead]
+
     def line(self) -> list[Model]:
         """The jobs that may start, the first one first: no more of a queue than its limit leaves."""
         room = {name: limit or 10**6 for name, limit in LIMITS.items() if name not in self.paused}
@@ -241,11 +247,12 @@ class Machine(RuleBasedStateMachine):
         self.world.insert(Model(inserted.id, job.queue, job.priority, job.key, chosen, due))
 
     @precondition(there_is(S.PENDING, S.SCHEDULED, S.RETRYING))
-    @rule(limit=st.integers(1, 6), owner=owners)
-    def claim(self, limit: int, owner: str) -> None:
-        self.world.promote()
-        expected = self.world.line()[:limit]
-        claims = self.jobs.claim(limit, owner=owner)
+    @rule(limit=st.integers(0, 6), owner=owners, ahead=st.integers(0, 2))
+    def claim(self, limit: int, owner: str, ahead: int = 0) -> None:
+        if limit + ahead:
+            self.world.promote()
+        expected = self.world.chosen(limit, ahead)
+        claims = self.jobs.claim(limit, owner=owner, ahead=ahead)
         assert [claim.job.id for claim in claims] == [job.id for job in expected]
         for job, claim in zip(expected, claims, strict=True):
             job.status, job.due, job.cancel_requested = S.RUNNING, None, False
@@ -268,6 +275,17 @@ class Machine(RuleBasedStateMachine):
         job.due = self.world.now + delay if status in (S.RETRYING, S.SCHEDULED) else None
         self.world.change(job, status)
 
+    @precondition(there_is(S.RUNNING))
+    @rule(place=index)
+    def unclaim(self, place: int) -> None:
+        """Give a claim back that was never started: its number is given again."""
+        job = self.some(place, S.RUNNING)
+        claim = self.claim_of(job)
+        self.jobs.unclaim(claim)
+        self.claims.remove(claim)
+        job.attempts -= 1
+        self.world.change(job, S.CANCELLED if job.cancel_requested else S.PENDING)
+
     @precondition(lambda self: any(not self.is_held(claim) for claim in self.claims))
     @rule(place=index, status=st.sampled_from(sorted(TRANSITIONS[S.RUNNING])))
     def end_late(self, place: int, status: JobStatus) -> None:
@@ -281,7 +299,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(there_is(S.RUNNING))
     @rule(place=index, limit=st.integers(1, 4), owner=owners)
     def again(self, place: int, limit: int, owner: str) -> None:
-        """Give a job back, let anyone claim it, and end the attempt that was given back."""
+        """Release a job, let anyone claim it, and end the attempt that was released."""
         claim = self.claim_of(self.some(place, S.RUNNING))
         self.end(self.world.running().index(self.world.jobs[claim.job.id]), S.PENDING, 0)
         self.claim(limit, owner)
