@@ -13,9 +13,11 @@
     └── DatabaseError         5   the database can't be used
         ├── DatabaseDamagedError      it is not a jobq database, or no longer one
         ├── DatabaseNewerError        a newer jobq wrote it
-        ├── DatabaseLockedError       another process keeps it locked
         ├── DatabaseReadOnlyError     no permission to write
-        └── DiskFullError             no room to write
+        └── DatabaseUnavailableError  not just now: who runs jobs goes on trying
+            ├── DatabaseLockedError       another process keeps it locked
+            ├── DatabaseUnreachableError  no server answers
+            └── DiskFullError             no room to write
 """
 
 
@@ -65,13 +67,21 @@ class DatabaseNewerError(DatabaseError):
     pass
 
 
-class DatabaseLockedError(DatabaseError):
-    pass
-
-
 class DatabaseReadOnlyError(DatabaseError):
     pass
 
 
-class DiskFullError(DatabaseError):
+class DatabaseUnavailableError(DatabaseError):
+    """The database can't be used just now, and may be before long, without anybody's doing."""
+
+
+class DatabaseLockedError(DatabaseUnavailableError):
+    pass
+
+
+class DatabaseUnreachableError(DatabaseUnavailableError):
+    """No server answers. What was asked for last may have been done all the same."""
+
+
+class DiskFullError(DatabaseUnavailableError):
     pass

@@ -18,7 +18,7 @@ from typing import Any
 from jobq.backends.base import ClaimRequest, Listener, Report
 from jobq.clock import utcnow
 from jobq.endings import Exit, StopReason, ending_of
-from jobq.errors import DatabaseError, DatabaseLockedError, DiskFullError
+from jobq.errors import DatabaseError, DatabaseUnavailableError
 from jobq.hooks import SECONDS as HOOK_SECONDS
 from jobq.hooks import Hooks
 from jobq.logkeeper import LogKeeper
@@ -295,7 +295,7 @@ class Supervisor:
                 if self._is_done():
                     return
                 self._recovered()
-            except (DiskFullError, DatabaseLockedError) as error:
+            except DatabaseUnavailableError as error:
                 self._in_trouble(error)
             except DatabaseError as error:
                 self._failure = error
