@@ -14,6 +14,7 @@
         ├── DatabaseDamagedError      it is not a jobq database, or no longer one
         ├── DatabaseNewerError        a newer jobq wrote it
         ├── DatabaseReadOnlyError     no permission to write
+        ├── HalfFilledError           `jobq migrate` has not come to its end there
         └── DatabaseUnavailableError  not just now: who runs jobs goes on trying
             ├── DatabaseLockedError       another process keeps it locked
             ├── DatabaseUnreachableError  no server answers
@@ -68,6 +69,10 @@ class DatabaseNewerError(DatabaseError):
 
 
 class DatabaseReadOnlyError(DatabaseError):
+    pass
+
+
+class HalfFilledError(DatabaseError):
     pass
 
 

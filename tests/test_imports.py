@@ -17,7 +17,7 @@ LAYERS = (
     "rescue",
     "queue invariants",
     "schedules rowchecks",
-    "documents scheduler testing explain eta batches exports",
+    "documents scheduler testing explain eta batches exports moving",
     "metrics child hooks logkeeper doctor",
     "forkserver runs",
     "children",

@@ -84,6 +84,26 @@ class History(NamedTuple):
     attempts: Sequence[Attempt]  # the first one first
     parents: Sequence[ParentState]
     key_holder: int | None  # the unfinished job that holds its unique key
+    keys: Sequence[tuple[str, str]] = ()  # those that stand for it, each with its digest, in order
+    unsettled: bool = False  # its dependents are still to be told of its last change
+
+
+class ScheduleHistory(NamedTuple):
+    """A schedule, and all that is remembered of what it fired for."""
+
+    schedule: Schedule
+    fired: tuple[Fired, ...]  # the latest first
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """All that is kept besides jobs and supervisors."""
+
+    last_job_id: int  # the highest that was ever given; 0: none was
+    last_schedule_id: int
+    queues: tuple[Queue, ...]  # by name
+    starts: tuple[tuple[str, datetime], ...]  # queue and time: what counts against rates, in order
+    schedules: tuple[ScheduleHistory, ...]  # by name
 
 
 class Listener(ABC):
@@ -378,3 +398,37 @@ class Backend(ABC):
     @abstractmethod
     def key_holder(self, key: str) -> int | None:
         """The unfinished job that holds a unique key; None if it is free."""
+
+    # -- moving: see jobq.moving -----------------------------------------------------------
+
+    def setup(self) -> Setup:
+        """All that is kept besides jobs and supervisors, read at one moment."""
+        raise NotImplementedError
+
+    def begin_filling(self, source: str, *, restart: bool = False) -> int:
+        """Shut an empty store to everybody but who fills it; up to which id it has been filled.
+
+        From here to `end_filling`, whoever else opens the store, or has it open, meets
+        `HalfFilledError`, also if the process that fills it is killed. Who begins again with the
+        same source goes on; with ``restart``, from the start, whatever the source was.
+
+        Raises:
+            WrongState: it has jobs or schedules, a supervisor is alive in it, or it is half filled
+                from another source; nothing is changed.
+        """
+        raise NotImplementedError
+
+    def load(self, histories: Sequence[History]) -> None:
+        """Put jobs exactly as they are, with all that is kept of them, in ascending order of id.
+
+        Those up to the id that the store has been filled to are there already, and left alone.
+        """
+        raise NotImplementedError
+
+    def load_setup(self, setup: Setup) -> None:
+        """Put what is kept besides jobs, in the place of what is there."""
+        raise NotImplementedError
+
+    def end_filling(self) -> None:
+        """Open the store to everybody."""
+        raise NotImplementedError

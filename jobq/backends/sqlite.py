@@ -25,9 +25,9 @@ from jobq.backends.sqlite_claims import (
 )
 from jobq.backends.sqlite_connection import SqliteConnection
 from jobq.backends.sqlite_endings import end, unclaim
+from jobq.backends.sqlite_filling import SqliteFilling
 from jobq.backends.sqlite_inserts import insert, known_keys, require_queues, statuses_of
 from jobq.backends.sqlite_rows import encode, storable
-from jobq.backends.sqlite_schedules import SqliteSchedules
 from jobq.errors import WrongState
 from jobq.models import (
     DEFAULT_QUEUE,
@@ -57,7 +57,7 @@ _CLOSED = ("completed", "failed", "cancelled")
 SETTLED_AT_ONCE = 500
 
 
-class SqliteBackend(SqliteSchedules):
+class SqliteBackend(SqliteFilling):
     """The `Backend` contract on SQLite. Safe to use from several threads and processes."""
 
     def __init__(self, path: Path, *, untouched: bool = False) -> None:

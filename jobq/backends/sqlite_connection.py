@@ -23,12 +23,16 @@ from jobq.errors import (
     DatabaseError,
     DatabaseLockedError,
     DatabaseNewerError,
+    HalfFilledError,
 )
 from jobq.private import make_directory, open_file
 
 SCHEMA_VERSION = 5
 APPLICATION_ID = 0x6A6F6271
 """The bytes "jobq", at offset 68 of the file."""
+
+FILLING = 1 << 24
+"""Added to the schema's version while `jobq migrate` fills a database: no jobq works with that."""
 
 LOCK_SECONDS = 20.0
 """How long a writer waits for its turn: many times the longest wait seen among 64 writers."""
@@ -68,6 +72,7 @@ class SqliteConnection:
         self.path = real_path(path)
         self._read_only = read_only or untouched
         self._untouched = untouched
+        self.filling = False  # whether it is this process that fills it
         self._local = threading.local()
         self._handles: list[_Handle] = []
         self._file: tuple[int, int] | None = None  # which one was opened: device and inode
@@ -275,7 +280,7 @@ class SqliteConnection:
     def _require_same_schema(self, connection: sqlite3.Connection) -> None:
         """Another version of jobq may migrate the database while this process has it open."""
         version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version != SCHEMA_VERSION:
+        if version != SCHEMA_VERSION and not self._is_filled_here(version):
             raise DatabaseNewerError(
                 f"{self.path}: taken over by another version of jobq (schema {version}, this one "
                 f"knows {SCHEMA_VERSION}): nothing more is written; start this program again"
@@ -294,12 +299,29 @@ class SqliteConnection:
                 f"{self.path}: not a jobq database, left untouched: "
                 "set another `database` in jobq.toml or $JOBQ_DATABASE"
             )
+        if self._is_filled_here(version):
+            return SCHEMA_VERSION
         if version > SCHEMA_VERSION:
             raise DatabaseNewerError(
                 f"{self.path}: written by a newer jobq (schema {version}, this one knows "
                 f"{SCHEMA_VERSION}), left untouched: upgrade jobq"
             )
         return version
+
+    def _is_filled_here(self, version: int) -> bool:
+        """Whether `jobq migrate` has not come to its end, and this is it.
+
+        Raises:
+            HalfFilledError: it has not, and this is not it; or another version of it has begun.
+        """
+        if version < FILLING:
+            return False
+        if self.filling and version == FILLING + SCHEMA_VERSION:
+            return True
+        raise HalfFilledError(
+            f"{self.path}: half filled by `jobq migrate`, and not to be used before it ends: run "
+            "it again as it was; or delete this file"
+        )
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
         version = self._version(connection)

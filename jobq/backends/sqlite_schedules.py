@@ -93,6 +93,50 @@ def _forget(connection: sqlite3.Connection, schedule_id: int, before: datetime) 
         )
 
 
+def all_schedules(connection: sqlite3.Connection) -> list[Schedule]:
+    """Every schedule, by name."""
+    return _select(connection, "ORDER BY name")
+
+
+def _due(connection: sqlite3.Connection, until: datetime) -> list[Schedule]:
+    clause = "WHERE paused = 0 AND next_at <= ? ORDER BY next_at"
+    return _select(connection, clause, until.timestamp())
+
+
+def _select(connection: sqlite3.Connection, clause: str, *values: float) -> list[Schedule]:
+    found = connection.execute(f"SELECT {COLUMNS} FROM schedules {clause}", values)
+    return [_to_schedule(row) for row in found]
+
+
+def fired_for(connection: sqlite3.Connection, name: str, limit: int) -> list[Fired]:
+    """The last times that a schedule fired for, the latest first; with a limit of -1, all."""
+    found = connection.execute(
+        "SELECT at, job_id, created FROM schedule_ticks WHERE schedule_id = "
+        "(SELECT id FROM schedules WHERE name = ?) ORDER BY at DESC LIMIT ?",
+        (name, limit),
+    )
+    return [
+        Fired(moment, job_id, bool(created))
+        for at, job_id, created in found
+        if (moment := to_moment(at)) is not None
+    ]
+
+
+def put_schedule(
+    connection: sqlite3.Connection, schedule: Schedule, fired: Sequence[Fired]
+) -> None:
+    """Put a schedule exactly as it is, with what it fired for."""
+    marks = ", ".join("?" * (2 + len(_WRITTEN)))
+    connection.execute(
+        f"INSERT INTO schedules ({COLUMNS}) VALUES ({marks})",
+        (schedule.id, schedule.revision, *_row(schedule)),
+    )
+    connection.executemany(
+        "INSERT INTO schedule_ticks (schedule_id, at, job_id, created) VALUES (?, ?, ?, ?)",
+        [(schedule.id, each.at.timestamp(), each.job_id, int(each.created)) for each in fired],
+    )
+
+
 class SqliteSchedules(Backend):
     """The part of the contract that is about schedules."""
 
@@ -119,13 +163,8 @@ class SqliteSchedules(Backend):
         self._wake()
 
     def schedules(self, *, due: datetime | None = None) -> list[Schedule]:
-        clause, values = "ORDER BY name", []
-        if due is not None:
-            clause = "WHERE paused = 0 AND next_at <= ? ORDER BY next_at"
-            values = [due.timestamp()]
         with self._db.read() as connection:
-            found = connection.execute(f"SELECT {COLUMNS} FROM schedules {clause}", values)
-            return [_to_schedule(row) for row in found]
+            return all_schedules(connection) if due is None else _due(connection, due)
 
     def next_tick(self) -> datetime | None:
         with self._db.read() as connection:
@@ -188,13 +227,4 @@ class SqliteSchedules(Backend):
 
     def firings(self, name: str, limit: int) -> list[Fired]:
         with self._db.read() as connection:
-            found = connection.execute(
-                "SELECT at, job_id, created FROM schedule_ticks WHERE schedule_id = "
-                "(SELECT id FROM schedules WHERE name = ?) ORDER BY at DESC LIMIT ?",
-                (name, limit),
-            )
-            return [
-                Fired(moment, job_id, bool(created))
-                for at, job_id, created in found
-                if (moment := to_moment(at)) is not None
-            ]
+            return fired_for(connection, name, limit)

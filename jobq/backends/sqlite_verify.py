@@ -43,8 +43,16 @@ def histories(connection: sqlite3.Connection, after_id: int, limit: int) -> list
         jobs = select_jobs(connection, "WHERE id > ? ORDER BY id LIMIT ?", (after_id, limit))
         ids = encode([job.id for job in jobs])
         attempts, parents = _attempts(connection, ids), _parents(connection, ids)
+        keys, unsettled = _keys(connection, ids), _unsettled(connection, ids)
         return [
-            History(job, attempts[job.id], parents[job.id], _holder(connection, job))
+            History(
+                job,
+                attempts[job.id],
+                parents[job.id],
+                _holder(connection, job),
+                keys[job.id],
+                job.id in unsettled,
+            )
             for job in jobs
         ]
     finally:
@@ -76,6 +84,22 @@ def _parents(connection: sqlite3.Connection, ids: str) -> defaultdict[int, list[
             ParentState(parent, Condition(condition), bool(met), state, bool(unsettled))
         )
     return found
+
+
+def _keys(connection: sqlite3.Connection, ids: str) -> defaultdict[int, list[tuple[str, str]]]:
+    found: defaultdict[int, list[tuple[str, str]]] = defaultdict(list)
+    for job_id, key, digest in connection.execute(
+        f"SELECT job_id, key, digest FROM job_keys WHERE job_id {_AMONG} ORDER BY key", (ids,)
+    ):
+        found[job_id].append((key, digest))
+    return found
+
+
+def _unsettled(connection: sqlite3.Connection, ids: str) -> set[int]:
+    found = connection.execute(
+        f"SELECT parent_id FROM unsettled_parents WHERE parent_id {_AMONG}", (ids,)
+    )
+    return {parent for (parent,) in found}
 
 
 def _holder(connection: sqlite3.Connection, job: Job) -> int | None:
