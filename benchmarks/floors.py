@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import get_args
 
 from jobq.cli.typed import app_of
-from jobq.cli.verbs import QUICK, VERBS
+from jobq.cli.verbs import VERBS
 
 _TYPER_APP = """
 from typing import Annotated
@@ -33,7 +33,7 @@ def typer_app(folder: Path, verb: str, *words: str) -> list[str]:
     It is a module, so that its byte code is cached as jobq's is.
     """
     declared = import_module(VERBS[verb])
-    verb_app = app_of(declared.command) if verb in QUICK else declared.app
+    verb_app = app_of(declared.command)
     callback = verb_app.registered_commands[0].callback
     assert callback
     lines = []

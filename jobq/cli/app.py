@@ -4,6 +4,7 @@ Typer builds every command that it knows of at start; so each verb is imported w
 """
 
 import os
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from jobq.cli.context import ReaderLeftError, cli_of, complain
 from jobq.cli.typed import app_of
-from jobq.cli.verbs import QUICK, VERBS
+from jobq.cli.verbs import GROUPS, VERBS
 
 _NAMES_ONLY = "jobq.names_only"
 
@@ -50,7 +51,7 @@ class Verbs(TyperGroup):
 def command_of(verb: str) -> Any:
     """The Typer command of a verb."""
     module = import_module(VERBS[verb])
-    command = typer.main.get_command(app_of(module.command) if verb in QUICK else module.app)
+    command = typer.main.get_command(module.app if verb in GROUPS else app_of(module.command))
     command.name = verb
     return command
 
@@ -103,9 +104,7 @@ def run_with_typer(argv: list[str]) -> int:
         ReaderLeftError: whoever read the output has left.
     """
     if "_JOBQ_COMPLETE" in os.environ:
-        from jobq.cli.completion import without_markup
-
-        without_markup()
+        _keep_markup()
     if len(argv) == 2 and argv[0] in ("--install-completion", "--show-completion"):
         # The shell is named: left to itself, Typer would pass over that, and take the one around.
         os.environ["_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION"] = "1"
@@ -114,6 +113,14 @@ def run_with_typer(argv: list[str]) -> int:
     except typer.TyperException as error:
         return _usage(error)
     return code if isinstance(code, int) else 0
+
+
+def _keep_markup() -> None:
+    """Keep Typer from reading markup in what is completed: it would import rich, for 100 ms."""
+    with suppress(ImportError):
+        from typer import _completion_classes as classes
+
+        setattr(classes, "_sanitize_help_text", str)  # noqa: B010 - it is private
 
 
 def _usage(error: typer.TyperException) -> int:

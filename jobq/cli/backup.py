@@ -3,21 +3,17 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from jobq.backends.sqlite_backup import backup as copy
 from jobq.cli.context import Cli
+from jobq.cli.declare import Argument, Context, option
 from jobq.cli.options import AsJson
 from jobq.cli.output import format_bytes, note, print_json
 
-app = typer.Typer(add_completion=False)
 
-
-@app.command()
-def backup(
-    ctx: typer.Context,
-    file: Annotated[str, typer.Argument(metavar="FILE", help="Where to; it must not be there.")],
-    force: Annotated[bool, typer.Option("--force", help="Replace FILE if it is there.")] = False,
+def command(
+    ctx: Context,
+    file: Annotated[str, Argument(metavar="FILE", help="Where to; it must not be there.")],
+    force: Annotated[bool, option("--force", help="Replace FILE if it is there.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Copy the database to FILE, as it is at one moment, while jobs run and others write."""

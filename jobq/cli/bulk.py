@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
-import typer
-
 from jobq.cli.context import complain
 from jobq.cli.output import confirmed, count_of, format_ids, is_terminal, note, print_json
 from jobq.errors import NotFound, UsageError, WrongState
@@ -34,11 +32,12 @@ def choose(
     return [job.id for job in islice(queue.each(wanted), limit or None)], False
 
 
-def approve(question: str, *, ask: bool = True) -> None:
-    """Leave with exit code 1 if the person at the terminal says no; scripts are not asked."""
-    if ask and not confirmed(question):
-        note("Nothing was changed.")
-        raise typer.Exit(1)
+def approved(question: str) -> bool:
+    """Whether the person at the terminal says yes; scripts are not asked."""
+    if confirmed(question):
+        return True
+    note("Nothing was changed.")
+    return False
 
 
 @dataclass(slots=True)

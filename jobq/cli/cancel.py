@@ -3,10 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated
 
-import typer
-
-from jobq.cli.bulk import Report, approve, choose, name_of
+from jobq.cli.bulk import Report, approved, choose, name_of
 from jobq.cli.context import Cli
+from jobq.cli.declare import Context, option
 from jobq.cli.options import (
     AsJson,
     DryRun,
@@ -26,11 +25,7 @@ from jobq.cli.words import selection
 from jobq.models import FINISHED, UNFINISHED, CancelEffect, JobStatus
 from jobq.queue import JobQueue
 
-app = typer.Typer(add_completion=False)
-
-Cascade = Annotated[
-    bool, typer.Option("--cascade", help="Cancel whatever waits for these jobs, too.")
-]
+Cascade = Annotated[bool, option("--cascade", help="Cancel whatever waits for these jobs, too.")]
 
 _SENTENCES = {
     "cancelled": ("Cancelled {}", "Would cancel {}"),
@@ -38,9 +33,8 @@ _SENTENCES = {
 }
 
 
-@app.command()
-def cancel(
-    ctx: typer.Context,
+def command(
+    ctx: Context,
     ids: Ids = None,
     status: Status = None,
     in_queue: InQueue = None,
@@ -54,7 +48,7 @@ def cancel(
     yes: Yes = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
-) -> None:
+) -> int:
     """Cancel jobs; those that run are asked to stop.
 
     Give ids, or select unfinished jobs by what they have in common.
@@ -74,8 +68,8 @@ def cancel(
         chosen, named = choose(queue, wanted, among=UNFINISHED, limit=limit)
         if not chosen:
             note("No job matches.")
-        elif not named:
-            approve(f"Cancel {count_of(len(chosen))}?", ask=not (yes or dry_run))
+        elif not (named or yes or dry_run or approved(f"Cancel {count_of(len(chosen))}?")):
+            return 1
         if dry_run:
             effects = foresee(queue, chosen, cascade=cascade)
         else:
@@ -84,7 +78,7 @@ def cancel(
         asked = report.done["requested"]
         if asked and not (is_terminal() or dry_run or as_json):
             note(f"asked {name_of(asked)} to stop")
-        raise typer.Exit(report.show(as_json=as_json, dry_run=dry_run))
+        return report.show(as_json=as_json, dry_run=dry_run)
 
 
 def foresee(queue: JobQueue, ids: Sequence[int], *, cascade: bool) -> dict[int, CancelEffect]:

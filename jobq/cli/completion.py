@@ -5,12 +5,10 @@ is created, no error is shown, and of what people named their jobs only harmless
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
-from typing import Any
-
-import typer
+from typing import Any, NamedTuple
 
 from jobq import config
 from jobq.models import FINISHED, UNFINISHED, JobFilter, JobStatus
@@ -19,6 +17,18 @@ from jobq.redaction import ShownJob
 
 Items = list[tuple[str, str]]
 """What a word may become, and a few words on it."""
+
+
+class Line(NamedTuple):
+    """What stands before the word that is to be completed."""
+
+    verb: str
+    words: tuple[str, ...]  # that are no options
+    config_file: str | None = None
+
+
+Finder = Callable[[Line, str], Iterator[tuple[str, str]]]
+"""Finds what a word that has been begun may become; more than that does no harm."""
 
 SHOWN = 50
 """Jobs that are offered at most: the newest ones."""
@@ -42,38 +52,26 @@ def harmless(text: str) -> str:
     return re.sub(r"\s+", " ", _HARMFUL.sub(" ", text)).strip()[:60]
 
 
-def without_markup() -> None:
-    """Keep Typer from reading markup in what it is given: it would import rich, for 100 ms."""
-    with suppress(ImportError):
-        from typer import _completion_classes as classes
-
-        setattr(classes, "_sanitize_help_text", str)  # noqa: B010 - it is private
-
-
-def _completer(find: Callable[[typer.Context, str], Iterable[tuple[str, str]]]) -> Any:
-    """A callback as Typer wants it, which offers nothing where `find` fails."""
-
-    def complete(ctx: typer.Context, incomplete: str) -> Items:
-        try:
-            return [
-                (value, harmless(words))
-                for value, words in find(ctx, incomplete)
-                if value.startswith(incomplete) and _VALUE.fullmatch(value)
-            ]
-        except Exception:  # noqa: BLE001 - whoever types must not be disturbed, whatever is wrong
-            return []
-
-    return complete
+def offered(find: Finder, line: Line, incomplete: str) -> Items:
+    """What a word may become; nothing where that can't be found out."""
+    try:
+        return [
+            (value, harmless(words))
+            for value, words in find(line, incomplete)
+            if value.startswith(incomplete) and _VALUE.fullmatch(value)
+        ]
+    except Exception:  # noqa: BLE001 - whoever types must not be disturbed, whatever is wrong
+        return []
 
 
-def _settings(ctx: typer.Context) -> config.Settings:
-    return config.load(ctx.find_root().params.get("config_file"))
+def _settings(line: Line) -> config.Settings:
+    return config.load(line.config_file)
 
 
 @contextmanager
-def _queue(ctx: typer.Context) -> Iterator[JobQueue | None]:
+def _queue(line: Line) -> Iterator[JobQueue | None]:
     """The queue, if there is one: it is not made for this."""
-    settings = _settings(ctx)
+    settings = _settings(line)
     if not settings.database.exists():
         yield None
         return
@@ -84,14 +82,14 @@ def _queue(ctx: typer.Context) -> Iterator[JobQueue | None]:
 # -- jobs ------------------------------------------------------------------------------------
 
 
-def _job_ids(ctx: typer.Context, incomplete: str) -> Iterator[tuple[str, str]]:
+def _job_ids(line: Line, incomplete: str) -> Iterator[tuple[str, str]]:
     before, comma, last = incomplete.rpartition(",")
-    among = _AMONG.get(ctx.info_name or "", frozenset(JobStatus))
+    among = _AMONG.get(line.verb, frozenset(JobStatus))
     if "last".startswith(last):
         yield before + comma + "last", "the newest job"
     if last and not last.isdigit():
         return
-    with _queue(ctx) as queue:
+    with _queue(line) as queue:
         if queue is None:
             return
         # Any id that begins with these digits; most are among the newest.
@@ -113,60 +111,63 @@ def _words_on(job: ShownJob) -> str:
 # -- names -----------------------------------------------------------------------------------
 
 
-def _queues(ctx: typer.Context, incomplete: str) -> Iterator[tuple[str, str]]:
+def _queues(line: Line, incomplete: str) -> Iterator[tuple[str, str]]:
     del incomplete
-    with _queue(ctx) as queue:
+    with _queue(line) as queue:
         if queue is None:
-            for name, configured in _settings(ctx).queues.items():
+            for name, configured in _settings(line).queues.items():
                 yield name, configured.description or "queue"
             return
         for each in queue.queues():
             yield each.name, ("paused " if each.paused else "") + (each.description or "queue")
 
 
-def _schedules(ctx: typer.Context, incomplete: str) -> Iterator[tuple[str, str]]:
+def _schedules(line: Line, incomplete: str) -> Iterator[tuple[str, str]]:
     del incomplete
-    with _queue(ctx) as queue:
+    with _queue(line) as queue:
         for each in queue.backend.schedules() if queue else ():
             yield each.name, ("paused " if each.paused else "") + each.type
 
 
-def _statuses(ctx: typer.Context, incomplete: str) -> Iterator[tuple[str, str]]:
-    del ctx
+def _statuses(line: Line, incomplete: str) -> Iterator[tuple[str, str]]:
+    del line
     before, comma, _ = incomplete.rpartition(",")
     for status in JobStatus:
         yield f"{before}{comma}{status.value}", "status"
 
 
-def _registry(ctx: typer.Context) -> Any:
+def _registry(line: Line) -> Any:
     from jobq.registry import load  # pydantic, and the files of workers
 
     with redirect_stdout(StringIO()), redirect_stderr(StringIO()):  # what they print is none
-        return load(_settings(ctx).worker_paths)
+        return load(_settings(line).worker_paths)
 
 
-def _types(ctx: typer.Context, incomplete: str) -> Iterator[tuple[str, str]]:
+def _types(line: Line, incomplete: str) -> Iterator[tuple[str, str]]:
     del incomplete
-    for name, job_type in sorted(_registry(ctx).types.items()):
+    for name, job_type in sorted(_registry(line).types.items()):
         yield name, job_type.description.partition("\n")[0]
 
 
-def _words(ctx: typer.Context, incomplete: str) -> Iterator[tuple[str, str]]:
+def _words(line: Line, incomplete: str) -> Iterator[tuple[str, str]]:
     """A job type; after it, the names of its arguments."""
-    given = list(ctx.params.get("words") or ())
+    given = line.words
     if not given:
-        yield from _types(ctx, incomplete)
+        yield from _types(line, incomplete)
         return
-    schema = _registry(ctx).get(given[0]).schema()
+    schema = _registry(line).get(given[0]).schema()
     taken = {word.partition("=")[0] for word in given[1:]}
     for name, field in schema.get("properties", {}).items():
         if name not in taken:
             yield f"{name}=", str(field.get("description") or field.get("type") or "argument")
 
 
-job_ids = _completer(_job_ids)
-queues = _completer(_queues)
-schedules = _completer(_schedules)
-statuses = _completer(_statuses)
-types = _completer(_types)
-words = _completer(_words)
+FINDERS: Mapping[str, Finder] = {
+    "job_ids": _job_ids,
+    "queues": _queues,
+    "schedules": _schedules,
+    "statuses": _statuses,
+    "types": _types,
+    "words": _words,
+}
+"""By the names that declarations have for them."""

@@ -9,8 +9,10 @@ import typer
 
 from jobq import config
 from jobq.cli.context import Cli, complain, project_file
+from jobq.cli.declare import Context
 from jobq.cli.options import AsJson
 from jobq.cli.output import count_of, inert, is_terminal, note, print_json
+from jobq.cli.typed import as_typer
 from jobq.documents import settings_document
 
 app = typer.Typer(add_completion=False, help="Show or check the settings in effect.")
@@ -19,11 +21,12 @@ app = typer.Typer(add_completion=False, help="Show or check the settings in effe
 @app.callback(invoke_without_command=True)
 def default(ctx: typer.Context) -> None:
     if ctx.invoked_subcommand is None:
-        show(ctx)
+        show(Context(ctx.obj, ctx.meta))
 
 
 @app.command()
-def show(ctx: typer.Context, as_json: AsJson = False) -> None:
+@as_typer
+def show(ctx: Context, as_json: AsJson = False) -> None:
     """Print every setting as it is in effect, as TOML."""
     cli: Cli = ctx.obj
     document = settings_document(cli.settings())
@@ -35,7 +38,8 @@ def show(ctx: typer.Context, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def path(ctx: typer.Context) -> None:
+@as_typer
+def path(ctx: Context) -> None:
     """Print which file the settings come from."""
     cli: Cli = ctx.obj
     found = config.find_file(cli.config, os.environ, config.working_directory())
@@ -46,7 +50,8 @@ def path(ctx: typer.Context) -> None:
 
 
 @app.command()
-def check(ctx: typer.Context) -> None:
+@as_typer
+def check(ctx: Context) -> int:
     """Read the settings and the workers; leave with 2, saying what is wrong, if anything is."""
     cli: Cli = ctx.obj
     settings = cli.settings()
@@ -59,10 +64,11 @@ def check(ctx: typer.Context) -> None:
     for error in registry.errors:
         complain(str(error))
     if registry.errors:
-        raise typer.Exit(2)
+        return 2
     where = "The defaults" if settings.path is None else project_file(settings.path)
     are = "are" if settings.path is None else "is"
     print(inert(f"{where} {are} fine: {count_of(len(registry.types), 'job type')}"))
+    return 0
 
 
 def toml_lines(table: Mapping[str, Any], name: tuple[str, ...] = ()) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """How a verb declares its options and arguments without Typer, for those who can't wait for it.
 
-They stand in the signature of the verb, as Typer's would: ``Annotated[str, Option("--name", …)]``.
+They stand in the signature of the verb, as Typer's would: ``Annotated[str, option("--name", …)]``.
 `jobq.cli.typed` makes Typer's of them; `jobq.cli.quick` reads plain command lines by them.
 """
 
@@ -16,14 +16,16 @@ class Option(NamedTuple):
     help: str
     metavar: str | None = None
     completion: str | None = None  # the name of a function of `jobq.cli.completion`
+    least: int | None = None  # of a number
 
 
 class Argument(NamedTuple):
-    """Words that are no options."""
+    """A word that is no option; all of them if its type is a list."""
 
-    help: str
     metavar: str
+    help: str
     completion: str | None = None
+    then_command: bool = False  # what stands after -- is another command, and no argument
 
 
 class Context(NamedTuple):
@@ -33,6 +35,6 @@ class Context(NamedTuple):
     meta: dict[str, Any]  # "argv": the words after --
 
 
-def option(*names: str, help: str, **more: str) -> Option:  # noqa: A002 - as Typer has it
+def option(*names: str, help: str, **more: Any) -> Option:  # noqa: A002 - as Typer has it
     """An `Option`, by its names."""
     return Option(names, help, **more)

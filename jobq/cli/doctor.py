@@ -3,34 +3,26 @@
 from collections import Counter
 from typing import Annotated
 
-import typer
-
 from jobq import doctor as checks
 from jobq.cli.context import Cli
+from jobq.cli.declare import Context, option
 from jobq.cli.options import AsJson
 from jobq.cli.output import count_of, inert, is_terminal, print_json, styled
 from jobq.config import Settings
 from jobq.doctor import Finding, Level
 from jobq.errors import ConfigError, JobqError
 
-app = typer.Typer(add_completion=False)
-
 _LOOKS = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "red"}
 
 
-@app.command()
-def doctor(
-    ctx: typer.Context,
-    full: Annotated[bool, typer.Option("--full", help="Read the whole database.")] = False,
-    fix: Annotated[bool, typer.Option("--fix", help="Mend what is safe to mend.")] = False,
-    yes: Annotated[
-        bool, typer.Option("--yes", help="With --fix: delete orphaned logs, too.")
-    ] = False,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Show what is fine, too.")
-    ] = False,
+def command(
+    ctx: Context,
+    full: Annotated[bool, option("--full", help="Read the whole database.")] = False,
+    fix: Annotated[bool, option("--fix", help="Mend what is safe to mend.")] = False,
+    yes: Annotated[bool, option("--yes", help="With --fix: delete orphaned logs, too.")] = False,
+    verbose: Annotated[bool, option("--verbose", "-v", help="Show what is fine, too.")] = False,
     as_json: AsJson = False,
-) -> None:
+) -> int:
     """Look for damage, leftovers and wrong permissions; exit code 1 if anything is found.
 
     Nothing is written without --fix.
@@ -47,8 +39,7 @@ def doctor(
         print_json(_document(findings, fixed))
     else:
         _print(findings, fixed, verbose=verbose, color=cli.color)
-    if any(finding.level is not Level.OK for finding in findings):
-        raise typer.Exit(1)
+    return int(any(finding.level is not Level.OK for finding in findings))
 
 
 def _mend(settings: Settings, *, yes: bool) -> list[str]:

@@ -1,8 +1,7 @@
 """``jobq explain``: why a job is not running, and what would let it."""
 
-import typer
-
 from jobq.cli.context import Cli
+from jobq.cli.declare import Context
 from jobq.cli.options import AsJson, Id
 from jobq.cli.output import COLOURS, inert, is_terminal, print_json, styled
 from jobq.cli.words import parse_one_id
@@ -10,11 +9,8 @@ from jobq.clock import utcnow
 from jobq.explain import explain as reasons_of
 from jobq.explain import gather
 
-app = typer.Typer(add_completion=False)
 
-
-@app.command()
-def explain(ctx: typer.Context, job_id: Id, as_json: AsJson = False) -> None:
+def command(ctx: Context, job_id: Id, as_json: AsJson = False) -> None:
     """Say why a job is not running, and what would let it.
 
     For a job that runs or has ended, say where and how. Each line ends with the command to go on

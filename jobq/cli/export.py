@@ -8,9 +8,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, TextIO, cast
 
-import typer
-
 from jobq.cli.context import Cli
+from jobq.cli.declare import Context, option
 from jobq.cli.options import Ids, InQueue, Limit, OfType, Since, Status, Tags, Until
 from jobq.cli.output import count_of, format_ids, inert, is_terminal, note
 from jobq.cli.words import selection
@@ -19,11 +18,9 @@ from jobq.exports import Export
 from jobq.rowchecks import COLUMNS
 from jobq.rowfiles import FORMATS, format_of, write
 
-app = typer.Typer(add_completion=False)
-
 Format = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--format",
         metavar="FORMAT",
         help=f"{', '.join(FORMATS)} (default: by the file's ending, or else jsonl).",
@@ -31,18 +28,17 @@ Format = Annotated[
 ]
 Output = Annotated[
     str | None,
-    typer.Option("--output", "-o", metavar="FILE", help="Write to this file, not to stdout."),
+    option("--output", "-o", metavar="FILE", help="Write to this file, not to stdout."),
 ]
 
 
 WithSecrets = Annotated[
-    bool, typer.Option("--with-secrets", help="Write passwords, tokens and the like, too.")
+    bool, option("--with-secrets", help="Write passwords, tokens and the like, too.")
 ]
 
 
-@app.command()
-def export(
-    ctx: typer.Context,
+def command(
+    ctx: Context,
     ids: Ids = None,
     status: Status = None,
     in_queue: InQueue = None,

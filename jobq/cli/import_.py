@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
-import typer
-
 from jobq import rowfiles
 from jobq.batches import Batch
 from jobq.cli.context import Cli, complain
+from jobq.cli.declare import Argument, Context, option
 from jobq.cli.options import AsJson, DryRun
 from jobq.cli.output import count_of, is_terminal, note, print_json
 from jobq.cli.words import piped_in
@@ -20,29 +19,26 @@ from jobq.models import Inserted
 from jobq.rowfiles import FORMATS, UTF_16, Table
 from jobq.specs import checked_text
 
-app = typer.Typer(add_completion=False)
-
-File = Annotated[str, typer.Argument(metavar="FILE|-", help="The file; - reads from stdin.")]
+File = Annotated[str, Argument(metavar="FILE|-", help="The file; - reads from stdin.")]
 Format = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--format",
         metavar="FORMAT",
         help=f"{', '.join(FORMATS)} (default: by the file's ending, or else by how it begins).",
     ),
 ]
 SkipInvalid = Annotated[
-    bool, typer.Option("--skip-invalid", help="Add the rows that are good; report the others.")
+    bool, option("--skip-invalid", help="Add the rows that are good; report the others.")
 ]
 KeyPrefix = Annotated[
-    str, typer.Option("--key-prefix", metavar="TEXT", help="Put this before every key.")
+    str, option("--key-prefix", metavar="TEXT", help="Put this before every key.")
 ]
-Ids = Annotated[bool, typer.Option("--ids", help="Print the id of each row's job, one a line.")]
+Ids = Annotated[bool, option("--ids", help="Print the id of each row's job, one a line.")]
 
 
-@app.command("import")
-def import_rows(
-    ctx: typer.Context,
+def command(
+    ctx: Context,
     file: File,
     kind: Format = None,
     dry_run: DryRun = False,
@@ -50,7 +46,7 @@ def import_rows(
     key_prefix: KeyPrefix = "",
     ids: Ids = False,
     as_json: AsJson = False,
-) -> None:
+) -> int:
     """Add the jobs that the rows of a file describe: jsonl, json, csv or tsv.
 
     Every row is checked before any is added. A row with a key is added once, however often it is
@@ -73,7 +69,7 @@ def import_rows(
             if good and not dry_run:
                 _add(batch, summary, bar, print_ids=ids)
         summary.report(as_json=as_json, ids=ids, good=good)
-    raise typer.Exit(0 if good else UsageError.exit_code)
+    return 0 if good else UsageError.exit_code
 
 
 @contextmanager

@@ -5,25 +5,24 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from jobq.cli.context import project_file
+from jobq.cli.declare import Argument, Context
 from jobq.cli.output import inert, note
 from jobq.errors import UsageError
 
-app = typer.Typer(add_completion=False)
-
 Directory = Annotated[
-    Path, typer.Argument(metavar="[DIR]", help="Where; it is made if it is not there.")
+    str,
+    Argument(metavar="[DIR]", help="Where (default: here); it is made if it is not there."),
 ]
 
 PRIVATE = 0o700
 IGNORE_ALL = "*\n"
 
 
-@app.command()
-def init(directory: Directory = Path()) -> None:
+def command(ctx: Context, folder: Directory = ".") -> None:
     """Write jobq.toml, workers/ with an example, and logs/; what is there already stays."""
+    del ctx
+    directory = Path(folder)
     if directory.exists() and not directory.is_dir():
         raise UsageError(f"{directory}: not a directory")
     directory.mkdir(parents=True, exist_ok=True)

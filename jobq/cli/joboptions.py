@@ -21,6 +21,7 @@ Words = Annotated[
         metavar="[TYPE] [KEY=VALUE]... [-- COMMAND ARG...]",
         help="A job type with its arguments (`jobq types` lists them), or a command after --.",
         completion="words",
+        then_command=True,
     ),
 ]
 InQueue = Annotated[

@@ -5,9 +5,8 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
-import typer
-
 from jobq.cli.context import Cli
+from jobq.cli.declare import Context, option
 from jobq.cli.describe import describe, progress_of, time_of, tries_of
 from jobq.cli.options import (
     AsJson,
@@ -38,8 +37,6 @@ from jobq.models import DEFAULT_QUEUE, Job, JobFilter, JobStatus
 from jobq.queue import JobQueue
 from jobq.redaction import ShownJob
 
-app = typer.Typer(add_completion=False)
-
 SHOWN = 50
 """Jobs that people are shown where they do not say how many."""
 
@@ -62,20 +59,17 @@ KEYS: dict[str, Callable[[Job], Any]] = {
 
 Sort = Annotated[
     str,
-    typer.Option("--sort", metavar="KEY", help=f"{', '.join(KEYS)}; -KEY turns the order round."),
+    option("--sort", metavar="KEY", help=f"{', '.join(KEYS)}; -KEY turns the order round."),
 ]
 Watch = Annotated[
     bool,
-    typer.Option("--watch", "-w", help="Go on, with a live table, or in a pipe a line a change."),
+    option("--watch", "-w", help="Go on, with a live table, or in a pipe a line a change."),
 ]
-Plain = Annotated[
-    bool, typer.Option("--plain", help="Columns with a tab between them, for scripts.")
-]
+Plain = Annotated[bool, option("--plain", help="Columns with a tab between them, for scripts.")]
 
 
-@app.command("list")
-def list_jobs(
-    ctx: typer.Context,
+def command(
+    ctx: Context,
     ids: Ids = None,
     status: Status = None,
     in_queue: InQueue = None,

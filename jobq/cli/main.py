@@ -34,8 +34,12 @@ def run(argv: list[str]) -> int:
 
 
 def _run(argv: list[str]) -> int:
-    call = None if "_JOBQ_COMPLETE" in os.environ else quick.call_of(argv)
-    if call is not None:
+    if "_JOBQ_COMPLETE" in os.environ:
+        from jobq.cli import shells
+
+        if (answer := shells.answer(os.environ)) is not None:
+            return answer.give()
+    elif (call := quick.call_of(argv)) is not None:
         return call()
     from jobq.cli.app import run_with_typer  # Typer takes three times as long as all the rest
 

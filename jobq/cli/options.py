@@ -2,67 +2,65 @@
 
 from typing import Annotated
 
-import typer
-
-from jobq.cli import completion
+from jobq.cli.declare import Argument, option
 
 Ids = Annotated[
     list[str] | None,
-    typer.Argument(
+    Argument(
         metavar="[IDS]...",
         help="Job ids: 42, 3-9, 3,5,8, last, or - to read them from stdin.",
-        autocompletion=completion.job_ids,
+        completion="job_ids",
     ),
 ]
 Id = Annotated[
     str,
-    typer.Argument(metavar="ID", help="A job id, or `last`.", autocompletion=completion.job_ids),
+    Argument(metavar="ID", help="A job id, or `last`.", completion="job_ids"),
 ]
 Status = Annotated[
     list[str] | None,
-    typer.Option(
+    option(
         "--status",
         "-s",
         metavar="STATUS",
         help="Jobs in this status; several with commas.",
-        autocompletion=completion.statuses,
+        completion="statuses",
     ),
 ]
 InQueue = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--queue",
         "-Q",
         metavar="QUEUE",
         help="Jobs in this queue.",
-        autocompletion=completion.queues,
+        completion="queues",
     ),
 ]
 OfType = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--type",
         "-t",
         metavar="TYPE",
         help="Jobs of this type.",
-        autocompletion=completion.types,
+        completion="types",
     ),
 ]
 Tags = Annotated[
     list[str] | None,
-    typer.Option("--tag", metavar="KEY=VALUE", help="Jobs with this tag; may be repeated."),
+    option("--tag", metavar="KEY=VALUE", help="Jobs with this tag; may be repeated."),
 ]
 Since = Annotated[
     str | None,
-    typer.Option("--since", metavar="TIME", help="Added since: a time, or 1h for an hour ago."),
+    option("--since", metavar="TIME", help="Added since: a time, or 1h for an hour ago."),
 ]
-Until = Annotated[str | None, typer.Option("--until", metavar="TIME", help="Added before.")]
+Until = Annotated[str | None, option("--until", metavar="TIME", help="Added before.")]
 Limit = Annotated[
     int | None,
-    typer.Option("--limit", "-n", min=0, metavar="N", help="At most so many jobs; 0: all."),
+    option("--limit", "-n", least=0, metavar="N", help="At most so many jobs; 0: all."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-AsJsonl = Annotated[bool, typer.Option("--jsonl", help="Print one JSON object a line.")]
-Reason = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why; it is kept.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
+AsJson = Annotated[bool, option("--json", help="Print one JSON document.")]
+AsJsonl = Annotated[bool, option("--jsonl", help="Print one JSON object a line.")]
+Reason = Annotated[str | None, option("--reason", metavar="TEXT", help="Why; it is kept.")]
+Yes = Annotated[bool, option("--yes", "-y", help="Do not ask.")]
+DryRun = Annotated[bool, option("--dry-run", help="Only say what would be done.")]

@@ -2,31 +2,27 @@
 
 from typing import Annotated
 
-import typer
-
-from jobq.cli.bulk import approve, name_of
+from jobq.cli.bulk import approved, name_of
 from jobq.cli.context import Cli, complain
+from jobq.cli.declare import Context, option
 from jobq.cli.options import AsJson, DryRun, InQueue, Limit, OfType, Since, Status, Tags, Until, Yes
 from jobq.cli.output import count_of, note, print_json
 from jobq.cli.words import parse_span, selection
 from jobq.models import JobFilter
 from jobq.queue import CHUNK, JobQueue
 
-app = typer.Typer(add_completion=False)
-
 OlderThan = Annotated[
     str | None,
-    typer.Option("--older-than", metavar="SPAN", help="Those that ended longer ago: 30d."),
+    option("--older-than", metavar="SPAN", help="Those that ended longer ago: 30d."),
 ]
 KeepLast = Annotated[
     int | None,
-    typer.Option("--keep-last", min=0, metavar="N", help="Keep the newest N of them."),
+    option("--keep-last", least=0, metavar="N", help="Keep the newest N of them."),
 ]
 
 
-@app.command()
-def prune(
-    ctx: typer.Context,
+def command(
+    ctx: Context,
     status: Status = None,
     in_queue: InQueue = None,
     of_type: OfType = None,
@@ -39,7 +35,7 @@ def prune(
     yes: Yes = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
-) -> None:
+) -> int:
     """Delete jobs that have ended, with their logs.
 
     Without options that choose some, those that [retention] in jobq.toml does not keep. Logs that
@@ -58,8 +54,9 @@ def prune(
             until=until,
         )
         ids = prunable(queue, wanted, older_than, keep_last)[: limit or None]
-        if ids:
-            approve(f"Delete {count_of(len(ids))} and their logs?", ask=not (yes or dry_run))
+        question = f"Delete {count_of(len(ids))} and their logs?"
+        if not (yes or dry_run or not ids or approved(question)):
+            return 1
         if not dry_run:
             ids = delete(queue, ids, left)
     if as_json:
@@ -70,8 +67,7 @@ def prune(
         note("No job to delete.")
     for job_id, error in left.items():
         complain(f"the log of job {job_id} is not deleted: {error}")
-    if left:
-        raise typer.Exit(1)
+    return int(bool(left))
 
 
 def prunable(

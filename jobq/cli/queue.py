@@ -1,14 +1,15 @@
 """``jobq queue``: named lanes with limits of their own."""
 
-from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
 
-from jobq.cli import completion
 from jobq.cli.context import Cli
+from jobq.cli.declare import Argument, Context, option
+from jobq.cli.lanes import or_else, print_queues
 from jobq.cli.options import AsJson
-from jobq.cli.output import count_of, note, print_columns, print_fields, print_json
+from jobq.cli.output import count_of, note, print_fields, print_json
+from jobq.cli.typed import as_typer
 from jobq.documents import queue_document
 from jobq.errors import UsageError
 from jobq.models import DEFAULT_QUEUE, JobStatus, Queue
@@ -23,42 +24,34 @@ app = typer.Typer(
 
 Name = Annotated[
     str,
-    typer.Argument(metavar="QUEUE", help="The queue's name.", autocompletion=completion.queues),
+    Argument(metavar="QUEUE", help="The queue's name.", completion="queues"),
 ]
 MaxConcurrent = Annotated[
     str | None,
-    typer.Option("--max-concurrent", metavar="N|none", help="Jobs that run at once, at most."),
+    option("--max-concurrent", metavar="N|none", help="Jobs that run at once, at most."),
 ]
 Priority = Annotated[
     str | None,
-    typer.Option("--priority", "-p", metavar="0-9", help="9 is served first; or low, high, …"),
+    option("--priority", "-p", metavar="0-9", help="9 is served first; or low, high, …"),
 ]
 RateLimit = Annotated[
     str | None,
-    typer.Option("--rate", metavar="N/SPAN|none", help="Starts in any such span: 10/min, 5/30s."),
+    option("--rate", metavar="N/SPAN|none", help="Starts in any such span: 10/min, 5/30s."),
 ]
 Timeout = Annotated[
     str | None,
-    typer.Option("--timeout", metavar="SPAN|none|default", help="The longest a try may take."),
+    option("--timeout", metavar="SPAN|none|default", help="The longest a try may take."),
 ]
 Retries = Annotated[
     str | None,
-    typer.Option("--retries", metavar="N|default", help="Tries after the first one."),
+    option("--retries", metavar="N|default", help="Tries after the first one."),
 ]
-Description = Annotated[
-    str | None, typer.Option("--description", metavar="TEXT", help="What it is for.")
-]
-
-_COUNTED = {
-    "waiting": (JobStatus.PENDING, JobStatus.SCHEDULED, JobStatus.BLOCKED, JobStatus.RETRYING),
-    "running": (JobStatus.RUNNING,),
-    "completed": (JobStatus.COMPLETED,),
-    "failed": (JobStatus.FAILED,),
-}
+Description = Annotated[str | None, option("--description", metavar="TEXT", help="What it is for.")]
 
 
 @app.command("list")
-def list_queues(ctx: typer.Context, as_json: AsJson = False) -> None:
+@as_typer
+def list_queues(ctx: Context, as_json: AsJson = False) -> None:
     """List the queues, those served first first."""
     cli: Cli = ctx.obj
     with cli.queue() as queue:
@@ -69,31 +62,9 @@ def list_queues(ctx: typer.Context, as_json: AsJson = False) -> None:
     print_queues([(q, counts.get(q.name, {})) for q in queues], color=cli.color)
 
 
-def print_queues(queues: Sequence[tuple[Queue, Mapping[JobStatus, int]]], *, color: bool) -> None:
-    """A line for each queue: its jobs and its limits."""
-    counted = {
-        title: [f"{sum(counts.get(s, 0) for s in statuses):,}" for _, counts in queues]
-        for title, statuses in _COUNTED.items()
-    }
-    print_columns(
-        {
-            "queue": [queue.name for queue, _ in queues],
-            "prio": [str(queue.priority) for queue, _ in queues],
-            "state": ["paused" if queue.paused else "open" for queue, _ in queues],
-            **counted,
-            "at once": [_or("", queue.max_concurrent) for queue, _ in queues],
-            "rate": [_or("", queue.rate) for queue, _ in queues],
-            "description": [queue.description or "" for queue, _ in queues],
-        },
-        color=color,
-        looks={"state": ["yellow" if queue.paused else None for queue, _ in queues]},
-        flexible=("queue", "description"),
-        optional=("description", "prio", "completed", "rate", "at once", "failed"),
-    )
-
-
 @app.command()
-def show(ctx: typer.Context, name: Name, as_json: AsJson = False) -> None:
+@as_typer
+def show(ctx: Context, name: Name, as_json: AsJson = False) -> None:
     """Show a queue's limits, and how many jobs are in it."""
     cli: Cli = ctx.obj
     with cli.queue() as queue:
@@ -108,17 +79,13 @@ def show(ctx: typer.Context, name: Name, as_json: AsJson = False) -> None:
             ("description", found.description or ""),
             ("state", "paused: nothing is started" if found.paused else "open"),
             ("priority", str(found.priority)),
-            ("at once", _or("no limit", found.max_concurrent)),
-            ("rate", _or("no limit", found.rate)),
+            ("at once", or_else("no limit", found.max_concurrent)),
+            ("rate", or_else("no limit", found.rate)),
             ("timeout", _timeout(found.timeout)),
-            ("retries", _or("default", found.max_retries)),
+            ("retries", or_else("default", found.max_retries)),
             ("jobs", ", ".join(f"{n:,} {status}" for status, n in counts.items()) or "none"),
         ]
     )
-
-
-def _or(otherwise: str, value: object) -> str:
-    return otherwise if value is None else str(value)
 
 
 def _timeout(seconds: float | None) -> str:
@@ -128,8 +95,9 @@ def _timeout(seconds: float | None) -> str:
 
 
 @app.command()
+@as_typer
 def create(
-    ctx: typer.Context,
+    ctx: Context,
     name: Name,
     max_concurrent: MaxConcurrent = None,
     priority: Priority = None,
@@ -147,8 +115,9 @@ def create(
 
 
 @app.command("set")
+@as_typer
 def set_limits(
-    ctx: typer.Context,
+    ctx: Context,
     name: Name,
     max_concurrent: MaxConcurrent = None,
     priority: Priority = None,
@@ -169,7 +138,8 @@ def set_limits(
 
 
 @app.command()
-def pause(ctx: typer.Context, name: Name) -> None:
+@as_typer
+def pause(ctx: Context, name: Name) -> None:
     """Start nothing from a queue until it is resumed; what runs goes on."""
     cli: Cli = ctx.obj
     with cli.queue() as queue:
@@ -179,7 +149,8 @@ def pause(ctx: typer.Context, name: Name) -> None:
 
 
 @app.command()
-def resume(ctx: typer.Context, name: Name) -> None:
+@as_typer
+def resume(ctx: Context, name: Name) -> None:
     """Let a paused queue go on."""
     cli: Cli = ctx.obj
     with cli.queue() as queue:
@@ -188,7 +159,8 @@ def resume(ctx: typer.Context, name: Name) -> None:
 
 
 @app.command()
-def delete(ctx: typer.Context, name: Name) -> None:
+@as_typer
+def delete(ctx: Context, name: Name) -> None:
     """Delete a queue that has no jobs."""
     cli: Cli = ctx.obj
     with cli.queue() as queue:

@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 
-import typer
-
-from jobq.cli.bulk import Report, approve, choose
+from jobq.cli.bulk import Report, approved, choose
 from jobq.cli.context import Cli
+from jobq.cli.declare import Context
 from jobq.cli.options import (
     AsJson,
     DryRun,
@@ -24,8 +23,6 @@ from jobq.cli.words import selection
 from jobq.models import JobStatus, Retried, RetryEffect
 from jobq.queue import JobQueue
 
-app = typer.Typer(add_completion=False)
-
 RETRIABLE = frozenset({JobStatus.FAILED, JobStatus.CANCELLED})
 _SENTENCES = {
     "pending": ("Back in line: {}", "Would retry {}"),
@@ -33,9 +30,8 @@ _SENTENCES = {
 }
 
 
-@app.command()
-def retry(
-    ctx: typer.Context,
+def command(
+    ctx: Context,
     ids: Ids = None,
     status: Status = None,
     in_queue: InQueue = None,
@@ -47,7 +43,7 @@ def retry(
     yes: Yes = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
-) -> None:
+) -> int:
     """Put failed and cancelled jobs back in line.
 
     They keep their ids, and their attempts go on counting. Give ids, or select jobs by what they
@@ -68,10 +64,10 @@ def retry(
         chosen, named = choose(queue, wanted, among=RETRIABLE, limit=limit)
         if not chosen:
             note("No job matches.")
-        elif not named:
-            approve(f"Retry {count_of(len(chosen))}?", ask=not (yes or dry_run))
+        elif not (named or yes or dry_run or approved(f"Retry {count_of(len(chosen))}?")):
+            return 1
         retried = foresee(queue, chosen) if dry_run else queue.retry_many(chosen)
-        raise typer.Exit(_report(queue, retried).show(as_json=as_json, dry_run=dry_run))
+        return _report(queue, retried).show(as_json=as_json, dry_run=dry_run)
 
 
 def foresee(queue: JobQueue, ids: Sequence[int]) -> list[Retried]:

@@ -7,10 +7,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from jobq.backends.base import ClaimRequest
 from jobq.cli.context import INTERRUPTED, Cli
+from jobq.cli.declare import Context, option
 from jobq.cli.follow import BEAT, Follower, exit_code, tell_failure
 from jobq.cli.joboptions import (
     Args,
@@ -31,7 +30,6 @@ from jobq.cli.joboptions import (
     job_spec,
 )
 from jobq.cli.output import note
-from jobq.cli.typed import ArgvCommand, as_typer
 from jobq.cli.words import piped_in
 from jobq.clock import utcnow
 from jobq.errors import DiskFullError
@@ -42,13 +40,9 @@ from jobq.space import shortage
 from jobq.specs import JobSpec
 from jobq.supervisor import Supervisor, WorkOptions
 
-app = typer.Typer(add_completion=False)
 
-
-@app.command(cls=ArgvCommand)
-@as_typer
-def run(
-    ctx: typer.Context,
+def command(
+    ctx: Context,
     words: Words = None,
     queue: InQueue = DEFAULT_QUEUE,
     priority: Priority = "normal",
@@ -64,9 +58,9 @@ def run(
     stdin: Stdin = None,
     args: Args = None,
     quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Do not show its output, only record it.")
+        bool, option("--quiet", "-q", help="Do not show its output, only record it.")
     ] = False,
-) -> None:
+) -> int | None:
     """Run a job here and now: its output is shown, and recorded like that of any job.
 
     Leaves with its exit code. It is tried once, unless --retries says otherwise.
@@ -104,10 +98,10 @@ def run(
     if job is None:
         if sys.stderr.isatty():
             note(f"Job {here.job_id} holds the key {unique!r}: nothing was started.")
-        return
+        return None
     tell_failure(jobs.shown(job))
     interrupted = job.status is JobStatus.CANCELLED and here.interrupted
-    raise typer.Exit(INTERRUPTED if interrupted else exit_code(job))
+    return INTERRUPTED if interrupted else exit_code(job)
 
 
 class _Here:

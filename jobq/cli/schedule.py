@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from jobq import shell as command
-from jobq.cli import completion
 from jobq.cli.context import Cli
+from jobq.cli.declare import Argument, Context, option
 from jobq.cli.joboptions import (
     Args,
     Cwd,
@@ -54,9 +54,7 @@ app = typer.Typer(
 
 Name = Annotated[
     str,
-    typer.Argument(
-        metavar="NAME", help="The schedule's name.", autocompletion=completion.schedules
-    ),
+    Argument(metavar="NAME", help="The schedule's name.", completion="schedules"),
 ]
 
 SHOWN_RUNS = 3
@@ -66,39 +64,37 @@ SHOWN_FIRINGS = 10
 @app.command(cls=ArgvCommand)
 @as_typer
 def add(
-    ctx: typer.Context,
+    ctx: Context,
     cron: Annotated[
         str,
-        typer.Argument(
+        Argument(
             metavar="CRON", help="When: '30 2 * * *' (minute, hour, day, month, weekday), @daily."
         ),
     ],
     words: Annotated[
         list[str] | None,
-        typer.Argument(
+        Argument(
             metavar="[TYPE] [KEY=VALUE]... [-- COMMAND ARG...]",
-            show_default=False,
             help="What: a job type with its arguments, or a command after --.",
-            autocompletion=completion.words,
+            completion="words",
+            then_command=True,
         ),
     ] = None,
     name: Annotated[
         str | None,
-        typer.Option("--name", metavar="NAME", help="Its name (default: after what it runs)."),
+        option("--name", metavar="NAME", help="Its name (default: after what it runs)."),
     ] = None,
     tz: Annotated[
         str | None,
-        typer.Option("--tz", metavar="ZONE", help="Europe/Berlin, UTC, … (default: yours)."),
+        option("--tz", metavar="ZONE", help="Europe/Berlin, UTC, … (default: yours)."),
     ] = None,
     missed: Annotated[
         str,
-        typer.Option(
-            "--missed", metavar="skip|once|all", help="What to do about times that nobody ran."
-        ),
+        option("--missed", metavar="skip|once|all", help="What to do about times that nobody ran."),
     ] = Missed.ONCE.value,
     overlap: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--overlap",
             metavar="skip|allow",
             help="While its last job has not ended: add nothing (default), or add all the same.",
@@ -115,7 +111,7 @@ def add(
     shell: Shell = None,
     args: Args = None,
     as_json: AsJson = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the name alone.")] = False,
+    quiet: Annotated[bool, option("--quiet", "-q", help="Print the name alone.")] = False,
 ) -> None:
     """Add a schedule: a job is added whenever its time comes, as long as `jobq work` runs."""
     cli: Cli = ctx.obj
@@ -175,7 +171,8 @@ def _tell_if_nobody_works(jobs: JobQueue) -> None:
 
 
 @app.command("list")
-def list_schedules(ctx: typer.Context, as_json: AsJson = False) -> None:
+@as_typer
+def list_schedules(ctx: Context, as_json: AsJson = False) -> None:
     """List the schedules: when they run next, and what became of their last job."""
     cli: Cli = ctx.obj
     now = utcnow()
@@ -252,7 +249,8 @@ def _document(schedule: Schedule, now: datetime) -> JsonObject:
 
 
 @app.command()
-def show(ctx: typer.Context, name: Name, as_json: AsJson = False) -> None:
+@as_typer
+def show(ctx: Context, name: Name, as_json: AsJson = False) -> None:
     """Show everything about a schedule: its next times, and what it ran before."""
     cli: Cli = ctx.obj
     now = utcnow()
@@ -312,7 +310,8 @@ def _history(fired: Sequence[Fired], jobs: Mapping[int, Job], now: datetime) -> 
 
 
 @app.command()
-def pause(ctx: typer.Context, name: Name) -> None:
+@as_typer
+def pause(ctx: Context, name: Name) -> None:
     """Add no jobs until the schedule is resumed; those that are there go on."""
     cli: Cli = ctx.obj
     with cli.queue() as jobs:
@@ -321,7 +320,8 @@ def pause(ctx: typer.Context, name: Name) -> None:
 
 
 @app.command()
-def resume(ctx: typer.Context, name: Name) -> None:
+@as_typer
+def resume(ctx: Context, name: Name) -> None:
     """Let a paused schedule go on; the times that passed meanwhile are left out."""
     cli: Cli = ctx.obj
     now = utcnow()
@@ -331,7 +331,8 @@ def resume(ctx: typer.Context, name: Name) -> None:
 
 
 @app.command()
-def remove(ctx: typer.Context, name: Name) -> None:
+@as_typer
+def remove(ctx: Context, name: Name) -> None:
     """Remove a schedule; the jobs that it added stay."""
     cli: Cli = ctx.obj
     with cli.queue() as jobs:
@@ -340,7 +341,8 @@ def remove(ctx: typer.Context, name: Name) -> None:
 
 
 @app.command("run-now")
-def run_now(ctx: typer.Context, name: Name, as_json: AsJson = False) -> None:
+@as_typer
+def run_now(ctx: Context, name: Name, as_json: AsJson = False) -> None:
     """Add a job of a schedule now. Its times stay as they are."""
     cli: Cli = ctx.obj
     with cli.queue() as jobs:

@@ -13,8 +13,10 @@ from typing import Annotated
 import typer
 
 from jobq.cli.context import Cli
+from jobq.cli.declare import Context, option
 from jobq.cli.options import AsJson
 from jobq.cli.output import inert, is_terminal, note, print_fields, print_json
+from jobq.cli.typed import as_typer
 from jobq.config import Settings
 from jobq.errors import JobqError, NotFound, UsageError
 
@@ -58,14 +60,15 @@ _SIMPLE = re.compile(r"[A-Za-z0-9/._=:,@-]+")
 
 
 @app.command()
+@as_typer
 def install(
-    ctx: typer.Context,
+    ctx: Context,
     jobs: Annotated[
         int | None,
-        typer.Option("--jobs", "-j", min=1, metavar="N", help="At most so many at once."),
+        option("--jobs", "-j", least=1, metavar="N", help="At most so many at once."),
     ] = None,
     print_only: Annotated[
-        bool, typer.Option("--print", help="Print the unit, and change nothing.")
+        bool, option("--print", help="Print the unit, and change nothing.")
     ] = False,
 ) -> None:
     """Install and start a service that runs `jobq work` for this project."""
@@ -85,7 +88,8 @@ def install(
 
 
 @app.command()
-def uninstall(ctx: typer.Context) -> None:
+@as_typer
+def uninstall(ctx: Context) -> None:
     """Stop the service and remove it. Jobs that run are given back to the queue."""
     cli: Cli = ctx.obj
     service = Service(cli.settings())
@@ -100,7 +104,8 @@ def uninstall(ctx: typer.Context) -> None:
 
 
 @app.command()
-def status(ctx: typer.Context, as_json: AsJson = False) -> None:
+@as_typer
+def status(ctx: Context, as_json: AsJson = False) -> int:
     """Show whether the service is installed, and runs. Leaves with 0 if it does, with 1 if not."""
     cli: Cli = ctx.obj
     service = Service(cli.settings())
@@ -126,7 +131,7 @@ def status(ctx: typer.Context, as_json: AsJson = False) -> None:
                 ("after logout", _after_logout(document["linger"])),
             ]
         )
-    raise typer.Exit(0 if document["active"] else 1)
+    return 0 if document["active"] else 1
 
 
 def _after_logout(linger: object) -> str:

@@ -5,10 +5,9 @@ import shlex
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
-import typer
-
 from jobq import shell
 from jobq.cli.context import Cli
+from jobq.cli.declare import Context
 from jobq.cli.describe import describe, exit_of, progress_of, time_of
 from jobq.cli.options import AsJson, Id
 from jobq.cli.output import (
@@ -31,13 +30,10 @@ from jobq.queue import JobQueue
 from jobq.redaction import ShownJob
 from jobq.timespec import format_duration
 
-app = typer.Typer(add_completion=False)
-
 _BAD = frozenset({Outcome.FAILED, Outcome.TIMED_OUT, Outcome.CRASHED, Outcome.LOST})
 
 
-@app.command()
-def show(ctx: typer.Context, job_id: Id, as_json: AsJson = False) -> None:
+def command(ctx: Context, job_id: Id, as_json: AsJson = False) -> None:
     """Show everything about one job, its attempts included."""
     cli: Cli = ctx.obj
     with cli.queue() as queue:

@@ -2,22 +2,18 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-import typer
-
 from jobq.cli.context import Cli
+from jobq.cli.declare import Context
 from jobq.cli.describe import describe
+from jobq.cli.lanes import print_queues
 from jobq.cli.options import AsJson
 from jobq.cli.output import format_bytes, print_columns, print_fields, print_json
-from jobq.cli.queue import print_queues
 from jobq.clock import utcnow
 from jobq.metrics import Figures, Percentiles, Stats, SupervisorFigures, collect, stats_document
 from jobq.timespec import format_duration
 
-app = typer.Typer(add_completion=False)
 
-
-@app.command()
-def stats(ctx: typer.Context, as_json: AsJson = False) -> None:
+def command(ctx: Context, as_json: AsJson = False) -> None:
     """Show counts, throughput, how long jobs wait and run, and disk used."""
     cli: Cli = ctx.obj
     with cli.queue() as queue:

@@ -5,9 +5,8 @@ import sys
 from datetime import datetime
 from typing import Annotated
 
-import typer
-
 from jobq.cli.context import Cli
+from jobq.cli.declare import Context, option
 from jobq.cli.follow import Follower, follow, show_part, tell_failure
 from jobq.cli.options import Id
 from jobq.cli.output import inert, is_terminal, note
@@ -17,29 +16,26 @@ from jobq.logs import EVENTS, LOG, STDERR, STDOUT, JobLog
 from jobq.models import FINISHED, Job, LogOffsets
 from jobq.queue import JobQueue
 
-app = typer.Typer(add_completion=False)
-
 DEFAULT_LINES = 100
 
 
-@app.command()
-def tail(
-    ctx: typer.Context,
+def command(
+    ctx: Context,
     job: Id,
     following: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on until the job ends, across retries.")
+        bool, option("--follow", "-f", help="Go on until the job ends, across retries.")
     ] = False,
     lines: Annotated[
-        str, typer.Option("--lines", "-n", metavar="N|all", help="How many lines of each stream.")
+        str, option("--lines", "-n", metavar="N|all", help="How many lines of each stream.")
     ] = str(DEFAULT_LINES),
-    stdout: Annotated[bool, typer.Option("--stdout", help="Only what it wrote to stdout.")] = False,
-    stderr: Annotated[bool, typer.Option("--stderr", help="Only what it wrote to stderr.")] = False,
-    events: Annotated[bool, typer.Option("--events", help="Only its events, a line each.")] = False,
+    stdout: Annotated[bool, option("--stdout", help="Only what it wrote to stdout.")] = False,
+    stderr: Annotated[bool, option("--stderr", help="Only what it wrote to stderr.")] = False,
+    events: Annotated[bool, option("--events", help="Only its events, a line each.")] = False,
     attempt: Annotated[
-        int | None, typer.Option("--attempt", min=1, metavar="K", help="Only the K-th try.")
+        int | None, option("--attempt", least=1, metavar="K", help="Only the K-th try.")
     ] = None,
     raw: Annotated[
-        bool, typer.Option("--raw", help="The bytes as they are, control sequences and all.")
+        bool, option("--raw", help="The bytes as they are, control sequences and all.")
     ] = False,
 ) -> None:
     """Show a job's log: its last lines, or as it grows."""

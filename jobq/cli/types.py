@@ -7,28 +7,21 @@ import textwrap
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
 from jobq import shell
-from jobq.cli import completion
 from jobq.cli.context import Cli, complain, project_file
+from jobq.cli.declare import Argument, Context
 from jobq.cli.options import AsJson
 from jobq.cli.output import inert, is_terminal, print_columns, print_fields, print_json, styled
 from jobq.documents import type_document
 from jobq.registry import JobType, load
 
-app = typer.Typer(add_completion=False)
-
 TypeName = Annotated[
     str | None,
-    typer.Argument(
-        metavar="[TYPE]", help="Show the arguments of this one.", autocompletion=completion.types
-    ),
+    Argument(metavar="[TYPE]", help="Show the arguments of this one.", completion="types"),
 ]
 
 
-@app.command()
-def types(ctx: typer.Context, name: TypeName = None, as_json: AsJson = False) -> None:
+def command(ctx: Context, name: TypeName = None, as_json: AsJson = False) -> None:
     """List the job types, or the arguments of one."""
     cli: Cli = ctx.obj
     registry = load(cli.settings().worker_paths)

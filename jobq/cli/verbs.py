@@ -28,8 +28,8 @@ VERBS = {
 }
 """Every verb and its module, in the order of ``jobq --help``."""
 
-QUICK = frozenset({"add"})
-"""Verbs that are declared without Typer, since they are called a thousand times in a row.
+GROUPS = frozenset({"queue", "schedule", "service", "config"})
+"""Verbs with verbs of their own: their modules have a Typer `app`.
 
-Their modules have a function `command`; those of the others, a Typer `app`.
+Those of all others have a function `command`, which is declared without Typer.
 """

@@ -2,26 +2,22 @@
 
 from typing import Annotated
 
-import typer
-
 from jobq.cli.context import Cli
+from jobq.cli.declare import Context, option
 from jobq.cli.options import AsJson
 from jobq.cli.output import count_of, inert, note, print_json
 from jobq.invariants import Verification, Violation
 
-app = typer.Typer(add_completion=False)
-
 _SHOWN = 20
 
 
-@app.command()
-def verify(
-    ctx: typer.Context,
+def command(
+    ctx: Context,
     thorough: Annotated[
-        bool, typer.Option("--thorough", help="Read all of the storage for damage, too.")
+        bool, option("--thorough", help="Read all of the storage for damage, too.")
     ] = False,
     as_json: AsJson = False,
-) -> None:
+) -> int:
     """Check every job and its history; exit code 1 if anything is there that can't be."""
     cli: Cli = ctx.obj
     from jobq.invariants import verify as check
@@ -32,8 +28,7 @@ def verify(
         print_json(_document(found))
     else:
         _print(found)
-    if found.violations:
-        raise typer.Exit(1)
+    return int(bool(found.violations))
 
 
 def _print(found: Verification) -> None:

@@ -3,17 +3,14 @@
 import platform
 import sqlite3
 
-import typer
-
+from jobq.cli.declare import Context
 from jobq.cli.options import AsJson
 from jobq.cli.output import print_json
 
-app = typer.Typer(add_completion=False)
 
-
-@app.command()
-def version(as_json: AsJson = False) -> None:
+def command(ctx: Context, as_json: AsJson = False) -> None:
     """Print the versions of jobq, Python and SQLite."""
+    del ctx
     versions = {
         "jobq": installed(),
         "python": platform.python_version(),

@@ -4,11 +4,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated
 
-import typer
-
 from jobq.cli import follow
 from jobq.cli.bulk import choose
 from jobq.cli.context import Cli, complain
+from jobq.cli.declare import Context, option
 from jobq.cli.describe import describe, outcome_of
 from jobq.cli.list import hint_no_worker
 from jobq.cli.options import AsJson, Ids, InQueue, Limit, OfType, Since, Status, Tags, Until
@@ -18,19 +17,16 @@ from jobq.documents import job_document
 from jobq.models import Job, JobStatus
 from jobq.redaction import ShownJob
 
-app = typer.Typer(add_completion=False)
-
 TIMED_OUT = 124
 
 Timeout = Annotated[
     str | None,
-    typer.Option("--timeout", metavar="SPAN", help="Give up after so long, with exit code 124."),
+    option("--timeout", metavar="SPAN", help="Give up after so long, with exit code 124."),
 ]
 
 
-@app.command()
-def wait(
-    ctx: typer.Context,
+def command(
+    ctx: Context,
     ids: Ids = None,
     status: Status = None,
     in_queue: InQueue = None,
@@ -41,10 +37,10 @@ def wait(
     limit: Limit = None,
     timeout: Timeout = None,
     notify: Annotated[
-        bool, typer.Option("--notify", help="Tell on the desktop when they have ended.")
+        bool, option("--notify", help="Tell on the desktop when they have ended.")
     ] = False,
     as_json: AsJson = False,
-) -> None:
+) -> int:
     """Wait until jobs have ended; the exit code tells how.
 
     It is 0 if all completed and 1 otherwise; for one shell job, its own exit code, or 128 plus the
@@ -82,7 +78,7 @@ def wait(
             print_json_array(
                 job_document(queue.shown(job), queue.logs.path(job.id)) for job in jobs
             )
-        raise typer.Exit(code)
+        return code
 
 
 def exit_code(jobs: Sequence[Job]) -> int:

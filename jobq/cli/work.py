@@ -5,58 +5,51 @@ import resource
 import sys
 from typing import Annotated
 
-import typer
-
-from jobq.cli import completion
 from jobq.cli.context import INTERRUPTED, Cli
+from jobq.cli.declare import Context, option
 from jobq.cli.output import note
 from jobq.cli.progress import Screen, printer
 from jobq.registry import require_types
 from jobq.supervisor import Supervisor, WorkOptions
 
-app = typer.Typer(add_completion=False)
-
 _OWN_FILES = 40
 _FILES_OF_A_RUN = 8  # its log directory, its events, and what its start takes for a moment
 
 
-@app.command()
-def work(
-    ctx: typer.Context,
+def command(
+    ctx: Context,
     jobs: Annotated[
         int | None,
-        typer.Option("--jobs", "-j", min=1, metavar="N", help="At most so many at once."),
+        option("--jobs", "-j", least=1, metavar="N", help="At most so many at once."),
     ] = None,
     queue: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
             "--queue",
             "-Q",
             metavar="QUEUE",
             help="Only this queue; may be repeated.",
-            autocompletion=completion.queues,
+            completion="queues",
         ),
     ] = None,
     type_: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
             "--type",
             "-t",
             metavar="TYPE",
             help="Only this type; may be repeated.",
-            autocompletion=completion.types,
+            completion="types",
         ),
     ] = None,
-    drain: Annotated[
-        bool, typer.Option("--drain", help="Leave once nothing is left to do.")
-    ] = False,
+    drain: Annotated[bool, option("--drain", help="Leave once nothing is left to do.")] = False,
     wait_retries: Annotated[
-        bool, typer.Option("--wait-retries", help="With --drain: wait for retries, too.")
+        bool, option("--wait-retries", help="With --drain: wait for retries, too.")
     ] = False,
     max_jobs: Annotated[
-        int | None, typer.Option("--max-jobs", min=1, metavar="N", help="Leave after so many.")
+        int | None, option("--max-jobs", least=1, metavar="N", help="Leave after so many.")
     ] = None,
-) -> None:
+) -> int:
     """Run jobs until told to stop.
 
     The first Ctrl-C (or SIGTERM) waits for what runs, the second stops it and gives it back.
@@ -82,8 +75,7 @@ def work(
             screen.show_start(supervisor.id, options.slots)
             asyncio.run(supervisor.run())
         print(screen.summary())
-        if supervisor.interrupted:
-            raise typer.Exit(INTERRUPTED)
+        return INTERRUPTED if supervisor.interrupted else 0
 
 
 def _slots(wanted: int) -> int:
