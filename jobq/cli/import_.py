@@ -1,7 +1,6 @@
 """``jobq import``: add the jobs that the rows of a file describe."""
 
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Annotated, Any, BinaryIO
 
 from jobq import rowfiles
 from jobq.batches import Batch
+from jobq.cli.bar import Bar, bar_of
 from jobq.cli.context import Cli, complain
 from jobq.cli.declare import Argument, Context, option
 from jobq.cli.options import AsJson, DryRun
@@ -63,7 +63,7 @@ def command(
     ):
         name = "stdin" if file == "-" else file
         summary = Summary(batch, name, dry_run=dry_run)
-        with _bar(cli) as bar:
+        with bar_of(cli) as bar:
             _check(batch, source, kind, name, bar)
             good = not batch.problem_count or (skip_invalid and not batch.header_wrong)
             if good and not dry_run:
@@ -85,7 +85,7 @@ def _opened(file: str) -> Iterator[BinaryIO]:
         yield source
 
 
-def _check(batch: Batch, source: Any, kind: str | None, name: str, bar: "Bar | None") -> None:
+def _check(batch: Batch, source: Any, kind: str | None, name: str, bar: Bar | None) -> None:
     head = source.peek(4096)
     if head.startswith(UTF_16):
         raise UsageError(
@@ -101,7 +101,7 @@ def _check(batch: Batch, source: Any, kind: str | None, name: str, bar: "Bar | N
         raise UsageError(f"{name}: {error.strerror}") from None
 
 
-def _add(batch: Batch, summary: "Summary", bar: "Bar | None", *, print_ids: bool) -> None:
+def _add(batch: Batch, summary: "Summary", bar: Bar | None, *, print_ids: bool) -> None:
     step = bar.step("adding", len(batch)) if bar else None
     done = 0
     try:
@@ -189,31 +189,3 @@ class Summary:
             "problem_count": self.batch.problem_count,
             "dry_run": self.dry_run,
         }
-
-
-# -- progress ------------------------------------------------------------------------------------
-
-
-class Bar:
-    """Progress on a terminal: one bar for each step."""
-
-    def __init__(self, progress: Any) -> None:
-        self._progress = progress
-
-    def step(self, what: str, total: int | None) -> Callable[[int], None]:
-        """Begin a step; what to call with how much of it is done."""
-        task = self._progress.add_task(what, total=total)
-        return lambda done: self._progress.update(task, completed=done)
-
-
-@contextmanager
-def _bar(cli: Cli) -> Iterator[Bar | None]:
-    if sys.stderr is None or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console  # only where there is a terminal
-    from rich.progress import Progress
-
-    console = Console(stderr=True, no_color=not cli.color)
-    with Progress(console=console, transient=True) as progress:
-        yield Bar(progress)

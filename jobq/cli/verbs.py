@@ -24,6 +24,7 @@ VERBS = {
     "config": "jobq.cli.config",
     "doctor": "jobq.cli.doctor",
     "backup": "jobq.cli.backup",
+    "migrate": "jobq.cli.migrate",
     "version": "jobq.cli.version",
 }
 """Every verb and its module, in the order of ``jobq --help``."""
