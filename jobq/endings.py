@@ -19,6 +19,7 @@ class StopReason(StrEnum):
     TIMEOUT = "timeout"
     SHUTDOWN = "shutdown"
     LOST = "lost"  # somebody else has the job now
+    CUT_OFF = "cut off"  # somebody else might: the lease could not be renewed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +80,8 @@ def ending_of(
         outcome, error = Outcome.CANCELLED, None
     elif stopped is StopReason.SHUTDOWN:
         outcome, error = Outcome.RELEASED, "given back at shutdown"
+    elif stopped is StopReason.CUT_OFF:
+        outcome, error = Outcome.RELEASED, "given back: its lease could not be renewed"
     step = _next_step(claim, outcome, end, now=now, policy=policy, chance=chance)
     return Ending(
         job_id=claim.job.id,

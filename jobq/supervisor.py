@@ -16,9 +16,9 @@ from enum import IntEnum
 from typing import Any
 
 from jobq.backends.base import ClaimRequest, Listener, Report
-from jobq.clock import utcnow
+from jobq.clock import steady_time, utcnow
 from jobq.endings import Exit, StopReason, ending_of
-from jobq.errors import DatabaseError, DatabaseUnavailableError
+from jobq.errors import DatabaseError, DatabaseUnavailableError, DatabaseUnreachableError
 from jobq.hooks import SECONDS as HOOK_SECONDS
 from jobq.hooks import Hooks
 from jobq.logkeeper import LogKeeper
@@ -34,6 +34,7 @@ from jobq.models import (
     Started,
     SupervisorInfo,
 )
+from jobq.outages import Outage
 from jobq.pool import Pool
 from jobq.processes import boot_id, host_name, parents
 from jobq.queue import JobQueue, owner_id
@@ -48,6 +49,10 @@ BEAT = 1.0
 
 PROGRESS_BEAT = 0.5
 LEFTOVER_BEAT = 0.05
+KEPT = 0.8
+"""Of a lease that can't be renewed, the share after which the attempts are ended here: what the
+last call to a silent server takes, and the end of the processes, must fit into the rest."""
+
 STARTS_DELAY = 0.05
 """Seconds for which a started process may wait for a transaction to be noted in."""
 
@@ -143,7 +148,8 @@ class Supervisor:
         self._fires_at: datetime | None = None  # the next schedule
         self._renewed_at = 0.0
         self._shortage: Shortage | None = None
-        self._trouble: str | None = None
+        self._outage = Outage(self._message)
+        self._reconnecting: asyncio.Task[None] | None = None
         self._failure: DatabaseError | None = None
 
     # -- life ------------------------------------------------------------------------------
@@ -166,7 +172,7 @@ class Supervisor:
         try:
             self._started_at = utcnow()
             self._backend.register(self._info())
-            self._renewed_at = self._loop.time()
+            self._renewed_at = steady_time()
             self._pool.open()
             for claim in claim_first(self.id) if claim_first else ():
                 self._start(claim)
@@ -291,21 +297,26 @@ class Supervisor:
             if self._beats.done():
                 self._beats.result()  # raises what ended it: without it, nothing would be noticed
             try:
-                self._step()
-                if self._is_done():
-                    return
-                self._recovered()
+                if self._reconnecting is None:
+                    self._step()
+                    if self._is_done():
+                        return
+                    self._outage.over()
             except DatabaseUnavailableError as error:
                 self._in_trouble(error)
             except DatabaseError as error:
                 self._failure = error
+                return
+            if self._outage.error is not None and self._is_told_to_leave():
+                self._failure = self._outage.error if self._unrecorded.endings else None
                 return
             await self._wake.wait()
 
     def _step(self) -> None:
         """Record what happened, claim what there is room for, and start it."""
         now = utcnow()
-        if self._loop.time() - self._renewed_at > self._settings.lease / 3:
+        overdue = steady_time() - self._renewed_at > self._settings.lease / 3
+        if overdue or self._outage.error is not None:
             self._renew(now)
         claims: list[Claim] = []
         room = self._room(freed=len(self._unrecorded.endings))
@@ -313,13 +324,29 @@ class Supervisor:
             short = self._is_disk_short()
             request = self._request(room) if room and not short else None
             told = self._backend.exchange(self._unrecorded.report(), request, now)
-            self._forget_recorded(told.ended)
+            self._forget_recorded(self._recorded(told.ended))
             claims, self._claimable_at = told.claims, told.next_due
             self._look = len(claims) == room and not short
         for claim in claims:  # before anything else can fail: nobody else would start them
             self._start(claim)
         if claims and self._takes_no_more():
             self._announce()
+
+    def _recorded(self, ended: list[bool]) -> list[bool]:
+        """Which endings count: after an outage, also those of a report whose answer was lost."""
+        if self._outage.error is None or all(ended):
+            return ended
+        return [
+            took_effect or self._is_on_record(ending)
+            for (_, ending), took_effect in zip(self._unrecorded.endings, ended, strict=True)
+        ]
+
+    def _is_on_record(self, ending: Ending) -> bool:
+        return any(
+            (each.attempt, each.supervisor, each.outcome)
+            == (ending.attempt, self.id, ending.outcome)
+            for each in self._backend.attempts(ending.job_id)
+        )
 
     def _forget_recorded(self, recorded: list[bool]) -> None:
         done, self._unrecorded = self._unrecorded, _Unrecorded()
@@ -427,8 +454,14 @@ class Supervisor:
         next_progress = 0.0
         while True:
             await asyncio.sleep(self._until_next_beat())
-            with suppress(DatabaseError):  # the next step meets it, and says so
-                self._look_around()
+            try:
+                if self._reconnecting is None:
+                    self._look_around()
+            except DatabaseUnreachableError as error:
+                self._in_trouble(error)
+            except DatabaseError:  # the next step meets it, and says so
+                pass
+            self._end_what_may_be_taken()
             if self._runs and self._loop.time() >= next_progress:
                 self._look_at_runs()
                 next_progress = self._loop.time() + PROGRESS_BEAT
@@ -471,6 +504,7 @@ class Supervisor:
 
     def _renew(self, now: datetime) -> None:
         """Renew leases; what was lost meanwhile is ended before its result could count."""
+        asked_at = steady_time()
         held = {(item.job_id, item.attempt) for item in self._heartbeat(now)}
         ended = {run.key for run, _ in self._unrecorded.endings}
         for key, run in list(self._runs.items()):
@@ -478,7 +512,16 @@ class Supervisor:
                 self._message(f"job {key[0]}: attempt {key[1]} was taken over: ending it here")
                 run.stopped = StopReason.LOST
                 run.kill()
-        self._renewed_at = self._loop.time()
+        self._give_back(held - self._runs.keys(), now)
+        self._renewed_at = asked_at
+
+    def _give_back(self, keys: Collection[tuple[int, int]], now: datetime) -> None:
+        """Attempts that are held, and nobody knows of here: the answer to a claim was lost."""
+        if keys:
+            jobs = self._backend.get([job_id for job_id, _ in keys])
+            claims = [Claim(jobs[job_id], attempt, self.id) for job_id, attempt in keys]
+            self._backend.unclaim(claims, now)
+            self._look = True
 
     def _heartbeat(self, now: datetime) -> Any:
         held = self._backend.heartbeat(self.id, self._lease, now)
@@ -615,18 +658,40 @@ class Supervisor:
 
     # -- trouble ---------------------------------------------------------------------------
 
-    def _in_trouble(self, error: DatabaseError) -> None:
-        """The database can't be written to just now: what ended is kept, and recorded later."""
-        if self._trouble is None:
-            self._message(f"{error} (trying again until it works)")
-        self._trouble = str(error)
+    def _in_trouble(self, error: DatabaseUnavailableError) -> None:
+        """The database can't be used just now: what ended is kept, and recorded later."""
+        self._outage.met(error)
         self._look = True
         self._scheduler.doubt_leases()
+        if isinstance(error, DatabaseUnreachableError) and self._reconnecting is None:
+            self._reconnecting = asyncio.create_task(self._reconnect())
+            self._loop.call_later(self._kept_for(), self._end_what_may_be_taken)
 
-    def _recovered(self) -> None:
-        if self._trouble is not None:
-            self._trouble = None
-            self._message("the database can be written to again")
+    async def _reconnect(self) -> None:
+        await self._outage.answered(self._backend.change_counter)
+        self._reconnecting = None
+        self._wake.set()
+
+    def _kept_for(self) -> float:
+        """Seconds for which the attempts may go on if their leases are not renewed."""
+        return max(0.0, self._renewed_at + KEPT * self._settings.lease - steady_time())
+
+    def _end_what_may_be_taken(self) -> None:
+        """Others may soon take over what could not be renewed; by then its processes are gone."""
+        if self._reconnecting is None or self._kept_for():
+            return
+        for key, run in list(self._runs.items()):
+            if not run.ended and run.stopped is not StopReason.CUT_OFF:
+                self._message(f"job {key[0]}: its lease can't be renewed: ending it here")
+                run.stopped = StopReason.CUT_OFF
+                run.event("stopping", utcnow(), reason=run.stopped.value)
+                run.kill()
+
+    def _is_told_to_leave(self) -> bool:
+        """Whether to leave although the database is unavailable, and what ended not recorded."""
+        if not self._stop or any(not run.ended for run in self._runs.values()):
+            return False
+        return self._stop is Stop.KILL or not self._unrecorded.endings
 
     def _is_disk_short(self) -> bool:
         """Whether a disk is too full to start anything; said once, and once when it is over."""
