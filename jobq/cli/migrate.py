@@ -6,36 +6,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
 from jobq.backends.base import Backend
 from jobq.backends.sqlite import SqliteBackend
 from jobq.cli.bar import Bar, bar_of
-from jobq.cli.context import Cli, project_file
+from jobq.cli.context import project_file
+from jobq.cli.declare import Context, option
 from jobq.cli.options import AsJson, DryRun
 from jobq.cli.output import count_of, note, print_json
 from jobq.config import FILE_NAME, Settings
 from jobq.errors import HalfFilledError, UsageError, WrongState
 from jobq.moving import OnProgress, Tally, move, require_idle, tally
 
-app = typer.Typer(add_completion=False)
 
-To = Annotated[
-    str,
-    typer.Option(
-        "--to",
-        metavar="WHERE",
-        help="A file; or sqlite: the `database` of jobq.toml.",
-    ),
-]
-
-
-@app.command()
-def migrate(
-    ctx: typer.Context,
-    to: To,
+def command(
+    ctx: Context,
+    to: Annotated[
+        str,
+        option("--to", metavar="WHERE", help="A file; or sqlite: the `database` of jobq.toml."),
+    ],
     restart: Annotated[
-        bool, typer.Option("--restart", help="Begin anew where a move was interrupted.")
+        bool, option("--restart", help="Begin anew where a move was interrupted.")
     ] = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
@@ -45,7 +35,7 @@ def migrate(
     What has arrived is read back and compared. Interrupted, it goes on when run again. The store
     that they came from stays as it was: change jobq.toml to work with the other.
     """
-    cli: Cli = ctx.obj
+    cli = ctx.obj
     here = cli.settings()
     there = _destination(here, to)
     names = _name(here), _name(there)
@@ -69,7 +59,7 @@ def _destination(here: Settings, to: str) -> Settings:
     """The settings of a queue whose jobs are where ``--to`` says."""
     if "://" in to:
         raise UsageError(f"--to {to}: give a file: there is no other kind of store yet")
-    elif to == "sqlite":
+    if to == "sqlite":
         there = replace(here, backend="sqlite")
     else:
         there = replace(here, backend="sqlite", database=Path.cwd() / Path(to).expanduser())
