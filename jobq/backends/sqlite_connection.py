@@ -17,7 +17,7 @@ from pathlib import Path
 
 from jobq.backends.presence import presence_of, real_path
 from jobq.backends.sqlite_errors import LOCKS, raise_ours, require_file
-from jobq.backends.sqlite_wal import require_log
+from jobq.backends.sqlite_wal import reaches, require_log
 from jobq.errors import (
     DatabaseDamagedError,
     DatabaseError,
@@ -39,6 +39,9 @@ LOCK_SECONDS = 20.0
 
 CHECKPOINT_BYTES = 4 * 1024 * 1024
 
+LOG_KEPT_BYTES = 2 * CHECKPOINT_BYTES
+"""How much of the log's file stays to be written over: a file that grows takes twice as long to flush."""
+
 
 @dataclass(slots=True, eq=False)
 class _Handle:
@@ -51,7 +54,7 @@ class _Handle:
     thread: threading.Thread
     connection: sqlite3.Connection
     turnstile: int
-    wal: str  # the path of the write-ahead log
+    log: str  # the path of the write-ahead log
     depth: int = 0
     after_commit: set[Callable[[], None]] = field(default_factory=set)
     checkpoint_at: int = CHECKPOINT_BYTES
@@ -134,7 +137,7 @@ class SqliteConnection:
         handle = self._handle()
         try:
             with self._turn(handle):
-                _checkpoint(handle.connection)
+                _checkpoint(handle.connection, "TRUNCATE")
         except sqlite3.Error as error:
             raise_ours(self.path, error)
 
@@ -273,6 +276,7 @@ class SqliteConnection:
         version = self._version(connection)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA wal_autocheckpoint = 0")
+        connection.execute(f"PRAGMA journal_size_limit = {LOG_KEPT_BYTES}")
         if version < SCHEMA_VERSION:
             with self._turn(handle):
                 self._migrate(connection)
@@ -408,20 +412,19 @@ def _savepoint(handle: _Handle) -> Iterator[None]:
 
 def _checkpoint_if_due(handle: _Handle) -> None:
     try:
-        size = os.stat(handle.wal).st_size
+        if not reaches(handle.log, handle.checkpoint_at):
+            return
     except FileNotFoundError:
         return
-    if size < handle.checkpoint_at:
-        return
     # If a reader is in the way the log goes on growing: try again when it has grown as much again.
-    done = _checkpoint(handle.connection)
-    handle.checkpoint_at = CHECKPOINT_BYTES if done else size + CHECKPOINT_BYTES
+    done = _checkpoint(handle.connection, "RESTART")
+    handle.checkpoint_at = CHECKPOINT_BYTES if done else handle.checkpoint_at + CHECKPOINT_BYTES
 
 
-def _checkpoint(connection: sqlite3.Connection) -> bool:
+def _checkpoint(connection: sqlite3.Connection, how: str) -> bool:
     connection.execute("PRAGMA busy_timeout = 0")
     try:
-        busy: int = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        busy: int = connection.execute(f"PRAGMA wal_checkpoint({how})").fetchone()[0]
     except sqlite3.OperationalError:
         return False  # what was committed is safe in the log; the next commit tries again
     finally:

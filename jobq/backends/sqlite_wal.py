@@ -1,15 +1,17 @@
-"""The header of a write-ahead log, as https://www.sqlite.org/fileformat2.html#walformat has it.
+"""A write-ahead log from outside, as https://www.sqlite.org/fileformat2.html#walformat has it.
 
 SQLite takes a log whose header it can't read for an empty one, and writes over it. What was
 committed to it would be lost without a word.
 """
 
+import os
 import struct
 from pathlib import Path
 
 from jobq.errors import DatabaseDamagedError
 
 _HEADER = struct.Struct(">8L")
+_FRAME_HEADER = 24
 _MAGIC = 0x377F0682
 """Of a log with little-endian checksums; its last bit is set where they are big-endian."""
 
@@ -30,6 +32,25 @@ def require_log(path: Path) -> None:
             f"{path}: not a write-ahead log of SQLite, or damaged; left untouched: restore a "
             "backup, or move this file away to go on with what the database itself holds"
         )
+
+
+def reaches(path: str, size: int) -> bool:
+    """Whether so many bytes of the file are of the present log.
+
+    SQLite begins anew at the start of the file: what is behind the present log is of an earlier one,
+    whose frames have another salt than its header.
+
+    Raises:
+        FileNotFoundError: there is no log.
+    """
+    log = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        header = os.pread(log, _HEADER.size, 0)
+        frame = _FRAME_HEADER + int.from_bytes(header[8:12], "big")
+        last = _HEADER.size + max(0, size - _HEADER.size) // frame * frame
+        return bool(header) and os.pread(log, 8, last + 8) == header[16:24]
+    finally:
+        os.close(log)
 
 
 def _is_whole(header: bytes) -> bool:

@@ -24,7 +24,12 @@ import sqlite_utils
 from backends.driver import NOON, Jobs, new_job
 from jobq.backends import migrations, sqlite_connection
 from jobq.backends.sqlite import SqliteBackend
-from jobq.backends.sqlite_connection import APPLICATION_ID, CHECKPOINT_BYTES, SCHEMA_VERSION
+from jobq.backends.sqlite_connection import (
+    APPLICATION_ID,
+    CHECKPOINT_BYTES,
+    LOG_KEPT_BYTES,
+    SCHEMA_VERSION,
+)
 from jobq.errors import (
     DatabaseDamagedError,
     DatabaseError,
@@ -628,6 +633,17 @@ def test_the_log_is_moved_into_the_database_when_it_grows(jobs: Jobs, path: Path
         jobs.insert(*[LARGE] * 100)
         assert wal(path) < CHECKPOINT_BYTES + 2_000_000
     assert path.stat().st_size > 10_000_000
+    assert wal(path) >= CHECKPOINT_BYTES  # to be written over
+
+
+def test_no_commit_but_one_that_fills_the_log_moves_it(jobs: Jobs, path: Path) -> None:
+    jobs.add()
+    while wal(path) < CHECKPOINT_BYTES:
+        jobs.insert(*[LARGE] * 20)
+    before = path.stat().st_mtime_ns
+    for _ in range(3):
+        jobs.add()
+    assert path.stat().st_mtime_ns == before
 
 
 def test_a_reader_keeps_the_log_until_it_leaves(jobs: Jobs, path: Path) -> None:
@@ -640,6 +656,9 @@ def test_a_reader_keeps_the_log_until_it_leaves(jobs: Jobs, path: Path) -> None:
         assert wal(path) > CHECKPOINT_BYTES
         assert reader.execute("SELECT count(*) FROM job_queue").fetchone() == (1,)
         reader.execute("COMMIT")
+        for _ in range(8):
+            jobs.insert(*[LARGE] * 100)
+        assert wal(path) <= LOG_KEPT_BYTES
         jobs.backend.maintain()
         assert wal(path) == 0
 
