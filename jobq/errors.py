@@ -17,7 +17,9 @@
         ├── HalfFilledError           `jobq migrate` has not come to its end there
         └── DatabaseUnavailableError  not just now: who runs jobs goes on trying
             ├── DatabaseLockedError       another process keeps it locked
-            ├── DatabaseUnreachableError  no server answers
+            ├── DatabaseAwayError         no server does what it is asked for
+            │   ├── DatabaseStoppedError      none runs there, or it is still starting
+            │   └── DatabaseUnreachableError  there is no answer; others may get one
             └── DiskFullError             no room to write
 """
 
@@ -84,8 +86,16 @@ class DatabaseLockedError(DatabaseUnavailableError):
     pass
 
 
-class DatabaseUnreachableError(DatabaseUnavailableError):
-    """No server answers. What was asked for last may have been done all the same."""
+class DatabaseAwayError(DatabaseUnavailableError):
+    """No server does what it is asked for; what was asked for last may have been done."""
+
+
+class DatabaseStoppedError(DatabaseAwayError):
+    """Its machine says that no server runs there, or the server that it is starting: so to all."""
+
+
+class DatabaseUnreachableError(DatabaseAwayError):
+    """No server answers here. Others may get through, and take over what this one holds."""
 
 
 class DiskFullError(DatabaseUnavailableError):

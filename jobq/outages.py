@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from jobq.errors import DatabaseError, DatabaseUnavailableError, DatabaseUnreachableError
+from jobq.errors import DatabaseAwayError, DatabaseError, DatabaseUnavailableError
 
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 2.0
@@ -33,9 +33,9 @@ class Outage:
         """The database could be used."""
         self._pause = FIRST_PAUSE
         if self.error is not None:
-            unreachable = isinstance(self.error, DatabaseUnreachableError)
+            away = isinstance(self.error, DatabaseAwayError)
             self.error = None
-            self._tell(f"the database can be {'reached' if unreachable else 'written to'} again")
+            self._tell(f"the database can be {'reached' if away else 'written to'} again")
 
     def next_pause(self) -> float:
         """Seconds until the next try: ever more, and not the same for all who wait."""
@@ -48,12 +48,12 @@ class Outage:
         Only for what may be done twice.
 
         Raises:
-            DatabaseUnreachableError: there was no answer by the deadline.
+            DatabaseAwayError: there was no answer by the deadline.
         """
         while True:
             try:
                 found = look()
-            except DatabaseUnreachableError as error:
+            except DatabaseAwayError as error:
                 self.met(error)
                 pause = self.next_pause()
                 if deadline is not None and time.monotonic() + pause >= deadline:
@@ -71,7 +71,7 @@ class Outage:
             await asyncio.sleep(self.next_pause())
             try:
                 await asyncio.to_thread(look)
-            except DatabaseUnreachableError as error:
+            except DatabaseAwayError as error:
                 self.met(error)
             except DatabaseError:  # whoever asks next meets it, and says so
                 return

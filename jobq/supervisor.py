@@ -18,7 +18,12 @@ from typing import Any
 from jobq.backends.base import ClaimRequest, Listener, Report
 from jobq.clock import steady_time, utcnow
 from jobq.endings import Exit, StopReason, ending_of
-from jobq.errors import DatabaseError, DatabaseUnavailableError, DatabaseUnreachableError
+from jobq.errors import (
+    DatabaseAwayError,
+    DatabaseError,
+    DatabaseUnavailableError,
+    DatabaseUnreachableError,
+)
 from jobq.hooks import SECONDS as HOOK_SECONDS
 from jobq.hooks import Hooks
 from jobq.logkeeper import LogKeeper
@@ -457,7 +462,7 @@ class Supervisor:
             try:
                 if self._reconnecting is None:
                     self._look_around()
-            except DatabaseUnreachableError as error:
+            except DatabaseAwayError as error:
                 self._in_trouble(error)
             except DatabaseError:  # the next step meets it, and says so
                 pass
@@ -663,7 +668,7 @@ class Supervisor:
         self._outage.met(error)
         self._look = True
         self._scheduler.doubt_leases()
-        if isinstance(error, DatabaseUnreachableError) and self._reconnecting is None:
+        if isinstance(error, DatabaseAwayError) and self._reconnecting is None:
             self._reconnecting = asyncio.create_task(self._reconnect())
             self._loop.call_later(self._kept_for(), self._end_what_may_be_taken)
 
@@ -677,8 +682,13 @@ class Supervisor:
         return max(0.0, self._renewed_at + KEPT * self._settings.lease - steady_time())
 
     def _end_what_may_be_taken(self) -> None:
-        """Others may soon take over what could not be renewed; by then its processes are gone."""
-        if self._reconnecting is None or self._kept_for():
+        """Others may soon take over what could not be renewed; by then its processes are gone.
+
+        A server that does not run lets nobody take over. What was held is renewed soon after it is
+        back, and others only take what has not been renewed for the whole length of a lease then.
+        """
+        cut_off = isinstance(self._outage.error, DatabaseUnreachableError)
+        if not cut_off or self._kept_for():
             return
         for key, run in list(self._runs.items()):
             if not run.ended and run.stopped is not StopReason.CUT_OFF:

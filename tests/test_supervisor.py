@@ -12,7 +12,12 @@ import pytest
 
 from jobq import Attempt, Job, JobQueue, JobStatus
 from jobq.backends.base import Backend
-from jobq.errors import DatabaseLockedError, DatabaseUnreachableError
+from jobq.errors import (
+    DatabaseAwayError,
+    DatabaseLockedError,
+    DatabaseStoppedError,
+    DatabaseUnreachableError,
+)
 from jobq.supervisor import Event, Stop, Supervisor, WorkOptions
 
 SETTINGS = "[lease]\nseconds = 4\ngrace = 0.1\n"
@@ -23,7 +28,7 @@ class Server:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self.away = False
+        self.away: DatabaseAwayError | None = None
         self.loses_answers_of: set[str] = set()
 
     def __getattr__(self, name: str) -> Any:
@@ -31,7 +36,7 @@ class Server:
 
         def call(*given: Any, **named: Any) -> Any:
             if self.away:
-                raise DatabaseUnreachableError("nobody answers")
+                raise self.away
             answer = verb(*given, **named)
             if name in self.loses_answers_of:
                 self.loses_answers_of.remove(name)
@@ -107,11 +112,11 @@ def test_what_ends_while_nobody_answers_is_recorded_afterwards(host: Host) -> No
 
     async def disturb(_: Supervisor) -> None:
         await host.until("up")
-        host.server.away = True
+        host.server.away = DatabaseUnreachableError("nobody answers")
         (host.folder / "go").touch()
         await host.until("done")
         await host.until_said("nobody answers")
-        host.server.away = False
+        host.server.away = None
 
     host.work(disturb)
     assert host.outcomes(job) == ["completed"]
@@ -128,12 +133,12 @@ def test_what_others_may_take_over_is_ended_before_they_can(host: Host) -> None:
 
     async def disturb(_: Supervisor) -> None:
         await host.until("up")
-        host.server.away = True
+        host.server.away = DatabaseUnreachableError("nobody answers")
         assert host.is_running()
         await host.until_said("its lease can't be renewed")
         attempts.extend(host.backend.attempts(job.id))
         assert not host.is_running()
-        host.server.away = False
+        host.server.away = None
 
     host.work(disturb)
     assert host.outcomes(job) == ["released", "completed"]
@@ -141,6 +146,23 @@ def test_what_others_may_take_over_is_ended_before_they_can(host: Host) -> None:
     events = [json.loads(line) for line in log.read_text().splitlines()]
     (ended_at,) = [each["time"] for each in events if each["event"] == "stopping"]
     assert datetime.fromisoformat(ended_at) < attempts[0].lease_until
+
+
+def test_what_nobody_can_take_over_goes_on(host: Host) -> None:
+    job = host.shell("touch up; until [ -e go ]; do sleep 0.01; done")
+
+    async def disturb(supervisor: Supervisor) -> None:
+        await host.until("up")
+        host.server.away = DatabaseStoppedError("refused")
+        while supervisor._kept_for():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        (host.folder / "go").touch()
+        while not any(run.ended for run in supervisor._runs.values()):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        host.server.away = None
+
+    host.work(disturb)
+    assert host.outcomes(job) == ["completed"]
 
 
 @pytest.mark.parametrize("lost", [1, 2])
@@ -169,7 +191,7 @@ def test_who_is_told_to_leave_at_once_does_although_nobody_answers(host: Host) -
 
     async def disturb(supervisor: Supervisor) -> None:
         await host.until("up")
-        host.server.away = True
+        host.server.away = DatabaseUnreachableError("nobody answers")
         while supervisor.request_stop() is not Stop.KILL:
             pass
 
