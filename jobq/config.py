@@ -49,10 +49,13 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
-    """What `jobq prune` keeps when it is not told."""
+    """What `jobq prune` keeps when it is not told, and for how long supervisors keep jobs."""
 
     older_than: float = 30 * 86400.0
     keep_last: int = 0
+    completed: float = 0.0  # seconds from the end of such a job; 0: until it is pruned
+    failed: float = 0.0
+    cancelled: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -329,7 +332,11 @@ _TABLES: Mapping[str, Mapping[str, _Parse]] = {
         "critical": _limit,
         "types": lambda value: value,
     },
-    "retention": {"older_than": _span, "keep_last": _whole(0)},
+    "retention": {
+        "older_than": _span,
+        "keep_last": _whole(0),
+        **dict.fromkeys(("completed", "failed", "cancelled"), _limit),
+    },
     "logs": {"max_bytes": _size(LEAST_MAX_BYTES), "min_free": _size_or_auto},
     "lease": {"seconds": _span, "grace": _limit},
     "env": {"capture": _texts},

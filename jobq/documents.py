@@ -1,6 +1,7 @@
 """The JSON documents that the command prints, and that scripts depend on. Fields are only added."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -147,7 +148,7 @@ def settings_document(settings: Settings) -> JsonObject:
             "critical": timeouts.critical,
             "types": dict(timeouts.types),
         },
-        "retention": {"older_than": retention.older_than, "keep_last": retention.keep_last},
+        "retention": asdict(retention),
         "logs": {
             "max_bytes": settings.log_max_bytes,
             "min_free": "auto" if settings.min_free is None else settings.min_free,

@@ -358,6 +358,14 @@ class Ended(NamedTuple):
     ran: float  # seconds of the last try
 
 
+class Finished(NamedTuple):
+    """When a job ended, and how."""
+
+    at: datetime
+    id: int
+    status: JobStatus
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobFilter:
     """Which jobs are meant. Fields that are None do not narrow."""

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 
+from jobq.expiry import Expiry
 from jobq.models import Attempt, Job
 from jobq.queue import JobQueue
 from jobq.rescue import kill_left
@@ -35,6 +36,7 @@ class Scheduler:
         self._fired_at: datetime | None = None
         self._upkeep_at: datetime | None = None
         self._leases: dict[tuple[int, int], tuple[datetime, float]] = {}
+        self._expiry = Expiry(queue, tell)
 
     def tick(self, now: datetime, own: Collection[int]) -> bool:
         """Do what is due; whether there may be new work. ``own`` jobs are not to be rescued."""
@@ -42,6 +44,7 @@ class Scheduler:
         worked = self.rescue_dead() + self.rescue_expired(now, own) > 0
         worked = self.settle(now) or worked
         worked = self.fire_schedules(now) or worked
+        self._expiry.step(now)
         if self._upkeep_at is None or not abs(now - self._upkeep_at) < UPKEEP:
             self._upkeep_at = now
             backend.maintain()

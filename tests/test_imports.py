@@ -16,7 +16,7 @@ LAYERS = (
     "descendants trimming space newjobs",
     "rescue",
     "queue invariants",
-    "schedules rowchecks",
+    "schedules rowchecks expiry",
     "documents scheduler testing explain eta batches exports moving",
     "metrics child hooks logkeeper doctor",
     "forkserver runs",

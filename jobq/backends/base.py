@@ -19,6 +19,7 @@ from jobq.models import (
     Condition,
     Ended,
     Ending,
+    Finished,
     Fired,
     Held,
     Inserted,
@@ -398,6 +399,16 @@ class Backend(ABC):
     @abstractmethod
     def key_holder(self, key: str) -> int | None:
         """The unfinished job that holds a unique key; None if it is free."""
+
+    def finished_before(
+        self, before: datetime, *, after: Finished | None = None, limit: int
+    ) -> list[Finished]:
+        """Up to ``limit`` jobs that ended before then, the first to end first.
+
+        With ``after``, one of an earlier answer, whether it is still there or not: only those
+        behind it. Some that ended at the same moment may come again.
+        """
+        raise NotImplementedError
 
     # -- moving: see jobq.moving -----------------------------------------------------------
 

@@ -37,6 +37,7 @@ from jobq.models import (
     Claim,
     Ended,
     Ending,
+    Finished,
     Held,
     Inserted,
     Job,
@@ -421,6 +422,12 @@ class SqliteBackend(SqliteFilling):
     def ended_counts(self, since: datetime) -> dict[tuple[str, str], tuple[int, int]]:
         with self._db.read() as connection:
             return figures.ended_counts(connection, since.timestamp())
+
+    def finished_before(
+        self, before: datetime, *, after: Finished | None = None, limit: int
+    ) -> list[Finished]:
+        with self._db.read() as connection:
+            return figures.finished_before(connection, before.timestamp(), after, limit)
 
     def ahead(self, job: Job, now: datetime) -> int:
         with self._db.read() as connection:

@@ -1,9 +1,10 @@
 """Figures of a SQLite database: how jobs ended, and who stands before whom in line."""
 
 import sqlite3
+from datetime import UTC, datetime
 
 from jobq.backends.sqlite_claims import open_queues, room_of
-from jobq.models import Ended, Job, Queue
+from jobq.models import Ended, Finished, Job, JobStatus, Queue
 
 # The second condition on the status is the one that the index of finished jobs has.
 _ENDED = (
@@ -19,6 +20,22 @@ def ended(connection: sqlite3.Connection, since: float, limit: int) -> list[Ende
         (since, limit),
     )
     return [Ended(row[0], row[1], bool(row[2]), row[3], row[4]) for row in found]
+
+
+def finished_before(
+    connection: sqlite3.Connection, before: float, after: Finished | None, limit: int
+) -> list[Finished]:
+    since, last = (after.at.timestamp(), after.id) if after else (0.0, 0)
+    found = connection.execute(
+        "SELECT finished_at, id, status FROM job_queue "
+        "WHERE status IN ('completed', 'failed', 'cancelled') AND finished_at < ? "
+        "AND (finished_at, id) > (?, ?) ORDER BY finished_at, id LIMIT ?",
+        (before, since, last, limit),
+    )
+    return [
+        Finished(datetime.fromtimestamp(at, UTC), job_id, JobStatus(status))
+        for at, job_id, status in found
+    ]
 
 
 def ended_counts(

@@ -2,6 +2,7 @@
 
 import select
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -295,3 +296,38 @@ def test_upkeep_changes_no_job(jobs: Jobs) -> None:
     job = jobs.get(jobs.add())
     jobs.backend.maintain()
     assert jobs.get(job.id) == job
+
+
+def test_jobs_that_ended_come_in_the_order_in_which_they_did(jobs: Jobs) -> None:
+    ids = [jobs.add() for _ in range(6)]
+    order = [ids[3], ids[0], ids[5], ids[1]]
+    statuses = [JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.COMPLETED]
+    for job_id, status in zip(order, statuses, strict=True):
+        jobs.later(1)
+        jobs.finish(job_id, status)
+    last = jobs.now
+    found = jobs.backend.finished_before(last, limit=9)
+    assert [(each.id, each.status) for each in found] == list(
+        zip(order[:3], statuses[:3], strict=True)
+    ), "those that ended at that time did not end before it"
+    assert [each.at for each in found] == [last - timedelta(seconds=n) for n in (3, 2, 1)]
+    first, *_ = jobs.backend.finished_before(last, limit=1)
+    jobs.backend.delete([first.id])
+    jobs.later(1)
+    rest = jobs.backend.finished_before(jobs.now, after=first, limit=2)
+    assert [each.id for each in rest] == order[1:3]
+    assert [e.id for e in jobs.backend.finished_before(jobs.now, after=rest[-1], limit=9)] == [
+        ids[1]
+    ]
+
+
+def test_of_many_that_ended_at_once_none_is_passed_over(jobs: Jobs) -> None:
+    ids = [jobs.add() for _ in range(12)]
+    jobs.backend.cancel(ids, None, jobs.now)
+    jobs.later(1)
+    seen: set[int] = set()
+    last = None
+    while page := jobs.backend.finished_before(jobs.now, after=last, limit=5):
+        seen |= {each.id for each in page}
+        last = page[-1]
+    assert seen == set(ids)
