@@ -45,6 +45,7 @@ from jobq.models import (
     SupervisorInfo,
 )
 from jobq.newjobs import new_job, parsed_args, template
+from jobq.outages import Outage
 from jobq.redaction import ShownJob
 from jobq.retry import after_failure, lost_ending
 from jobq.specs import (
@@ -301,19 +302,30 @@ class JobQueue:
         """
         return self.wait_all([job_id], timeout)[0]
 
-    def wait_all(self, ids: Sequence[int], timeout: Duration | None = None) -> list[Job]:
+    def wait_all(
+        self,
+        ids: Sequence[int],
+        timeout: Duration | None = None,
+        *,
+        tell: Callable[[str], None] = lambda _: None,
+    ) -> list[Job]:
         """Wait until all these jobs have ended; the jobs as they ended.
+
+        It goes on through times in which no server answers; ``tell`` is told of them.
 
         Raises:
             NotFound: there is no such job.
             TimeoutError: they have not ended in time.
+            DatabaseAwayError: no server answered when the time was over.
         """
         deadline = None if timeout is None else time.monotonic() + parse_duration(timeout)
+        outage = Outage(tell)
         seen = None
         while True:
-            version = self.backend.change_counter()
+            version = outage.until_answered(self.backend.change_counter, deadline)
             if version != seen:
-                jobs, seen = self.get_many(ids), version
+                jobs = outage.until_answered(lambda: self.get_many(ids), deadline)
+                seen = version
                 if all(job.status in FINISHED for job in jobs):
                     return jobs
             if deadline is not None and time.monotonic() >= deadline:

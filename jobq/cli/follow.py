@@ -11,8 +11,10 @@ from typing import TextIO
 
 from jobq import shell
 from jobq.cli.output import Looks, note
+from jobq.errors import DatabaseAwayError
 from jobq.logs import LOG, STDERR, STDOUT, JobLog
 from jobq.models import FINISHED, Job, JobStatus
+from jobq.outages import Outage
 from jobq.queue import JobQueue
 from jobq.redaction import ShownJob
 
@@ -173,11 +175,18 @@ class Follower:
 def follow(queue: JobQueue, follower: Follower, job_id: int) -> Job:
     """Show a job's output until it has ended, across retries; the job as it ended."""
     seen, job = None, queue.get(job_id)
+    outage, next_look = Outage(note), 0.0
     try:
         while True:
-            changes = queue.backend.change_counter()
-            if changes != seen:
-                seen, job = changes, queue.get(job_id)
+            try:
+                if time.monotonic() >= next_look:
+                    changes = queue.backend.change_counter()
+                    if changes != seen:
+                        seen, job = changes, queue.get(job_id)
+                    outage.over()
+            except DatabaseAwayError as error:
+                outage.met(error)
+                next_look = time.monotonic() + outage.next_pause()
             grew = follower.pump(final=job.status in FINISHED)
             if job.status in FINISHED and not grew:
                 return job

@@ -65,7 +65,7 @@ def command(
             note("No job matches.")
         hint_no_worker(queue, queue.get_many(chosen))
         try:
-            jobs = queue.wait_all(chosen, seconds)
+            jobs = queue.wait_all(chosen, seconds, tell=complain)
             code = exit_code(jobs)
         except TimeoutError:
             jobs, code = queue.get_many(chosen), TIMED_OUT

@@ -19,8 +19,10 @@ from jobq.cli.output import cut, inert, is_terminal, note, print_jsonl, styled
 from jobq.cli.table import Look, Row, plain_cut, table, totals
 from jobq.clock import utcnow
 from jobq.documents import job_document
+from jobq.errors import DatabaseAwayError
 from jobq.eta import PastRuns, remaining
 from jobq.models import FINISHED, UNFINISHED, Job, JobFilter, JobStatus
+from jobq.outages import Outage
 from jobq.queue import JobQueue
 from jobq.redaction import ShownJob
 
@@ -129,24 +131,58 @@ def _headline(shown: Snapshot, now: datetime, look: Look) -> list[str]:
 
 
 def _draw(queue: JobQueue, wanted: JobFilter, screen: "FullScreen", *, color: bool) -> None:
-    past = PastRuns(queue)
-    seen: int | None = None
-    shown: Snapshot | None = None
-    drawn_at, next_look = 0.0, 0.0
-    while True:
+    picture, outage, next_try = _Picture(queue, wanted, screen, color=color), Outage(), 0.0
+    picture.refresh()
+    while screen.key(BEAT) not in ("q", "Q"):
+        if time.monotonic() < next_try:
+            continue
+        try:
+            picture.refresh()
+            outage.over()
+        except DatabaseAwayError as error:
+            outage.met(error)
+            picture.say(str(error))
+            next_try = time.monotonic() + outage.next_pause()
+
+
+class _Picture:
+    """What is on the screen, and when that has to change."""
+
+    def __init__(
+        self, queue: JobQueue, wanted: JobFilter, screen: "FullScreen", *, color: bool
+    ) -> None:
+        self._queue = queue
+        self._wanted = wanted
+        self._screen = screen
+        self._color = color
+        self._past = PastRuns(queue)
+        self._seen: int | None = None
+        self._shown: Snapshot | None = None
+        self._lines: list[str] = []
+        self._drawn_at, self._next_look = 0.0, 0.0
+
+    def refresh(self) -> None:
+        """Look whether anything has changed, and draw it."""
         columns, lines = shutil.get_terminal_size()
         now = time.monotonic()
-        version = queue.backend.change_counter()
-        if shown is None or screen.resized or (version != seen and now >= next_look):
-            shown, seen = snapshot(queue, wanted, max(1, lines - 3)), version
-            next_look = now + COSTLY * (time.monotonic() - now)
-            drawn_at = 0.0
-        if now - drawn_at >= CLOCK:
-            look = Look(columns, color)
-            screen.draw(frame(shown, past, utcnow(), look, lines))
-            drawn_at = now
-        if screen.key(BEAT) in ("q", "Q"):
-            return
+        version = self._queue.backend.change_counter()
+        changed = version != self._seen and now >= self._next_look
+        if self._shown is None or self._screen.resized or changed:
+            self._shown = snapshot(self._queue, self._wanted, max(1, lines - 3))
+            self._seen = version
+            self._next_look = now + COSTLY * (time.monotonic() - now)
+            self._drawn_at = 0.0
+        if now - self._drawn_at >= CLOCK:
+            look = Look(columns, self._color)
+            self._lines = frame(self._shown, self._past, utcnow(), look, lines)
+            self._screen.draw(self._lines)
+            self._drawn_at = now
+
+    def say(self, message: str) -> None:
+        """Put a message in place of the totals, above what was there last."""
+        columns, _ = shutil.get_terminal_size()
+        self._screen.draw([plain_cut(inert(message), columns), *self._lines[1:]])
+        self._drawn_at = 0.0
 
 
 class FullScreen:
@@ -307,6 +343,7 @@ def change_line(job: ShownJob, now: datetime) -> str:
 
 
 def _tell_changes(queue: JobQueue, wanted: JobFilter, *, as_jsonl: bool) -> None:
+    outage = Outage(note)
     seen = queue.backend.change_counter()
     changes = Changes(queue, wanted)
     note(f"Watching {len(changes)} unfinished jobs; Ctrl-C ends it.")
@@ -314,9 +351,9 @@ def _tell_changes(queue: JobQueue, wanted: JobFilter, *, as_jsonl: bool) -> None
     try:
         while True:
             time.sleep(BEAT)
-            if (version := queue.backend.change_counter()) != seen:
+            if (version := outage.until_answered(queue.backend.change_counter)) != seen:
                 seen, began = version, time.monotonic()
-                _print_changes(queue, changes.look(), as_jsonl=as_jsonl)
+                _print_changes(queue, outage.until_answered(changes.look), as_jsonl=as_jsonl)
                 time.sleep(COSTLY * (time.monotonic() - began))
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -5,10 +5,12 @@ import resource
 import sys
 from typing import Annotated
 
-from jobq.cli.context import INTERRUPTED, Cli
+from jobq.cli.context import INTERRUPTED, Cli, complain
 from jobq.cli.declare import Context, option
 from jobq.cli.output import note
 from jobq.cli.progress import Screen, printer
+from jobq.outages import Outage
+from jobq.queue import JobQueue
 from jobq.registry import require_types
 from jobq.supervisor import Supervisor, WorkOptions
 
@@ -55,7 +57,8 @@ def command(
     The first Ctrl-C (or SIGTERM) waits for what runs, the second stops it and gives it back.
     """
     cli: Cli = ctx.obj
-    with cli.queue() as opened:
+    outage = Outage(complain)  # a server may be started after us
+    with outage.until_answered(lambda: JobQueue.from_settings(cli.settings())) as opened:
         for name in queue or ():
             opened.queue(name)
         if type_:
