@@ -58,13 +58,16 @@ class Retention:
     cancelled: float = 0.0
 
 
+SQLITE = "sqlite"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     path: Path | None  # the file it was read from
     database: Path
     log_dir: Path
     concurrency: int
-    backend: str = "sqlite"
+    backend: str = SQLITE  # or the address of a Redis server
     worker_paths: tuple[Path, ...] = ()
     import_timeout: float = 60.0  # seconds that the import of one worker file may take
     max_retries: int = 3
@@ -80,6 +83,15 @@ class Settings:
     env_capture: tuple[str, ...] = DEFAULT_CAPTURE
     redactor: Redactor = field(default_factory=Redactor)  # of what is shown of jobs
     on_finish: tuple[tuple[str, ...], ...] = ()  # commands to run when a job has ended
+
+    @property
+    def backend_shown(self) -> str:
+        """The backend, for people: without the password."""
+        if self.backend == SQLITE:
+            return SQLITE
+        from jobq.redisurl import parse_url  # only those who use it need it
+
+        return parse_url(self.backend).shown
 
     def captured(self, environ: Mapping[str, str]) -> dict[str, str]:
         """The variables that a shell job keeps from the shell it was added in."""
@@ -227,8 +239,13 @@ def _path(value: Any) -> str:
 
 
 def _backend(value: Any) -> str:
-    if value != "sqlite":
-        raise UsageError('expected "sqlite"')
+    if value == SQLITE:
+        return SQLITE
+    from jobq.redisurl import is_redis, parse_url  # only those who use it need it
+
+    if not is_redis(value):
+        raise UsageError('expected "sqlite" or "redis://HOST:PORT/DB"')
+    parse_url(value)
     return str(value)
 
 
@@ -391,6 +408,7 @@ class _Reader:
             database=_absolute(top.get("database"), base, state / "jobq.db"),
             log_dir=_absolute(top.get("log_dir"), base, (home or state) / "logs"),
             concurrency=top.get("concurrency", os.cpu_count() or 1),
+            backend=top.get("backend", SQLITE),
             import_timeout=read["workers"].get("import_timeout", 60.0),
             worker_paths=tuple(_absolute(item, base, state) for item in workers),
             max_retries=retry.get("max_retries", 3),
@@ -421,7 +439,7 @@ class _Reader:
             try:
                 values[key] = keys[key](value)
             except UsageError as error:
-                self._complain(at, key, f"{error}, got {value!r}")
+                self._complain(at, key, f"{error}, got {_shown(key, value)}")
         return values
 
     def _timeouts(self, values: dict[str, Any]) -> Timeouts:
@@ -445,7 +463,7 @@ class _Reader:
         try:
             parsed = _TOP[key](value)
         except UsageError as error:
-            raise ConfigError(f"${variable}: {error}, got {value!r}") from None
+            raise ConfigError(f"${variable}: {error}, got {_shown(key, value)}") from None
         # A path in a variable is meant from where the command is typed.
         is_path = key in ("database", "log_dir")
         return str(self.cwd / Path(value).expanduser()) if is_path else parsed
@@ -455,6 +473,12 @@ class _Reader:
         where = f"{self.path}:{line}" if line else str(self.path or "configuration")
         name = ".".join((*table, key))
         raise ConfigError(f"{where}: {name}: {what}")
+
+
+def _shown(key: str, value: Any) -> str:
+    """A value that is wrong, for a complaint: without the password that an address may have."""
+    text = repr(value)
+    return re.sub(r"//[^/]*@", "//***@", text) if key == "backend" else text
 
 
 def _absolute(value: str | None, base: Path | None, default: Path) -> Path:

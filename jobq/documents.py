@@ -133,7 +133,7 @@ def settings_document(settings: Settings) -> JsonObject:
         "database": str(settings.database),
         "log_dir": str(settings.log_dir),
         "concurrency": settings.concurrency,
-        "backend": settings.backend,
+        "backend": settings.backend_shown,
         "workers": {"paths": [str(path) for path in settings.worker_paths]},
         "retry": {
             "max_retries": settings.max_retries,

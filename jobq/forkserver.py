@@ -21,9 +21,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import NoReturn
 
-from jobq.backends.sqlite import SqliteBackend
+from jobq.backends.choice import open_backend
 from jobq.child import Child
-from jobq.config import Settings
+from jobq.config import SQLITE, Settings
 from jobq.errors import JobqError
 from jobq.logs import JobLogs
 from jobq.processes import SUPERVISOR_MARK, ProcessTree, kill_all, parents
@@ -209,11 +209,12 @@ class ForkServer:
 
     def _open_trees(self) -> list[ProcessTree]:
         """The attempts that the supervisor had open."""
-        if not self._settings.database.exists():  # it must not be made anew
+        settings = self._settings
+        if settings.backend == SQLITE and not settings.database.exists():  # not to be made anew
             return []
         with suppress(JobqError):
-            backend = SqliteBackend(self._settings.database)
-            logs = JobLogs(self._settings.log_dir)
+            backend = open_backend(settings)
+            logs = JobLogs(settings.log_dir)
             return [
                 tree_left(logs, job, attempt)
                 for job, attempt in backend.open_attempts()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from jobq import config, rescue, shell
 from jobq.backends.base import Backend, ClaimRequest
-from jobq.backends.sqlite import SqliteBackend
+from jobq.backends.choice import open_backend
 from jobq.clock import utcnow
 from jobq.config import QUEUE_NAME, Settings
 from jobq.errors import NotFound, UsageError, WrongState
@@ -95,9 +95,7 @@ class JobQueue:
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
         """Open the queue that these settings describe."""
-        backend = SqliteBackend(settings.database)
-        backend.open()
-        return cls(settings, backend)
+        return cls(settings, open_backend(settings))
 
     def close(self) -> None:
         """Let go of the database."""

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobq.config import Settings
+from jobq.config import SQLITE, Settings
 
 SETTING = "[logs] min_free"
 
@@ -33,8 +33,10 @@ def shortage(settings: Settings) -> Shortage | None:
     return None
 
 
-def disks(settings: Settings) -> tuple[Path, Path]:
+def disks(settings: Settings) -> tuple[Path, ...]:
     """The directories of logs and database; a database that is a link is where that leads to."""
+    if settings.backend != SQLITE:
+        return (settings.log_dir,)
     return settings.log_dir, Path(os.path.realpath(settings.database)).parent
 
 

@@ -8,7 +8,7 @@ import pytest
 
 LAYERS = (
     "errors clock notify baseline private bounds",
-    "timespec cron rowfiles plans outages",
+    "timespec cron rowfiles plans outages redisurl",
     "models",
     "retry progress worker cuts redaction",
     "config endings outcome shell processes",

@@ -1,6 +1,6 @@
-"""Live supervisors of one SQLite database: who is there, and how to wake them.
+"""Live supervisors on this machine: who is there, and how to wake them.
 
-Beside the database is a directory with two files for each supervisor: a lock that its process
+Beside a SQLite database is a directory with two files for each supervisor: a lock that its process
 holds for as long as it lives, and a FIFO on which it is woken. The kernel lets go of a lock when
 a process dies, however it dies; so a dead supervisor is known at once.
 """
@@ -28,15 +28,29 @@ class Presence:
 
     def announce(self, owner: str) -> "FifoListener":
         """Take the owner's lock and open its FIFO."""
+        lock = self.hold(owner)
+        try:
+            return FifoListener(lock, self._fifo(owner))
+        except OSError as error:
+            os.close(lock)
+            raise self._unusable(error) from error
+
+    def hold(self, owner: str) -> int:
+        """Take the owner's lock: a descriptor, with which it is let go of."""
         try:
             make_directory(self.directory)
-            return FifoListener(self.directory / (owner + _SUFFIX_LOCK), self._fifo(owner))
+            path = self.directory / (owner + _SUFFIX_LOCK)
+            lock = open_file(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
+            fcntl.flock(lock, fcntl.LOCK_EX)  # who only looks whether it is held lets go at once
         except OSError as error:
-            where = error.filename or self.directory
-            raise DatabaseError(
-                f"{where}: {error.strerror}: a supervisor announces itself there: make it a "
-                "directory that is yours, on a file system with locks"
-            ) from error
+            raise self._unusable(error) from error
+        return lock
+
+    def _unusable(self, error: OSError) -> DatabaseError:
+        return DatabaseError(
+            f"{error.filename or self.directory}: {error.strerror}: a supervisor announces itself "
+            "there: make it a directory that is yours, on a file system with locks"
+        )
 
     def wake(self) -> None:
         """Wake every listener. Whoever can't be woken looks by itself before long."""
@@ -125,10 +139,9 @@ def _poke(path: Path) -> None:
 class FifoListener(Listener):
     """A supervisor's own lock and FIFO."""
 
-    def __init__(self, lock: Path, fifo: Path) -> None:
+    def __init__(self, lock: int, fifo: Path) -> None:
         self._path = fifo
-        self._lock = open_file(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
-        fcntl.flock(self._lock, fcntl.LOCK_EX)  # who only looks whether it is held lets go at once
+        self._lock = lock
         os.mkfifo(fifo, FILE_MODE)
         fifo.chmod(FILE_MODE)
         # Opened for writing too, so that it never reads as ended when a writer leaves.

@@ -8,6 +8,8 @@ from jobq.cli.context import Cli
 from jobq.cli.declare import Argument, Context, option
 from jobq.cli.options import AsJson
 from jobq.cli.output import format_bytes, note, print_json
+from jobq.config import SQLITE
+from jobq.errors import UsageError
 
 
 def command(
@@ -19,7 +21,13 @@ def command(
     """Copy the database to FILE, as it is at one moment, while jobs run and others write."""
     cli: Cli = ctx.obj
     to = Path(file)
-    size = copy(cli.settings().database, to, force=force)
+    settings = cli.settings()
+    if settings.backend != SQLITE:
+        raise UsageError(
+            f"backend {settings.backend_shown}: Redis is backed up where it runs: copy what BGSAVE "
+            "writes there, and its appendonlydir (docs/redis.md)"
+        )
+    size = copy(settings.database, to, force=force)
     if as_json:
         print_json({"file": str(to.absolute()), "bytes": size})
     else:

@@ -72,7 +72,7 @@ def _settings(line: Line) -> config.Settings:
 def _queue(line: Line) -> Iterator[JobQueue | None]:
     """The queue, if there is one: it is not made for this."""
     settings = _settings(line)
-    if not settings.database.exists():
+    if settings.backend == config.SQLITE and not settings.database.exists():
         yield None
         return
     with JobQueue.from_settings(settings) as queue:

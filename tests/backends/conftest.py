@@ -1,17 +1,37 @@
 """Every backend, through the same tests: another one joins by a line in BACKENDS."""
 
 from collections.abc import Callable, Iterator
+from hashlib import sha1
 from pathlib import Path
 
 import pytest
 
 from backends.driver import Jobs
 from jobq.backends.base import Backend
+from jobq.backends.redis import RedisBackend
 from jobq.backends.sqlite import SqliteBackend
+from redis_server import SharedServer
+
+_redis: SharedServer | None = None
+
+
+def _on_redis(folder: Path) -> Backend:
+    """A store of its own for each folder, on a server that the tests of this process share."""
+    assert _redis is not None
+    name = sha1(str(folder).encode()).hexdigest()
+    return RedisBackend(f"{_redis.url}?name={name}", folder, clock="caller")
+
 
 BACKENDS: dict[str, Callable[[Path], Backend]] = {
+    "redis": _on_redis,
     "sqlite": lambda folder: SqliteBackend(folder / "jobq.db"),
 }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _server(shared_redis: SharedServer) -> None:
+    global _redis  # noqa: PLW0603 - the machines of the models find their backend by name alone
+    _redis = shared_redis
 
 
 @pytest.fixture(params=sorted(BACKENDS))

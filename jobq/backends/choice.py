@@ -1,0 +1,32 @@
+"""Which backend the settings name, opened."""
+
+from jobq.backends.base import Backend
+from jobq.config import SQLITE, Settings
+from jobq.errors import ConfigError
+
+
+def open_backend(settings: Settings) -> Backend:
+    """Open the backend of these settings; what the others need is not imported.
+
+    Raises:
+        ConfigError: its library is not installed.
+        DatabaseError: it can't be used.
+    """
+    if settings.backend == SQLITE:
+        from jobq.backends.sqlite import SqliteBackend
+
+        database = SqliteBackend(settings.database)
+        database.open()
+        return database
+    try:
+        from jobq.backends.redis import RedisBackend
+    except ModuleNotFoundError as error:
+        if error.name != "redis":
+            raise
+        raise ConfigError(
+            f"backend {settings.backend_shown}: redis-py is not installed: "
+            "pip install 'jobq[redis]'"
+        ) from None
+    server = RedisBackend(settings.backend, settings.database.parent)
+    server.open()
+    return server

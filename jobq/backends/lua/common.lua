@@ -1,0 +1,115 @@
+-- What every script starts with: the request, the clock, keys, and writes that can be undone.
+--
+-- KEYS[1] is `{name}:meta`. All other keys start with the same tag, so that they are in one slot.
+-- ARGV[1] is the request as JSON: `ops`, a list of {verb, arguments}; and how to run them.
+
+redis.replicate_commands()  -- Redis 6.2: what is written depends on TIME
+
+local call = redis.call
+local META = KEYS[1]
+local P = string.match(META, '^(.*)meta$')
+local GROUP = 'jobq'
+local FINISHED = {completed = true, failed = true, cancelled = true}
+
+local request = cjson.decode(ARGV[1])
+local verbs = {}
+local changed, woken = false, false
+
+-- -- numbers and times: whole microseconds since 1970 ---------------------------------------------
+
+-- A whole number as text; `tostring` would round those above 10^14.
+local function whole(number)
+  return string.format('%.0f', number)
+end
+
+local server_now
+if request.clock == 'server' then
+  local time = call('TIME')
+  server_now = tonumber(time[1]) * 1000000 + tonumber(time[2])
+end
+
+-- What the caller takes for now, by the clock that counts.
+local function clock(now)
+  return server_now or now
+end
+
+-- A moment that the caller worked out from its own now, by the clock that counts.
+local function carried(moment, now)
+  return moment + (server_now or now) - now
+end
+
+-- -- writing --------------------------------------------------------------------------------------
+
+-- In a rehearsal, each write notes what undoes it; streams are left alone, being the only keys that
+-- can't be brought back to what they were. No answer depends on them: indexes hold the order.
+local undo = request.rehearsal and {} or nil
+
+local function note(...)
+  undo[#undo + 1] = {...}
+end
+
+local function note_fields(key, fields)
+  for _, name in ipairs(fields) do
+    local before = call('HGET', key, name)
+    if before then note('HSET', key, name, before) else note('HDEL', key, name) end
+  end
+end
+
+local function note_members(key, members)
+  for _, member in ipairs(members) do
+    local before = call('ZSCORE', key, member)
+    if before then note('ZADD', key, before, member) else note('ZREM', key, member) end
+  end
+end
+
+local function every_second(first, ...)
+  local given, some = {...}, {}
+  for place = first, #given, 2 do some[#some + 1] = given[place] end
+  return some
+end
+
+local before = {
+  HSET = function(key, ...) note_fields(key, every_second(1, ...)) end,
+  HDEL = function(key, ...) note_fields(key, {...}) end,
+  HINCRBY = function(key, field) note_fields(key, {field}) end,
+  ZADD = function(key, ...) note_members(key, every_second(2, ...)) end,
+  ZREM = function(key, ...) note_members(key, {...}) end,
+  ZREMRANGEBYSCORE = function(key, ...) note_members(key, call('ZRANGEBYSCORE', key, ...)) end,
+  SADD = function(key, member)
+    if call('SISMEMBER', key, member) == 0 then note('SREM', key, member) end
+  end,
+  SREM = function(key, member)
+    if call('SISMEMBER', key, member) == 1 then note('SADD', key, member) end
+  end,
+  DEL = function(key)
+    local dump = call('DUMP', key)
+    if dump then note('RESTORE', key, 0, dump) end
+  end,
+}
+
+local function write(command, key, ...)
+  changed = true
+  if undo then before[command](key, ...) end
+  return call(command, key, ...)
+end
+
+-- A write to a stream; false if it was refused or this is a rehearsal.
+local function stream(command, ...)
+  if undo then return false end
+  local done = redis.pcall(command, ...)
+  if type(done) == 'table' and done.err then return false end
+  return done
+end
+
+local function roll_back()
+  for place = #undo, 1, -1 do call(unpack(undo[place])) end
+end
+
+-- Set a field, or forget it where there is no value.
+local function put(key, field, value)
+  if value == nil or value == false then
+    write('HDEL', key, field)
+  else
+    write('HSET', key, field, value)
+  end
+end

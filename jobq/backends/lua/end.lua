@@ -1,0 +1,61 @@
+-- running → the status that an ending names. Fenced: only the attempt that runs can end.
+
+local function running(id, attempt)
+  local job = load(id)
+  if job and job.status == 'running' and job.attempts == attempt then return job end
+end
+
+-- Nobody holds the attempt any more.
+local function let_go(job)
+  drop_entry(job)
+  write('ZREM', P .. 'ls', job.id)
+  write('SREM', P .. 'o:' .. job.owner, job.id)
+  write('HDEL', job.key, 'e', 'o', 'cr')
+  job.entry = false
+end
+
+-- The status of the job from here on; nil if the attempt was not running.
+local function end_one(e, now, at, lease_before)
+  local job = running(e.id, e.attempt)
+  if not job then return nil end
+  local lease = call('ZSCORE', P .. 'ls', e.id)
+  if lease_before and tonumber(lease) >= lease_before then return nil end
+  local status = e.status
+  job.run_at = e.run_at and whole(carried(e.run_at, now))
+  if job.asked and not FINISHED[status] then  -- whatever it came to, it does not run again
+    status, job.run_at = 'cancelled', nil
+  end
+  let_go(job)
+  put(job.key, 'ra', job.run_at)
+  put(job.key, 'f', e.failures > 0 and e.failures)
+  put(job.key, 'c', e.crashes > 0 and e.crashes)
+  put(job.key, 'ec', e.exit_code)
+  put(job.key, 'sg', e.signal)
+  put(job.key, 'er', e.error)
+  put(job.key, 're', e.result)
+  if e.reason then write('HSET', job.key, 'rs', e.reason) end
+  move(job, status, at)
+  local record = whole(at) .. '|' .. whole(tonumber(lease)) .. '|' .. e.record
+  write('HSET', P .. 'a:' .. e.id, whole(e.attempt) .. 'e', record)
+  if e.lost then tell('recovered', 1) end
+  return status
+end
+
+local function end_all(endings, now, at, lease_before)
+  local took, finished, pending = {}, {}, false
+  for place, ending in ipairs(endings) do
+    local status = end_one(ending, now, at, lease_before)
+    took[place] = status and 1 or 0
+    if FINISHED[status] then finished[#finished + 1] = ending.id end
+    pending = pending or status == 'pending'
+  end
+  local freed = settle_for(finished, at)
+  -- A supervisor that ends an attempt has room for one job: others are woken for more.
+  if freed > 1 or pending then woken = true end
+  return took
+end
+
+verbs['end'] = function(a)
+  local before = a.lease_before and carried(a.lease_before, a.now)
+  return end_all(a.endings, a.now, clock(a.now), before)
+end

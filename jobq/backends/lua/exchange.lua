@@ -1,0 +1,35 @@
+-- All that a supervisor has to tell since the last time, and what it gets for it.
+
+-- running → pending as if the attempt had never been claimed; its number is used again.
+local function unclaim(id, attempt, owner, at)
+  local job = running(id, attempt)
+  if not job or job.owner ~= owner then return end
+  local earlier = call('HGET', P .. 'a:' .. id, whole(attempt - 1))
+  let_go(job)
+  write('HDEL', P .. 'a:' .. id, whole(attempt), whole(attempt) .. 's')
+  write('ZREM', P .. 'rt:' .. job.queue, id .. ':' .. whole(attempt))
+  put(job.key, 'n', attempt > 1 and whole(attempt - 1))
+  put(job.key, 'sa', earlier and string.match(earlier, '^%d+'))
+  move(job, job.asked and 'cancelled' or 'pending', at)
+  woken = true
+  if job.asked then settle_for({id}, at) end
+end
+
+local function unclaim_all(claims, at)
+  for _, claim in ipairs(claims) do unclaim(claim[1], claim[2], claim[3], at) end
+end
+
+function verbs.unclaim(a)
+  unclaim_all(a.claims, clock(a.now))
+  return 1
+end
+
+function verbs.exchange(a)
+  local at = clock(a.now)
+  note_starts(a.starts)
+  for _, p in ipairs(a.progress) do note_progress(p[1], p[2], p[3]) end
+  local ended = end_all(a.endings, a.now, at)
+  unclaim_all(a.unstarted, at)
+  local claims = a.request and claim(a.request, at) or {}
+  return {ended, claims, next_due(at)}
+end

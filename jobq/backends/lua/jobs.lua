@@ -1,0 +1,126 @@
+-- Jobs: the hash of each, and the indexes that know of it by its status.
+--
+-- A pending job is in a line, which is a priority, a queue and a type: in the zset of the line,
+-- which has the order, and, from when it is added until its attempt ends, in the stream of it.
+-- One that comes back can't go into the middle of a stream: it gets an entry of the stream `again`
+-- when it is claimed. The field `e` says where it is: absent, in the stream of its line, as
+-- `<id>-0`; `-`, nowhere yet; else, in `again`, under that id.
+
+local AGAIN, DEAD = P .. 'again', P .. 'dead'
+
+local function load(id)
+  local f = call('HMGET', P .. 'j:' .. id, 's', 'h', 'n', 'u', 'e', 'cr', 'um', 'ra', 'np', 'o', 'de')
+  if not f[1] then return nil end
+  local priority, queue, created, kind = string.match(f[2], '^(%d)|([^|]*)|(%d+)|(.*)$')
+  return {
+    id = id, key = P .. 'j:' .. id, status = f[1], queue = queue, priority = priority,
+    created = created, kind = kind, line = priority .. '|' .. queue .. '|' .. kind,
+    attempts = tonumber(f[3] or 0), unique = f[4], entry = f[5], asked = f[6],
+    unmet = tonumber(f[7] or 0), run_at = f[8], parents = tonumber(f[9] or 0), owner = f[10],
+    dead = f[11],
+  }
+end
+
+local function count(queue, status, by)
+  write('HINCRBY', P .. 'n', queue .. '|' .. status, by)
+end
+
+local function tell(counter, by)
+  write('HINCRBY', META, counter, by)
+end
+
+local function key_holder(unique)
+  return unique and call('HGET', P .. 'uk', unique) or nil
+end
+
+local function into_line(job)
+  write('ZADD', P .. 'p:' .. job.line, job.id, job.id)
+  if write('SADD', P .. 'ln', job.line) == 1 then
+    stream('XGROUP', 'CREATE', P .. 'w:' .. job.line, GROUP, '0', 'MKSTREAM')
+  end
+  if stream('XADD', P .. 'w:' .. job.line, job.id .. '-0', 'j', '') then
+    if job.entry then write('HDEL', job.key, 'e') end
+    job.entry = false
+  else
+    write('HSET', job.key, 'e', '-')
+    job.entry = '-'
+  end
+end
+
+-- The entry is done with: it leaves its own stream, and the pending list of whoever holds it.
+local function drop_entry(job)
+  local where, entry = P .. 'w:' .. job.line, job.id .. '-0'
+  if job.entry then where, entry = AGAIN, job.entry end
+  if job.entry == '-' then return end
+  stream('XACK', where, GROUP, entry)
+  stream('XDEL', where, entry)
+end
+
+local function leave(job)
+  local status = job.status
+  count(job.queue, status, -1)
+  if status == 'pending' then
+    write('ZREM', P .. 'p:' .. job.line, job.id)
+    return
+  end
+  write('ZREM', P .. 'i:' .. status, job.id)
+  if status == 'scheduled' or status == 'retrying' then
+    write('ZREM', P .. 'due', job.id)
+  elseif FINISHED[status] then
+    write('ZREM', P .. 'fin', job.id)
+    if job.dead then
+      stream('XDEL', DEAD, job.dead)
+      write('HDEL', job.key, 'de')
+    end
+  end
+end
+
+-- Put a job, whose hash is there, under its new status. Its run_at must be set before.
+local function enter(job, status, at)
+  job.status = status
+  count(job.queue, status, 1)
+  write('HSET', job.key, 's', status)
+  if status == 'pending' then
+    into_line(job)
+    return
+  end
+  write('ZADD', P .. 'i:' .. status, job.id, job.id)
+  if status == 'scheduled' or status == 'retrying' then
+    write('ZADD', P .. 'due', job.run_at, job.id)
+  elseif FINISHED[status] then
+    write('ZADD', P .. 'fin', at, job.id)
+    write('HSET', job.key, 'fa', whole(at))
+    if status == 'completed' or status == 'failed' then tell(status, 1) end
+    if status == 'failed' then
+      local entry = stream('XADD', DEAD, '*', 'j', job.id)
+      if entry then write('HSET', job.key, 'de', entry) end
+    end
+  end
+end
+
+-- From one status to another, with the unique key that goes with it.
+local function move(job, status, at)
+  if job.status == 'pending' and status ~= 'running' then drop_entry(job) end
+  leave(job)
+  if job.unique and FINISHED[status] and key_holder(job.unique) == job.id then
+    write('HDEL', P .. 'uk', job.unique)
+  elseif job.unique and not FINISHED[status] then
+    write('HSET', P .. 'uk', job.unique, job.id)
+  end
+  enter(job, status, at)
+end
+
+-- Jobs whose time has come: a bounded number, the longest due first.
+local function promote(at)
+  local due = call('ZRANGEBYSCORE', P .. 'due', '-inf', at, 'LIMIT', 0, 1000)
+  for _, id in ipairs(due) do
+    move(load(id), 'pending', at)
+  end
+end
+
+-- All of a job: its id, its hash, its parents.
+local function shown(id)
+  local fields = call('HGETALL', P .. 'j:' .. id)
+  if #fields == 0 then return nil end
+  return {id, fields, call('HGETALL', P .. 'dp:' .. id)}
+end

@@ -1,0 +1,44 @@
+-- Runs the verbs of the request: all take effect, or none does.
+--
+-- The answer is {'ok', result} or {what is wrong, ...}. One that may have been lost on its way is
+-- given again to whoever asks again with the same number.
+
+local LOCK, SLOT = P .. 'lock', request.slot and P .. 'r:' .. request.slot
+
+local version = call('HGET', META, 'v')
+if version and version ~= request.version then return {'version', version} end
+if not version and call('EXISTS', META) == 1 then return {'foreign'} end
+
+if SLOT then
+  local kept = call('GET', SLOT)
+  kept = kept and cmsgpack.unpack(kept)
+  if kept and kept[1] == request.number then return kept[2] end
+end
+
+local holder = call('GET', LOCK)
+if request.token then
+  if holder and holder ~= request.token then return {'locked'} end
+  if not holder and not request.rehearsal then return {'expired'} end
+  call('SET', LOCK, request.token, 'PX', request.lock_ms)
+elseif holder and request.writes then
+  return {'locked'}
+end
+
+local result, failure
+for _, op in ipairs(request.ops) do
+  result, failure = verbs[op[1]](op[2])
+  if failure then break end
+end
+
+if undo then
+  roll_back()
+elseif changed then
+  if not version then call('HSET', META, 'v', request.version) end
+  call('HINCRBY', META, 'ver', 1)
+end
+if request.token and not request.rehearsal then call('DEL', LOCK) end
+
+local answer = failure or {'ok', result}
+if SLOT then call('SET', SLOT, cmsgpack.pack({request.number, answer}), 'PX', request.kept_ms) end
+if woken and changed and not undo then call('PUBLISH', P .. 'wake', '') end
+return answer

@@ -1,0 +1,213 @@
+-- Reading jobs: nothing here changes anything.
+
+function verbs.get(a)
+  local found = {}
+  for _, id in ipairs(a.ids) do found[#found + 1] = shown(id) end
+  return found
+end
+
+-- The indexes in which jobs of these statuses, of this queue and type, can be.
+local function indexes(a)
+  local keys = {}
+  for _, status in ipairs(a.statuses) do
+    if status ~= 'pending' then keys[#keys + 1] = P .. 'i:' .. status end
+    for _, line in ipairs(status == 'pending' and call('SMEMBERS', P .. 'ln') or {}) do
+      local _, queue, kind = string.match(line, '^(%d)|([^|]*)|(.*)$')
+      if (not a.queue or a.queue == queue) and (not a.type or a.type == kind) then
+        keys[#keys + 1] = P .. 'p:' .. line
+      end
+    end
+  end
+  return keys
+end
+
+-- The first `limit` ids behind `after`, or before it, over all of the indexes.
+local function page(keys, after, newest, limit)
+  local ids = {}
+  for _, key in ipairs(keys) do
+    local found
+    if newest then
+      found = call('ZREVRANGEBYSCORE', key, after and '(' .. after or '+inf', '-inf', 'LIMIT', 0, limit)
+    else
+      found = call('ZRANGEBYSCORE', key, after and '(' .. after or '-inf', '+inf', 'LIMIT', 0, limit)
+    end
+    for _, id in ipairs(found) do ids[#ids + 1] = id end
+  end
+  table.sort(ids, function(x, y)
+    if newest then return tonumber(x) > tonumber(y) end
+    return tonumber(x) < tonumber(y)
+  end)
+  for place = limit + 1, #ids do ids[place] = nil end
+  return ids
+end
+
+local function matches(a, id)
+  if a.queue or a.type or a.since or a.before then
+    local job = load(id)
+    local created = tonumber(job.created)
+    if a.queue and job.queue ~= a.queue or a.type and job.kind ~= a.type
+      or a.since and created < a.since or a.before and created >= a.before then
+      return false
+    end
+  end
+  if a.finished_before then
+    local finished = call('ZSCORE', P .. 'fin', id)
+    return finished and tonumber(finished) < a.finished_before
+  end
+  return true
+end
+
+-- The last id looked at, or false if that was all, and the jobs found so far.
+function verbs.find(a)
+  if a.finished_before
+    and call('ZCOUNT', P .. 'fin', '-inf', '(' .. whole(a.finished_before)) == 0 then
+    return {false, {}}
+  end
+  local ids, found = page(indexes(a), a.after, a.newest, a.look), {}
+  for _, id in ipairs(ids) do
+    if a.stop and (a.newest and tonumber(id) <= a.stop or not a.newest and tonumber(id) >= a.stop) then
+      return {false, found}
+    end
+    if matches(a, id) then
+      found[#found + 1] = shown(id)
+      if #found >= a.limit then return {id, found} end
+    end
+  end
+  return {#ids == a.look and ids[#ids] or false, found}
+end
+
+function verbs.counts()
+  return call('HGETALL', P .. 'n')
+end
+
+-- All attempts of a job, and until when the open one is held.
+local function attempts(id)
+  return {call('HGETALL', P .. 'a:' .. id), call('ZSCORE', P .. 'ls', id)}
+end
+
+function verbs.attempts(a)
+  return attempts(a.id)
+end
+
+function verbs.open_attempts()
+  local found = {}
+  for place, id in ipairs(call('ZRANGE', P .. 'i:running', 0, -1)) do
+    found[place] = {shown(id), attempts(id)}
+  end
+  return found
+end
+
+function verbs.histories(a)
+  local found = {}
+  for place, id in ipairs(page(indexes(a), a.after, false, a.limit)) do
+    local parents = {}
+    for _, parent in ipairs(parents_of(id)) do
+      parents[#parents + 1] = {
+        parent.id, parent.condition, parent.met and 1 or 0,
+        call('HGET', P .. 'j:' .. parent.id, 's'),
+        call('ZSCORE', P .. 'un', parent.id) and 1 or 0,
+      }
+    end
+    local job = load(id)
+    local holder = not FINISHED[job.status] and key_holder(job.unique) or false
+    local keys = {}
+    for _, key in ipairs(call('SMEMBERS', P .. 'kj:' .. id)) do
+      keys[#keys + 1] = {key, string.match(call('HGET', P .. 'ik', key), '^%d+|(.*)$')}
+    end
+    local unsettled = call('ZSCORE', P .. 'un', id) and 1 or 0
+    found[place] = {shown(id), attempts(id), parents, holder, keys, unsettled}
+  end
+  return found
+end
+
+function verbs.children(a)
+  local found = {}
+  for _, parent in ipairs(a.ids) do
+    for _, child in ipairs(call('ZRANGE', P .. 'dc:' .. parent, 0, -1)) do
+      if string.sub(call('HGET', P .. 'dp:' .. child, parent), 2) == '0' then
+        found[#found + 1] = {child, call('HGET', P .. 'j:' .. child, 's')}
+      end
+    end
+  end
+  return found
+end
+
+function verbs.known_keys(a)
+  if #a.keys == 0 then return {} end
+  return call('HMGET', P .. 'ik', unpack(a.keys))
+end
+
+function verbs.key_holder(a)
+  return call('HGET', P .. 'uk', a.key)
+end
+
+-- -- figures --------------------------------------------------------------------------------------
+
+-- A portion of the jobs that completed or failed, the latest first: what is known of each.
+function verbs.ended(a)
+  local ids = call('ZREVRANGEBYSCORE', P .. 'fin', '+inf', a.since, 'LIMIT', a.from, a.look)
+  local found = {}
+  for _, id in ipairs(ids) do
+    local f = call('HMGET', P .. 'j:' .. id, 's', 'h', 'sa', 'fa')
+    if f[1] ~= 'cancelled' and f[3] then found[#found + 1] = f end
+  end
+  return {#ids, found}
+end
+
+function verbs.ahead(a)
+  local at, queues, number = clock(a.now), {}, 0
+  for name, queue in pairs(open_queues()) do
+    if room_of(queue, at) > 0 then queues[name] = queue end
+  end
+  local own = queues[a.queue] and queues[a.queue].priority
+  if not own then return 0 end
+  for _, line in ipairs(call('SMEMBERS', P .. 'ln')) do
+    local priority, name = string.match(line, '^(%d)|([^|]*)|')
+    local queue, key = queues[name], P .. 'p:' .. line
+    if queue and (queue.priority > own or queue.priority == own and tonumber(priority) > a.priority) then
+      number = number + call('ZCARD', key)
+    elseif queue and queue.priority == own and tonumber(priority) == a.priority then
+      number = number + call('ZCOUNT', key, '-inf', '(' .. a.id)
+    end
+  end
+  return number
+end
+
+function verbs.next_start(a)
+  local at = clock(a.now)
+  local starts = call(
+    'ZREVRANGEBYSCORE', P .. 'rt:' .. a.queue, at, '(' .. whole(at - a.span), 'WITHSCORES', 'LIMIT', 0,
+    a.rate)
+  if #starts < 2 * a.rate then return false end
+  return whole(tonumber(starts[#starts]) + a.span)
+end
+
+function verbs.unsettled()
+  return call('ZCARD', P .. 'un')
+end
+
+-- -- what can't be -------------------------------------------------------------------------------
+
+-- The last id looked at, or false if that was all, and those whose hash says something else.
+function verbs.strays(a)
+  local ids, found = page(indexes(a), a.after, false, a.look), {}
+  for _, id in ipairs(ids) do
+    if call('HGET', P .. 'j:' .. id, 's') ~= a.statuses[1] then found[#found + 1] = id end
+  end
+  return {#ids == a.look and ids[#ids] or false, found}
+end
+
+function verbs.flaws(a)
+  local counted, there, found = 0, 0, {}
+  local counts = call('HGETALL', P .. 'n')
+  for place = 2, #counts, 2 do counted = counted + tonumber(counts[place]) end
+  for _, key in ipairs(indexes(a)) do there = there + call('ZCARD', key) end
+  if counted ~= there then
+    found[#found + 1] = counted .. ' jobs are counted, and ' .. there .. ' are in the indexes'
+  end
+  local running, leases = call('ZCARD', P .. 'i:running'), call('ZCARD', P .. 'ls')
+  if running ~= leases then
+    found[#found + 1] = running .. ' jobs are running, and ' .. leases .. ' leases are held'
+  end
+  return found
+end

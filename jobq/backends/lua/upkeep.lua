@@ -1,0 +1,70 @@
+-- Queues and supervisors as they are kept, and what needs clearing away from time to time.
+
+function verbs.queues()
+  return call('HGETALL', P .. 'qs')
+end
+
+function verbs.put_queues(a)
+  for _, queue in ipairs(a.queues) do write('HSET', P .. 'qs', queue[1], queue[2]) end
+  woken = true
+  return 1
+end
+
+function verbs.delete_queue(a)
+  local failure = missing_queue({{queue = a.name}})
+  if failure then return nil, failure end
+  if a.name == 'default' then return nil, {'default queue', a.name} end
+  local jobs, fields = 0, {}
+  for _, status in ipairs(a.statuses) do
+    jobs = jobs + number_of(a.name, status)
+    fields[#fields + 1] = a.name .. '|' .. status
+  end
+  if jobs > 0 then return nil, {'queue has jobs', a.name, whole(jobs)} end
+  write('HDEL', P .. 'n', unpack(fields))
+  write('HDEL', P .. 'qs', a.name)
+  write('DEL', P .. 'rt:' .. a.name)
+  return 1
+end
+
+function verbs.register(a)
+  write('HSET', P .. 'sv', a.id, a.record)
+  write('HSET', P .. 'hb', a.id, a.heartbeat)
+  return 1
+end
+
+function verbs.unregister(a)
+  for _, id in ipairs(a.ids) do
+    write('HDEL', P .. 'sv', id)
+    write('HDEL', P .. 'hb', id)
+  end
+  return 1
+end
+
+function verbs.supervisors()
+  return {call('HGETALL', P .. 'sv'), call('HGETALL', P .. 'hb')}
+end
+
+-- Consumers that have left, once nothing is pending for them: with them, their entries would go.
+local function forget_consumers(key)
+  local found = redis.pcall('XINFO', 'CONSUMERS', key, GROUP)
+  if found.err then return end
+  for _, consumer in ipairs(found) do
+    local name, pending = consumer[2], consumer[4]
+    local there = call('HEXISTS', P .. 'sv', name) == 1 or call('EXISTS', P .. 'o:' .. name) == 1
+    if pending == 0 and not there then stream('XGROUP', 'DELCONSUMER', key, GROUP, name) end
+  end
+end
+
+function verbs.maintain()
+  if undo then return 1 end
+  forget_consumers(AGAIN)
+  for _, line in ipairs(call('SMEMBERS', P .. 'ln')) do
+    local key = P .. 'w:' .. line
+    forget_consumers(key)
+    if call('ZCARD', P .. 'p:' .. line) == 0 and call('XLEN', key) == 0 then
+      call('SREM', P .. 'ln', line)
+      call('DEL', key)
+    end
+  end
+  return 1
+end

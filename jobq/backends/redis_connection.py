@@ -1,0 +1,264 @@
+"""Calls to a Redis server: one script each, whose answer is not lost, and groups of them."""
+
+import json
+import os
+import random
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.retry import Retry
+
+from jobq.backends.redis_errors import LAYOUT, is_lost, raise_ours, raise_refused
+from jobq.backends.redis_listener import RedisListener
+from jobq.backends.redis_scripts import Script, script_of
+from jobq.errors import ConfigError, DatabaseLockedError, JobqError
+from jobq.redisurl import RedisUrl
+
+TIMEOUT = 5.0
+"""Seconds that a connection, or an answer, may take."""
+
+AGAIN = (0.0, 0.05, 0.2)
+"""Seconds before a call is repeated whose answer was lost."""
+
+KEPT = 120.0
+"""Seconds for which the server knows what it answered last."""
+
+HELD = 5.0
+"""Seconds that a group may be without a sign of life before others go on."""
+
+PATIENCE = 30.0
+"""Seconds that a call waits for the group of somebody else."""
+
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+Op = tuple[str, dict[str, Any]]
+
+
+class Refused(Exception):
+    """A verb did nothing, and says why; never seen outside of the backend."""
+
+    def __init__(self, kind: str, *told: str) -> None:
+        super().__init__(kind, *told)
+        self.kind = kind
+        self.told = told
+
+
+@dataclass(slots=True)
+class _Group:
+    """The verbs of a group so far, and the token of the lock that keeps others out."""
+
+    token: str = field(default_factory=lambda: uuid4().hex)
+    ops: list[Op] = field(default_factory=list)
+    begun: bool = False
+
+
+class _Local(threading.local):
+    """What each thread has for itself: its group, and where its last answer is kept."""
+
+    def __init__(self) -> None:
+        self.group: _Group | None = None
+        self.slot = uuid4().hex[:16]
+        self.number = 0
+
+
+class RedisConnection:
+    """A server, for any number of threads; it may be carried across a fork."""
+
+    def __init__(self, url: RedisUrl, *, clock: str = "server") -> None:
+        self.url = url
+        self._clock = clock
+        self._client: Any = None
+        self._is_cluster = False
+        self._local = _Local()
+
+    # -- the client ------------------------------------------------------------------------
+
+    @property
+    def client(self) -> Any:
+        """redis-py's, whose pool gives every thread and process connections of its own."""
+        if self._client is None:
+            try:
+                client = redis.Redis.from_url(self.url.server, **self._options())
+                pool = client.connection_pool
+                pool.connection_class(**pool.connection_kwargs)  # the options are looked at there
+                self._client = client
+            except (TypeError, ValueError, RedisError) as error:
+                raise ConfigError(f"backend {self.url.shown}: {error}") from None
+        return self._client
+
+    def _options(self) -> dict[str, Any]:
+        keeps = {} if self.url.server.startswith("unix:") else {"socket_keepalive": True}
+        return keeps | {
+            "socket_timeout": TIMEOUT,
+            "socket_connect_timeout": TIMEOUT,
+            "retry": Retry(NoBackoff(), 0),  # what may have been done is repeated in `_send` alone
+            "protocol": 2,
+        }
+
+    def _become_cluster(self) -> None:
+        """Go on with a client that finds the node on which the keys are."""
+        options = self._options() | {"retry": Retry(NoBackoff(), 3)}
+        self._client = redis.RedisCluster.from_url(self.url.server, **options)
+        self._is_cluster = True
+
+    def close(self) -> None:
+        if self._client is not None:
+            with suppress(RedisError, OSError):
+                self._client.close()
+            self._client = None
+
+    def listener(self, lock: int) -> RedisListener:
+        """A subscription to what wakes, for the owner who holds the lock."""
+        channel = self.url.prefix + "wake"
+        try:
+            return RedisListener(self.client, channel, lock)
+        except (RedisError, OSError) as error:
+            os.close(lock)
+            raise_ours(self.url.shown, error)
+
+    def ask(self, *command: Any) -> Any:
+        """The answer to a plain command that changes nothing."""
+        return self._sent(lambda: self.client.execute_command(*command))
+
+    # -- calls -----------------------------------------------------------------------------
+
+    def read(self, verb: str, **arguments: Any) -> Any:
+        """The answer of a verb that changes nothing."""
+        return self._call((verb, arguments), writes=False, wakes=False)
+
+    def write(self, verb: str, *, wakes: bool = False, **arguments: Any) -> Any:
+        """The answer of a verb that changes something; ``wakes``: listeners, too.
+
+        Raises:
+            Refused: it changed nothing.
+        """
+        return self._call((verb, arguments), writes=True, wakes=wakes)
+
+    def _call(self, op: Op, *, writes: bool, wakes: bool) -> Any:
+        group = self._local.group
+        if group is None:
+            return self._run([op], writes=writes, wakes=wakes)
+        result = self._run([*group.ops, op], writes=writes, group=group, rehearsal=True)
+        if writes:
+            group.ops.append(op)
+        return result
+
+    @contextmanager
+    def group(self) -> Iterator[None]:
+        """Verbs inside are rehearsed, one by one, while others wait; at the end, all are done.
+
+        A rehearsal does what went before again, then the verb itself, and undoes all of it: so
+        each sees what the last one did, and nobody else does.
+        """
+        outer = self._local.group
+        if outer is not None:
+            done = len(outer.ops)
+            try:
+                yield
+            except BaseException:
+                del outer.ops[done:]
+                raise
+            return
+        group = self._local.group = _Group()
+        try:
+            yield
+            if group.begun:
+                self._run(group.ops, writes=True, wakes=True, group=group)
+        except BaseException:
+            self._abandon(group)
+            raise
+        finally:
+            self._local.group = None
+
+    def _abandon(self, group: _Group) -> None:
+        """Let others go on at once; else they do when the lock has expired."""
+        if group.begun:
+            with suppress(JobqError, Refused):
+                self._run([], writes=True, group=group)
+
+    def _run(
+        self,
+        ops: Sequence[Op],
+        *,
+        writes: bool,
+        wakes: bool = False,
+        group: _Group | None = None,
+        rehearsal: bool = False,
+    ) -> Any:
+        request: dict[str, Any] = {"ops": ops, "version": LAYOUT, "clock": self._clock}
+        if group is not None:
+            group.begun = True
+            request |= {"token": group.token, "lock_ms": int(HELD * 1000), "rehearsal": rehearsal}
+        if writes and not rehearsal:
+            self._local.number += 1
+            request |= {
+                "writes": True,
+                "slot": self._local.slot,
+                "number": self._local.number,
+                "kept_ms": int(KEPT * 1000),
+            }
+        script = script_of({verb for verb, _ in ops})
+        answer = self._unlocked(script, _encode(request), wakes=wakes)
+        kind, *told = (item.decode() if isinstance(item, bytes) else item for item in answer[:1])
+        if kind == "ok":
+            return answer[1] if len(answer) > 1 else None
+        told = [item.decode() if isinstance(item, bytes) else str(item) for item in answer[1:]]
+        raise_refused(self.url.shown, kind, *told)
+        raise Refused(kind, *told)
+
+    def _unlocked(self, script: Script, request: str, *, wakes: bool) -> Any:
+        """The answer once no group of somebody else is in the way."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            answer = self._sent(lambda: self._send(script, request, wakes=wakes))
+            if answer[0] != b"locked":
+                return answer
+            if time.monotonic() > deadline:
+                raise DatabaseLockedError(f"{self.url.shown}: another process keeps it locked")
+            time.sleep(random.uniform(0.0005, 0.003))  # noqa: S311 - so that waiters do not march
+
+    def _sent(self, send: Any) -> Any:
+        """Send something until it is answered. A script that has run does not run again for it."""
+        for pause in (*AGAIN, None):
+            try:
+                return send()
+            except (RedisError, OSError) as error:
+                if isinstance(error, ResponseError) and str(error).startswith("MOVED"):
+                    self._become_cluster()
+                elif not is_lost(error) or pause is None:
+                    raise_ours(self.url.shown, error)
+                else:
+                    time.sleep(pause)
+        raise AssertionError
+
+    def _send(self, script: Script, request: str, *, wakes: bool) -> Any:
+        meta = self.url.prefix + "meta"
+        try:
+            if wakes and not self._is_cluster:
+                return self._send_behind(script, meta, request)
+            return self.client.evalsha(script.sha, 1, meta, request)
+        except NoScriptError:
+            return self.client.eval(script.source, 1, meta, request)
+
+    def _send_behind(self, script: Script, meta: str, request: str) -> Any:
+        """Have listeners hear of it before the caller does.
+
+        The server writes to those first who got something to read last. A small answer before the
+        script's own puts the caller behind the listeners, without another round trip.
+        """
+        with self.client.pipeline(transaction=False) as pipe:
+            pipe.exists(meta)
+            pipe.evalsha(script.sha, 1, meta, request)
+            first, answer = pipe.execute(raise_on_error=False)
+        for each in (first, answer):
+            if isinstance(each, Exception):
+                raise each
+        return answer

@@ -1,0 +1,68 @@
+"""Waking supervisors that wait for work on a Redis server."""
+
+import os
+import select
+from contextlib import suppress
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from jobq.backends.base import Listener
+
+
+class RedisListener(Listener):
+    """A subscription on a connection of its own, and the lock that says that the owner is alive.
+
+    The descriptor stays the same when the connection does not.
+    """
+
+    def __init__(self, client: Any, channel: str, lock: int) -> None:
+        self._client = client
+        self._channel = channel
+        self._lock = lock
+        self._poll = select.epoll()
+        self._subscription: Any = None
+        self._subscribe()
+
+    def _subscribe(self) -> None:
+        subscription = self._client.pubsub(ignore_subscribe_messages=False)
+        subscription.subscribe(self._channel)
+        subscription.get_message(timeout=5.0)  # that it is subscribed
+        # There is no other way to the descriptor.
+        self._socket = subscription.connection._sock.fileno()  # noqa: SLF001
+        self._poll.register(self._socket, select.EPOLLIN)
+        self._subscription = subscription
+
+    def fileno(self) -> int:
+        return self._poll.fileno()
+
+    def drain(self) -> None:
+        if self._subscription is None:
+            return
+        try:
+            while self._subscription.get_message(timeout=0.0) is not None:
+                pass
+        except (RedisError, OSError):
+            self._lose()
+
+    def _lose(self) -> None:
+        """The connection is gone: wake-ups are missed until `renew` has made another."""
+        subscription, self._subscription = self._subscription, None
+        with suppress(OSError):  # a descriptor that is closed has left by itself
+            self._poll.unregister(self._socket)
+        with suppress(RedisError, OSError):
+            subscription.close()
+
+    def renew(self) -> None:
+        """Subscribe again where the connection was lost; not to be able to is no error."""
+        if self._subscription is None and not self._poll.closed:
+            with suppress(RedisError, OSError):
+                self._subscribe()
+
+    def close(self) -> None:
+        if self._subscription is not None:
+            with suppress(RedisError, OSError):
+                self._subscription.close()
+            self._subscription = None
+        self._poll.close()
+        os.close(self._lock)

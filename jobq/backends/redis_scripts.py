@@ -1,0 +1,54 @@
+"""The Lua scripts of the Redis backend: each verb's, put together from the files that it needs."""
+
+from functools import cache
+from hashlib import sha1
+from importlib.resources import files
+from typing import NamedTuple
+
+_JOBS = ("common", "jobs")
+_QUEUES = (*_JOBS, "queues")
+_SETTLE = (*_QUEUES, "dependents")
+_END = (*_SETTLE, "end")
+
+EVERYTHING = (
+    *_END, "claim", "insert", "running", "exchange", "change", "schedules", "upkeep", "read",
+)  # fmt: skip
+"""All files, in an order in which each finds what it needs: for the verbs of a group."""
+
+_PARTS: dict[str, tuple[str, ...]] = {
+    "next_due": _QUEUES,
+    "settle": _SETTLE,
+    "insert": (*_SETTLE, "insert"),
+    "claim": (*_QUEUES, "claim"),
+    "end": _END,
+    "exchange": (*_END, "claim", "running", "exchange"),
+    "unclaim": (*_END, "claim", "running", "exchange"),
+    **dict.fromkeys(("started", "progress", "heartbeat", "cancel_requests"), (*_END, "running")),
+    **dict.fromkeys(("cancel", "requeue", "delete"), (*_SETTLE, "change")),
+}
+"""The files of those verbs that are called often. Any other runs from all of them."""
+
+
+class Script(NamedTuple):
+    """What the server runs, and the name that it goes by there."""
+
+    source: str
+    sha: str
+
+
+@cache
+def _file(name: str) -> str:
+    return files("jobq.backends").joinpath("lua", f"{name}.lua").read_text("utf-8")
+
+
+@cache
+def _script(parts: tuple[str, ...]) -> Script:
+    source = "\n".join(map(_file, (*parts, "main")))
+    return Script(source, sha1(source.encode(), usedforsecurity=False).hexdigest())
+
+
+def script_of(verbs: set[str]) -> Script:
+    """What runs these verbs."""
+    if len(verbs) == 1:
+        return _script(_PARTS.get(next(iter(verbs)), EVERYTHING))
+    return _script(EVERYTHING)
