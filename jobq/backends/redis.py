@@ -22,6 +22,7 @@ from jobq.models import (
     Claim,
     Ended,
     Ending,
+    Finished,
     Held,
     Inserted,
     Job,
@@ -370,6 +371,18 @@ class RedisBackend(RedisSchedules):
     def key_holder(self, key: str) -> int | None:
         holder = self._db.read("key_holder", key=key)
         return None if holder is None else int(holder)
+
+    def finished_before(
+        self, before: datetime, *, after: Finished | None = None, limit: int
+    ) -> list[Finished]:
+        behind: dict[str, Any] = (
+            {} if after is None else {"after_at": to_micros(after.at), "after_id": str(after.id)}
+        )
+        found = self._db.read("finished_before", before=to_micros(before), limit=limit, **behind)
+        return [
+            Finished(id=int(job_id), status=JobStatus(status.decode()), at=to_moment(int(at)))
+            for job_id, status, at in found
+        ]
 
 
 # -- parts of verbs ----------------------------------------------------------------------------

@@ -211,3 +211,22 @@ function verbs.flaws(a)
   end
   return found
 end
+
+-- Jobs that ended before then, the first to end first: id, status and time.
+function verbs.finished_before(a)
+  local from, skipped, before = a.after_at or '-inf', 0, '(' .. whole(a.before)
+  while a.after_id do  -- of those that ended with it, some came before
+    local tied = call('ZRANGEBYSCORE', P .. 'fin', from, from, 'LIMIT', skipped, 1000)
+    local passed = 0
+    while tied[passed + 1] and tied[passed + 1] <= a.after_id do passed = passed + 1 end
+    skipped = skipped + passed
+    if passed < 1000 then break end
+  end
+  local found = {}
+  local ids = call('ZRANGEBYSCORE', P .. 'fin', from, before, 'LIMIT', skipped, a.limit)
+  for place, id in ipairs(ids) do
+    local f = call('HMGET', P .. 'j:' .. id, 's', 'fa')
+    found[place] = {id, f[1], f[2]}
+  end
+  return found
+end
