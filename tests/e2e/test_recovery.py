@@ -10,7 +10,7 @@ from contextlib import suppress
 import psutil
 import pytest
 
-from e2e.conftest import Project, wait_until
+from e2e.conftest import Project, alive, wait_until
 from jobq import Job, JobStatus
 from jobq.clock import utcnow
 from jobq.models import Outcome, SupervisorInfo
@@ -133,13 +133,6 @@ main()
 def workers(project: Project) -> Project:
     project.worker("recovery", WORKER)
     return project
-
-
-def alive(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def escaped(project: Project, count: int) -> list[int]:
