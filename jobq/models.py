@@ -146,34 +146,34 @@ class Job:
 
     id: int
     type: str  # the name it is dispatched by
-    name: str | None  # for people
+    name: str | None = None  # for people
     status: JobStatus
     queue: str
     priority: int  # 0 to 9, 9 first
     args: JsonObject
     tags: Mapping[str, str]
-    unique_key: str | None  # at most one unfinished job holds it
-    parents: tuple[Parent, ...]
-    unmet_parents: int  # how many of them have not satisfied it yet
-    added_by: int | None  # the job whose run added it
-    attempts: int  # tries so far; the number of the last one
-    failures: int  # tries that used up a retry since the last `retry`
-    crashes: int  # tries that ended in a crash or were lost since the last `retry`
+    unique_key: str | None = None  # at most one unfinished job holds it
+    parents: tuple[Parent, ...] = ()
+    unmet_parents: int = 0  # how many of them have not satisfied it yet
+    added_by: int | None = None  # the job whose run added it
+    attempts: int = 0  # tries so far; the number of the last one
+    failures: int = 0  # tries that used up a retry since the last `retry`
+    crashes: int = 0  # tries that ended in a crash or were lost since the last `retry`
     max_retries: int
     retry_base: float  # seconds before the first retry
-    timeout: float | None  # seconds an attempt may take
+    timeout: float | None = None  # seconds an attempt may take
     created_at: datetime
-    run_at: datetime | None  # not before
-    started_at: datetime | None  # of the last attempt
-    finished_at: datetime | None
-    cancel_requested: bool  # it runs, and is to be stopped
-    cancelled_by: int | None  # the parent that made it impossible
-    progress: Progress | None
-    exit_code: int | None
-    signal: int | None
-    error: str | None  # why the last attempt failed
-    reason: str | None  # why it was cancelled
-    result: Any  # what the worker returned
+    run_at: datetime | None = None  # not before
+    started_at: datetime | None = None  # of the last attempt
+    finished_at: datetime | None = None
+    cancel_requested: bool = False  # it runs, and is to be stopped
+    cancelled_by: int | None = None  # the parent that made it impossible
+    progress: Progress | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    error: str | None = None  # why the last attempt failed
+    reason: str | None = None  # why it was cancelled
+    result: Any = None  # what the worker returned
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,15 +4,15 @@ A default comes from what says it most closely: the job, its type in jobq.toml, 
 its queue, its priority.
 """
 
+import json
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from jobq import shell
 from jobq.config import Settings
 from jobq.errors import ArgsError, UsageError
-from jobq.models import JsonObject, NewJob, Queue, parse_priority
+from jobq.models import Job, JobStatus, JsonObject, NewJob, Queue, parse_priority
 from jobq.specs import (
     JobSpec,
     checked_args,
@@ -42,11 +42,9 @@ def new_job(
     Raises:
         UsageError: an argument or an option is wrong.
     """
-    plain = template(spec, job_type, queue, settings, now)
-    return replace(
-        plain,
+    return NewJob(
+        **_options(spec, job_type, queue, settings, now),
         args=parsed_args(job_type, spec.args or {}, settings),
-        tags={**plain.tags, **job_type.secret_tag()},
         parents=parent_refs(spec, keys),
     )
 
@@ -72,6 +70,13 @@ def template(
     Raises:
         UsageError: an option is wrong.
     """
+    return NewJob(**_options(spec, job_type, queue, settings, now), args={})
+
+
+def _options(
+    spec: JobSpec, job_type: "JobType", queue: Queue, settings: Settings, now: datetime
+) -> dict[str, Any]:
+    """The fields of a job but for its arguments and parents."""
     worker = job_type.worker
     priority = parse_priority(spec.priority)
     retries = first_given(spec.max_retries, worker and worker.max_retries, queue.max_retries)
@@ -80,20 +85,19 @@ def template(
     base = first_given(spec.retry_base, worker and worker.retry_base, settings.retry_base)
     if spec.at is not None and spec.delay is not None:
         raise UsageError("a job has either a time (at) or a delay, not both")
-    return NewJob(
-        type=spec.type,
-        args={},
-        queue=spec.queue,
-        priority=priority,
-        max_retries=settings.max_retries if retries is None else retries,
-        retry_base=parse_duration(base),
-        name=checked_text("name", spec.name),
-        tags=checked_tags(spec.tags or {}),
-        unique_key=checked_text("unique key", spec.unique),
-        added_by=spec.added_by,
-        run_at=run_at_of(spec, now),
-        timeout=_timeout(spec, job_type, queue, settings, priority) or None,
-    )
+    return {
+        "type": spec.type,
+        "queue": spec.queue,
+        "priority": priority,
+        "max_retries": settings.max_retries if retries is None else retries,
+        "retry_base": parse_duration(base),
+        "name": checked_text("name", spec.name),
+        "tags": {**checked_tags(spec.tags or {}), **job_type.secret_tag()},
+        "unique_key": checked_text("unique key", spec.unique),
+        "added_by": spec.added_by,
+        "run_at": run_at_of(spec, now),
+        "timeout": _timeout(spec, job_type, queue, settings, priority) or None,
+    }
 
 
 def _timeout(
@@ -109,3 +113,25 @@ def _timeout(
         0.0 if spec.type == shell.JOB_TYPE else timeouts.of_priority(priority),
     )
     return parse_limit(chosen)
+
+
+def as_added(job: NewJob, job_id: int, now: datetime) -> Job:
+    """A new job without parents, as it is stored: there is nothing that another could have changed."""
+    later = job.run_at is not None and job.run_at > now
+    return Job(
+        id=job_id,
+        type=job.type,
+        name=job.name,
+        status=JobStatus.SCHEDULED if later else JobStatus.PENDING,
+        queue=job.queue,
+        priority=job.priority,
+        args=json.loads(json.dumps(job.args)),  # not those of the caller, who may change them
+        tags=job.tags,
+        unique_key=job.unique_key,
+        added_by=job.added_by,
+        max_retries=job.max_retries,
+        retry_base=job.retry_base,
+        timeout=job.timeout,
+        created_at=now,
+        run_at=job.run_at,
+    )

@@ -13,7 +13,7 @@ from contextlib import nullcontext, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Self
 
 from jobq import config, rescue, shell
 from jobq.backends.base import Backend, ClaimRequest
@@ -44,7 +44,7 @@ from jobq.models import (
     Schedule,
     SupervisorInfo,
 )
-from jobq.newjobs import new_job, parsed_args, template
+from jobq.newjobs import as_added, new_job, parsed_args, template
 from jobq.outages import Outage
 from jobq.redaction import ShownJob
 from jobq.retry import after_failure, lost_ending
@@ -69,6 +69,9 @@ if TYPE_CHECKING:
 
 CHUNK = 1000
 """Jobs added or pruned in one transaction: few enough that other writers hardly wait."""
+
+_UNUSED = Queue(name=DEFAULT_QUEUE)
+"""The default queue is there from the start: without limits, nobody has set it yet."""
 
 _WAIT_BEAT = 0.05  # seconds between two looks of `wait`
 
@@ -150,29 +153,42 @@ class JobQueue:
             UsageError: one is wrong, or they wait for each other in a circle.
             NotFound: a queue or a parent does not exist.
         """
-        inserted = self.insert([to_spec(spec) for spec in specs])
-        jobs = self.backend.get({item.id for item in inserted})
-        return [jobs[item.id] for item in inserted]
+        now = utcnow()
+        checked = self._checked([to_spec(spec) for spec in specs], now)
+        added = list(zip(checked.new, self._insert(checked, now), strict=True))
+        changeable = {item.id for job, item in added if job.parents or not item.created}
+        jobs = self.backend.get(changeable) if changeable else {}
+        return [jobs.get(item.id) or as_added(job, item.id, now) for job, item in added]
 
     def insert(self, specs: Sequence[JobSpec], *, stdin: Path | None = None) -> list[Inserted]:
         """`add_many`, telling which were created and which were there; for one job, with stdin."""
         now = utcnow()
+        return self._insert(self._checked(specs, now), now, stdin)
+
+    def _checked(self, specs: Sequence[JobSpec], now: datetime) -> "_Checked":
         for spec in specs:
             require_shape(spec)
         keys = keys_of(specs)
-        stored = self.backend.queues()
-        lanes = {queue.name: queue for queue in self._with_configured(stored)}
-        new = [self._new_job(spec, _lane(lanes, spec.queue), keys, now) for spec in specs]
-        order = parents_first(new)
+        names = {spec.queue for spec in specs}
+        stored = {queue.name: queue for queue in self.backend.queues(names)}
+        lanes = {name: self._lane(name, stored) for name in names}
+        new = [self._new_job(spec, lanes[spec.queue], keys, now) for spec in specs]
+        unused = {name for name in names if lanes[name] != stored.get(name)}
+        return _Checked(new, parents_first(new), unused)
+
+    def _insert(
+        self, checked: "_Checked", now: datetime, stdin: Path | None = None
+    ) -> list[Inserted]:
+        new, order, unused = checked
         self._require_parents(new)
         done: dict[int, Inserted] = {}
         for start in range(0, len(order), CHUNK):
             places = order[start : start + CHUNK]
             chunk = [placed(new[place], places, done) for place in places]
-            alone = stdin is None and all(lanes[job.queue] in stored for job in chunk)
-            with nullcontext() if alone else self.backend.group():
-                if not alone:
-                    self._ensure_queues({job.queue for job in chunk})
+            missing = unused and unused & {job.queue for job in chunk}
+            with self.backend.group() if missing or stdin is not None else nullcontext():
+                if missing:
+                    self._ensure_queues(missing)
                 inserted = self.backend.insert(chunk, now)
                 if stdin is not None and inserted[0].created:
                     with self.logs.create(inserted[0].id) as log:
@@ -181,7 +197,7 @@ class JobQueue:
         if any(job.parents for job in new):
             # A portion: who adds is not to wait for all that others have left.
             self.backend.settle_dependents(now)
-        return [done[place] for place in range(len(specs))]
+        return [done[place] for place in range(len(new))]
 
     def spool_stdin(self, source: BinaryIO) -> Path:
         """Keep a stream for a job that is about to be added."""
@@ -217,12 +233,24 @@ class JobQueue:
         return parsed_args(job_type, args, self.settings)
 
     def _queue_settings(self, name: str) -> Queue:
-        return _lane({queue.name: queue for queue in self.queues()}, name)
+        return self._lane(name, {queue.name: queue for queue in self.backend.queues([name])})
+
+    def _lane(self, name: str, stored: Mapping[str, Queue]) -> Queue:
+        """A queue as it is stored, or as jobq.toml describes it if nobody has used it yet."""
+        queue = stored.get(name)
+        if queue is None or queue == _UNUSED:
+            queue = self.settings.queues.get(name, queue)
+        if queue is None:
+            raise NotFound(
+                f"no queue {name!r}: see `jobq queue list`, or `jobq queue create {name}`"
+            )
+        return queue
 
     def _ensure_queues(self, names: set[str]) -> None:
         """Create queues that jobq.toml describes and nobody has used yet."""
-        there = self.backend.queues()
-        unused = [q for q in self.queues() if q.name in names and q not in there]
+        stored = {queue.name: queue for queue in self.backend.queues(names)}
+        lanes = [self._lane(name, stored) for name in names]
+        unused = [queue for queue in lanes if queue != stored.get(queue.name)]
         if unused:
             self.backend.put_queues(unused)
 
@@ -470,13 +498,9 @@ class JobQueue:
 
     def queues(self) -> list[Queue]:
         """Every queue, with those of jobq.toml that nobody has used yet."""
-        return self._with_configured(self.backend.queues())
-
-    def _with_configured(self, stored: Sequence[Queue]) -> list[Queue]:
-        # The default queue is there from the start: without limits, nobody has set it yet.
-        used = [queue for queue in stored if queue != Queue(name=DEFAULT_QUEUE)]
+        used = [queue for queue in self.backend.queues() if queue != _UNUSED]
         names = {queue.name for queue in used}
-        configured = {DEFAULT_QUEUE: Queue(name=DEFAULT_QUEUE), **self.settings.queues}
+        configured = {DEFAULT_QUEUE: _UNUSED, **self.settings.queues}
         unused = [queue for name, queue in configured.items() if name not in names]
         return sorted(used + unused, key=lambda queue: (-queue.priority, queue.name))
 
@@ -540,7 +564,7 @@ class JobQueue:
             wanted = [
                 replace(queue, paused=there[name].paused) if name in there else queue
                 for name, queue in self.settings.queues.items()
-                if name != DEFAULT_QUEUE or queue != Queue(name=DEFAULT_QUEUE)
+                if queue != _UNUSED
             ]
             changed = [queue for queue in wanted if there.get(queue.name) != queue]
             if changed:
@@ -727,13 +751,12 @@ class JobQueue:
                         compact(log)
 
 
-# -- checking --------------------------------------------------------------------------------
+class _Checked(NamedTuple):
+    """Jobs that are good to add."""
 
-
-def _lane(queues: Mapping[str, Queue], name: str) -> Queue:
-    if name not in queues:
-        raise NotFound(f"no queue {name!r}: see `jobq queue list`, or `jobq queue create {name}`")
-    return queues[name]
+    new: Sequence[NewJob]
+    order: Sequence[int]  # their places, parents before children
+    unused: set[str]  # the queues among theirs that nobody has used yet
 
 
 def _chunks(ids: Sequence[int]) -> Iterator[Sequence[int]]:

@@ -294,8 +294,8 @@ class Backend(ABC):
     # -- queues ----------------------------------------------------------------------------
 
     @abstractmethod
-    def queues(self) -> list[Queue]:
-        """Every queue, the ones served first first."""
+    def queues(self, names: Collection[str] | None = None) -> list[Queue]:
+        """Every queue, or those of these names, the ones served first first."""
 
     @abstractmethod
     def put_queues(self, queues: Sequence[Queue]) -> None:

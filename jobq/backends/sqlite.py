@@ -19,6 +19,7 @@ from jobq.backends.sqlite_claims import (
     choose_among,
     open_queues,
     promote_due,
+    queues_named,
     room_of,
     select_jobs,
     start,
@@ -98,7 +99,7 @@ class SqliteBackend(SqliteFilling):
     def insert(self, jobs: Sequence[NewJob], now: datetime) -> list[Inserted]:
         with self._db.write() as connection:
             inserted = insert(connection, jobs, now)
-        self._wake()
+            self._wake()
         return inserted
 
     def known_keys(self, keys: Collection[str]) -> dict[str, KnownKey]:
@@ -362,9 +363,11 @@ class SqliteBackend(SqliteFilling):
 
     # -- queues ----------------------------------------------------------------------------
 
-    def queues(self) -> list[Queue]:
+    def queues(self, names: Collection[str] | None = None) -> list[Queue]:
         with self._db.read() as connection:
-            return list(all_queues(connection))
+            if names is None:
+                return list(all_queues(connection))
+            return queues_named(connection, names)
 
     def put_queues(self, queues: Sequence[Queue]) -> None:
         marks = ", ".join("?" * len(rows.QUEUE_COLUMNS.split(",")))

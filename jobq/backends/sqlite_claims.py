@@ -81,6 +81,17 @@ def all_queues(connection: sqlite3.Connection) -> Iterator[Queue]:
         yield rows.to_queue(row)
 
 
+def queues_named(connection: sqlite3.Connection, names: Collection[str]) -> list[Queue]:
+    found = (
+        connection.execute(
+            f"SELECT {rows.QUEUE_COLUMNS} FROM queues WHERE name = ?", (name,)
+        ).fetchone()
+        for name in names
+    )
+    queues = [rows.to_queue(row) for row in found if row is not None]
+    return sorted(queues, key=lambda queue: (-queue.priority, queue.name))
+
+
 def open_queues(connection: sqlite3.Connection, names: Collection[str] | None) -> Iterator[Queue]:
     for queue in all_queues(connection):
         if not queue.paused and (names is None or queue.name in names):

@@ -35,11 +35,11 @@ class _Batch:
 
 
 def require_queues(connection: sqlite3.Connection, names: Iterable[str]) -> None:
-    known = {row[0] for row in connection.execute("SELECT name FROM queues")}
     for name in names:
-        if name not in known:
+        if not connection.execute("SELECT 1 FROM queues WHERE name = ?", (name,)).fetchone():
+            known = [row[0] for row in connection.execute("SELECT name FROM queues ORDER BY name")]
             raise NotFound(
-                f"no queue {name!r}: known are {', '.join(sorted(known))} "
+                f"no queue {name!r}: known are {', '.join(known)} "
                 f"(create it with `jobq queue create {name}`)"
             )
 
@@ -98,12 +98,12 @@ def _parent_of(connection: sqlite3.Connection, batch: _Batch, ref: ParentRef) ->
     return parent_id
 
 
-def _first_status(job: NewJob, now: datetime, *, unmet: int, excluded: bool) -> JobStatus:
+def _first_status(job: NewJob, now: float, *, unmet: int, excluded: bool) -> JobStatus:
     if excluded:
         return JobStatus.CANCELLED
     if unmet:
         return JobStatus.BLOCKED
-    if job.run_at is not None and job.run_at > now:
+    if job.run_at is not None and job.run_at.timestamp() > now:
         return JobStatus.SCHEDULED
     return JobStatus.PENDING
 
@@ -133,7 +133,7 @@ def _prepare(
     batch: _Batch,
     job: NewJob,
     job_id: int,
-    now: datetime,
+    now: float,
 ) -> int:
     """Make a job's rows, and note what became of it; how many ids it takes: 1 or 0."""
     if (there := _already_there(connection, batch, job)) is not None:
@@ -154,7 +154,7 @@ def _prepare(
             job,
             job_id,
             status,
-            now.timestamp(),
+            now,
             unmet=unmet,
             cancelled_by=cancelled_by,
             reason=reason,
@@ -163,8 +163,20 @@ def _prepare(
     if job.unique_key is not None and status not in FINISHED:
         batch.unique[job.unique_key] = job_id
     _note_key(batch, job, job_id)
+    _note_added(batch, job_id, status)
+    return 1
+
+
+def _note_added(batch: _Batch, job_id: int, status: JobStatus) -> None:
     batch.statuses[job_id] = status
     batch.inserted.append(Inserted(job_id, created=True))
+
+
+def _prepare_plain(batch: _Batch, job: NewJob, job_id: int, now: float) -> int:
+    """`_prepare` for a job that nothing else has to do with: most are."""
+    status = _first_status(job, now, unmet=0, excluded=False)
+    batch.jobs.append(rows.job_row(job, job_id, status, now))
+    _note_added(batch, job_id, status)
     return 1
 
 
@@ -173,9 +185,12 @@ def insert(connection: sqlite3.Connection, jobs: Sequence[NewJob], now: datetime
     require_queues(connection, {job.queue for job in jobs})
     batch = _start_batch(connection, jobs)
     row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'job_queue'").fetchone()
-    next_id = row[0] + 1 if row else 1
+    next_id, at = row[0] + 1 if row else 1, now.timestamp()
     for job in jobs:
-        next_id += _prepare(connection, batch, job, next_id, now)
+        if job.parents or job.unique_key is not None or job.key is not None:
+            next_id += _prepare(connection, batch, job, next_id, at)
+        else:
+            next_id += _prepare_plain(batch, job, next_id, at)
     connection.executemany(rows.INSERT_JOB, batch.jobs)
     if batch.dependencies:
         connection.executemany(

@@ -81,9 +81,9 @@ def job_row(
     status: JobStatus,
     now: float,
     *,
-    unmet: int,
-    cancelled_by: int | None,
-    reason: str | None,
+    unmet: int = 0,
+    cancelled_by: int | None = None,
+    reason: str | None = None,
 ) -> Row:
     """The values of INSERT_JOB."""
     return (

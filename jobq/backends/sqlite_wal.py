@@ -34,23 +34,16 @@ def require_log(path: Path) -> None:
         )
 
 
-def reaches(path: str, size: int) -> bool:
-    """Whether so many bytes of the file are of the present log.
+def reaches(log: int, size: int) -> bool:
+    """Whether so many bytes of an open file are of the present log.
 
     SQLite begins anew at the start of the file: what is behind the present log is of an earlier one,
     whose frames have another salt than its header.
-
-    Raises:
-        FileNotFoundError: there is no log.
     """
-    log = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        header = os.pread(log, _HEADER.size, 0)
-        frame = _FRAME_HEADER + int.from_bytes(header[8:12], "big")
-        last = _HEADER.size + max(0, size - _HEADER.size) // frame * frame
-        return bool(header) and os.pread(log, 8, last + 8) == header[16:24]
-    finally:
-        os.close(log)
+    header = os.pread(log, _HEADER.size, 0)
+    frame = _FRAME_HEADER + int.from_bytes(header[8:12], "big")
+    last = (size - _HEADER.size) // frame * frame + _HEADER.size
+    return bool(header) and os.pread(log, 8, last + 8) == header[16:24]
 
 
 def _is_whole(header: bytes) -> bool:
