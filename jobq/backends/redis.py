@@ -296,11 +296,12 @@ class RedisBackend(RedisSchedules):
 
     # -- queues ----------------------------------------------------------------------------
 
-    def queues(self) -> list[Queue]:
+    def queues(self, names: Collection[str] | None = None) -> list[Queue]:
         found = {"default": Queue(name="default")}
         for name, text in rows.pairs(self._db.read("queues")).items():
             found[name.decode()] = rows.to_queue(name, text)
-        return sorted(found.values(), key=lambda queue: (-queue.priority, queue.name))
+        wanted = [queue for queue in found.values() if names is None or queue.name in names]
+        return sorted(wanted, key=lambda queue: (-queue.priority, queue.name))
 
     def put_queues(self, queues: Sequence[Queue]) -> None:
         told = [(queue.name, rows.from_queue(queue)) for queue in queues]

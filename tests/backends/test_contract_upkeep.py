@@ -24,6 +24,13 @@ def test_queues_come_in_the_order_in_which_they_are_served(jobs: Jobs) -> None:
     assert [queue.name for queue in jobs.backend.queues()] == ["z", "default", "a"]
 
 
+def test_queues_are_looked_up_by_name(jobs: Jobs) -> None:
+    jobs.backend.put_queues([Queue(name="low", priority=1), Queue(name="high", priority=9)])
+    found = jobs.backend.queues(["low", "none", "default", "high"])
+    assert [queue.name for queue in found] == ["high", "default", "low"]
+    assert jobs.backend.queues([]) == []
+
+
 def test_a_queue_is_replaced_by_one_of_its_name(jobs: Jobs) -> None:
     full = Queue(
         name="lane",
