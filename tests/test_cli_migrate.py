@@ -10,6 +10,7 @@ import pytest
 
 from cli_runner import Cli, on_terminal
 from jobq import JobQueue, schedules
+from redis_server import SharedServer
 
 SLOW = """
 import sys, time
@@ -64,6 +65,26 @@ def test_everything_is_there_afterwards_and_the_source_is_as_it_was(cli: Cli) ->
     assert (again.code, "of its own" in again.err) == (4, True)
 
 
+def test_to_a_server_and_back(cli: Cli, shared_redis: SharedServer) -> None:
+    furnish(cli)
+    url = shared_redis.empty()
+    before = cli("list", "--json").out
+    moved = cli("migrate", "--to", url)
+    assert (moved.code, "3 jobs, 2 attempts" in moved.out) == (0, True)
+    *_, backend = moved.err.splitlines()
+    Path("jobq.toml").write_text(backend.strip())
+    assert backend.strip() == f'backend = "{url}"'
+    assert cli("list", "--json").out == before
+    assert cli("verify", "--thorough").code == 0
+    assert cli("migrate", "--to", url).code == 2
+    with JobQueue.open() as there:
+        assert there.add("shell", {"argv": ["true"]}).id == 4
+    back = cli("migrate", "--to", "sqlite")
+    assert (back.code, "of its own" in back.err) == (4, True)
+    assert "Moved 4 jobs" in cli("migrate", "--to", "new.db").out
+    assert "Would move 4 jobs" in cli("migrate", "--to", "newer.db", "--dry-run").out
+
+
 def test_a_dry_run_makes_nothing(cli: Cli) -> None:
     furnish(cli)
     would = cli("migrate", "--to", "new.db", "--dry-run")
@@ -82,7 +103,7 @@ def test_it_is_refused_while_something_runs(cli: Cli) -> None:
     assert not Path("new.db").exists()
 
 
-@pytest.mark.parametrize("to", ["sqlite", ".jobq/jobq.db", "redis://127.0.0.1"])
+@pytest.mark.parametrize("to", ["sqlite", ".jobq/jobq.db", "redis", "redis://"])
 def test_a_place_that_makes_no_sense_is_refused(cli: Cli, to: str) -> None:
     refused = cli("migrate", "--to", to)
     assert (refused.code, len(refused.err.splitlines())) == (2, 1)

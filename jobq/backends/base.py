@@ -129,6 +129,14 @@ class Backend(ABC):
     # -- life ------------------------------------------------------------------------------
 
     @abstractmethod
+    def open(self) -> None:
+        """Make or check what is there now, rather than at the first verb.
+
+        Raises:
+            DatabaseError: it can't be used.
+        """
+
+    @abstractmethod
     def close(self) -> None:
         """Let go of everything held by this process."""
 
@@ -400,6 +408,7 @@ class Backend(ABC):
     def key_holder(self, key: str) -> int | None:
         """The unfinished job that holds a unique key; None if it is free."""
 
+    @abstractmethod
     def finished_before(
         self, before: datetime, *, after: Finished | None = None, limit: int
     ) -> list[Finished]:
@@ -408,14 +417,14 @@ class Backend(ABC):
         With ``after``, one of an earlier answer, whether it is still there or not: only those
         behind it. Some that ended at the same moment may come again.
         """
-        raise NotImplementedError
 
     # -- moving: see jobq.moving -----------------------------------------------------------
 
+    @abstractmethod
     def setup(self) -> Setup:
         """All that is kept besides jobs and supervisors, read at one moment."""
-        raise NotImplementedError
 
+    @abstractmethod
     def begin_filling(self, source: str, *, restart: bool = False) -> int:
         """Shut an empty store to everybody but who fills it; up to which id it has been filled.
 
@@ -427,19 +436,18 @@ class Backend(ABC):
             WrongState: it has jobs or schedules, a supervisor is alive in it, or it is half filled
                 from another source; nothing is changed.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def load(self, histories: Sequence[History]) -> None:
         """Put jobs exactly as they are, with all that is kept of them, in ascending order of id.
 
         Those up to the id that the store has been filled to are there already, and left alone.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def load_setup(self, setup: Setup) -> None:
         """Put what is kept besides jobs, in the place of what is there."""
-        raise NotImplementedError
 
+    @abstractmethod
     def end_filling(self) -> None:
         """Open the store to everybody."""
-        raise NotImplementedError

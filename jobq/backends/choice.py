@@ -12,12 +12,21 @@ def open_backend(settings: Settings) -> Backend:
         ConfigError: its library is not installed.
         DatabaseError: it can't be used.
     """
+    backend = backend_of(settings)
+    backend.open()
+    return backend
+
+
+def backend_of(settings: Settings) -> Backend:
+    """The backend of these settings, which is opened by the first verb.
+
+    Raises:
+        ConfigError: its library is not installed.
+    """
     if settings.backend == SQLITE:
         from jobq.backends.sqlite import SqliteBackend
 
-        database = SqliteBackend(settings.database)
-        database.open()
-        return database
+        return SqliteBackend(settings.database)
     try:
         from jobq.backends.redis import RedisBackend
     except ModuleNotFoundError as error:
@@ -27,6 +36,4 @@ def open_backend(settings: Settings) -> Backend:
             f"backend {settings.backend_shown}: redis-py is not installed: "
             "pip install 'jobq[redis]'"
         ) from None
-    server = RedisBackend(settings.backend, settings.database.parent)
-    server.open()
-    return server
+    return RedisBackend(settings.backend, settings.database.parent)

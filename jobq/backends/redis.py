@@ -11,9 +11,9 @@ from jobq.backends import redis_rows as rows
 from jobq.backends.base import ClaimRequest, Exchange, History, ParentState, Report
 from jobq.backends.presence import Presence
 from jobq.backends.redis_connection import RedisConnection
+from jobq.backends.redis_filling import RedisFilling
 from jobq.backends.redis_listener import RedisListener
 from jobq.backends.redis_rows import given, ids_of, span, to_micros, to_moment
-from jobq.backends.redis_schedules import RedisSchedules
 from jobq.backends.sqlite_rows import storable
 from jobq.models import (
     FINISHED,
@@ -43,7 +43,7 @@ LOOK = 1000
 """Jobs that one script looks at or changes, where there is no telling how many there are."""
 
 
-class RedisBackend(RedisSchedules):
+class RedisBackend(RedisFilling):
     """The `Backend` contract on Redis. Safe to use from several threads and processes."""
 
     def __init__(self, url: str, state: Path, *, clock: str = "server") -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 from uuid import uuid4
 
@@ -74,6 +75,7 @@ class RedisConnection:
 
     def __init__(self, url: RedisUrl, *, clock: str = "server") -> None:
         self.url = url
+        self.layout = LAYOUT
         self._clock = clock
         self._client: Any = None
         self._is_cluster = False
@@ -127,6 +129,15 @@ class RedisConnection:
     def ask(self, *command: Any) -> Any:
         """The answer to a plain command that changes nothing."""
         return self._sent(lambda: self.client.execute_command(*command))
+
+    def keys(self, prefix: str, portion: int) -> Iterator[list[bytes]]:
+        """The names of all keys that begin so, about so many at a time."""
+        found = iter(self.client.scan_iter(match=f"{prefix}*", count=portion))
+        try:
+            while keys := list(islice(found, portion)):
+                yield keys
+        except (RedisError, OSError) as error:
+            raise_ours(self.url.shown, error)
 
     # -- calls -----------------------------------------------------------------------------
 
@@ -193,7 +204,7 @@ class RedisConnection:
         group: _Group | None = None,
         rehearsal: bool = False,
     ) -> Any:
-        request: dict[str, Any] = {"ops": ops, "version": LAYOUT, "clock": self._clock}
+        request: dict[str, Any] = {"ops": ops, "version": self.layout, "clock": self._clock}
         if group is not None:
             group.begun = True
             request |= {"token": group.token, "lock_ms": int(HELD * 1000), "rehearsal": rehearsal}

@@ -14,10 +14,14 @@ from jobq.errors import (
     DatabaseUnavailableError,
     DatabaseUnreachableError,
     DiskFullError,
+    HalfFilledError,
 )
 
 LAYOUT = "1"
 """Of the keys: a server with another one is not written to."""
+
+FILLING = "filling"
+"""In its place while `jobq migrate` fills the store: whoever does not do that is turned away."""
 
 _ANSWERS: tuple[tuple[str, type[DatabaseError], str], ...] = (
     ("OOM", DiskFullError, "prune jobs, or raise its maxmemory; nothing was stored"),
@@ -73,6 +77,11 @@ def raise_ours(shown: str, error: Exception) -> NoReturn:
 
 def raise_refused(shown: str, kind: str, *told: str) -> None:
     """Raise an error for an answer of `main.lua` that is none of a verb's; else do nothing."""
+    if kind == "version" and told[0] == FILLING:
+        raise HalfFilledError(
+            f"{shown}: half filled by `jobq migrate`, and not to be used before it ends: run it "
+            "again as it was"
+        )
     if kind == "version":
         raise DatabaseNewerError(
             f"{shown}: its layout is {told[0]}, and this jobq works with {LAYOUT}: install the "

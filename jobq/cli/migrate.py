@@ -1,4 +1,4 @@
-"""``jobq migrate``: move everything to another store."""
+"""``jobq migrate``: move everything to another store, such as a Redis server, or back."""
 
 from collections.abc import Callable
 from contextlib import closing
@@ -7,22 +7,27 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from jobq.backends.base import Backend
-from jobq.backends.sqlite import SqliteBackend
+from jobq.backends.choice import backend_of
 from jobq.cli.bar import Bar, bar_of
 from jobq.cli.context import project_file
 from jobq.cli.declare import Context, option
 from jobq.cli.options import AsJson, DryRun
 from jobq.cli.output import count_of, note, print_json
-from jobq.config import FILE_NAME, Settings
+from jobq.config import FILE_NAME, SQLITE, Settings
 from jobq.errors import HalfFilledError, UsageError, WrongState
 from jobq.moving import OnProgress, Tally, move, require_idle, tally
+from jobq.redisurl import is_redis, parse_url
 
 
 def command(
     ctx: Context,
     to: Annotated[
         str,
-        option("--to", metavar="WHERE", help="A file; or sqlite: the `database` of jobq.toml."),
+        option(
+            "--to",
+            metavar="WHERE",
+            help="redis://HOST:PORT/DB; sqlite: the `database` of jobq.toml; or a file.",
+        ),
     ],
     restart: Annotated[
         bool, option("--restart", help="Begin anew where a move was interrupted.")
@@ -39,7 +44,11 @@ def command(
     here = cli.settings()
     there = _destination(here, to)
     names = _name(here), _name(there)
-    with closing(_store(here)) as source, closing(_store(there)) as target, bar_of(cli) as bar:
+    with (
+        closing(backend_of(here)) as source,
+        closing(backend_of(there)) as target,
+        bar_of(cli) as bar,
+    ):
         if dry_run:
             moved = _looked(source, target, there, names)
         else:
@@ -57,12 +66,15 @@ def command(
 
 def _destination(here: Settings, to: str) -> Settings:
     """The settings of a queue whose jobs are where ``--to`` says."""
-    if "://" in to:
-        raise UsageError(f"--to {to}: give a file: there is no other kind of store yet")
-    if to == "sqlite":
-        there = replace(here, backend="sqlite")
+    if to == "redis":
+        raise UsageError("--to redis: give its address: redis://HOST:6379/0")
+    if is_redis(to):
+        parse_url(to)
+        there = replace(here, backend=to)
+    elif to == SQLITE:
+        there = replace(here, backend=SQLITE)
     else:
-        there = replace(here, backend="sqlite", database=Path.cwd() / Path(to).expanduser())
+        there = replace(here, backend=SQLITE, database=Path.cwd() / Path(to).expanduser())
     if _name(there) == _name(here):
         raise UsageError(
             f"--to {to}: this is where the jobs are; if {FILE_NAME} has been changed already, say "
@@ -71,22 +83,18 @@ def _destination(here: Settings, to: str) -> Settings:
     return there
 
 
-def _store(settings: Settings) -> Backend:
-    return SqliteBackend(settings.database)
-
-
 def _name(settings: Settings) -> str:
-    """What people know a store by, without its password."""
-    if settings.backend == "sqlite":
+    """What people know a store by."""
+    if settings.backend == SQLITE:
         return project_file(settings.database.resolve())
-    return settings.redactor.of({}, {}).text(settings.backend)
+    return settings.backend_shown
 
 
 def _looked(source: Backend, target: Backend, there: Settings, names: tuple[str, str]) -> Tally:
     """What would be moved. Where the target is a file that is not there, none is made."""
     require_idle(source, names[0])
     found = tally(source)
-    if there.backend != "sqlite" or there.database.exists():
+    if there.backend != SQLITE or there.database.exists():
         try:
             if target.counts() or target.schedules():
                 raise WrongState(f"{names[1]}: has jobs or schedules of its own")
@@ -114,7 +122,9 @@ def _tell_what_is_next(here: Settings, there: Settings, names: tuple[str, str]) 
 
 def _settings_of(here: Settings, there: Settings) -> list[str]:
     """The lines of jobq.toml that are to be different from now on."""
-    lines = [f'backend = "{_name(there) if there.backend != "sqlite" else "sqlite"}"']
+    lines = [f'backend = "{there.backend_shown}"']
+    if there.backend not in (there.backend_shown, SQLITE):
+        lines[0] += "    # with its password"
     if there.database != here.database:
         lines.append(f'database = "{there.database}"')
     return lines

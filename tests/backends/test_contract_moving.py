@@ -29,9 +29,6 @@ from jobq.timespec import Rate
 
 NAMES = ("the one", "the other")
 
-pytestmark = pytest.mark.parametrize("open_backend", ["sqlite"], indirect=True)
-# Until the others can be filled.
-
 
 def furnish(jobs: Jobs) -> None:
     """Something of everything that a store can keep, but no job that is running."""
