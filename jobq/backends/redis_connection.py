@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -14,20 +15,28 @@ from uuid import uuid4
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import (
+    MovedError,
+    NoScriptError,
+    RedisClusterException,
+    RedisError,
+)
+from redis.exceptions import (
+    TimeoutError as NoAnswerError,
+)
 from redis.retry import Retry
 
 from jobq.backends.redis_errors import LAYOUT, is_lost, raise_ours, raise_refused
 from jobq.backends.redis_listener import RedisListener
 from jobq.backends.redis_scripts import Script, script_of
-from jobq.errors import ConfigError, DatabaseLockedError, JobqError
+from jobq.errors import ConfigError, DatabaseAwayError, DatabaseLockedError, JobqError
 from jobq.redisurl import RedisUrl
 
 TIMEOUT = 5.0
 """Seconds that a connection, or an answer, may take."""
 
 AGAIN = (0.0, 0.05, 0.2)
-"""Seconds before a call is repeated whose answer was lost."""
+"""Seconds before a call is repeated whose connection was lost; where nothing was heard, once."""
 
 KEPT = 120.0
 """Seconds for which the server knows what it answered last."""
@@ -190,8 +199,8 @@ class RedisConnection:
             self._local.group = None
 
     def _abandon(self, group: _Group) -> None:
-        """Let others go on at once; else they do when the lock has expired."""
-        if group.begun:
+        """Let others go on at once; where no server answers, they do when the lock has expired."""
+        if group.begun and not isinstance(sys.exception(), DatabaseAwayError):
             with suppress(JobqError, Refused):
                 self._run([], writes=True, group=group)
 
@@ -212,7 +221,7 @@ class RedisConnection:
             self._local.number += 1
             request |= {
                 "writes": True,
-                "slot": self._local.slot,
+                "slot": f"{self._local.slot}{os.getpid()}",  # a fork goes on counting alone
                 "number": self._local.number,
                 "kept_ms": int(KEPT * 1000),
             }
@@ -238,16 +247,19 @@ class RedisConnection:
 
     def _sent(self, send: Any) -> Any:
         """Send something until it is answered. A script that has run does not run again for it."""
+        silence = False
         for pause in (*AGAIN, None):
             try:
                 return send()
-            except (RedisError, OSError) as error:
-                if isinstance(error, ResponseError) and str(error).startswith("MOVED"):
+            except (RedisError, RedisClusterException, OSError) as error:
+                silent = isinstance(error, NoAnswerError)
+                if isinstance(error, MovedError) and not self._is_cluster:
                     self._become_cluster()
-                elif not is_lost(error) or pause is None:
-                    raise_ours(self.url.shown, error)
-                else:
+                elif is_lost(error) and pause is not None and not (silent and silence):
                     time.sleep(pause)
+                else:
+                    raise_ours(self.url.shown, error)
+                silence = silent
         raise AssertionError
 
     def _send(self, script: Script, request: str, *, wakes: bool) -> Any:

@@ -15,18 +15,23 @@ EVERYTHING = (
 )  # fmt: skip
 """All files, in an order in which each finds what it needs: for the verbs of a group."""
 
-_PARTS: dict[str, tuple[str, ...]] = {
+_VERBS: dict[str, tuple[str, ...]] = {
     "next_due": _QUEUES,
     "settle": _SETTLE,
     "insert": (*_SETTLE, "insert"),
     "claim": (*_QUEUES, "claim"),
     "end": _END,
-    "exchange": (*_END, "claim", "running", "exchange"),
-    "unclaim": (*_END, "claim", "running", "exchange"),
-    **dict.fromkeys(("started", "progress", "heartbeat", "cancel_requests"), (*_END, "running")),
-    **dict.fromkeys(("cancel", "requeue", "delete"), (*_SETTLE, "change")),
-}
-"""The files of those verbs that are called often. Any other runs from all of them."""
+    "cancel requeue delete": (*_SETTLE, "change"),
+    "exchange unclaim": (*_END, "claim", "running", "exchange"),
+    "started progress heartbeat cancel_requests": (*_END, "running"),
+    "queues put_queues delete_queue register unregister supervisors maintain": (
+        *_QUEUES, "upkeep",
+    ),
+    "get find counts attempts open_attempts histories children known_keys key_holder ended "
+    "finished_before ahead next_start unsettled strays flaws": (*_SETTLE, "read"),
+}  # fmt: skip
+_PARTS = {verb: parts for verbs, parts in _VERBS.items() for verb in verbs.split()}
+"""The files of each verb. Those on schedules run from all of them."""
 
 
 class Script(NamedTuple):

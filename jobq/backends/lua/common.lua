@@ -105,11 +105,18 @@ local function roll_back()
   for place = #undo, 1, -1 do call(unpack(undo[place])) end
 end
 
--- Set a field, or forget it where there is no value.
-local function put(key, field, value)
-  if value == nil or value == false then
-    write('HDEL', key, field)
-  else
-    write('HSET', key, field, value)
+-- Set fields, given as pairs; those without a value are forgotten.
+local function put(key, ...)
+  local given, set, unset = {...}, {}, {}
+  for place = 1, select('#', ...), 2 do
+    local field, value = given[place], given[place + 1]
+    if value == nil or value == false then
+      unset[#unset + 1] = field
+    else
+      set[#set + 1] = field
+      set[#set + 1] = value
+    end
   end
+  if #set > 0 then write('HSET', key, unpack(set)) end
+  if #unset > 0 then write('HDEL', key, unpack(unset)) end
 end

@@ -10,7 +10,6 @@ local function let_go(job)
   drop_entry(job)
   write('ZREM', P .. 'ls', job.id)
   write('SREM', P .. 'o:' .. job.owner, job.id)
-  write('HDEL', job.key, 'e', 'o', 'cr')
   job.entry = false
 end
 
@@ -26,13 +25,9 @@ local function end_one(e, now, at, lease_before)
     status, job.run_at = 'cancelled', nil
   end
   let_go(job)
-  put(job.key, 'ra', job.run_at)
-  put(job.key, 'f', e.failures > 0 and e.failures)
-  put(job.key, 'c', e.crashes > 0 and e.crashes)
-  put(job.key, 'ec', e.exit_code)
-  put(job.key, 'sg', e.signal)
-  put(job.key, 'er', e.error)
-  put(job.key, 're', e.result)
+  put(job.key, 'e', nil, 'o', nil, 'cr', nil, 'ra', job.run_at, 'f', e.failures > 0 and e.failures,
+    'c', e.crashes > 0 and e.crashes, 'ec', e.exit_code, 'sg', e.signal, 'er', e.error,
+    're', e.result)
   if e.reason then write('HSET', job.key, 'rs', e.reason) end
   move(job, status, at)
   local record = whole(at) .. '|' .. whole(tonumber(lease)) .. '|' .. e.record

@@ -8,8 +8,8 @@ local function unclaim(id, attempt, owner, at)
   let_go(job)
   write('HDEL', P .. 'a:' .. id, whole(attempt), whole(attempt) .. 's')
   write('ZREM', P .. 'rt:' .. job.queue, id .. ':' .. whole(attempt))
-  put(job.key, 'n', attempt > 1 and whole(attempt - 1))
-  put(job.key, 'sa', earlier and string.match(earlier, '^%d+'))
+  put(job.key, 'e', nil, 'o', nil, 'cr', nil, 'n', attempt > 1 and whole(attempt - 1),
+    'sa', earlier and string.match(earlier, '^%d+'))
   move(job, job.asked and 'cancelled' or 'pending', at)
   woken = true
   if job.asked then settle_for({id}, at) end

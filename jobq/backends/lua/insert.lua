@@ -117,18 +117,6 @@ local function write_job(new, at)
   end
 end
 
-local function missing_queue(jobs)
-  local queues = all_queues()
-  for _, job in ipairs(jobs) do
-    if not queues[job.queue] then
-      local names = {}
-      for name in pairs(queues) do names[#names + 1] = name end
-      table.sort(names)
-      return {'no queue', job.queue, table.concat(names, ', ')}
-    end
-  end
-end
-
 -- {id, 1 if it was created} for each job; or nil and what is wrong.
 local function insert(jobs, at)
   local failure = missing_queue(jobs)

@@ -11,6 +11,19 @@ local function all_queues()
   return queues
 end
 
+-- What is wrong if one of the jobs is in a queue that is not there.
+local function missing_queue(jobs)
+  local queues = all_queues()
+  for _, job in ipairs(jobs) do
+    if not queues[job.queue] then
+      local names = {}
+      for name in pairs(queues) do names[#names + 1] = name end
+      table.sort(names)
+      return {'no queue', job.queue, table.concat(names, ', ')}
+    end
+  end
+end
+
 -- Those that are not paused, among the names given.
 local function open_queues(names)
   local wanted

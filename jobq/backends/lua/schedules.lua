@@ -2,11 +2,8 @@
 
 local function record(name, s)
   local key = P .. 'sc:' .. name
-  write('HSET', key, 'd', s.d, 'su', s.settled_until)
-  put(key, 'na', s.next_at)
-  put(key, 'pa', s.paused and 1)
-  put(key, 'la', s.last_at)
-  put(key, 'lj', s.last_job_id)
+  put(key, 'd', s.d, 'su', s.settled_until, 'na', s.next_at, 'pa', s.paused and 1,
+    'la', s.last_at, 'lj', s.last_job_id)
 end
 
 local function is_current(a)
