@@ -11,7 +11,8 @@ _SETTLE = (*_QUEUES, "dependents")
 _END = (*_SETTLE, "end")
 
 EVERYTHING = (
-    *_END, "claim", "insert", "running", "exchange", "change", "schedules", "upkeep", "read", "filling",
+    *_END, "claim", "insert", "running", "exchange", "change", "schedules", "upkeep", "read",
+    "filling",
 )  # fmt: skip
 """All files, in an order in which each finds what it needs: for the verbs of a group."""
 
