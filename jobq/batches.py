@@ -6,7 +6,7 @@ time, so that other writers hardly wait. A row with a key is added once, however
 
 import os
 from bisect import insort
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,17 +16,14 @@ from jobq import shell
 from jobq.clock import utcnow
 from jobq.errors import JobqError, UsageError
 from jobq.models import Condition, Inserted, KnownKey, NewJob, ParentRef
-from jobq.plans import Plan, Planned, room_for_rows
-from jobq.queue import CHUNK, JobQueue
+from jobq.plans import AT_ONCE, Plan, Planned, room_for_rows
+from jobq.queue import JobQueue
 from jobq.rowchecks import CONDITIONS, Checked, Checker, Wrong
 from jobq.rowfiles import Row, Table
 from jobq.specs import checked_text
 
 SHOWN = 20
 """Problems that are kept to be shown; the others are counted."""
-
-CHUNK_BYTES = 1024 * 1024
-"""Rows added in one transaction: at most CHUNK, and about so many bytes."""
 
 
 class Problem(NamedTuple):
@@ -99,12 +96,13 @@ class Batch:
         for row in table.rows:
             portion.append(self._check_row(checker, row))
             self.rows += 1
-            if len(portion) >= CHUNK:
+            if len(portion) >= AT_ONCE:
                 self._keep(portion)
                 portion = []
                 if tick:
                     tick()
         self._keep(portion)
+        self._plan.complete()
         self._check_strange_keys()
         self._plan.arrange()
         self._complain_of_stuck()
@@ -125,8 +123,10 @@ class Batch:
 
     def _key_of(self, row: Row) -> str | None:
         """A row that is not good has its key all the same: others may wait for it."""
+        if (key := row.values.get("key")) is None:
+            return None
         with suppress(UsageError):
-            if key := checked_text("key", row.values.get("key")):
+            if key := checked_text("key", key):
                 return self._prefix + key
         return None
 
@@ -140,12 +140,17 @@ class Batch:
         for read in portion:
             if not self._has_its_key(read, known) or read.checked is None:
                 continue
-            if self._names_missing(read.checked, read.line, missing):
-                continue
-            if refs := [(self._prefix + r, c) for r, c in read.checked.refs if isinstance(r, str)]:
-                self._plan.wait_for(read.place, refs)
-            good.append((read.place, read.line, tuple(read.checked)))
+            if read.checked.refs:
+                if self._names_missing(read.checked, read.line, missing):
+                    continue
+                self._wait_for(read.place, read.checked.refs)
+            good.append(Planned(read.place, read.line, tuple(read.checked)))
         self._plan.put(good)
+
+    def _wait_for(self, place: int, refs: Sequence[tuple[int | str, str]]) -> None:
+        keys = [(self._prefix + ref, how) for ref, how in refs if isinstance(ref, str)]
+        if keys:
+            self._plan.wait_for(place, keys)
 
     def _has_its_key(self, read: _Read, known: Mapping[str, KnownKey]) -> bool:
         """Whether a row can have the key that it gives; one that gives none can."""
@@ -220,7 +225,7 @@ class Batch:
         Raises:
             JobqError: something changed since they were checked. What was added stays added.
         """
-        for portion in _portions(self._plan.rows()):
+        for portion in self._plan.portions():
             jobs = [self._job(Checked(*planned.values)) for planned in portion]
             try:
                 inserted = self._queue.insert_new(jobs, self._now)
@@ -275,16 +280,3 @@ def _other(key: str, job_id: int) -> str:
 
 def _column_of(condition: str) -> str:
     return next(name for name, value in CONDITIONS.items() if value == condition)
-
-
-def _portions(rows: Iterable[Planned]) -> Iterator[list[Planned]]:
-    portion: list[Planned] = []
-    size = 0
-    for row in rows:
-        portion.append(row)
-        size += row.size
-        if len(portion) >= CHUNK or size >= CHUNK_BYTES:
-            yield portion
-            portion, size = [], 0
-    if portion:
-        yield portion

@@ -18,7 +18,6 @@ from jobq.private import repair
 
 _CACHE_KIB = 32_768
 _SHOWN = 8  # keys of a circle that are named
-_AT_ONCE = 1000
 
 
 @contextmanager
@@ -43,27 +42,40 @@ PLAN = "import-"
 """How the name of a plan begins, for the moment in which it has one."""
 
 
+AT_ONCE = 1000
+"""Rows added in one transaction at most: few enough that other writers hardly wait."""
+
+BYTES_AT_ONCE = 1024 * 1024
+"""Their size at most, unless one is larger."""
+
+
 class Planned(NamedTuple):
     """A row that is good to add, as plain values."""
 
+    place: int
     line: int
-    size: int  # in bytes, about
     values: tuple[Any, ...]
 
 
 class Plan:
-    """Rows by their place in the batch, the keys that they have, and those that they wait for."""
+    """Rows by their place in the batch, the keys that they have, and those that they wait for.
+
+    Rows are kept in blocks, as they come. Where some wait for others, each has to be reached by
+    itself: then they are put into a table.
+    """
 
     def __init__(self, folder: Path) -> None:
         descriptor, name = tempfile.mkstemp(prefix=PLAN, dir=folder)
         repair(descriptor)
         os.close(descriptor)
         self._db = sqlite3.connect(name, isolation_level=None)
+        self._in_blocks = True
         self._in_order = True
         try:
             self._db.executescript(
                 "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = OFF; "
                 f"PRAGMA synchronous = OFF; PRAGMA cache_size = -{_CACHE_KIB}; "
+                "CREATE TABLE blocks (place INTEGER PRIMARY KEY, rows INTEGER, data BLOB); "
                 "CREATE TABLE rows (place INTEGER PRIMARY KEY, line INTEGER, data BLOB); "
                 "CREATE TABLE keys (key TEXT PRIMARY KEY, place INTEGER, line INTEGER) "
                 "WITHOUT ROWID; "
@@ -89,18 +101,40 @@ class Plan:
         found = self._db.execute("SELECT line FROM keys WHERE key = ?", (key,)).fetchone()
         return int(found[0])
 
-    def put(self, rows: Sequence[tuple[int, int, tuple[Any, ...]]]) -> None:
-        """Keep rows: their places, lines and values."""
-        self._db.executemany(
-            "INSERT INTO rows VALUES (?, ?, ?)",
-            ((place, line, marshal.dumps(values)) for place, line, values in rows),
-        )
+    def put(self, rows: Sequence[Planned]) -> None:
+        """Keep rows, in the order of their places: in blocks that are added at once."""
+        if not rows:
+            return
+        data = marshal.dumps([tuple(row) for row in rows])
+        if len(rows) > AT_ONCE or (len(data) > BYTES_AT_ONCE and len(rows) > 1):
+            half = len(rows) // 2
+            self.put(rows[:half])
+            self.put(rows[half:])
+        else:
+            self._db.execute(
+                "INSERT INTO blocks VALUES (?, ?, ?)", (rows[0].place, len(rows), data)
+            )
 
     def wait_for(self, place: int, refs: Sequence[tuple[str, str]]) -> None:
         """Note the keys that a row waits for, each with its condition."""
         self._db.executemany(
             "INSERT OR IGNORE INTO refs VALUES (?, ?, ?)", ((place, *ref) for ref in refs)
         )
+
+    def complete(self) -> None:
+        """All rows are there: where some wait for others, each can be reached from here on."""
+        (self._in_blocks,) = self._db.execute("SELECT NOT EXISTS (SELECT 1 FROM refs)").fetchone()
+        if not self._in_blocks:
+            for block in self._blocks():
+                self._db.executemany(
+                    "INSERT INTO rows VALUES (?, ?, ?)",
+                    ((row.place, row.line, marshal.dumps(row.values)) for row in block),
+                )
+            self._db.execute("DELETE FROM blocks")
+
+    def _blocks(self) -> Iterator[list[Planned]]:
+        for (data,) in self._db.execute("SELECT data FROM blocks ORDER BY place"):
+            yield [Planned(*row) for row in marshal.loads(data)]  # noqa: S302 - written by this process
 
     # -- looking ---------------------------------------------------------------------------
 
@@ -111,7 +145,7 @@ class Plan:
             "SELECT key, min(child) FROM refs WHERE key > ? "
             "AND NOT EXISTS (SELECT 1 FROM keys WHERE keys.key = refs.key) "
             "GROUP BY key ORDER BY key LIMIT ?",
-            (last, _AT_ONCE),
+            (last, AT_ONCE),
         ).fetchall():
             yield found
             last = found[-1][0]
@@ -137,6 +171,8 @@ class Plan:
 
     def arrange(self) -> None:
         """Put the rows in an order in which each comes after those that it waits for."""
+        if self._in_blocks:
+            return
         (backwards,) = self._db.execute(
             "SELECT NOT EXISTS (SELECT 1 FROM refs JOIN keys USING (key) "
             "WHERE keys.place >= child OR keys.place NOT IN (SELECT place FROM rows))"
@@ -160,7 +196,7 @@ class Plan:
     def _release(self) -> None:
         done = 0
         while found := self._db.execute(
-            "SELECT seq, place FROM places WHERE seq > ? ORDER BY seq LIMIT ?", (done, _AT_ONCE)
+            "SELECT seq, place FROM places WHERE seq > ? ORDER BY seq LIMIT ?", (done, AT_ONCE)
         ).fetchall():
             done = found[-1][0]
             for _, place in found:
@@ -227,14 +263,33 @@ class Plan:
     # -- reading ---------------------------------------------------------------------------
 
     def __len__(self) -> int:
-        table = "rows" if self._in_order else "places"
-        (number,) = self._db.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608 - two names
+        what = "total(rows) FROM blocks"
+        if not self._in_blocks:
+            what = "count(*) FROM rows" if self._in_order else "count(*) FROM places"
+        (number,) = self._db.execute(f"SELECT {what}").fetchone()
         return int(number)
 
-    def rows(self) -> Iterator[Planned]:
-        """The rows in the order to add them in."""
+    def portions(self) -> Iterator[list[Planned]]:
+        """The rows in the order to add them in, so many as are added at once."""
+        yield from self._blocks() if self._in_blocks else _portions(self._rows())
+
+    def _rows(self) -> Iterator[tuple[int, Planned]]:
+        """Each row with its size."""
         source = "rows ORDER BY place"
         if not self._in_order:
             source = "places JOIN rows USING (place) ORDER BY seq"
-        for line, data in self._db.execute(f"SELECT line, data FROM {source}"):  # noqa: S608 - two names
-            yield Planned(line, len(data), marshal.loads(data))  # noqa: S302 - written by this process
+        for place, line, data in self._db.execute(f"SELECT place, line, data FROM {source}"):  # noqa: S608 - two names
+            yield len(data), Planned(place, line, marshal.loads(data))  # noqa: S302 - written by this process
+
+
+def _portions(rows: Iterator[tuple[int, Planned]]) -> Iterator[list[Planned]]:
+    portion: list[Planned] = []
+    total = 0
+    for size, row in rows:
+        portion.append(row)
+        total += size
+        if len(portion) >= AT_ONCE or total >= BYTES_AT_ONCE:
+            yield portion
+            portion, total = [], 0
+    if portion:
+        yield portion

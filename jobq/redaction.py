@@ -228,11 +228,8 @@ def _texts(value: Any) -> Iterator[str]:
 
 def is_redacted(value: Any) -> bool:
     """Whether a JSON value has something in it that was redacted: it is not the whole."""
-    match value:
-        case str():
-            return REDACTED in value
-        case dict():
-            return any(map(is_redacted, value.values()))
-        case list():
-            return any(map(is_redacted, value))
-    return False
+    if isinstance(value, str):
+        return REDACTED in value
+    if isinstance(value, dict):
+        return any(map(is_redacted, value.values()))
+    return isinstance(value, list) and any(map(is_redacted, value))

@@ -86,6 +86,7 @@ class Checker:
         self._texts = texts
         self._lanes: dict[str, _Lane] = {}
         self._wrong: list[tuple[str, str]] = []
+        self._columns = {"name", "unique", "key", "tags", "at", "delay", "as_is", *CONDITIONS}
         self._parsers: dict[str, Callable[[Any], Any]] = {
             "type": self._type,
             "queue": queue.queue,
@@ -116,12 +117,13 @@ class Checker:
         """
         self._wrong = []
         values = self._folded(values)
-        signature = repr([values.get(name) for name in LIMITS])  # true is 1, but not in words
+        # As text, since true is 1, but not in words.
+        signature = repr([value for value in values.items() if value[0] in _LIMITS])
         lane = self._lanes.get(signature) or self._lane(signature, values)
         taken = {
             column: self._take(column, value)
             for column, value in values.items()
-            if column in self._parsers and column not in LIMITS
+            if column in self._columns
         }
         if "at" in taken and "delay" in taken:
             self._wrong.append(("delay", "a job has either a time (at) or a delay, not both"))
@@ -217,6 +219,8 @@ class Checker:
 
     def _parents(self, taken: Mapping[str, Any]) -> dict[int | str, str]:
         refs: dict[int | str, str] = {}
+        if taken.keys().isdisjoint(CONDITIONS):
+            return refs
         for column, condition in CONDITIONS.items():
             for ref in taken.get(column) or ():
                 if refs.setdefault(ref, condition.value) != condition.value:
@@ -313,6 +317,7 @@ class Checker:
 
 
 _PLAIN = frozenset(COLUMNS)
+_LIMITS = frozenset(LIMITS)
 
 
 def _from_texts(job_type: "JobType", args: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from jobq.errors import ArgsError
@@ -43,33 +42,51 @@ def parse(args: Mapping[str, Any]) -> JsonObject:
     Raises:
         ArgsError: something is missing, unknown, of the wrong type, or too long for the system.
     """
-    known = ShellArgs.__dataclass_fields__
     for name in args:
-        if name not in known:
-            raise ArgsError(f"shell: no argument {name!r:.80}: it takes {', '.join(known)}")
-    given = ShellArgs(**dict(args))
-    _check_argv(given)
+        if name not in _KNOWN:
+            raise ArgsError(f"shell: no argument {name!r:.80}: it takes {', '.join(_KNOWN)}")
+    argv, text, env = args.get("argv", []), args.get("shell"), args.get("env", {})
+    short = _is_short(argv)
+    _check_command(argv, text, short=short)
     for name in ("shell", "cwd", "stdin"):
-        value = getattr(given, name)
-        if value is not None:
+        if (value := args.get(name)) is not None:
             _check_text(name, value)
-    if given.cwd is not None and not Path(given.cwd).is_absolute():
-        raise ArgsError(f"shell: cwd: {given.cwd!r:.80} is not an absolute path")
-    _check_env(given.env)
-    _check_size(given)
-    found = ((name, getattr(given, name)) for name in known)
-    return {name: value for name, value in found if value not in (None, [], {})}
+    if (cwd := args.get("cwd")) is not None and not os.path.isabs(cwd):
+        raise ArgsError(f"shell: cwd: {cwd!r:.80} is not an absolute path")
+    if env != {}:
+        _check_env(env)
+    if env or text or not short:
+        _check_size(ShellArgs(**dict(args)))
+    return {name: value for name, value in args.items() if value not in _NOTHING}
 
 
-def _check_argv(given: ShellArgs) -> None:
-    if not isinstance(given.argv, list) or not all(isinstance(item, str) for item in given.argv):
+_KNOWN = dict.fromkeys(ShellArgs.__dataclass_fields__)
+_NOTHING: tuple[Any, ...] = (None, [], {})
+
+
+def _check_command(argv: Any, text: Any, *, short: bool) -> None:
+    if not short and not (isinstance(argv, list) and all(isinstance(item, str) for item in argv)):
         raise ArgsError("shell: argv: expected a list of texts")
-    if bool(given.argv) == (given.shell is not None):
+    if bool(argv) == (text is not None):
         raise ArgsError("shell: give a command: `jobq add -- COMMAND ARG…` or --shell 'TEXT'")
-    if given.argv and not given.argv[0]:
+    if argv and not argv[0]:
         raise ArgsError("shell: argv[0]: the command is empty: `jobq add -- COMMAND ARG…`")
-    for place, item in enumerate(given.argv):
-        _check_text(f"argv[{place}]", item)
+    if not short:
+        for place, item in enumerate(argv):
+            _check_text(f"argv[{place}]", item)
+
+
+def _is_short(argv: Any) -> bool:
+    """Whether these are good texts, and so short together that no limit is near: most are."""
+    if not isinstance(argv, list):
+        return False
+    try:
+        together = "\0".join(argv)
+        return len(together.encode()) < LONGEST_ARGUMENT and together.count("\0") < max(
+            1, len(argv)
+        )
+    except (TypeError, UnicodeEncodeError):
+        return False
 
 
 def _check_env(env: Any) -> None:

@@ -149,15 +149,15 @@ def checked_json(what: str, value: Any, kind: type[UsageError] = UsageError) -> 
 def checked_args(job_type: str, args: JsonObject) -> JsonObject:
     """Arguments as they are stored, refused if they are too large or were redacted."""
     what = f"{job_type}: the arguments"
-    if is_too_deep(args):
-        raise ArgsError(f"{what}: nested more than {DEEPEST} deep: put them in a file")
-    # A command has bounds of its own, which the system sets.
-    size = 0 if job_type == shell.JOB_TYPE else checked_json(what, args, ArgsError)
-    if size > LONGEST_ARGS:
-        raise ArgsError(
-            f"{what}: {size:,} bytes, and a job takes at most {LONGEST_ARGS:,}: "
-            "put the data in a file, and give its path"
-        )
+    if job_type != shell.JOB_TYPE:  # which has a form of its own, and bounds that the system sets
+        if is_too_deep(args):
+            raise ArgsError(f"{what}: nested more than {DEEPEST} deep: put them in a file")
+        size = checked_json(what, args, ArgsError)
+        if size > LONGEST_ARGS:
+            raise ArgsError(
+                f"{what}: {size:,} bytes, and a job takes at most {LONGEST_ARGS:,}: "
+                "put the data in a file, and give its path"
+            )
     if is_redacted(args):
         raise ArgsError(
             f"{what}: {REDACTED} stands where a secret was: "

@@ -40,11 +40,10 @@ QUEUE_COLUMNS = (
 )
 SUPERVISOR_COLUMNS = "id, host, boot_id, pid, slots, queues, types, started_at, heartbeat_at"
 
-INSERT_JOB = (
-    "INSERT INTO job_queue (id, type, name, status, queue, priority, args, tags, unique_key, "
-    "parents, unmet_parents, added_by, max_retries, retry_base, timeout, created_at, run_at, "
-    "finished_at, cancelled_by, reason) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+INSERTED_COLUMNS = (
+    "id, type, name, status, queue, priority, args, tags, unique_key, parents, unmet_parents, "
+    "added_by, max_retries, retry_base, timeout, created_at, run_at, finished_at, cancelled_by, "
+    "reason"
 )
 
 
@@ -85,7 +84,7 @@ def job_row(
     cancelled_by: int | None = None,
     reason: str | None = None,
 ) -> Row:
-    """The values of INSERT_JOB."""
+    """The values of INSERTED_COLUMNS."""
     return (
         job_id, job.type, job.name, status.value, job.queue, job.priority, encode(job.args),
         encode(dict(job.tags)) if job.tags else None, job.unique_key, len(job.parents), unmet,
