@@ -45,6 +45,7 @@ server that is down, or even connect to itself there. A cluster node needs its p
 
 _DEADLINE = 30.0
 _STEP = 0.005
+_TRIES = 10  # a port may be taken just now
 _PR_SET_PDEATHSIG = 1
 
 
@@ -104,12 +105,12 @@ class RedisServer:
         It is ready then; or, without ``loaded``, answers that it is still loading.
         """
         deadline = time.monotonic() + _DEADLINE
-        kept = self.port
+        tries, kept, self._process = 0, self.port, None
         while not self._is_ready(loaded=loaded):
-            assert time.monotonic() < deadline, self.log()[-2000:]
+            assert time.monotonic() < deadline, self.log()
             if self._process is None or self._process.poll() is not None:
-                if self._process is not None:  # it may be the port; else the deadline tells
-                    time.sleep(_STEP)
+                tries += 1
+                assert tries <= _TRIES, self.log()
                 self.port = kept or free_port()
                 self._process = self._launch(*settings)
             time.sleep(_STEP)
@@ -141,13 +142,15 @@ class RedisServer:
     def _launch(self, *settings: str) -> "subprocess.Popen[bytes]":
         # A socket that a killed server left would be taken for the new one's.
         (self.folder / "redis.sock").unlink(missing_ok=True)
-        return subprocess.Popen(
-            [executable(), "--port", str(self.port), *self._settings, *settings],
-            cwd=self.folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            preexec_fn=_die_with_parent,  # noqa: PLW1509 - one system call
-        )
+        with (self.folder / "redis.log").open("ab") as log:  # what is wrong with its settings
+            return subprocess.Popen(
+                [executable(), "--port", str(self.port), *self._settings, *settings],
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                preexec_fn=_die_with_parent,  # noqa: PLW1509 - one system call
+            )
 
     def _is_ready(self, *, loaded: bool) -> bool:
         if self._process is None or self._process.poll() is not None:
@@ -203,9 +206,8 @@ class RedisServer:
         self.client.execute_command("ACL", "SETUSER", name, "on", f">{password}", *rules)
 
     def log(self) -> str:
-        """What it has logged."""
-        path = self.folder / "redis.log"
-        return path.read_text("utf-8", "replace") if path.exists() else "(it logged nothing)"
+        """The end of what it has logged."""
+        return (self.folder / "redis.log").read_text("utf-8", "replace")[-2000:]
 
 
 def _die_with_parent() -> None:

@@ -29,6 +29,7 @@ def backend_of(settings: Settings) -> Backend:
         return SqliteBackend(settings.database)
     try:
         from jobq.backends.redis import RedisBackend
+        from jobq.backends.redis_connection import TIMEOUT
     except ModuleNotFoundError as error:
         if error.name != "redis":
             raise
@@ -36,4 +37,6 @@ def backend_of(settings: Settings) -> Backend:
             f"backend {settings.backend_shown}: redis-py is not installed: "
             "pip install 'jobq[redis]'"
         ) from None
-    return RedisBackend(settings.backend, settings.database.parent)
+    # What a supervisor waits for an answer, and once more, must be short beside its leases.
+    timeout = min(TIMEOUT, settings.lease / 12)
+    return RedisBackend(settings.backend, settings.database.parent, timeout=timeout)

@@ -10,7 +10,7 @@ from typing import Any
 from jobq.backends import redis_rows as rows
 from jobq.backends.base import ClaimRequest, Exchange, History, ParentState, Report
 from jobq.backends.presence import Presence
-from jobq.backends.redis_connection import RedisConnection
+from jobq.backends.redis_connection import TIMEOUT, RedisConnection
 from jobq.backends.redis_filling import RedisFilling
 from jobq.backends.redis_listener import RedisListener
 from jobq.backends.redis_rows import given, ids_of, span, to_micros, to_moment
@@ -46,13 +46,16 @@ LOOK = 1000
 class RedisBackend(RedisFilling):
     """The `Backend` contract on Redis. Safe to use from several threads and processes."""
 
-    def __init__(self, url: str, state: Path, *, clock: str = "server") -> None:
+    def __init__(
+        self, url: str, state: Path, *, clock: str = "server", timeout: float = TIMEOUT
+    ) -> None:
         """With ``state``, the directory in which supervisors of this machine announce themselves.
 
         The server's clock counts; with ``clock="caller"``, the times that are passed in do.
+        ``timeout``: seconds that a connection, or an answer, may take.
         """
         self.url = parse_url(url)
-        self._db = RedisConnection(self.url, clock=clock)
+        self._db = RedisConnection(self.url, clock=clock, timeout=timeout)
         self._presence = Presence(state / f"redis-{self.url.digest}.supervisors")
         self._listeners: list[RedisListener] = []
 

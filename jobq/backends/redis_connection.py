@@ -33,7 +33,7 @@ from jobq.errors import ConfigError, DatabaseAwayError, DatabaseLockedError, Job
 from jobq.redisurl import RedisUrl
 
 TIMEOUT = 5.0
-"""Seconds that a connection, or an answer, may take."""
+"""Seconds that a connection, or an answer, may take, unless told otherwise."""
 
 AGAIN = (0.0, 0.05, 0.2)
 """Seconds before a call is repeated whose connection was lost; where nothing was heard, once."""
@@ -82,8 +82,9 @@ class _Local(threading.local):
 class RedisConnection:
     """A server, for any number of threads; it may be carried across a fork."""
 
-    def __init__(self, url: RedisUrl, *, clock: str = "server") -> None:
+    def __init__(self, url: RedisUrl, *, clock: str = "server", timeout: float = TIMEOUT) -> None:
         self.url = url
+        self._timeout = timeout
         self.layout = LAYOUT
         self._clock = clock
         self._client: Any = None
@@ -108,8 +109,8 @@ class RedisConnection:
     def _options(self) -> dict[str, Any]:
         keeps = {} if self.url.server.startswith("unix:") else {"socket_keepalive": True}
         return keeps | {
-            "socket_timeout": TIMEOUT,
-            "socket_connect_timeout": TIMEOUT,
+            "socket_timeout": self._timeout,
+            "socket_connect_timeout": self._timeout,
             "retry": Retry(NoBackoff(), 0),  # what may have been done is repeated in `_send` alone
             "protocol": 2,
         }

@@ -1,5 +1,6 @@
 """What goes wrong with a Redis server, as errors of ours: what, where, and what to do about it."""
 
+import re
 from collections.abc import Mapping
 from typing import NoReturn
 
@@ -10,9 +11,7 @@ from jobq.errors import (
     DatabaseError,
     DatabaseLockedError,
     DatabaseNewerError,
-    DatabaseReadOnlyError,
     DatabaseStoppedError,
-    DatabaseUnavailableError,
     DatabaseUnreachableError,
     DiskFullError,
     HalfFilledError,
@@ -25,25 +24,23 @@ FILLING = "filling"
 """In its place while `jobq migrate` fills the store: whoever does not do that is turned away."""
 
 _LATER = "try again before long"
-_LOGIN = "set the right user and password in `backend`: redis://USER:PASSWORD@…"
 _ANSWERS: Mapping[str, tuple[type[DatabaseError], str]] = {
     "OOM": (DiskFullError, "prune jobs, or raise its maxmemory; nothing was stored"),
     "MISCONF": (DiskFullError, "it can't save its data: free some disk space there"),
-    "READONLY": (DatabaseUnavailableError, "a replica: name the primary in `backend`"),
+    "READONLY": (DatabaseUnreachableError, "it is a replica: name the primary in `backend`"),
     "LOADING": (DatabaseStoppedError, f"it reads its data from disk: {_LATER}"),
-    "MASTERDOWN": (DatabaseUnavailableError, f"its primary is away: {_LATER}"),
-    "CLUSTERDOWN": (DatabaseUnavailableError, f"the cluster is not whole: {_LATER}"),
-    "TRYAGAIN": (DatabaseUnavailableError, f"the cluster moves its slot: {_LATER}"),
-    "BUSY": (DatabaseUnavailableError, f"a script takes long there: {_LATER}"),
-    "NOREPLICAS": (DatabaseUnavailableError, f"too few replicas: {_LATER}"),
-    "NOPERM": (DatabaseReadOnlyError, "give the user the rights that docs/redis.md names"),
-    "NOAUTH": (DatabaseError, _LOGIN),
-    "WRONGPASS": (DatabaseError, _LOGIN),
+    "MASTERDOWN": (DatabaseUnreachableError, f"its primary is away: {_LATER}"),
+    "CLUSTERDOWN": (DatabaseUnreachableError, f"the cluster is not whole: {_LATER}"),
+    "NOREPLICAS": (DatabaseUnreachableError, f"too few of its replicas are there: {_LATER}"),
+    "TRYAGAIN": (DatabaseLockedError, f"the cluster moves its slot: {_LATER}"),
+    "BUSY": (DatabaseLockedError, f"a script takes long there: {_LATER}"),
     "WRONGTYPE": (DatabaseDamagedError, "another program uses its keys: choose another ?name="),
+    "NOPERM": (DatabaseError, "give the user the rights that docs/redis.md names"),
+    "NOAUTH": (DatabaseError, "put user and password into `backend`: redis://USER:PASSWORD@…"),
 }
-"""What the codes of answers mean, and what to do about them."""
+"""How answers begin, and what to do about them."""
 
-_CODES: Mapping[type[Exception], str] = {
+_CLASSES: Mapping[type[Exception], str] = {
     theirs.OutOfMemoryError: "OOM",
     theirs.ReadOnlyError: "READONLY",
     theirs.BusyLoadingError: "LOADING",
@@ -51,13 +48,23 @@ _CODES: Mapping[type[Exception], str] = {
     theirs.ClusterDownError: "CLUSTERDOWN",
     theirs.TryAgainError: "TRYAGAIN",
     theirs.NoPermissionError: "NOPERM",
-    theirs.AuthenticationError: "WRONGPASS",
+    theirs.AuthenticationError: "NOAUTH",
 }
-"""redis-py takes the code off those errors that it has a class for."""
+"""Where redis-py has made a class of the beginning of an answer, and cut it off."""
+
+_IN_SCRIPT = "The user executing the script can't run"
+"""What Redis 6.2 says of a right that the user lacks: neither which, nor with a code."""
 
 _LOST = (theirs.ConnectionError, theirs.TimeoutError, OSError)
 _ANSWERED = (theirs.AuthenticationError, theirs.BusyLoadingError)
 """Of those that redis-py takes for lost connections: the server did answer."""
+
+_NOISE = re.compile(
+    r"^(ERR )?Error running script \(call to f_\w+\): (@\w+: ?\d+: )*-?|"
+    r",? script: \w+, on @\w+:\d+|"
+    r"^Error -?\d+ connecting to \S+\. |\[SSL: \w+\] | \(_ssl\.c:\d+\)"
+)
+"""Numbers, and places in scripts and libraries: of no use to people."""
 
 
 def is_lost(error: Exception) -> bool:
@@ -70,43 +77,40 @@ def raise_ours(shown: str, error: Exception) -> NoReturn:
 
     What is raised because of a mistake in jobq stays as it is.
     """
-    text = " ".join(str(error).split()).rstrip(".")
-    code = _code_of(error, text)
-    if code is not None:
-        kind, advice = _ANSWERS[code]
-        raise kind(f"{shown}: {_without_script(text)}: {advice}") from error
-    if is_lost(error) and "certificate" in text.lower():
-        raise DatabaseError(f"{shown}: {text}: see `ssl_ca_certs` in docs/redis.md") from error
+    text = _NOISE.sub("", " ".join(str(error).split())).rstrip(".")
     if is_lost(error):
-        raise _lost(error)(
-            f"{shown}: {text}: see that the server runs and can be reached from here"
-        ) from error
-    if isinstance(error, (theirs.RedisError, theirs.RedisClusterException)):
+        raise _of_connection(shown, text, error) from error
+    kind, advice = _ANSWERS.get(_code_of(error, text), (None, ""))
+    if kind is not None:
+        raise kind(f"{shown}: {text}: {advice}") from error
+    if isinstance(error, theirs.RedisError | theirs.RedisClusterException):
         raise DatabaseError(f"{shown}: {text}: docs/redis.md says what it must offer") from error
     raise error
 
 
-def _code_of(error: Exception, text: str) -> str | None:
-    for kind, code in _CODES.items():
-        if isinstance(error, kind):
-            return code
-    # A command that fails within a script: Redis 6.2 has its answer at the end.
-    return next((c for c in _ANSWERS if text.startswith(f"{c} ") or f" -{c} " in text), None)
+def _code_of(error: Exception, text: str) -> str:
+    if text.startswith(_IN_SCRIPT):
+        return "NOPERM"
+    codes = [code for kind, code in _CLASSES.items() if isinstance(error, kind)]
+    return codes[0] if codes else text.partition(" ")[0]
 
 
-def _without_script(text: str) -> str:
-    """The answer of a command alone, without the place in a script that it failed at."""
-    return text.partition(", script: ")[0].rpartition(": -")[2]
-
-
-def _lost(error: BaseException | None) -> type[DatabaseError]:
-    """Whether its machine says that no server is there, or nothing is known of it."""
-    seen = error
-    while seen is not None:
-        if isinstance(seen, (ConnectionRefusedError, FileNotFoundError)):
-            return DatabaseStoppedError
-        seen = seen.__cause__ or seen.__context__
-    return DatabaseUnreachableError
+def _of_connection(shown: str, text: str, error: Exception) -> DatabaseError:
+    """What is wrong with a connection that could not be made, or was lost."""
+    cause: BaseException | None = error
+    while cause is not None and not (isinstance(cause, OSError) and cause.errno):
+        cause = cause.__cause__ or cause.__context__
+    if "certificate" in text.lower():
+        return DatabaseError(f"{shown}: {text}: see `ssl_ca_certs` in docs/redis.md")
+    if isinstance(cause, PermissionError):
+        return DatabaseError(f"{shown}: {text}: make it accessible for you")
+    if isinstance(cause, FileNotFoundError) and not shown.startswith("unix:"):
+        return DatabaseError(f"{shown}: {text}: see that the files that it names are there")
+    if isinstance(cause, ConnectionRefusedError | FileNotFoundError):
+        return DatabaseStoppedError(f"{shown}: {text}: start the server, or name another one")
+    return DatabaseUnreachableError(
+        f"{shown}: {text}: see that the server runs and can be reached from here"
+    )
 
 
 def raise_refused(shown: str, kind: str, *told: str) -> None:
