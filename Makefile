@@ -26,8 +26,8 @@ demo: $(STAMP) ## Run a dozen real jobs and look at them
 pictures: $(STAMP) ## Make the pictures of the docs anew
 	$(BIN)/python tests/pictures.py
 
-# One more than there are processors: many tests wait for processes.
-WORKERS = $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
+# Two more than there are processors: many tests wait for processes.
+WORKERS = $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 2)')
 
 test: $(STAMP) ## Run the tests
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal

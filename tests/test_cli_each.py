@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cli_runner import Cli, Result
@@ -82,15 +82,18 @@ def test_what_is_filled_in_is_not_filled_in_again() -> None:
 
 
 @pytest.mark.skipif(shutil.which("parallel") is None, reason="GNU parallel is not installed")
-@given(st.text(st.sampled_from("ab./ "), min_size=1, max_size=8))
-@example("a/.b")
-def test_gnu_parallel_agrees(line: str) -> None:
+@settings(max_examples=5)
+@given(st.lists(st.text(st.sampled_from("ab./ "), min_size=1, max_size=8), min_size=20))
+@example(["a/.b"])
+def test_gnu_parallel_agrees(lines: list[str]) -> None:
     pattern = "{}|{.}|{/}|{//}|{/.}|{#}"
     done = subprocess.run(
-        ["parallel", "--plain", "-q", "printf", "%s", pattern],
-        input=f"{line}\n", capture_output=True, encoding="utf-8", check=True,
+        ["parallel", "--plain", "-k", "-j1", "-q", "printf", "%s\\n", pattern],
+        input="\n".join([*lines, ""]), capture_output=True, encoding="utf-8", check=True,
     )  # fmt: skip
-    assert filled(pattern, line) == done.stdout
+    assert done.stdout.splitlines() == [
+        filled(pattern, line, number) for number, line in enumerate(lines, 1)
+    ]
 
 
 # -- commands ------------------------------------------------------------------------------------

@@ -3,43 +3,65 @@
 import os
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import pytest
 
-from cli_runner import Cli
+from cli_runner import Cli, Result
 from jobq import JobQueue
 from jobq.cli.completion import harmless
+from jobq.cli.main import run
 from jobq.cli.verbs import VERBS
 from jobq.schedules import Schedules
 
 SHELLS = ("bash", "zsh", "fish")
 
 
-def complete(shell: str, cwd: Path, line: str, *flags: str) -> subprocess.CompletedProcess[str]:
-    """Ask for what a line may go on with, as a shell does."""
-    words = line.split(" ")
-    env = {
-        "bash": {"COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)},
+def variables(shell: str, line: str) -> dict[str, str]:
+    """How a shell asks for what a line may go on with."""
+    asked = {
+        "bash": {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1)},
         "zsh": {"_TYPER_COMPLETE_ARGS": line},
         "fish": {"_TYPER_COMPLETE_ARGS": line, "_TYPER_COMPLETE_FISH_ACTION": "get-args"},
     }[shell]
-    return subprocess.run(
-        [sys.executable, *flags, "-c", "from jobq.__main__ import main; main()"],
+    return {**asked, "_JOBQ_COMPLETE": f"complete_{shell}"}
+
+
+def complete(shell: str, cwd: Path, line: str) -> Result:
+    """What it is told, in this process."""
+    out, err = StringIO(), StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.chdir(cwd)
+        for name, value in variables(shell, line).items():
+            patch.setenv(name, value)
+        try:
+            code = run([])
+        except SystemExit as left:  # as Typer does
+            code = int(left.code or 0)
+    return Result(code, out.getvalue(), err.getvalue())
+
+
+def imported_by(shell: str, cwd: Path, line: str) -> set[str]:
+    """The packages that are imported for it, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", "from jobq.__main__ import main; main()"],
         cwd=cwd,
-        env={**os.environ, **env, "_JOBQ_COMPLETE": f"complete_{shell}"},
+        env={**os.environ, **variables(shell, line)},
         capture_output=True,
         encoding="utf-8",
         check=True,
         timeout=60,
     )
+    return {entry.rpartition("|")[2].strip().partition(".")[0] for entry in done.stderr.split("\n")}
 
 
 def offered(cwd: Path, line: str) -> dict[str, str]:
     """What fish is told: words, and what they mean."""
     done = complete("fish", cwd, line)
-    assert done.stderr == ""
-    pairs = (entry.partition("\t") for entry in done.stdout.splitlines() if entry)
+    assert done.err == ""
+    pairs = (entry.partition("\t") for entry in done.lines if entry)
     return {word: about for word, _, about in pairs}
 
 
@@ -51,18 +73,18 @@ def cli(queue: JobQueue, capsys: pytest.CaptureFixture[str]) -> Cli:
 @pytest.mark.parametrize("shell", SHELLS)
 def test_verbs(project: Path, shell: str) -> None:
     done = complete(shell, project, "jobq ")
-    assert done.stderr == ""
+    assert done.err == ""
     for verb in VERBS:
-        assert verb in done.stdout
-    assert "explain" in complete(shell, project, "jobq ex").stdout
-    assert "list" not in complete(shell, project, "jobq ex").stdout
+        assert verb in done.out
+    assert "explain" in complete(shell, project, "jobq ex").out
+    assert "list" not in complete(shell, project, "jobq ex").out
 
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_job_ids(project: Path, cli: Cli, shell: str) -> None:
     for _ in range(11):
         cli.add(name="encode a film")
-    out = complete(shell, project, "jobq show 1").stdout
+    out = complete(shell, project, "jobq show 1").out
     for job_id in (1, 10, 11):
         assert str(job_id) in out
     assert "9" not in out
@@ -137,7 +159,7 @@ def test_a_database_is_not_made_by_it(project: Path) -> None:
 def test_whatever_is_wrong_nothing_is_said(project: Path) -> None:
     (project / "jobq.toml").write_text("concurrency = 'many'")
     done = complete("bash", project, "jobq show ")
-    assert (done.stdout.strip(), done.stderr) == ("", "")
+    assert (done.out.strip(), done.err) == ("", "")
     (project / "jobq.toml").write_text("")
     (project / ".jobq").mkdir()
     (project / ".jobq" / "jobq.db").write_bytes(b"no database" * 1000)
@@ -162,17 +184,17 @@ def test_the_name_of_a_job_is_no_command(project: Path, cli: Cli, name: str) -> 
     cli.add("x", name=name)
     for shell in SHELLS:
         done = complete(shell, project, "jobq show ")
-        assert done.stderr == ""
-        assert "1" in done.stdout
-    spec = complete("zsh", project, "jobq show ").stdout
+        assert done.err == ""
+        assert "1" in done.out
+    spec = complete("zsh", project, "jobq show ").out
     script = (
         '_arguments() { s="${1#*: :((}"; s="${s%))}"; eval "ws=( $s )"; echo "${#ws[@]}"; }\n'
         + spec
     )
-    done = subprocess.run(
+    ran = subprocess.run(
         ["bash", "-c", script], cwd=project, capture_output=True, encoding="utf-8", check=False
     )
-    assert done.stdout.strip() == "2", done.stderr  # last, and the job
+    assert ran.stdout.strip() == "2", ran.stderr  # last, and the job
     assert not (project / "evil").exists()
     about = offered(project, "jobq show ")["1"]
     assert not set(about) & set("$`\\'\"[](){};&|<>*?!~#\n\x1b")
@@ -191,10 +213,7 @@ def test_nothing_heavy_is_imported(project: Path, cli: Cli, line: str) -> None:
     if line != "jobq ":  # else Typer tells the verbs
         heavy |= {"typer", "pydantic"}
     for shell in SHELLS:
-        done = complete(shell, project, line, "-X", "importtime")
-        imported = {
-            entry.rpartition("|")[2].strip().partition(".")[0] for entry in done.stderr.splitlines()
-        }
+        imported = imported_by(shell, project, line)
         assert "jobq" in imported
         assert not imported & heavy, shell
 

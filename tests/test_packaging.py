@@ -43,10 +43,12 @@ class Installed:
         self.dist = build(folder)
         self.folder = folder
         self._bin = folder / "venv" / "bin"
-        check(sys.executable, "-m", "venv", folder / "venv", cwd=folder)
+        check(sys.executable, "-m", "venv", "--without-pip", folder / "venv", cwd=folder)
         (wheel,) = self.dist.glob("*.whl")
+        # To compile all that is never imported would take longer than all the rest.
         check(
-            self._bin / "python", "-m", "pip", "install", "--disable-pip-version-check",
+            sys.executable, "-m", "pip", "--python", self._bin / "python", "install",
+            "--no-compile", "--disable-pip-version-check",
             "--constraint", ROOT / "constraints.txt", f"{wheel}[media]", cwd=folder,
         )  # fmt: skip
 

@@ -140,6 +140,8 @@ def test_a_supervisor_that_is_dead_is_in_nobodys_way(project: Project) -> None:
 
 def test_a_supervisor_whose_database_is_taken_over_writes_nothing_more(project: Project) -> None:
     """As from another machine, where nobody sees it. It ends its jobs: they run again."""
+    config = project.root / "jobq.toml"  # it notices with its next heartbeat
+    config.write_text(config.read_text().replace("seconds = 30", "seconds = 3"))
     job = project.shell('echo $$ > pid; [ "$JOBQ_ATTEMPT" -gt 1 ] || exec sleep 60')
     supervisor = project.work("-j", "1")
     project.wait_for(job, JobStatus.RUNNING)
