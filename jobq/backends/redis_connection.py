@@ -87,7 +87,9 @@ class RedisConnection:
         self._timeout = timeout
         self.layout = LAYOUT
         self._clock = clock
+        self._making = threading.Lock()  # two would take each other's connections away
         self._client: Any = None
+        self._first: Any = None
         self._is_cluster = False
         self._local = _Local()
 
@@ -97,14 +99,18 @@ class RedisConnection:
     def client(self) -> Any:
         """redis-py's, whose pool gives every thread and process connections of its own."""
         if self._client is None:
-            try:
-                client = redis.Redis.from_url(self.url.server, **self._options())
-                pool = client.connection_pool
-                pool.connection_class(**pool.connection_kwargs)  # the options are looked at there
-                self._client = client
-            except (TypeError, ValueError, RedisError) as error:
-                raise ConfigError(f"backend {self.url.shown}: {error}") from None
+            with self._making:
+                self._client = self._client or self._made()
         return self._client
+
+    def _made(self) -> Any:
+        try:
+            client = redis.Redis.from_url(self.url.server, **self._options())
+            pool = client.connection_pool
+            pool.connection_class(**pool.connection_kwargs)  # which looks at the options
+        except (TypeError, ValueError, RedisError) as error:
+            raise ConfigError(f"backend {self.url.shown}: {error}") from None
+        return client
 
     def _options(self) -> dict[str, Any]:
         keeps = {} if self.url.server.startswith("unix:") else {"socket_keepalive": True}
@@ -117,15 +123,20 @@ class RedisConnection:
 
     def _become_cluster(self) -> None:
         """Go on with a client that finds the node on which the keys are."""
-        options = self._options() | {"retry": Retry(NoBackoff(), 3)}
-        self._client = redis.RedisCluster.from_url(self.url.server, **options)
-        self._is_cluster = True
+        with self._making:
+            if not self._is_cluster:
+                options = self._options() | {"retry": Retry(NoBackoff(), 3)}
+                self._first = self._client  # other threads may still be using it
+                self._client = redis.RedisCluster.from_url(self.url.server, **options)
+                self._is_cluster = True
 
     def close(self) -> None:
-        if self._client is not None:
-            with suppress(RedisError, OSError):
-                self._client.close()
-            self._client = None
+        for client in (self._client, self._first):
+            if client is not None:
+                with suppress(RedisError, OSError):
+                    client.close()
+        self._client = self._first = None
+        self._is_cluster = False
 
     def listener(self, lock: int) -> RedisListener:
         """A subscription to what wakes, for the owner who holds the lock."""
@@ -254,7 +265,7 @@ class RedisConnection:
                 return send()
             except (RedisError, RedisClusterException, OSError) as error:
                 silent = isinstance(error, NoAnswerError)
-                if isinstance(error, MovedError) and not self._is_cluster:
+                if isinstance(error, MovedError):
                     self._become_cluster()
                 elif is_lost(error) and pause is not None and not (silent and silence):
                     time.sleep(pause)

@@ -1,0 +1,441 @@
+"""What the contract does not say of Redis: keys, scripts, lost answers, streams, clocks, errors."""
+
+import os
+import select
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from backends.driver import LEASE, NOON, Jobs, new_job
+from backends.test_contract_moving import furnish
+from backends.test_contract_schedules import put
+from jobq.backends.redis import RedisBackend
+from jobq.errors import (
+    ConfigError,
+    DatabaseAwayError,
+    DatabaseDamagedError,
+    DatabaseError,
+    DatabaseLockedError,
+    DatabaseNewerError,
+    DatabaseReadOnlyError,
+    DatabaseStoppedError,
+    DatabaseUnavailableError,
+    DiskFullError,
+    UsageError,
+)
+from jobq.invariants import verify
+from jobq.models import JobFilter, JobStatus, Outcome
+from jobq.redisurl import parse_url
+from redis_server import RedisServer, cluster, replica_of
+from tcp_proxy import TcpProxy
+
+Open = Callable[..., RedisBackend]
+TAG = "{jobq}:"
+LINE = f"{TAG}w:5|default|shell"
+
+
+@pytest.fixture
+def open_on(tmp_path: Path) -> Iterator[Open]:
+    """Opens backends on servers, and closes them."""
+    opened: list[RedisBackend] = []
+
+    def open_one(url: str, clock: str = "caller") -> RedisBackend:
+        opened.append(RedisBackend(url, tmp_path, clock=clock))
+        return opened[-1]
+
+    yield open_one
+    for backend in opened:
+        backend.close()
+
+
+@pytest.fixture
+def jobs(redis_url: str, open_on: Open) -> Jobs:
+    return Jobs(lambda: open_on(redis_url))
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[Any]:
+    with redis.Redis.from_url(redis_url, decode_responses=True) as opened:
+        yield opened
+
+
+# -- keys and scripts ----------------------------------------------------------------------------
+
+
+def commands_of_scripts(client: Any, work: Callable[[], None]) -> list[str]:
+    """What the scripts of some work do, as the server tells it."""
+    with client.monitor() as monitor:
+        work()
+        client.echo("that was all")
+        seen = []
+        while "that was all" not in (told := monitor.next_command())["command"]:
+            if told["client_type"] == "lua":
+                seen.append(told["command"])
+    return seen
+
+
+def test_every_key_of_every_script_is_in_the_slot_of_its_jobq(
+    open_on: Open, redis_url: str, client: Any
+) -> None:
+    jobs = Jobs(lambda: open_on(f"{redis_url}?name=mine"))
+    seen = commands_of_scripts(client, lambda: furnish(jobs))
+    assert len(seen) > 500
+    assert [each for each in seen if "{mine}:" not in each and not each.startswith("TIME")] == []
+    assert {key.partition(":")[0] for key in client.keys("*")} == {"{mine}"}
+
+
+def test_two_names_are_two_jobqs(open_on: Open, redis_url: str) -> None:
+    one, other = (Jobs(lambda n=n: open_on(f"{redis_url}?name={n}")) for n in ("one", "other"))  # type: ignore[misc]
+    job_id = one.add()
+    assert other.backend.find(JobFilter(), limit=None) == []
+    assert other.add() == job_id
+
+
+def test_scripts_that_the_server_has_forgotten_are_sent_again(jobs: Jobs, client: Any) -> None:
+    job_id = jobs.add()
+    client.script_flush()
+    assert jobs.end(jobs.start(job_id))
+
+
+def test_a_cluster_is_used_whichever_node_is_named(open_on: Open) -> None:
+    with cluster() as nodes:
+        for number, node in enumerate(nodes):
+            url = f"{node.url}?name=jobq{number}"
+            jobs = Jobs(lambda url=url: open_on(url))  # type: ignore[misc]
+            furnish(jobs)
+            with jobs.backend.group():
+                assert jobs.end(jobs.start(jobs.add()))
+            assert verify(jobs.backend).violations == []
+            listener = jobs.backend.listen(f"owner{number}")
+            jobs.add()
+            assert select.select([listener], [], [], 10)[0]
+            listener.close()
+
+
+def test_processes_that_were_forked_have_connections_and_answers_of_their_own(jobs: Jobs) -> None:
+    before = jobs.add()
+    child = os.fork()
+    if child == 0:
+        for _ in range(20):
+            jobs.add()
+        os._exit(0)
+    mine = [jobs.add() for _ in range(20)]
+    assert os.waitpid(child, 0)[1] == 0
+    assert len(set(mine)) == 20
+    assert len(jobs.backend.find(JobFilter(after_id=before), limit=None)) == 40
+
+
+def test_threads_share_a_backend(jobs: Jobs) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        ids = list(pool.map(lambda _: jobs.add(), range(100)))
+    assert sorted(ids) == list(range(1, 101))
+
+
+# -- answers that are lost -----------------------------------------------------------------------
+
+
+def cancelled(jobs: Jobs) -> int:
+    job_id = jobs.add()
+    jobs.backend.cancel([job_id], None, jobs.now)
+    return job_id
+
+
+def in_a_group(jobs: Jobs) -> list[Any]:
+    with jobs.backend.group():
+        return [jobs.add(), jobs.claimed(1)]
+
+
+VERBS: dict[str, tuple[Callable[[Jobs], Any], Callable[[Jobs, Any], Any]]] = {
+    "insert": (lambda jobs: None, lambda jobs, _: jobs.add()),
+    "claim": (lambda jobs: jobs.add(), lambda jobs, _: jobs.claimed(1)),
+    "end": (lambda jobs: jobs.start(jobs.add()), lambda jobs, claim: jobs.end(claim)),
+    "cancel": (
+        lambda jobs: jobs.add(),
+        lambda jobs, job_id: jobs.backend.cancel([job_id], None, jobs.now),
+    ),
+    "requeue": (cancelled, lambda jobs, job_id: jobs.backend.requeue([job_id], jobs.now)),
+    "delete": (cancelled, lambda jobs, job_id: jobs.backend.delete([job_id])),
+    "fire": (
+        lambda jobs: put(jobs.backend),
+        lambda jobs, each: jobs.backend.fire(each, each, new_job(), [NOON], NOON),
+    ),
+    "group": (lambda jobs: None, lambda jobs, _: in_a_group(jobs)),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_verb_whose_answer_is_lost_is_done_once_and_answers_all_the_same(
+    verb: str, open_on: Open, redis_url: str, client: Any
+) -> None:
+    prepare, call = VERBS[verb]
+    url = redis_url.replace("/0", "/0?name={}")
+    plain = Jobs(lambda: open_on(url.format("plain")))
+    expected = call(plain, prepare(plain))
+    port = parse_url(redis_url).server.rpartition(":")[2].partition("/")[0]
+    with TcpProxy(int(port)) as proxy, ThreadPoolExecutor(1) as pool:
+        far = url.format("far").replace(f":{port}", f":{proxy.port}")
+        jobs = Jobs(lambda: open_on(far))
+        prepared = prepare(jobs)
+        jobs.backend.counts()  # so that there is a connection
+        version = client.hget("{far}:meta", "ver")
+        if verb == "group":
+            lose_the_last_answer(proxy, client)
+        else:
+            proxy.swallow_replies()
+        answer = pool.submit(call, jobs, prepared)
+        while client.hget("{far}:meta", "ver") == version:
+            assert not answer.done()
+        proxy.cut()
+        proxy.heal()
+        assert answer.result(20) == expected
+        assert int(client.hget("{far}:meta", "ver")) == int(version or 0) + 1
+
+
+def lose_the_last_answer(proxy: TcpProxy, client: Any) -> None:
+    """Answers to rehearsals come through; that of what is done does not."""
+
+    def once_done(block: bytes) -> bytes:
+        if client.hget("{far}:meta", "ver"):
+            proxy.rewrite_replies(lambda answer: answer)
+            return b""
+        return block
+
+    proxy.rewrite_replies(once_done)
+
+
+# -- groups --------------------------------------------------------------------------------------
+
+
+def test_who_writes_waits_for_the_group_of_another_and_who_reads_does_not(
+    jobs: Jobs, open_on: Open, redis_url: str
+) -> None:
+    other = Jobs(lambda: open_on(redis_url))
+    with ThreadPoolExecutor(1) as pool:
+        with jobs.backend.group():
+            mine = jobs.add()
+            waits = pool.submit(other.add)
+            assert other.backend.counts() == {}
+            assert not waits.done()
+        assert waits.result(20) == mine + 1
+
+
+def test_a_group_that_died_is_in_the_way_for_a_while_only(jobs: Jobs, client: Any) -> None:
+    client.set(f"{TAG}lock", "somebody who died", px=50)
+    assert jobs.add() == 1
+
+
+def test_a_group_that_took_too_long_changes_nothing(jobs: Jobs, client: Any) -> None:
+    def too_long() -> None:
+        with jobs.backend.group():
+            jobs.add()
+            client.delete(f"{TAG}lock")
+
+    with pytest.raises(DatabaseLockedError, match="nothing was changed"):
+        too_long()
+    assert jobs.backend.find(JobFilter(), limit=None) == []
+
+
+# -- streams -------------------------------------------------------------------------------------
+
+
+def test_a_job_is_pending_in_its_stream_for_its_owner_until_it_ends(
+    jobs: Jobs, client: Any
+) -> None:
+    first, second = jobs.insert_ids(new_job(), new_job())
+    (claim,) = jobs.claim(1, owner="me")
+    (entry,) = client.xpending_range(LINE, "jobq", "-", "+", 9)
+    assert (entry["message_id"], entry["consumer"]) == (f"{first}-0", "me")
+    assert jobs.end(claim)
+    assert client.xpending(LINE, "jobq")["pending"] == 0
+    assert [name for name, _ in client.xrange(LINE)] == [f"{second}-0"]
+
+
+@pytest.mark.parametrize("how", ["came back", "chosen out of the middle"])
+def test_what_does_not_stand_at_the_end_of_a_stream_is_handed_out_by_another(
+    jobs: Jobs, client: Any, how: str
+) -> None:
+    first, second = jobs.insert_ids(new_job(), new_job())
+    if how == "came back":
+        jobs.end(jobs.claim(1)[0], JobStatus.PENDING)
+        (claim,) = jobs.claim(1, owner="me")
+        assert claim.job.id == first
+    else:
+        claim = jobs.start(second, owner="me")
+    (entry,) = client.xpending_range(f"{TAG}again", "jobq", "-", "+", 9)
+    assert entry["consumer"] == "me"
+    assert jobs.end(claim)
+    assert client.xlen(f"{TAG}again") == 0
+    assert jobs.claimed(9) == [second if how == "came back" else first]
+
+
+def test_a_job_that_waits_no_more_is_in_no_stream(jobs: Jobs, client: Any) -> None:
+    jobs.finish(jobs.add(), JobStatus.CANCELLED)
+    assert client.xlen(LINE) == 0
+
+
+def test_failed_jobs_are_in_the_dead_letter_stream_until_they_are_retried_or_deleted(
+    jobs: Jobs, client: Any
+) -> None:
+    retried, deleted = (jobs.put(JobStatus.FAILED) for _ in range(2))
+    letters = [entry["j"] for _, entry in client.xrange(f"{TAG}dead")]
+    assert letters == [str(retried), str(deleted)]
+    jobs.backend.requeue([retried], jobs.now)
+    jobs.backend.delete([deleted])
+    assert client.xlen(f"{TAG}dead") == 0
+
+
+def test_consumers_go_once_nothing_is_pending_for_them(jobs: Jobs, client: Any) -> None:
+    jobs.insert(*[new_job()] * 3)
+    kept, gone = jobs.claim(1, owner="kept"), jobs.claim(1, owner="gone")
+
+    def consumers() -> set[str]:
+        jobs.backend.maintain()
+        return {each["name"] for each in client.xinfo_consumers(LINE, "jobq")}
+
+    assert consumers() == {"kept", "gone"}
+    lost = jobs.ending(gone[0], JobStatus.FAILED, outcome=Outcome.LOST)
+    assert jobs.backend.end([lost], jobs.now, lease_before=jobs.now + LEASE * 2) == [True]
+    assert consumers() == {"kept"}
+    jobs.end(kept[0])
+    jobs.end(jobs.claim(1)[0])
+    jobs.backend.maintain()
+    assert not client.exists(LINE)
+    jobs.add()
+    assert len(jobs.claim(1)) == 1
+
+
+# -- clocks --------------------------------------------------------------------------------------
+
+
+def test_the_clock_of_the_server_counts_and_that_of_a_host_does_no_harm(
+    open_on: Open, redis_url: str
+) -> None:
+    now = datetime.now(UTC)
+    jobs = Jobs(lambda: open_on(redis_url, clock="server"))
+    jobs.now = NOON + timedelta(days=3650)
+    job_id = jobs.add(run_at=now + timedelta(hours=1))
+    assert jobs.status(job_id) is JobStatus.SCHEDULED  # a time that a user named is what it is
+    assert jobs.claimed() == []
+    claim = jobs.start(jobs.add())
+    (attempt,) = jobs.backend.attempts(claim.job.id)
+    soon = timedelta(seconds=20)
+    assert now <= claim.job.created_at <= attempt.started_at < now + soon
+    assert attempt.lease_until == attempt.started_at + LEASE
+    assert jobs.end(claim, JobStatus.RETRYING)  # a minute from what this host takes for now
+    run_at = jobs.get(claim.job.id).run_at
+    assert run_at is not None
+    assert now + timedelta(seconds=60) <= run_at < now + timedelta(seconds=60) + soon
+
+
+# -- waking up -----------------------------------------------------------------------------------
+
+
+def test_a_listener_whose_connection_was_lost_listens_again(
+    open_on: Open, redis_url: str, jobs: Jobs
+) -> None:
+    port = redis_url.rpartition(":")[2].partition("/")[0]
+    with TcpProxy(int(port)) as proxy:
+        backend = open_on(redis_url.replace(f":{port}", f":{proxy.port}"))
+        listener = backend.listen("one")
+        proxy.cut()
+        assert select.select([listener], [], [], 20)[0]
+        listener.drain()
+        backend.heartbeat("one", LEASE, jobs.now)
+        jobs.add()
+        assert select.select([listener], [], [], 20)[0]
+        listener.drain()
+        assert not select.select([listener], [], [], 0)[0]
+        listener.close()
+        backend.close()
+
+
+# -- errors --------------------------------------------------------------------------------------
+
+
+def test_a_newer_layout_and_the_keys_of_others_are_left_alone(jobs: Jobs, client: Any) -> None:
+    jobs.add()
+    for kind, meta in (
+        (DatabaseNewerError, {"v": "2"}),
+        (DatabaseDamagedError, {"of": "another program"}),
+        (DatabaseDamagedError, "another program's"),
+    ):
+        client.delete(f"{TAG}meta")
+        if isinstance(meta, str):
+            client.set(f"{TAG}meta", meta)
+        else:
+            client.hset(f"{TAG}meta", mapping=meta)
+        before = {key: client.dump(key) for key in client.keys("*")}
+        for verb in (jobs.add, jobs.claim, jobs.backend.counts, jobs.backend.maintain):
+            with pytest.raises(kind, match="127"):
+                verb()
+        assert {key: client.dump(key) for key in client.keys("*")} == before
+
+
+def test_what_a_server_refuses_is_told_in_a_line_that_names_it_and_no_password(
+    open_on: Open,
+) -> None:
+    with RedisServer(password="s3cret") as server:
+        server.add_user("reader", "pass1", "+@all", "-evalsha", "-eval", "~*")
+        cases: list[tuple[str, type[DatabaseError]]] = [
+            (server.url_as(None, "wr0ng"), DatabaseError),
+            (server.url_as(None, None), DatabaseError),
+            (server.url_as("reader", "pass1"), DatabaseReadOnlyError),
+        ]
+        for url, kind in cases:
+            said = refusal(open_on(url), kind)
+            assert not isinstance(said, DatabaseUnavailableError)
+            assert "wr0ng" not in str(said)
+            assert "pass1" not in str(said)
+            assert f":{server.port}" in str(said)
+        server.client.config_set("maxmemory", "1")
+        assert isinstance(refusal(open_on(server.url), DiskFullError), DiskFullError)
+        server.client.config_set("maxmemory", "0")
+        Jobs(lambda: open_on(server.url)).add()
+
+
+def refusal(backend: RedisBackend, kind: type[DatabaseError]) -> DatabaseError:
+    with pytest.raises(kind) as caught:
+        Jobs(lambda: backend).add()
+    assert "\n" not in str(caught.value)
+    return caught.value
+
+
+def test_what_passes_is_an_error_of_its_own_kind(open_on: Open) -> None:
+    with RedisServer() as server:
+        with replica_of(server) as replica:
+            refusal(open_on(replica.url), DatabaseUnavailableError)
+        server.freeze()
+        refusal(open_on(server.url + "?socket_timeout=0.05"), DatabaseAwayError)
+        server.thaw()
+        backend = open_on(server.url)
+        job_id = Jobs(lambda: backend).add()
+        server.kill()
+        refusal(backend, DatabaseStoppedError)
+        server.start()
+        assert Jobs(lambda: backend).add() == 1 == job_id  # it kept nothing on disk
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["redis://", "redis://h:x/0", "http://h", "unix://", "redis://h/0?name=a b", "redis://h/zero"],
+)
+def test_what_is_no_address_is_refused(url: str) -> None:
+    with pytest.raises(UsageError):
+        parse_url(url)
+
+
+def test_an_option_that_does_not_exist_is_refused(open_on: Open) -> None:
+    with pytest.raises(ConfigError, match="bogus"):
+        open_on("redis://127.0.0.1/0?bogus=1").open()
+
+
+def test_an_address_is_shown_without_its_password() -> None:
+    url = parse_url("rediss://me:s3cret@[::1]:7000/3?name=x&ssl_password=hidden")
+    assert url.shown == "rediss://me@[::1]:7000/3?ssl_password=***&name=x"
+    assert url.server == "rediss://me:s3cret@[::1]:7000/3?ssl_password=hidden"
+    assert url.prefix == "{x}:"
