@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
@@ -20,6 +20,7 @@ class TcpProxy:
         self._target = target
         self._tls = tls
         self._delay = 0.0
+        self._doomed = b""
         self._rewrite: Callable[[bytes], bytes] = lambda block: block
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -27,7 +28,7 @@ class TcpProxy:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        self._passes = {"requests": asyncio.Event(), "replies": asyncio.Event()}
+        self._open = asyncio.Event()
         self.port = 0
         self.heal()
 
@@ -58,11 +59,11 @@ class TcpProxy:
 
     def black_hole(self) -> None:
         """Pass nothing on, either way, and end nothing: as a cable that was pulled."""
-        self._call(self._hold("requests", "replies"))
+        self._call(self._hold())
 
-    def swallow_replies(self) -> None:
-        """Pass on what is asked for, and no answer."""
-        self._call(self._hold("replies"))
+    def lose_answer_to(self, request: bytes) -> None:
+        """Once, pass on a request in which these bytes are, and cut its connection at the answer."""
+        self._doomed = request
 
     def delay(self, seconds: float) -> None:
         """Pass everything on so much later."""
@@ -86,8 +87,7 @@ class TcpProxy:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
 
     async def _heal(self) -> None:
-        for gate in self._passes.values():
-            gate.set()
+        self._open.set()
         while self._server is None:
             port = self.port or free_port()
             with suppress(OSError):  # somebody else was quicker
@@ -106,9 +106,8 @@ class TcpProxy:
             self._server = None
         await self._cut()
 
-    async def _hold(self, *ways: str) -> None:
-        for way in ways:
-            self._passes[way].clear()
+    async def _hold(self) -> None:
+        self._open.clear()
 
     async def _drain(self) -> None:
         for task in self._tasks:
@@ -127,11 +126,12 @@ class TcpProxy:
         writer.transport.abort()
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await self._passes["requests"].wait()
+        await self._open.wait()
         answers, onward = await asyncio.open_connection(LOOPBACK, self._target)
+        ends = asyncio.Event()  # with its next answer
         ways = [
-            asyncio.create_task(self._pass_on(reader, onward, "requests")),
-            asyncio.create_task(self._pass_on(answers, writer, "replies")),
+            asyncio.create_task(self._pass_requests(reader, onward, ends)),
+            asyncio.create_task(self._pass_answers(answers, writer, ends)),
         ]
         try:  # one way ended is both ended: nobody here half-closes
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
@@ -141,13 +141,28 @@ class TcpProxy:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
 
-    async def _pass_on(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: str
+    async def _pass_requests(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ends: asyncio.Event
     ) -> None:
-        with suppress(OSError):
-            while block := await reader.read(_BLOCK):
-                if self._delay:
-                    await asyncio.sleep(self._delay)
-                await self._passes[way].wait()
-                writer.write(self._rewrite(block) if way == "replies" else block)
-                await writer.drain()
+        async for block in self._blocks(reader):
+            if self._doomed and self._doomed in block:
+                self._doomed = b""
+                ends.set()
+            writer.write(block)
+            await writer.drain()
+
+    async def _pass_answers(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ends: asyncio.Event
+    ) -> None:
+        async for block in self._blocks(reader):
+            if ends.is_set():
+                return
+            writer.write(self._rewrite(block))
+            await writer.drain()
+
+    async def _blocks(self, reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
+        while block := await reader.read(_BLOCK):
+            if self._delay:
+                await asyncio.sleep(self._delay)
+            await self._open.wait()
+            yield block

@@ -4,15 +4,18 @@ Each has a project of its own, with logs, state and locks of its own, and reache
 a cable that can be pulled.
 """
 
+import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from e2e.conftest import Project
+from jobq import Job
 from redis_server import RedisServer
 from tcp_proxy import TcpProxy
 
-LEASE = 3.0
+LEASE = 4.0
 
 SETTINGS = """
 backend = "{url}"
@@ -36,9 +39,18 @@ class Host(Project):
         self.cable = cable
         super().__init__(root)
 
-    def said(self, text: str, name: str = "said") -> bool:
-        """Whether its supervisor has said something."""
-        return text in (self.root / name).read_text()
+    def shell(self, script: str, **options: object) -> Job:
+        """Add a job that runs in this one's directory, if on whichever machine."""
+        return super().shell(f"cd {self.root}; {script}", **options)
+
+    def said(self, text: str) -> int:
+        """How often its supervisor, told to write to `said`, has said something."""
+        return (self.root / "said").read_text().count(text)
+
+    def events(self, job: Job, name: str) -> list[dict[str, Any]]:
+        """What this machine's log of a job tells of one kind."""
+        lines = map(json.loads, self.output(job, "events.jsonl").splitlines())
+        return [line for line in lines if line["event"] == name]
 
 
 @contextmanager

@@ -1,0 +1,180 @@
+"""Supervisors on several machines, one Redis server, and what may happen to the network between."""
+
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from e2e.conftest import alive, wait_until
+from e2e.hosts import Host, hosts
+from jobq import Job, JobStatus
+from jobq.clock import utcnow
+from jobq.schedules import Schedules
+from redis_server import AOF_ALWAYS, RedisServer
+
+WORKER = """
+import os, time
+from jobq import JobWorker
+
+
+class Adds(JobWorker):
+    job_type = "adds"
+
+    def run(self, args, job):
+        open("up", "w").close()
+        while not os.path.exists("go"):
+            time.sleep(0.01)
+        return job.add("shell", {"argv": ["true"]}).id
+"""
+
+
+@pytest.fixture
+def server() -> Iterator[RedisServer]:
+    with RedisServer(*AOF_ALWAYS) as started:
+        yield started
+
+
+@pytest.fixture
+def two(tmp_path: Path, server: RedisServer) -> Iterator[list[Host]]:
+    with hosts(tmp_path, server) as made:
+        yield made
+
+
+def lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def outcomes(host: Host, job: Job) -> list[str]:
+    return [str(each.outcome) for each in host.queue.attempts(job.id)]
+
+
+def is_over(host: Host) -> bool:
+    counts = host.queue.counts()
+    return not any(counts[status] for status in JobStatus if status.value not in ENDED)
+
+
+ENDED = ("completed", "failed", "cancelled")
+
+
+def test_what_holds_for_all_holds_across_hosts(two: list[Host], tmp_path: Path) -> None:
+    """Limits, rates, schedules and parents."""
+    one, other = two
+    one.queue.create_queue("single", max_concurrent=1)
+    one.queue.create_queue("rated", rate="3/10h")
+    shared = tmp_path / "shared"
+    alone = f"echo begin >> {shared}; sleep 0.05; echo end >> {shared}"
+    for _ in range(6):
+        one.shell(alone, queue="single")
+        one.shell("true", queue="rated")
+    parent = one.shell("touch ran")
+    child = one.shell("[ -e ran ]", after=[parent.id])
+    added = Schedules(other.queue).add("s", "* * * * *", {"args": {"argv": ["true"]}})
+    missed = replace(added, next_at=utcnow() - timedelta(seconds=120))
+    assert other.queue.backend.replace_schedule(added, missed)
+    for host in two:
+        host.work(said="said")
+    one.wait_for(child, JobStatus.COMPLETED)
+    wait_until(lambda: lines(shared).count("end") == 6)
+    assert lines(shared) == ["begin", "end"] * 6
+    wait_until(lambda: one.queue.backend.firings("s", 9))
+    rated = [job for job in one.queue.find(queue="rated") if job.status is not JobStatus.PENDING]
+    assert len(rated) == 3
+    fired = one.queue.backend.firings("s", 9)  # a full minute may have come meanwhile
+    assert {each.job_id for each in fired} == {job.id for job in one.queue.find() if job.name}
+    assert len({each.at for each in fired}) == len(fired)
+    wait_until(lambda: sum(host.said(" completed ") for host in two) >= 12)
+    assert all(host.said(" completed ") for host in two)
+
+
+def test_a_request_reaches_another_host(two: list[Host]) -> None:
+    one, other = two
+    one.work(said="said")
+    job = one.shell("echo up; exec sleep 600")
+    wait_until(lambda: one.output(job))
+    other.queue.pause("default")
+    waits = one.shell("true")
+    assert other.jobq("cancel", str(job.id)).returncode == 0
+    other.wait_for(job, JobStatus.CANCELLED)
+    assert one.queue.get(waits.id).status is JobStatus.PENDING
+    other.queue.resume("default")
+    other.wait_for(waits, JobStatus.COMPLETED)
+
+
+def test_a_host_that_is_cut_off_ends_its_job_before_another_takes_over(two: list[Host]) -> None:
+    one, other = two
+    job = one.shell("echo $$ >> pids; [ $JOBQ_ATTEMPT = 2 ] || exec sleep 600")
+    one.work(said="said")
+    wait_until(lambda: lines(one.root / "pids"))
+    other.work(said="said")
+    one.cable.black_hole()
+    other.wait_for(job, JobStatus.COMPLETED)
+    assert outcomes(other, job) == ["lost", "completed"]
+    first, second = other.queue.attempts(job.id)
+    (ended,) = one.events(job, "stopping")
+    assert ended["reason"] == "cut off"
+    assert datetime.fromisoformat(ended["time"]) < first.lease_until <= second.started_at
+    assert not alive(int(lines(one.root / "pids")[0]))
+    one.cable.heal()
+    other.queue.pause("default")  # the next one is for a host that is back
+    again = one.queue.create_queue("again")
+    later = one.shell("true", queue=again.name)
+    one.wait_for(later, JobStatus.COMPLETED)
+    wait_until(lambda: one.said("reached again"))
+    assert outcomes(one, job) == ["lost", "completed"]
+
+
+def test_a_late_result_does_not_count(two: list[Host]) -> None:
+    """Of a supervisor that was stopped, with its job running on, for longer than the lease."""
+    one, other = two
+    script = "echo $JOBQ_ATTEMPT >> tries; [ $JOBQ_ATTEMPT = 2 ] || sleep 600; exit 0"
+    job = one.shell(script)
+    supervisor = one.work(said="said")
+    wait_until(lambda: lines(one.root / "tries"))
+    supervisor.send_signal(signal.SIGSTOP)
+    other.work(said="said")
+    other.wait_for(job, JobStatus.COMPLETED)
+    supervisor.send_signal(signal.SIGCONT)
+    wait_until(lambda: one.said("was taken over") or supervisor.poll() is not None)
+    assert outcomes(one, job) == ["lost", "completed"]
+
+
+def test_jobs_outlast_a_server_that_is_started_again(two: list[Host], server: RedisServer) -> None:
+    one, other = two
+    one.worker("adds", WORKER)
+    one.work(said="said")
+    long = one.shell("echo $$; until [ -e go ]; do sleep 0.01; done; exit 3", max_retries=0)
+    adds = one.queue.add("adds")
+    wait_until(lambda: one.output(long) and (one.root / "up").exists())
+    waiting = other.start("wait", str(long.id), said="waited")
+    following = one.start("tail", "-f", str(long.id), said="followed")
+    watching = other.start("list", "--watch", said="watched")
+    wait_until(lambda: "Watching" in (other.root / "watched").read_text())
+    server.kill()
+    late = other.start("work", "-t", "shell", said="said")
+    wait_until(lambda: "trying again" in (other.root / "watched").read_text())
+    wait_until(lambda: one.said("trying again") and other.said("trying again"))
+    (one.root / "go").touch()
+    wait_until(lambda: not alive(int(one.output(long))))
+    server.start()
+    assert waiting.wait(30) == 3
+    assert following.wait(30) == 0
+    one.wait_for(adds, JobStatus.COMPLETED)
+    wait_until(lambda: is_over(one))
+    assert outcomes(one, long) == ["failed"]
+    assert outcomes(one, adds) == ["completed"]
+    assert len(one.queue.find()) == 3
+    assert one.said("trying again") == one.said("reached again") == 1
+    wait_until(lambda: f"{long.id} failed" in (other.root / "watched").read_text())
+    assert late.poll() is None
+    assert watching.poll() is None
+
+
+def test_an_answer_that_is_lost_leaves_one_job(two: list[Host], server: RedisServer) -> None:
+    one, other = two
+    one.cable.lose_answer_to(b'"insert"')
+    done = one.jobq("add", "--", "true")
+    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
+    assert [job.id for job in other.queue.find()] == [1]
