@@ -17,9 +17,9 @@ from jobq.backends.sqlite_claims import (
     all_queues,
     choose,
     choose_among,
-    open_queues,
     promote_due,
     queues_named,
+    queues_with_rate,
     room_of,
     select_jobs,
     start,
@@ -197,7 +197,7 @@ class SqliteBackend(SqliteFilling):
                 "SELECT min(run_at) FROM job_queue WHERE status IN ('scheduled', 'retrying')"
             ).fetchone()
             times = [due] if due is not None else []
-            for queue in open_queues(connection, None):
+            for queue in queues_with_rate(connection):
                 if queue.rate and room_of(connection, queue, now.timestamp()) <= 0:
                     (oldest,) = connection.execute(
                         "SELECT min(started_at) FROM recent_starts "

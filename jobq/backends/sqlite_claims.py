@@ -1,9 +1,9 @@
 """Claiming jobs from SQLite: which are next, within the limits of their queues."""
 
 import sqlite3
-from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
+from itertools import groupby
 from typing import Any
 
 from jobq.backends import sqlite_rows as rows
@@ -15,32 +15,56 @@ from jobq.models import Claim, Job, Parent, Queue
 def choose(connection: sqlite3.Connection, request: ClaimRequest, now: float) -> list[int]:
     """The ids to claim: queues of equal priority share one line, by priority and age."""
     choice = _Choice(request)
-    lines: dict[int, list[Queue]] = defaultdict(list)
-    for queue in open_queues(connection, request.queues):
-        lines[queue.priority].append(queue)
-    for priority in sorted(lines, reverse=True):
+    for _, line in groupby(_in_line(connection, request), key=lambda queue: queue.priority):
         candidates: list[tuple[int, int, Queue]] = []
-        for queue in lines[priority]:
-            if (left := choice.left(queue)) > 0:
-                room = min(left, room_of(connection, queue, now))
+        enough = choice.left()
+        for queue in line:
+            if (room := min(choice.left(queue), room_of(connection, queue, now))) > 0:
                 found = _candidates(connection, queue.name, request.types, room)
                 candidates += [(*each, queue) for each in found]
+                enough -= choice.left(queue) == choice.left()
+            if enough <= 0:
+                break  # all others come after the first jobs of these queues
         for _, job_id, queue in sorted(candidates, key=lambda each: each[:2]):
             choice.offer(job_id, queue)
+        if choice.left() <= 0:
+            break
     return choice.ids
+
+
+def _in_line(connection: sqlite3.Connection, request: ClaimRequest) -> Iterator[Queue]:
+    """Open queues with pending jobs, those served first first; in a line, by their first jobs."""
+    types = "" if request.types is None else f"AND type IN ({', '.join('?' * len(request.types))})"
+    found = connection.execute(
+        # Priority and id as one number, so that one look finds both: ids are far from 2 ** 48.
+        "WITH lines AS MATERIALIZED (SELECT *, (SELECT (9 - priority << 48) + id FROM job_queue "
+        f"WHERE queue = queues.name AND status = 'pending' {types} ORDER BY priority DESC, id LIMIT 1) "
+        f"AS first FROM queues WHERE NOT paused) SELECT {rows.QUEUE_COLUMNS} FROM lines "
+        "WHERE first IS NOT NULL ORDER BY priority DESC, first",
+        tuple(request.types or ()),
+    )
+    for row in found:
+        if request.queues is None or row[0] in request.queues:
+            yield rows.to_queue(row)
 
 
 def choose_among(connection: sqlite3.Connection, request: ClaimRequest, now: float) -> list[int]:
     """Those of the ids asked for whose queue has room, in the order of `choose`."""
-    lines = {queue.name: queue for queue in open_queues(connection, request.queues)}
+    pending = connection.execute(
+        "SELECT id, queue, priority, type FROM job_queue WHERE status = 'pending' "
+        "AND id IN (SELECT value FROM json_each(?))",
+        (encode(list(request.ids or ())),),
+    ).fetchall()
+    named = queues_named(connection, {queue for _, queue, *_ in pending})
+    lines = {
+        queue.name: queue
+        for queue in named
+        if not queue.paused and (request.queues is None or queue.name in request.queues)
+    }
     room = {name: room_of(connection, queue, now) for name, queue in lines.items()}
     candidates = sorted(
         (-lines[queue].priority, -priority, job_id, queue)
-        for job_id, queue, priority, job_type in connection.execute(
-            "SELECT id, queue, priority, type FROM job_queue WHERE status = 'pending' "
-            "AND id IN (SELECT value FROM json_each(?))",
-            (encode(list(request.ids or ())),),
-        )
+        for job_id, queue, priority, job_type in pending
         if queue in lines and (request.types is None or job_type in request.types)
     )
     choice = _Choice(request)
@@ -58,9 +82,9 @@ class _Choice:
         self._limit = request.limit
         self._most = request.limit + request.ahead
 
-    def left(self, queue: Queue) -> int:
-        """How many more jobs of a queue are taken at most."""
-        unlimited = queue.max_concurrent is None and queue.rate is None
+    def left(self, queue: Queue | None = None) -> int:
+        """How many more jobs, or jobs of a queue, are taken at most."""
+        unlimited = queue is None or (queue.max_concurrent is None and queue.rate is None)
         return (self._most if unlimited else self._limit) - len(self.ids)
 
     def offer(self, job_id: int, queue: Queue) -> bool:
@@ -92,6 +116,14 @@ def queues_named(connection: sqlite3.Connection, names: Collection[str]) -> list
     return sorted(queues, key=lambda queue: (-queue.priority, queue.name))
 
 
+def queues_with_rate(connection: sqlite3.Connection) -> list[Queue]:
+    """Open queues whose starts are limited in time."""
+    found = connection.execute(
+        f"SELECT {rows.QUEUE_COLUMNS} FROM queues WHERE rate_count IS NOT NULL AND NOT paused"
+    )
+    return [rows.to_queue(row) for row in found.fetchall()]
+
+
 def open_queues(connection: sqlite3.Connection, names: Collection[str] | None) -> Iterator[Queue]:
     for queue in all_queues(connection):
         if not queue.paused and (names is None or queue.name in names):
@@ -121,8 +153,6 @@ def _candidates(
     connection: sqlite3.Connection, queue: str, types: Collection[str] | None, room: float
 ) -> list[tuple[int, int]]:
     """(-priority, id) of the queue's first pending jobs."""
-    if room <= 0:
-        return []
     query, values = "SELECT -priority, id FROM job_queue WHERE queue = ?", [queue]
     if types is not None:
         query += " AND type IN (SELECT value FROM json_each(?))"
@@ -156,30 +186,29 @@ def start(
     ).fetchall()
     jobs = {job.id: job for job in with_parents(connection, found)}
     claims = [Claim(jobs[job_id], jobs[job_id].attempts, request.owner) for job_id in ids]
-    connection.executemany(
-        "INSERT INTO attempts (job_id, attempt, supervisor, started_at, lease_until) "
-        "VALUES (?, ?, ?, ?, ?)",
-        [
-            (claim.job.id, claim.attempt, request.owner, at, (now + request.lease).timestamp())
-            for claim in claims
-        ],
+    until = (now + request.lease).timestamp()
+    rows.insert(
+        connection,
+        "attempts",
+        "job_id, attempt, supervisor, started_at, lease_until",
+        [(claim.job.id, claim.attempt, request.owner, at, until) for claim in claims],
     )
     _note_starts(connection, [claim.job.queue for claim in claims], at)
     return claims
 
 
 def _note_starts(connection: sqlite3.Connection, queues: list[str], now: float) -> None:
-    limited = {queue.name: queue.rate for queue in all_queues(connection) if queue.rate}
-    for name in set(queues) & set(limited):
-        rate = limited[name]
+    for queue in queues_named(connection, set(queues)):
+        if queue.rate is None:
+            continue
         connection.execute(
             "DELETE FROM recent_starts WHERE queue = ? AND (started_at <= ? OR started_at > ?)",
-            (name, now - rate.seconds, now),
+            (queue.name, now - queue.rate.seconds, now),
         )
-    connection.executemany(
-        "INSERT INTO recent_starts (queue, started_at) VALUES (?, ?)",
-        [(name, now) for name in queues if name in limited],
-    )
+        connection.executemany(
+            "INSERT INTO recent_starts (queue, started_at) VALUES (?, ?)",
+            [(queue.name, now)] * queues.count(queue.name),
+        )
 
 
 def select_jobs(connection: sqlite3.Connection, tail: str, values: Sequence[Any] = ()) -> list[Job]:

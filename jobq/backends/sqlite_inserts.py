@@ -4,7 +4,6 @@ import sqlite3
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import chain
 
 from jobq.backends import sqlite_dependents as dependents
 from jobq.backends import sqlite_rows as rows
@@ -192,29 +191,9 @@ def insert(connection: sqlite3.Connection, jobs: Sequence[NewJob], now: datetime
             next_id += _prepare(connection, batch, job, next_id, at)
         else:
             next_id += _prepare_plain(batch, job, next_id, at)
-    _write(connection, "job_queue", rows.INSERTED_COLUMNS, batch.jobs)
-    _write(connection, "dependencies", "child_id, parent_id, condition, met", batch.dependencies)
-    _write(connection, "job_keys", "key, job_id, digest", batch.keys)
+    rows.insert(connection, "job_queue", rows.INSERTED_COLUMNS, batch.jobs)
+    rows.insert(
+        connection, "dependencies", "child_id, parent_id, condition, met", batch.dependencies
+    )
+    rows.insert(connection, "job_keys", "key, job_id, digest", batch.keys)
     return batch.inserted
-
-
-_ROWS_AT_ONCE = 32
-"""Rows in one statement: it takes half as long as a statement for each."""
-
-
-def _write(
-    connection: sqlite3.Connection, table: str, columns: str, values: Sequence[rows.Row]
-) -> None:
-    marks = f"({', '.join('?' * len(columns.split(',')))})"
-    insert = f"INSERT INTO {table} ({columns}) VALUES {marks}"
-    whole = len(values) - len(values) % _ROWS_AT_ONCE
-    if whole:
-        connection.executemany(
-            insert + f", {marks}" * (_ROWS_AT_ONCE - 1),
-            (
-                tuple(chain.from_iterable(values[at : at + _ROWS_AT_ONCE]))
-                for at in range(0, whole, _ROWS_AT_ONCE)
-            ),
-        )
-    if values[whole:]:
-        connection.executemany(insert, values[whole:])

@@ -1,8 +1,10 @@
 """Rows of the SQLite tables as models, and back."""
 
 import json
+import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any
 
 from jobq.models import (
@@ -204,6 +206,27 @@ def supervisor_row(supervisor: SupervisorInfo) -> Row:
         encode(supervisor.types), to_seconds(supervisor.started_at),
         to_seconds(supervisor.heartbeat_at),
     )  # fmt: skip
+
+
+_ROWS_AT_ONCE = 32
+"""Rows in one statement: they take half as long as with a statement for each."""
+
+
+def insert(connection: sqlite3.Connection, table: str, columns: str, values: Sequence[Row]) -> None:
+    """Insert rows with these columns."""
+    marks = f"({', '.join('?' * len(columns.split(',')))})"
+    statement = f"INSERT INTO {table} ({columns}) VALUES {marks}"
+    whole = len(values) - len(values) % _ROWS_AT_ONCE
+    if whole:
+        connection.executemany(
+            statement + f", {marks}" * (_ROWS_AT_ONCE - 1),
+            (
+                tuple(chain.from_iterable(values[at : at + _ROWS_AT_ONCE]))
+                for at in range(0, whole, _ROWS_AT_ONCE)
+            ),
+        )
+    if whole < len(values):
+        connection.executemany(statement, values[whole:])
 
 
 def where(jobs: JobFilter) -> tuple[str, list[Any]]:
