@@ -28,7 +28,7 @@ class TcpProxy:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        self._open = asyncio.Event()
+        self._requests, self._answers = asyncio.Event(), asyncio.Event()
         self.port = 0
         self.heal()
 
@@ -59,7 +59,11 @@ class TcpProxy:
 
     def black_hole(self) -> None:
         """Pass nothing on, either way, and end nothing: as a cable that was pulled."""
-        self._call(self._hold())
+        self._call(self._hold(self._requests, self._answers))
+
+    def swallow_replies(self) -> None:
+        """Pass on what is asked for, and no answer."""
+        self._call(self._hold(self._answers))
 
     def lose_answer_to(self, request: bytes) -> None:
         """Once, pass on a request in which these bytes are, and cut its connection at the answer."""
@@ -87,7 +91,8 @@ class TcpProxy:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
 
     async def _heal(self) -> None:
-        self._open.set()
+        self._requests.set()
+        self._answers.set()
         while self._server is None:
             port = self.port or free_port()
             with suppress(OSError):  # somebody else was quicker
@@ -106,8 +111,9 @@ class TcpProxy:
             self._server = None
         await self._cut()
 
-    async def _hold(self) -> None:
-        self._open.clear()
+    async def _hold(self, *gates: asyncio.Event) -> None:
+        for gate in gates:
+            gate.clear()
 
     async def _drain(self) -> None:
         for task in self._tasks:
@@ -126,7 +132,7 @@ class TcpProxy:
         writer.transport.abort()
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await self._open.wait()
+        await self._requests.wait()
         answers, onward = await asyncio.open_connection(LOOPBACK, self._target)
         ends = asyncio.Event()  # with its next answer
         ways = [
@@ -144,7 +150,7 @@ class TcpProxy:
     async def _pass_requests(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ends: asyncio.Event
     ) -> None:
-        async for block in self._blocks(reader):
+        async for block in self._blocks(reader, self._requests):
             if self._doomed and self._doomed in block:
                 self._doomed = b""
                 ends.set()
@@ -154,15 +160,17 @@ class TcpProxy:
     async def _pass_answers(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ends: asyncio.Event
     ) -> None:
-        async for block in self._blocks(reader):
+        async for block in self._blocks(reader, self._answers):
             if ends.is_set():
                 return
             writer.write(self._rewrite(block))
             await writer.drain()
 
-    async def _blocks(self, reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    async def _blocks(
+        self, reader: asyncio.StreamReader, gate: asyncio.Event
+    ) -> AsyncIterator[bytes]:
         while block := await reader.read(_BLOCK):
             if self._delay:
                 await asyncio.sleep(self._delay)
-            await self._open.wait()
+            await gate.wait()
             yield block
