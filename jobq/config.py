@@ -29,6 +29,7 @@ DEFAULT_CAPTURE = (
     "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_*", "TZ", "TMPDIR",
     "VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV", "PYENV_VERSION", "XDG_*", "DISPLAY",
 )  # fmt: skip
+_WILDCARDS = frozenset("*?[")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +64,8 @@ SQLITE = "sqlite"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
+    """What jobq.toml and the variables say, with a default for all that they do not."""
+
     path: Path | None  # the file it was read from
     database: Path
     log_dir: Path
@@ -95,10 +98,12 @@ class Settings:
 
     def captured(self, environ: Mapping[str, str]) -> dict[str, str]:
         """The variables that a shell job keeps from the shell it was added in."""
+        patterns = [each for each in self.env_capture if _WILDCARDS.intersection(each)]
         return {
             name: value
             for name, value in environ.items()
-            if any(fnmatch.fnmatchcase(name, pattern) for pattern in self.env_capture)
+            if name in self.env_capture
+            or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
         }
 
 

@@ -5,7 +5,6 @@ after an attempt is decided by `jobq.retry`; that it goes there only once, by th
 """
 
 import os
-import random
 import time
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -654,11 +653,13 @@ class JobQueue:
 
     def fail(self, claim: Claim, error: str, *, retry: bool = True) -> bool:
         """End an attempt badly. False: it was lost, and this changed nothing."""
+        from random import random  # `add` does without
+
         step = after_failure(
             claim.job,
             now=utcnow(),
             policy=self.settings.retry,
-            chance=random.random(),  # noqa: S311 - jitter, not a secret
+            chance=random(),  # noqa: S311 - jitter, not a secret
             retryable=retry,
         )
         return self._end(

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import translate
 from functools import lru_cache
-from typing import Any, NewType, TypeVar
+from typing import Any, NamedTuple, NewType, TypeVar
 
 from jobq.models import Attempt, Ending, Job, Progress, Schedule
 
@@ -36,23 +36,28 @@ _SHORTEST = 6
 _LONGEST_NAME = 256
 
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*+"
-_URL = re.compile(r"(?<=://)([^\s/:@]*+):[^\s/]+@")
+_URL = r"(?<=://)([^\s/:@]*+):[^\s/]+@"
 _WORD = re.compile(rf"(-{{0,2}}({_NAME})(?:=|:\s*))(.+)", re.DOTALL)
 _QUOTED = r"\"(?:\\.|[^\"\\])*+(?:\"|\Z)|'[^']*+(?:'|\Z)|\\."  # or cut short in a quotation
 _SCHEMES = r"(?:bearer|basic|token|apikey)"
-_SCHEME = re.compile(rf"{_SCHEMES}\s+", re.IGNORECASE)
-_ASSIGNED = (
-    re.compile(
-        rf"(?<![A-Za-z0-9_.-])(-{{0,2}}{_NAME})[\"']?\s*+[=:]\s*+(?:{_SCHEMES}\s++)?",
-        re.IGNORECASE,
-    ),
-    re.compile(rf"(?:{_QUOTED}|[^\s\"'&;,\\])++", re.DOTALL),
+_SCHEME = rf"(?i:{_SCHEMES})\s+"
+
+
+class _Named(NamedTuple):
+    """How a name in a text is told, with what follows it; and the value behind that.
+
+    They are compiled when they are needed, which `jobq add` would otherwise wait for.
+    """
+
+    name: str
+    value: str
+
+
+_ASSIGNED = _Named(
+    rf"(?<![A-Za-z0-9_.-])(-{{0,2}}{_NAME})[\"']?\s*+[=:]\s*+(?:(?i:{_SCHEMES})\s++)?",
+    rf"(?s:{_QUOTED}|[^\s\"'&;,\\])++",
 )
-"""A name and what follows it; the value behind that."""
-_OPTION = (
-    re.compile(rf"(?<!\S)(--?{_NAME})\s++(?!-)"),
-    re.compile(rf"(?:{_QUOTED}|[^\s\"'\\])++", re.DOTALL),
-)
+_OPTION = _Named(rf"(?<!\S)(--?{_NAME})\s++(?!-)", rf"(?s:{_QUOTED}|[^\s\"'\\])++")
 
 
 @lru_cache(maxsize=64)
@@ -128,11 +133,11 @@ class Redaction:
         for secret in self.secrets:
             text = text.replace(secret, REDACTED)
         if "://" in text:
-            text = _URL.sub(rf"\1:{REDACTED}@", text)
+            text = re.sub(_URL, rf"\1:{REDACTED}@", text)
         if "=" in text or ":" in text:
-            text = self._without_values(text, *_ASSIGNED)
+            text = self._without_values(text, _ASSIGNED)
         if "-" in text:
-            text = self._without_values(text, *_OPTION)
+            text = self._without_values(text, _OPTION)
         return text
 
     def value(self, value: Any) -> Any:
@@ -170,7 +175,8 @@ class Redaction:
             for word, before, is_secret in _words(self.redactor, words)
         ]
 
-    def _without_values(self, text: str, names: re.Pattern[str], values: re.Pattern[str]) -> str:
+    def _without_values(self, text: str, named: _Named) -> str:
+        names, values = map(re.compile, named)
         kept, kept_to, at = [], 0, 0
         # Only a value that is hidden is passed over: in others may be more names, as in --env=TOKEN=x
         while name := names.search(text, at):
@@ -209,7 +215,7 @@ def _secrets(redactor: Redactor, value: Any) -> Iterator[str]:
         case list():
             for word, before, is_secret in _words(redactor, value):
                 if is_secret:
-                    yield _SCHEME.sub("", word[len(before) :], count=1)
+                    yield re.sub(_SCHEME, "", word[len(before) :], count=1)
                 else:
                     yield from _secrets(redactor, word)
 

@@ -24,7 +24,7 @@ from jobq import shell
 from jobq.errors import ArgsError, NotFound, UsageError, WorkerLoadError
 from jobq.models import JsonObject
 from jobq.redaction import REDACTED, TAG, Redaction, Redactor
-from jobq.worker import NO_TYPE, JobWorker
+from jobq.worker import BUNDLED, NO_TYPE, JobWorker
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -130,7 +130,7 @@ def load(
     registry = Registry()
     seen: set[Path] = set()
     for folder, package in (
-        (bundled_folder(), "jobq_bundled_workers"),
+        (bundled_folder(), BUNDLED),
         *((folder, f"jobq_project_workers_{n}") for n, folder in enumerate(folders)),
     ):
         if folder.is_dir() and folder.resolve() not in seen:

@@ -12,6 +12,8 @@ LONGEST_DELAY = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
+    """What jobq.toml says of all retries."""
+
     jitter: float = 0.1  # a delay is stretched or shrunk by up to this share of itself
     max_crashes: int = 3  # after so many crashes a job goes to the dead letter queue
 

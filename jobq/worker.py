@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 NO_TYPE = ""
 
+BUNDLED = "jobq_bundled_workers"
+"""The package that the bundled files of workers are imported as, before any others."""
+
 
 class Permanent(Exception):
     """Raised in `run`: the job fails, and is not retried."""

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from cli_runner import ESCAPE, HOSTILE
 from jobq.cli import output
+from jobq.cli.looks import Looks
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -27,24 +28,24 @@ def test_inert_text_shows_what_was_there() -> None:
 
 
 def test_inert_output_keeps_colours_and_nothing_else() -> None:
-    looks = output.Looks(color=True)
+    looks = Looks(color=True)
     assert looks.shown("\x1b[31mred\x1b[0m\x1b[2J") == "\x1b[31mred\x1b[0m␛[2J"
 
 
 @pytest.mark.parametrize("look", ["5", "8", "31;8", "6", "10", "21", "38;5;1;8", "58;5;1", "4:9"])
 def test_what_hides_text_or_lets_it_blink_is_shown(look: str) -> None:
-    assert output.Looks(color=True).shown(f"\x1b[{look}mx") == f"␛[{look}mx"
+    assert Looks(color=True).shown(f"\x1b[{look}mx") == f"␛[{look}mx"
 
 
 @pytest.mark.parametrize("look", ["", "0", "1;31", "38;5;208", "48;2;1;2;3", "4:3", "01;34;42"])
 def test_colours_go_where_they_are_allowed_and_are_left_out_elsewhere(look: str) -> None:
     text = f"\x1b[{look}mx\x1b[0m"
-    assert output.Looks(color=True).shown(text) == text
-    assert output.Looks(color=False).shown(text) == "x"
+    assert Looks(color=True).shown(text) == text
+    assert Looks(color=False).shown(text) == "x"
 
 
 def test_colours_are_reset_at_the_end_and_go_on_with_the_next_text() -> None:
-    looks = output.Looks(color=True)
+    looks = Looks(color=True)
     assert looks.shown("a\x1b[1mb\x1b[31m") == "a\x1b[1mb\x1b[31m\x1b[0m"
     assert looks.shown("c") == "\x1b[1m\x1b[31mc\x1b[0m"
     assert looks.shown("\x1b[md") == "\x1b[1m\x1b[31m\x1b[md"

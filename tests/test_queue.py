@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from importlib.util import cache_from_source
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -235,7 +236,10 @@ def add_tile(project: Path, configured: Configure, text: str, settings: str, **o
     (project / "workers").mkdir(exist_ok=True)
     for name in [name for name in sys.modules if name.startswith("jobq_project_workers")]:
         del sys.modules[name]
-    (project / "workers" / "tile.py").write_text(WORKER.format(settings=settings))
+    file = project / "workers" / "tile.py"
+    file.write_text(WORKER.format(settings=settings))
+    # Byte code knows its source by second and size, which the last one may have had, too.
+    Path(cache_from_source(str(file))).unlink(missing_ok=True)
     return configured(text).add("tile", **options)
 
 

@@ -114,16 +114,15 @@ def command(
 
             add_each(jobs, options, null=null, as_json=as_json, quiet=quiet)
             return None
-        added, created = add_job(jobs, options)
-        job = jobs.shown(added)
+        job, created = add_job(jobs, options)
         if as_json:
-            print_json(job_document(job, jobs.logs.path(job.id)))
+            print_json(job_document(jobs.shown(job), jobs.logs.path(job.id)))
         elif quiet or not is_terminal():
             print(job.id)
         else:
-            print(inert(_sentence(job, created=created)))
+            print(inert(_sentence(jobs.shown(job), created=created)))
         if job.status is JobStatus.CANCELLED:
-            note(f"job {job.id} was cancelled at once: {job.reason}")
+            note(f"job {job.id} was cancelled at once: {jobs.shown(job).reason}")
         if follow:
             from jobq.cli.follow import follow_job  # only here
 

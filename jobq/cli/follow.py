@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import TextIO
 
 from jobq import shell
-from jobq.cli.output import Looks, note
+from jobq.cli.looks import Looks
+from jobq.cli.output import note
 from jobq.errors import DatabaseAwayError
 from jobq.logs import LOG, STDERR, STDOUT, JobLog
 from jobq.models import FINISHED, Job, JobStatus

@@ -2,7 +2,6 @@
 
 import os
 import sys
-import traceback
 from errno import EDQUOT, ENOSPC
 from io import TextIOWrapper
 
@@ -49,6 +48,8 @@ def _run(argv: list[str]) -> int:
 def _trace(argv: list[str]) -> None:
     verb_at = next((place for place, word in enumerate(argv) if word in VERBS), len(argv))
     if "--debug" in argv[:verb_at]:
+        import traceback  # only here
+
         traceback.print_exc()
 
 
