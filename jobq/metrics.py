@@ -71,6 +71,7 @@ class Stats:
     oldest_waiting: ShownJob | None  # the one that has been ready for longest
     supervisors: Sequence[SupervisorFigures]
     log_bytes: int
+    totals: Mapping[str, int]  # since the beginning; empty where they are not counted
 
     @property
     def longest_wait(self) -> float:
@@ -99,6 +100,7 @@ def collect(queue: JobQueue, now: datetime) -> Stats:
         oldest_waiting=queue.shown(waiting[0]) if waiting else None,
         supervisors=_supervisors(queue, now),
         log_bytes=queue.logs.total_bytes() if queue.logs.root.is_dir() else 0,
+        totals=queue.backend.totals(),
     )
 
 
@@ -178,4 +180,5 @@ def stats_document(stats: Stats) -> JsonObject:
             for each in stats.supervisors
         ],
         "log_bytes": stats.log_bytes,
+        **({"totals": dict(stats.totals)} if stats.totals else {}),
     }

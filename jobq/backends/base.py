@@ -3,6 +3,21 @@
 Verbs cross this boundary: neither SQL nor bytes. Each is atomic. Those that end or renew an
 attempt are fenced: they take effect only while the job is running under that attempt's number,
 and say whether they did. Time is always passed in. `tests/backends/` is this contract as tests.
+
+Where backends differ
+    Time: on SQLite, that which is passed in counts. On Redis, the server's does, so that a host whose
+    clock is wrong does no harm: what is passed in as now says only what the caller worked out from it,
+    a lease, or the wait before a retry. Times that a user named are what they are.
+    Groups: on both, the verbs of a group take effect together, each sees what those before it did, and
+    nobody else does before the end. On SQLite a group is a transaction. On Redis each verb is
+    rehearsed, and all are done at the end: nothing outside of the backend may rely on a group having
+    done a thing before it ends, and one that is silent for 5 s finds that others went on: it fails,
+    and changes nothing.
+    Durably: on SQLite, an acknowledged verb survives a power cut. On Redis that is for the server's
+    settings to say (docs/redis.md).
+    Death: a supervisor that dies is known of at once on its own machine, elsewhere after its lease.
+    Reading: on SQLite, each verb reads at one moment. On Redis, those that may look at very many jobs
+    (`find`, `descendants`, `ended`, `ended_counts`, `flaws`) read in portions.
 """
 
 from abc import ABC, abstractmethod
@@ -407,6 +422,13 @@ class Backend(ABC):
     @abstractmethod
     def key_holder(self, key: str) -> int | None:
         """The unfinished job that holds a unique key; None if it is free."""
+
+    def totals(self) -> dict[str, int]:
+        """How many jobs were ever added, completed, failed for good and recovered; {}: not counted.
+
+        Recovered are those whose supervisor died or lost its lease, as often as that happened.
+        """
+        return {}
 
     @abstractmethod
     def finished_before(

@@ -338,6 +338,11 @@ class RedisBackend(RedisFilling):
                 break
         return found
 
+    def totals(self) -> dict[str, int]:
+        names = ("added", "completed", "failed", "recovered")
+        told = self._db.ask("HMGET", self.url.prefix + "meta", *names)
+        return {name: int(number or 0) for name, number in zip(names, told, strict=True)}
+
     def ended_counts(self, since: datetime) -> dict[tuple[str, str], tuple[int, int]]:
         counts: Counter[tuple[str, str, bool]] = Counter()
         for each in self._each_ended(since, LOOK):

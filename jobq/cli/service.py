@@ -213,6 +213,8 @@ class Service:
         ):
             if os.environ.get(variable):
                 kept[variable] = str(path.absolute())
+        if os.environ.get("JOBQ_BACKEND"):
+            kept["JOBQ_BACKEND"] = self.settings.backend
         return [f"{name}={value}" for name, value in kept.items()]
 
     def write(self, text: str) -> bool:

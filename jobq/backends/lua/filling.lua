@@ -60,6 +60,7 @@ local function load_job(a)
     line = a.priority .. '|' .. a.queue .. '|' .. a.type,
   }
   enter(job, a.status, a.finished_at and tonumber(a.finished_at))
+  tell('added', 1)
 end
 
 function verbs.load(a)
