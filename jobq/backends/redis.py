@@ -338,6 +338,12 @@ class RedisBackend(RedisFilling):
                 break
         return found
 
+    def facts(self) -> dict[str, Any]:
+        """What the server says of itself, as INFO has it; and under ``time``, what time it is."""
+        seconds, micros = self._db.ask("TIME")
+        told: dict[str, Any] = self._db.ask("INFO")
+        return told | {"time": to_moment(int(seconds) * 1_000_000 + int(micros))}
+
     def totals(self) -> dict[str, int]:
         names = ("added", "completed", "failed", "recovered")
         told = self._db.ask("HMGET", self.url.prefix + "meta", *names)

@@ -12,9 +12,9 @@ from pathlib import Path
 from jobq.backends.sqlite import SqliteBackend
 from jobq.backends.sqlite_connection import SCHEMA_VERSION, SqliteConnection
 from jobq.clock import utcnow
-from jobq.config import Settings
-from jobq.doctor.database import DATABASE_CHECKS
-from jobq.doctor.files import FILE_CHECKS
+from jobq.config import SQLITE, Settings
+from jobq.doctor.database import DATABASE_CHECKS, check_orphans
+from jobq.doctor.files import FILE_CHECKS, LOG_CHECKS
 from jobq.doctor.finding import Examination, Finding, Level, ok, problem, warning
 from jobq.errors import DatabaseError
 from jobq.queue import JobQueue
@@ -29,6 +29,8 @@ def diagnose(settings: Settings, *, full: bool = False) -> list[Finding]:
 
     A database that changes while it is read without its log may look damaged: then it is read anew.
     """
+    if settings.backend != SQLITE:
+        return _diagnose_server(settings, full=full)
     looks = 0
     while True:
         looks += 1
@@ -52,6 +54,23 @@ def _diagnose(settings: Settings, *, full: bool) -> list[Finding]:
             for check_rows in DATABASE_CHECKS:
                 findings += _looked(settings, check_rows(examined, queue))
     return list(dict.fromkeys(findings))  # several checks may meet the same damage
+
+
+def _diagnose_server(settings: Settings, *, full: bool) -> list[Finding]:
+    examined = Examination(settings, utcnow(), full=full)
+    findings: list[Finding] = []
+    for check in LOG_CHECKS:
+        findings += _looked(settings, check(examined))
+    return findings + _looked(settings, _check_server(examined))
+
+
+def _check_server(examined: Examination) -> Iterator[Finding]:
+    """What is found on a Redis server; that it does not answer is found, too."""
+    with JobQueue.from_settings(examined.settings) as queue:
+        from jobq.doctor.server import check_backend  # its library is not always installed
+
+        yield from check_backend(examined, queue)
+        yield from check_orphans(examined, queue)
 
 
 def _looked(settings: Settings, check: Iterator[Finding]) -> list[Finding]:
@@ -113,9 +132,11 @@ def _is_empty(path: Path) -> bool:
 
 
 def _unusable(settings: Settings, error: DatabaseError) -> Finding:
-    text = str(error).removeprefix(f"{settings.database}: ")
+    where = str(settings.database) if settings.backend == SQLITE else settings.backend_shown
+    text = str(error).removeprefix(f"{where}: ")
     what, _, remedy = text.rpartition(": ")
-    return problem("database", settings.database, what or text, remedy if what else "")
+    check = "database" if settings.backend == SQLITE else "server"
+    return problem(check, where, what or text, remedy if what else "")
 
 
 def _changed_at(path: Path) -> int:

@@ -314,6 +314,15 @@ def _delete_strays(root: Path) -> str:
     return f"deleted {len(strays)} files of jobs that were not added"
 
 
+LOG_CHECKS: tuple[Callable[[Examination], Iterator[Finding]], ...] = (
+    check_workers,
+    check_space,
+    check_log_directory,
+    check_links,
+    check_strays,
+)
+"""Those that have nothing to do with a database file."""
+
 FILE_CHECKS: tuple[Callable[[Examination], Iterator[Finding]], ...] = (
     check_workers,
     check_sqlite,
