@@ -175,8 +175,8 @@ class Follower:
 
 def follow(queue: JobQueue, follower: Follower, job_id: int) -> Job:
     """Show a job's output until it has ended, across retries; the job as it ended."""
-    seen, job = None, queue.get(job_id)
     outage, next_look = Outage(note), 0.0
+    seen, job = None, outage.until_answered(lambda: queue.get(job_id))
     try:
         while True:
             try:
