@@ -24,13 +24,13 @@ WRITERS = 64
 ADDER = """
 import json, sys, time
 from jobq import JobQueue
-from jobq.backends import sqlite_connection
-waits, lock = [], sqlite_connection._lock
+from jobq.backends.turnstile import Turnstile
+waits, take = [], Turnstile.take
 def timed(*words):
     start = time.perf_counter()
-    lock(*words)
+    take(*words)
     waits.append(time.perf_counter() - start)
-sqlite_connection._lock = timed
+Turnstile.take = timed
 adds = []
 with JobQueue.open(sys.argv[1]) as queue:
     queue.counts()

@@ -6,7 +6,6 @@ kernel hands the turnstile on in turn. Checkpoints happen only behind it: SQLite
 3.51.2 can corrupt a database when a checkpoint races another connection's commit.
 """
 
-import fcntl
 import os
 import sqlite3
 import threading
@@ -16,8 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jobq.backends.presence import presence_of, real_path
-from jobq.backends.sqlite_errors import LOCKS, raise_ours, require_file
+from jobq.backends.sqlite_errors import raise_ours, require_file
 from jobq.backends.sqlite_wal import reaches, require_log
+from jobq.backends.turnstile import Turnstile
 from jobq.errors import (
     DatabaseDamagedError,
     DatabaseError,
@@ -45,15 +45,12 @@ LOG_KEPT_BYTES = 2 * CHECKPOINT_BYTES
 
 @dataclass(slots=True, eq=False)
 class _Handle:
-    """One thread's own connection and its own descriptor of the turnstile.
-
-    A descriptor of its own, because ``flock`` excludes open files, not threads.
-    """
+    """One thread's own connection, and its own way through the turnstile."""
 
     pid: int
     thread: threading.Thread
     connection: sqlite3.Connection
-    turnstile: int
+    turnstile: Turnstile | None  # None: nothing is written through it
     log: str  # the path of the write-ahead log
     log_file: int | None = None  # that file, once it was looked at
     depth: int = 0
@@ -62,7 +59,8 @@ class _Handle:
 
     def close(self) -> None:
         self.connection.close()
-        os.close(self.turnstile)
+        if self.turnstile is not None:
+            self.turnstile.close()
         if self.log_file is not None:
             os.close(self.log_file)
 
@@ -151,9 +149,9 @@ class SqliteConnection:
         """Close this process's connections."""
         for handle in self._take(lambda _: True):
             # The last connection to close checkpoints: so this, too, happens in turn.
-            if not self._read_only:
+            if handle.turnstile is not None:
                 with suppress(DatabaseError):
-                    _lock(handle.turnstile, self.path, LOCK_SECONDS)
+                    handle.turnstile.take(LOCK_SECONDS)
             handle.close()
         self._local = threading.local()
         self._file = None
@@ -212,13 +210,13 @@ class SqliteConnection:
             raise_ours(self.path, error)
 
     def _connect(self) -> _Handle:
-        turnstile = self._open_turnstile()
+        turnstile = Turnstile(f"{self.path}.lock")
         try:
             connection = sqlite3.connect(
                 self.path, timeout=10.0, isolation_level=None, check_same_thread=False
             )
         except sqlite3.Error:
-            os.close(turnstile)
+            turnstile.close()
             raise
         handle = self._handle_of(connection, turnstile)
         try:
@@ -230,7 +228,7 @@ class SqliteConnection:
 
     def _connect_to_read(self) -> _Handle:
         connection = self._connect_read_only()
-        handle = self._handle_of(connection, os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        handle = self._handle_of(connection, None)
         try:
             self._version(connection)
         except BaseException:
@@ -238,7 +236,7 @@ class SqliteConnection:
             raise
         return handle
 
-    def _handle_of(self, connection: sqlite3.Connection, turnstile: int) -> _Handle:
+    def _handle_of(self, connection: sqlite3.Connection, turnstile: Turnstile | None) -> _Handle:
         thread = threading.current_thread()
         return _Handle(os.getpid(), thread, connection, turnstile, f"{self.path}-wal")
 
@@ -252,9 +250,6 @@ class SqliteConnection:
         how = "immutable=1" if makes_none and not there else "mode=ro"
         uri = f"{self.path.absolute().as_uri()}?{how}"
         return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
-
-    def _open_turnstile(self) -> int:
-        return open_file(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
 
     def _create(self) -> None:
         if self.path.exists():
@@ -363,17 +358,14 @@ class SqliteConnection:
 
     @contextmanager
     def _turn(self, handle: _Handle) -> Iterator[None]:
-        try:
-            _lock(handle.turnstile, self.path, LOCK_SECONDS)
-        except BaseException:
-            # A waiter may still stand in line with this descriptor: it must not be used again.
-            os.close(handle.turnstile)
-            handle.turnstile = self._open_turnstile()
-            raise
+        if handle.turnstile is None:
+            yield  # SQLite refuses what would write
+            return
+        handle.turnstile.take(LOCK_SECONDS)
         try:
             yield
         finally:
-            fcntl.flock(handle.turnstile, fcntl.LOCK_UN)
+            handle.turnstile.leave()
 
 
 @contextmanager
@@ -436,60 +428,3 @@ def _checkpoint(connection: sqlite3.Connection, how: str) -> bool:
     finally:
         connection.execute("PRAGMA busy_timeout = 10000")
     return not busy
-
-
-def _lock(descriptor: int, path: Path, seconds: float) -> None:
-    """Take the turnstile, waiting in the kernel's line for it.
-
-    ``flock`` itself has no time limit, and a holder that is stopped (SIGSTOP) keeps it for ever:
-    so a wait, which is rare, happens in a thread that can be left behind.
-    """
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        pass
-    except OSError as error:
-        raise DatabaseError(f"{path}.lock: {error.strerror}: {LOCKS}") from error
-    else:
-        return
-    waiter = _Waiter(descriptor)
-    waiter.start()
-    if not waiter.wait(seconds):
-        raise DatabaseLockedError(
-            f"{path}: locked by another process for {seconds:.0f} s: "
-            "see whether a jobq process is stopped"
-        )
-
-
-class _Waiter(threading.Thread):
-    def __init__(self, descriptor: int) -> None:
-        super().__init__(name="jobq-turnstile", daemon=True)
-        # A duplicate shares the lock, and stays valid if the caller gives up and closes its own.
-        self._descriptor = os.dup(descriptor)
-        self._mutex = threading.Lock()
-        self._taken = threading.Event()
-        self._given_up = False
-
-    def run(self) -> None:
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-        with self._mutex:
-            if self._given_up:
-                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-            self._taken.set()
-        os.close(self._descriptor)
-
-    def wait(self, seconds: float) -> bool:
-        """Whether the turn came in time; if not, or if interrupted, it will not be kept."""
-        try:
-            if self._taken.wait(seconds):
-                return True
-        except BaseException:
-            self._give_up()
-            raise
-        return not self._give_up()
-
-    def _give_up(self) -> bool:
-        """Leave the line; False if the turn came just then."""
-        with self._mutex:
-            self._given_up = not self._taken.is_set()
-            return self._given_up

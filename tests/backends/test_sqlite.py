@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -476,6 +477,26 @@ def test_waiting_for_a_turn_in_vain_leaks_nothing(
                 jobs.add()
     let_waiters_go()
     assert psutil.Process().num_fds() <= before
+
+
+def test_one_thread_waits_for_all_turns_and_ends_with_the_connection(path: Path) -> None:
+    with opened(path) as backend, ThreadPoolExecutor(1) as pool:
+        pool.submit(ids, backend).result()
+        for number in range(3):
+            with held(path):
+                waiting = pool.submit(backend.insert, [new_job()], NOON)
+                (waiter,) = waiters_once_there()
+            assert waiting.result(10)[0].id == number + 1
+            assert waiters_once_there() == [waiter]
+    let_waiters_go()
+
+
+def waiters_once_there() -> list[threading.Thread]:
+    deadline = time.monotonic() + 10
+    found: list[threading.Thread] = []
+    while not found and time.monotonic() < deadline:
+        found = [thread for thread in threading.enumerate() if thread.name == "jobq-turnstile"]
+    return found
 
 
 def test_a_process_that_waited_in_vain_can_leave(path: Path) -> None:
