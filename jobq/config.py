@@ -83,6 +83,8 @@ class Settings:
     queues: Mapping[str, Queue] = field(default_factory=dict)
     log_max_bytes: int = DEFAULT_MAX_BYTES  # a job's log files together; 0: no limit
     min_free: int | None = None  # bytes; None: by the size of the disk; 0: none
+    ship_max_bytes: int = 64 << 10  # of a job's output, for other machines; 0: none of it
+    ship_ttl: float = 3600.0  # seconds for which it is kept for them
     env_capture: tuple[str, ...] = DEFAULT_CAPTURE
     redactor: Redactor = field(default_factory=Redactor)  # of what is shown of jobs
     on_finish: tuple[tuple[str, ...], ...] = ()  # commands to run when a job has ended
@@ -359,7 +361,12 @@ _TABLES: Mapping[str, Mapping[str, _Parse]] = {
         "keep_last": _whole(0),
         **dict.fromkeys(("completed", "failed", "cancelled"), _limit),
     },
-    "logs": {"max_bytes": _size(LEAST_MAX_BYTES), "min_free": _size_or_auto},
+    "logs": {
+        "max_bytes": _size(LEAST_MAX_BYTES),
+        "min_free": _size_or_auto,
+        "ship_max_bytes": _size(),
+        "ship_ttl": _span,
+    },
     "lease": {"seconds": _span, "grace": _limit},
     "env": {"capture": _texts},
     "redact": {"patterns": _texts},
@@ -425,6 +432,8 @@ class _Reader:
             grace=lease.get("grace", 10.0),
             log_max_bytes=read["logs"].get("max_bytes", DEFAULT_MAX_BYTES),
             min_free=read["logs"].get("min_free"),
+            ship_max_bytes=read["logs"].get("ship_max_bytes", 64 << 10),
+            ship_ttl=read["logs"].get("ship_ttl", 3600.0),
             queues=self._queues(tables["queues"]),
             env_capture=read["env"].get("capture", DEFAULT_CAPTURE),
             redactor=Redactor(**read["redact"]),

@@ -152,6 +152,8 @@ def settings_document(settings: Settings) -> JsonObject:
         "logs": {
             "max_bytes": settings.log_max_bytes,
             "min_free": "auto" if settings.min_free is None else settings.min_free,
+            "ship_max_bytes": settings.ship_max_bytes,
+            "ship_ttl": settings.ship_ttl,
         },
         "lease": {"seconds": settings.lease, "grace": settings.grace},
         "env": {"capture": list(settings.env_capture)},

@@ -227,6 +227,14 @@ class JobLog:
         except FileNotFoundError:
             return 0
 
+    def changed_at(self, name: str) -> int:
+        """When a file was written to last, in nanoseconds.
+
+        Raises:
+            OSError: it is not there.
+        """
+        return os.stat(name, dir_fd=self.descriptor, follow_symlinks=False).st_mtime_ns
+
     def layout(self, name: str) -> Layout:
         """Where in a file its parts are; a file that is not there is empty."""
         if self.cut(name) is None:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import IntEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jobq.backends.base import ClaimRequest, Listener, Report
 from jobq.clock import steady_time, utcnow
@@ -48,6 +48,9 @@ from jobq.runs import Run
 from jobq.scheduler import Scheduler
 from jobq.shell import JOB_TYPE as SHELL
 from jobq.space import Shortage, shortage
+
+if TYPE_CHECKING:
+    from jobq.shipping import Shipper
 
 BEAT = 1.0
 """Seconds between two looks at what nobody told of: other writers, dead supervisors, late jobs."""
@@ -136,6 +139,7 @@ class Supervisor:
             tell=self._message,
         )
         self._keeper = LogKeeper(self._settings.log_max_bytes)
+        self._shipper = _shipper_of(queue)
         self._hooks = Hooks(self._settings, self._message_from_a_thread)
         self._listener: Listener | None = None
         self._runs: dict[tuple[int, int], Run] = {}
@@ -263,6 +267,8 @@ class Supervisor:
             run.kill()
         self._pool.close()
         self._keeper.close()
+        if self._shipper is not None:
+            self._shipper.close()
         if not self._runs:  # otherwise the next supervisor finds this one dead, and rescues
             with suppress(DatabaseError):
                 self._backend.unregister([self.id])
@@ -360,11 +366,16 @@ class Supervisor:
             self._runs.pop(run.key, None)
             if took_effect:
                 self._tell_end(run, ending, now)
-            run.close()
+            self._close(run)
         if done.endings:
             self._look = True
             pairs = zip(done.endings, recorded, strict=True)
             self._done([run.claim.job for (run, _), took_effect in pairs if took_effect])
+
+    def _close(self, run: Run) -> None:
+        run.close()
+        if self._shipper is not None:
+            self._shipper.ended(*run.key)
 
     def _done(self, jobs: Collection[Job]) -> None:
         """Attempts at these jobs have ended: see to their hooks, where that was for good."""
@@ -562,6 +573,8 @@ class Supervisor:
         self._loop.call_later(STARTS_DELAY, self._wake.set)
         run.event("started", utcnow(), pid=run.pid, supervisor=self.id)
         self._keeper.watch(run.log, run.note_trimmed)
+        if self._shipper is not None:
+            self._shipper.watch(*run.key, run.offsets)
         timeout = run.claim.job.timeout
         if timeout is not None:
             run.timers.append(
@@ -625,7 +638,7 @@ class Supervisor:
         self._keeper.release(run.log)
         if run.stopped is StopReason.LOST:
             self._runs.pop(run.key, None)
-            run.close()
+            self._close(run)
             self._wake.set()
         elif run.trimmed:
             self._in_background(self._tidy(run, end))
@@ -718,3 +731,14 @@ class Supervisor:
 
     def _message(self, text: str) -> None:
         self._on_event(Event("message", text=text))
+
+
+def _shipper_of(queue: JobQueue) -> "Shipper | None":
+    """What shows other machines the output of jobs, where there are any."""
+    settings = queue.settings
+    if not (queue.backend.ships and settings.ship_max_bytes):
+        return None
+    from jobq.shipping import Shipper  # only where it has something to do
+
+    kept = timedelta(seconds=settings.ship_ttl)
+    return Shipper(queue.backend, queue.logs, most=settings.ship_max_bytes, kept=kept)

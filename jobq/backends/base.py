@@ -111,6 +111,16 @@ class ScheduleHistory(NamedTuple):
     fired: tuple[Fired, ...]  # the latest first
 
 
+class Part(NamedTuple):
+    """A stretch of one of an attempt's log files."""
+
+    job_id: int
+    attempt: int
+    file: str
+    offset: int  # in the file of the machine that ran it
+    data: bytes
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
     """All that is kept besides jobs and supervisors."""
@@ -140,6 +150,12 @@ class Listener(ABC):
 
 class Backend(ABC):
     """Where jobs, attempts, dependencies, queues and supervisors live."""
+
+    ships = False
+    """Whether it serves machines that do not have each other's files: only there are logs shipped.
+
+    Elsewhere, `ship` keeps nothing and `shipped` finds nothing.
+    """
 
     # -- life ------------------------------------------------------------------------------
 
@@ -397,6 +413,21 @@ class Backend(ABC):
     @abstractmethod
     def supervisors(self) -> list[SupervisorInfo]:
         """Those that are registered, the oldest first."""
+
+    # -- logs ------------------------------------------------------------------------------
+
+    def ship(self, parts: Sequence[Part], *, most: int, kept: timedelta) -> None:
+        """Keep output for other machines: the last ``most`` bytes of each job, for so long.
+
+        It may be lost, as nothing else may: it is no part of a group, and changes no counter.
+        What belongs to a job that is not there is left out; it goes with its job.
+        """
+        del parts, most, kept
+
+    def shipped(self, job_id: int, after: str | None = None) -> tuple[list[Part], str | None]:
+        """What is kept of a job's output, as it came; and where to go on ``after``."""
+        del job_id
+        return [], after
 
     # -- figures ---------------------------------------------------------------------------
 

@@ -11,8 +11,8 @@ from jobq.backends import redis_rows as rows
 from jobq.backends.base import ClaimRequest, Exchange, History, ParentState, Report
 from jobq.backends.presence import Presence
 from jobq.backends.redis_connection import TIMEOUT, RedisConnection
-from jobq.backends.redis_filling import RedisFilling
 from jobq.backends.redis_listener import RedisListener
+from jobq.backends.redis_logs import RedisLogs
 from jobq.backends.redis_rows import given, ids_of, span, to_micros, to_moment
 from jobq.backends.sqlite_rows import storable
 from jobq.models import (
@@ -43,7 +43,7 @@ LOOK = 1000
 """Jobs that one script looks at or changes, where there is no telling how many there are."""
 
 
-class RedisBackend(RedisFilling):
+class RedisBackend(RedisLogs):
     """The `Backend` contract on Redis. Safe to use from several threads and processes."""
 
     def __init__(

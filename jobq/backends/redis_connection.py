@@ -151,6 +151,17 @@ class RedisConnection:
         """The answer to a plain command that changes nothing."""
         return self._sent(lambda: self.client.execute_command(*command))
 
+    def run(self, script: Script, *arguments: Any) -> Any:
+        """The answer of a script that is none of the verbs. It may run twice."""
+        return self._sent(lambda: self._evaluated(script, *arguments))
+
+    def _evaluated(self, script: Script, *arguments: Any) -> Any:
+        meta = self.url.prefix + "meta"
+        try:
+            return self.client.evalsha(script.sha, 1, meta, *arguments)
+        except NoScriptError:
+            return self.client.eval(script.source, 1, meta, *arguments)
+
     def keys(self, prefix: str, portion: int) -> Iterator[list[bytes]]:
         """The names of all keys that begin so, about so many at a time."""
         found = iter(self.client.scan_iter(match=f"{prefix}*", count=portion))

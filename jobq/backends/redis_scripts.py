@@ -49,7 +49,10 @@ def _file(name: str) -> str:
 
 @cache
 def _script(parts: tuple[str, ...]) -> Script:
-    source = "\n".join(map(_file, (*parts, "main")))
+    return _of("\n".join(map(_file, (*parts, "main"))))
+
+
+def _of(source: str) -> Script:
     return Script(source, sha1(source.encode(), usedforsecurity=False).hexdigest())
 
 
@@ -58,3 +61,9 @@ def script_of(verbs: set[str]) -> Script:
     if len(verbs) == 1:
         return _script(_PARTS.get(next(iter(verbs)), EVERYTHING))
     return _script(EVERYTHING)
+
+
+@cache
+def ship_script() -> Script:
+    """What keeps output for other machines: none of the verbs, and alone in its script."""
+    return _of(_file("ship"))

@@ -1,7 +1,6 @@
 """Shows a job's output as it is written, made harmless for the terminal."""
 
 import codecs
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -13,15 +12,24 @@ from jobq import shell
 from jobq.cli.looks import Looks
 from jobq.cli.output import note
 from jobq.errors import DatabaseAwayError
-from jobq.logs import LOG, STDERR, STDOUT, JobLog
-from jobq.models import FINISHED, Job, JobStatus
+from jobq.logs import EVENTS, LOG, STDERR, STDOUT, JobLog
+from jobq.models import FINISHED, Job, JobStatus, LogOffsets
 from jobq.outages import Outage
 from jobq.queue import JobQueue
 from jobq.redaction import ShownJob
+from jobq.shipped import ShippedLog, open_log, wrote
 
 BEAT = 0.05
 """Seconds between two looks at files that may have grown."""
 
+SHIPPED_BEAT = 0.2
+"""Seconds between two looks at what came from another machine."""
+
+LATEST = 3.0
+"""Seconds after the end of a job in which the last of its output comes from there, if it does."""
+
+FIELDS = {STDOUT: "stdout", STDERR: "stderr", EVENTS: "events", LOG: "log"}
+_UNKNOWN = -1
 _BLOCK = 1 << 16
 _BLOCKS_AT_ONCE = 16
 _LONGEST_ESCAPE = 32
@@ -100,14 +108,19 @@ class Follower:
         color: bool = True,
         split: bool = False,
         offsets: dict[str, int] | None = None,
+        log: JobLog | ShippedLog | None = None,
+        attempt: int = 0,
     ) -> None:
         """With ``split``, what the job wrote to stderr goes to stderr.
+
+        ``log`` is the one that the ``offsets`` are of, if it is open, as of that attempt.
 
         What does not go to a terminal is shown as it is, as with ``raw``.
         """
         self._queue = queue
         self._job_id = job_id
-        self._log: JobLog | None = None
+        self._log, self._attempt = log, attempt
+        self._next_look = 0.0
         terminal = sys.stdout.isatty()
         self._streams = []
         for name in names:
@@ -136,18 +149,64 @@ class Follower:
                 stream.pending = b""
         return bool(grown)
 
+    def look(self, job: Job) -> None:
+        """Find the log, which is elsewhere once another machine tries the job; see what came of it.
+
+        Raises:
+            DatabaseError: that can't be seen.
+        """
+        backend, same = self._queue.backend, job.attempts == self._attempt
+        if self._log is not None and same and not self._came:
+            return
+        if backend.ships and time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + SHIPPED_BEAT
+        if self._came is not None:
+            self._came.refresh()
+        if self._came is None or not same:
+            found = open_log(self._queue.logs, backend, job)
+            if isinstance(found, ShippedLog) and self._came is not None:
+                self._attempt = job.attempts
+            elif found is not None:
+                self._go_on_with(found, job)
+
+    def _go_on_with(self, log: JobLog | ShippedLog, job: Job) -> None:
+        """From where the job's attempt begins in it, if another one was shown before."""
+        if self._log is not None and self._queue.backend.ships:
+            start = self._start_in(log, job)
+            for stream in self._streams:
+                stream.at = getattr(start, FIELDS[stream.name])
+        self.close()
+        self._log = log
+        self._attempt = job.attempts
+        if isinstance(log, JobLog) and self._queue.backend.ships and not wrote(log, job.attempts):
+            self._attempt = _UNKNOWN  # it may run elsewhere
+
+    def _start_in(self, log: JobLog | ShippedLog, job: Job) -> LogOffsets:
+        if isinstance(log, ShippedLog):
+            return log.span(job.attempts)[0]
+        return self._queue.attempts(job.id)[-1].offsets
+
+    @property
+    def _came(self) -> ShippedLog | None:
+        return self._log if isinstance(self._log, ShippedLog) else None
+
+    def has_all(self, job: Job) -> bool:
+        """Whether nothing more is to be expected of a job that has ended."""
+        return self._came is None or self._came.has_end_of(job.attempts)
+
     def close(self) -> None:
         """Let go of the log directory."""
         if self._log is not None:
             self._log.close()
 
-    def _grew(self, log: JobLog, stream: _Stream) -> bool:
+    def _grew(self, log: JobLog | ShippedLog, stream: _Stream) -> bool:
         with suppress(OSError):
-            stream.changed = os.stat(log.path / stream.name, follow_symlinks=False).st_mtime_ns
+            stream.changed = log.changed_at(stream.name)
             return log.size(stream.name) > stream.at
         return False
 
-    def _show(self, log: JobLog, stream: _Stream) -> None:
+    def _show(self, log: JobLog | ShippedLog, stream: _Stream) -> None:
         """Whole lines at once; the rest of a line when nothing has come for a beat."""
         with log.read(stream.name) as file:
             if file is None:
@@ -175,7 +234,7 @@ class Follower:
 
 def follow(queue: JobQueue, follower: Follower, job_id: int) -> Job:
     """Show a job's output until it has ended, across retries; the job as it ended."""
-    outage, next_look = Outage(note), 0.0
+    outage, next_look, ended = Outage(note), 0.0, None
     seen, job = None, outage.until_answered(lambda: queue.get(job_id))
     try:
         while True:
@@ -184,13 +243,17 @@ def follow(queue: JobQueue, follower: Follower, job_id: int) -> Job:
                     changes = queue.backend.change_counter()
                     if changes != seen:
                         seen, job = changes, queue.get(job_id)
+                    follower.look(job)
                     outage.over()
             except DatabaseAwayError as error:
                 outage.met(error)
                 next_look = time.monotonic() + outage.next_pause()
             grew = follower.pump(final=job.status in FINISHED)
-            if job.status in FINISHED and not grew:
-                return job
+            if job.status in FINISHED:
+                ended = ended or time.monotonic()
+                late = time.monotonic() > ended + LATEST
+                if not grew and (late or follower.has_all(job)):
+                    return job
             time.sleep(BEAT)
     finally:
         follower.close()
@@ -213,7 +276,7 @@ def tell_failure(job: ShownJob) -> None:
 
 
 def show_part(
-    log: JobLog,
+    log: JobLog | ShippedLog,
     name: str,
     lines: int | None,
     span: tuple[int, int | None],

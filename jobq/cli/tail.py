@@ -7,7 +7,7 @@ from typing import Annotated
 
 from jobq.cli.context import Cli
 from jobq.cli.declare import Context, option
-from jobq.cli.follow import Follower, follow, show_part, tell_failure
+from jobq.cli.follow import FIELDS, Follower, follow, show_part, tell_failure
 from jobq.cli.options import Id
 from jobq.cli.output import inert, is_terminal, note
 from jobq.cli.words import parse_one_id
@@ -15,6 +15,7 @@ from jobq.errors import NotFound, UsageError
 from jobq.logs import EVENTS, LOG, STDERR, STDOUT, JobLog
 from jobq.models import FINISHED, Job, LogOffsets
 from jobq.queue import JobQueue
+from jobq.shipped import ShippedLog, open_log
 
 DEFAULT_LINES = 100
 
@@ -47,58 +48,64 @@ def command(
     with cli.queue() as queue:
         job_id = parse_one_id(job, queue)
         found = queue.get(job_id)
-        ends = _show(queue, found, names, count, attempt, raw=raw, color=cli.color)
+        log = open_log(queue.logs, queue.backend, found)
+        span = _span(queue, found, log, attempt)
+        ends: dict[str, int] = {}
+        if log is not None:
+            ends = _show(log, names, count, span, raw=raw, color=cli.color)
         if following:
-            if ends is None and found.status not in FINISHED and sys.stderr.isatty():
+            if log is None and found.status not in FINISHED and sys.stderr.isatty():
                 note(f"Job {job_id} is {found.status}: waiting for it to start.")
             follower = Follower(
-                queue, job_id, names=names, raw=raw, color=cli.color, offsets=ends or {}
-            )
+                queue, job_id, names=names, raw=raw, color=cli.color, offsets=ends,
+                log=log, attempt=found.attempts,
+            )  # fmt: skip
             tell_failure(queue.shown(follow(queue, follower, job_id)))
-        elif ends is None:
-            note(_nothing(found))
+        elif log is None:
+            note(_nothing(queue, found))
+        else:
+            log.close()
 
 
 def _show(
-    queue: JobQueue,
-    job: Job,
+    log: JobLog | ShippedLog,
     names: list[str],
     count: int | None,
-    attempt: int | None,
+    span: tuple[LogOffsets, LogOffsets | None],
     *,
     raw: bool,
     color: bool,
-) -> dict[str, int] | None:
-    """Show what there is; where each file ended. None: there is no log yet."""
-    starts, stops = _span(queue, job, attempt)
-    log = queue.logs.open(job.id)
-    if log is None:
-        return None
-    with log:
-        if names == [EVENTS] and is_terminal() and not raw:
-            return {EVENTS: _show_events(log, count)}
-        there = [name for name in names if log.size(name) > getattr(starts, _FIELDS[name])]
-        ends = dict.fromkeys(names, 0)
-        for place, name in enumerate(there):
-            if len(there) > 1:
-                print(f"{chr(10) if place else ''}==> {name} <==", flush=True)
-            start = getattr(starts, _FIELDS[name])
-            stop = None if stops is None else getattr(stops, _FIELDS[name])
-            ends[name] = show_part(log, name, count, (start, stop), raw=raw, color=color)
-        return ends
+) -> dict[str, int]:
+    """Show what there is; where each file ended."""
+    starts, stops = span
+    if names == [EVENTS] and is_terminal() and not raw:
+        return {EVENTS: _show_events(log, count)}
+    there = [name for name in names if log.size(name) > getattr(starts, FIELDS[name])]
+    ends = dict.fromkeys(names, 0)
+    for place, name in enumerate(there):
+        if len(there) > 1:
+            print(f"{chr(10) if place else ''}==> {name} <==", flush=True)
+        start = getattr(starts, FIELDS[name])
+        stop = None if stops is None else getattr(stops, FIELDS[name])
+        ends[name] = show_part(log, name, count, (start, stop), raw=raw, color=color)
+    return ends
 
 
-def _span(queue: JobQueue, job: Job, attempt: int | None) -> tuple[LogOffsets, LogOffsets | None]:
+def _span(
+    queue: JobQueue, job: Job, log: JobLog | ShippedLog | None, attempt: int | None
+) -> tuple[LogOffsets, LogOffsets | None]:
     """Where the output of an attempt starts, and where that of the next one does."""
     if attempt is None:
         return LogOffsets(), None
     history = {item.attempt: item.offsets for item in queue.attempts(job.id)}
     if attempt not in history:
         raise NotFound(f"job {job.id} has no attempt {attempt}: it has had {job.attempts}")
+    if isinstance(log, ShippedLog):
+        return log.span(attempt)
     return history[attempt], history.get(attempt + 1)
 
 
-def _show_events(log: JobLog, count: int | None) -> int:
+def _show_events(log: JobLog | ShippedLog, count: int | None) -> int:
     """The events as lines for people."""
     with log.read(EVENTS) as file:
         if file is None:
@@ -122,7 +129,13 @@ def _event_text(line: bytes) -> str:
     return inert(f"{head} {details}".rstrip())
 
 
-def _nothing(job: Job) -> str:
+def _nothing(queue: JobQueue, job: Job) -> str:
+    if queue.backend.ships and (history := queue.attempts(job.id)):
+        host = history[-1].supervisor.split(":")[0]
+        return (
+            f"Job {job.id} is {job.status}; nothing of its log is kept for other machines any "
+            f"more: it is in the log directory of {host}, in jobs/{job.id}."
+        )
     if job.status in FINISHED:
         return f"Job {job.id} is {job.status} and has no log."
     return f"Job {job.id} is {job.status}: it has no log yet (-f waits for it)."
@@ -143,6 +156,3 @@ def _names(*, stdout: bool, stderr: bool, events: bool) -> list[str]:
         return [EVENTS]
     chosen = [name for name, wanted in ((STDOUT, stdout), (STDERR, stderr)) if wanted]
     return chosen or [STDOUT, STDERR, LOG]
-
-
-_FIELDS = {STDOUT: "stdout", STDERR: "stderr", EVENTS: "events", LOG: "log"}

@@ -59,7 +59,7 @@ local function delete(job)
     write('ZREM', P .. 'dc:' .. parent, id)
   end
   for _, key in ipairs(call('SMEMBERS', P .. 'kj:' .. id)) do write('HDEL', P .. 'ik', key) end
-  for _, kind in ipairs({'j:', 'a:', 'dp:', 'kj:'}) do write('DEL', P .. kind .. id) end
+  for _, kind in ipairs({'j:', 'a:', 'dp:', 'kj:', 'lg:'}) do write('DEL', P .. kind .. id) end
 end
 
 function verbs.delete(a)
