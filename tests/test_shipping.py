@@ -173,7 +173,7 @@ def test_a_log_is_followed_from_another_machine(
     wait_until(lambda: "begins" in (other.root / "tail").read_text())
     assert other.queue.logs.open(job.id) is None
     go.touch()
-    assert tail.wait(20) == 0
+    assert tail.wait(60) == 0
     lines = (other.root / "tail").read_text().splitlines()
     assert lines == ["begins", "ends 1", "begins", "ends 2"]
     project.wait_for(job, JobStatus.COMPLETED)
@@ -188,7 +188,7 @@ def test_a_log_is_followed_from_another_machine(
     assert tailed("--events").count('"event": "finished"') == 2
     assert tailed("--stdout") == project.jobq("tail", str(job.id), "--stdout").stdout
     supervisor.terminate()
-    supervisor.wait(20)
+    supervisor.wait(60)
 
 
 def test_where_nothing_is_shipped_it_is_said_where_the_log_is(

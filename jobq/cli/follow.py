@@ -25,7 +25,7 @@ BEAT = 0.05
 SHIPPED_BEAT = 0.2
 """Seconds between two looks at what came from another machine."""
 
-LATEST = 3.0
+LATEST = 10.0
 """Seconds after the end of a job in which the last of its output comes from there, if it does."""
 
 FIELDS = {STDOUT: "stdout", STDERR: "stderr", EVENTS: "events", LOG: "log"}
