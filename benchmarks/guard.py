@@ -13,7 +13,7 @@ ROWS = (1, 2, 3, 4, 5, 6, 8, 10, 11, 12, 13)
 """What is measured in about a minute."""
 
 LIMITS: dict[tuple[int, str], float] = {
-    (1, "a Typer app"): 1.2,
+    (1, "a Typer app"): 1.0,
     (2, "one bare INSERT"): 5.5,
     (3, "a bare executemany"): 8.0,
     (4, "xargs"): 0.08,
@@ -24,9 +24,9 @@ LIMITS: dict[tuple[int, str], float] = {
     (8, "finish"): 2.0,
     (8, "list"): 1.5,
     (10, "adds by"): 0.25,
-    (11, "jobq list"): 2.0,
-    (11, "completion"): 2.2,
-    (12, "jobq tail"): 2.0,
+    (11, "jobq list"): 1.2,
+    (11, "completion"): 1.3,
+    (12, "jobq tail"): 1.2,
     (13, "one of them"): 0.45,
 }
 """The worst ratio that passes, by row and by how the measure, or the peer or floor, begins."""
