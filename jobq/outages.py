@@ -1,6 +1,5 @@
 """Times in which the database is unavailable: said once, and once when they are over."""
 
-import random
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -39,8 +38,10 @@ class Outage:
 
     def next_pause(self) -> float:
         """Seconds until the next try: ever more, and not the same for all who wait."""
+        from random import uniform  # only here: every command imports this module
+
         pause, self._pause = self._pause, min(self._pause * 2, LONGEST_PAUSE)
-        return pause * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
+        return pause * uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
 
     def until_answered(self, look: Callable[[], _T], deadline: float | None = None) -> _T:
         """What a look gives once a server answers; tried until then, or a time by `monotonic`.

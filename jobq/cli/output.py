@@ -197,11 +197,11 @@ def print_columns(
     In a pipe its lines are whole. On a terminal they are made to fit: the columns named
     ``flexible`` give way, and then the ``optional`` ones are left out, the first one first.
     """
-    import shutil  # and with it, all that unpacks archives: only where there is a table
-
     table = {title: [inert(cell) for cell in cells] for title, cells in columns.items()}
     widths = {t: max(map(width_of, (t, *cells))) for t, cells in table.items() if any(cells)}
     if is_terminal():
+        import shutil  # and with it, all that unpacks archives: only where there is a terminal
+
         widths = fit(widths, shutil.get_terminal_size().columns, flexible, optional)
     color = color and is_terminal()
     print(_GAP.join(styled(cut(t, w), "bold", color=color) for t, w in widths.items()).rstrip())
