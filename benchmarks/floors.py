@@ -53,20 +53,31 @@ def typer_app(folder: Path, verb: str, *words: str) -> list[str]:
     return [sys.executable, "-c", f"import {module}", *words]
 
 
-def bare_database(like: Path, path: Path, *tables: str) -> sqlite3.Connection:
-    """A database with these tables and their indexes, but no triggers, as durable as ours."""
+def bare_database(
+    like: Path, path: Path, *tables: str, triggers: bool = False
+) -> sqlite3.Connection:
+    """A database with these tables and their indexes, as durable as ours, and a log like ours.
+
+    That is one that begins again at its start every 4 MiB, as SQLite has it by itself.
+    """
     source = sqlite3.connect(like)
-    bare = sqlite3.connect(path, isolation_level=None)
+    bare = bare_connection(path)
     bare.execute("PRAGMA journal_mode = WAL")
-    bare.execute("PRAGMA synchronous = FULL")
-    bare.execute("PRAGMA wal_autocheckpoint = 0")
-    for table in tables:
-        for (sql,) in source.execute(
-            "SELECT sql FROM sqlite_schema WHERE tbl_name = ? AND type <> 'trigger'", (table,)
-        ):
-            if sql:
+    for kind in ("table", "index", "trigger") if triggers else ("table", "index"):
+        for table in tables:
+            for (sql,) in source.execute(
+                "SELECT sql FROM sqlite_schema WHERE tbl_name = ? AND type = ? AND sql IS NOT NULL",
+                (table, kind),
+            ):
                 bare.execute(sql)
     source.close()
+    return bare
+
+
+def bare_connection(path: Path) -> sqlite3.Connection:
+    """A connection that commits as durably as ours."""
+    bare = sqlite3.connect(path, isolation_level=None)
+    bare.execute("PRAGMA synchronous = FULL")
     return bare
 
 

@@ -15,7 +15,7 @@ ROWS = (1, 2, 3, 4, 5, 6, 8, 10, 11, 12, 13)
 LIMITS: dict[tuple[int, str], float] = {
     (1, "a Typer app"): 1.0,
     (2, "one bare INSERT"): 5.5,
-    (3, "a bare executemany"): 8.0,
+    (3, "a bare executemany"): 5.5,
     (4, "xargs"): 0.08,
     (5, "saq"): 0.15,
     (6, "from add to the job's first instruction, p50"): 8.0,  # milliseconds
@@ -23,7 +23,7 @@ LIMITS: dict[tuple[int, str], float] = {
     (8, "claim"): 2.0,
     (8, "finish"): 2.0,
     (8, "list"): 1.5,
-    (10, "adds by"): 0.25,
+    (10, "one process"): 0.25,
     (11, "jobq list"): 1.2,
     (11, "completion"): 1.3,
     (12, "jobq tail"): 1.2,

@@ -43,7 +43,7 @@ WHOLE = Scale(
     writing_seconds=5,
     log_bytes=10**9,
 )
-FULL = replace(WHOLE, import_rows=300_000, python_jobs=6_000, memory_jobs=20_000)
+FULL = replace(WHOLE, import_rows=300_000, python_jobs=6_000, memory_jobs=20_000, writing_seconds=4)
 QUICK = Scale(
     rounds=5,
     long_rounds=1,

@@ -4,17 +4,19 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Self
 
-from benchmarks.harness import ENVIRONMENT, Project
+from benchmarks.floors import bare_database
+from benchmarks.harness import ENVIRONMENT, REPOSITORY, Project
 from benchmarks.results import Result, Sample, compared
 from benchmarks.scale import Bench
 
 _WRITER = """
 import json, signal, sys, time
-from jobq import JobQueue
+{opened}
 going = True
 def stop(*_):
     global going
@@ -22,18 +24,37 @@ def stop(*_):
 signal.signal(signal.SIGTERM, stop)
 pause = float(sys.argv[2])
 adds, longest = 0, 0.0
-with JobQueue.open(sys.argv[1]) as queue:
-    queue.add("shell", {"argv": ["true"]})  # with everything imported
-    print("ready", flush=True)
-    sys.stdin.readline()
-    while going:
-        start = time.perf_counter()
-        queue.add("shell", {"argv": ["true"]})
-        longest = max(longest, time.perf_counter() - start)
-        adds += 1
-        if pause:
-            time.sleep(pause)
+add()  # with everything imported
+print("ready", flush=True)
+sys.stdin.readline()
+while going:
+    start = time.perf_counter()
+    add()
+    longest = max(longest, time.perf_counter() - start)
+    adds += 1
+    if pause:
+        time.sleep(pause)
 print(json.dumps([adds, longest]))
+"""
+_OURS = """
+from jobq import JobQueue
+queue = JobQueue.open(sys.argv[1] + "/jobq.toml")
+def add():
+    queue.add("shell", {"argv": ["true"]})
+"""
+_BARE = """
+import fcntl
+from benchmarks.adding import INSERT
+from benchmarks.floors import bare_connection
+from pathlib import Path
+connection = bare_connection(Path(sys.argv[1]) / "bare.db")
+turn = open(sys.argv[1] + "/bare.lock", "w")
+def add():
+    fcntl.flock(turn, fcntl.LOCK_EX)
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute(INSERT)
+    connection.execute("COMMIT")
+    fcntl.flock(turn, fcntl.LOCK_UN)
 """
 
 
@@ -54,12 +75,15 @@ class Writing:
 class Writers:
     """Processes that add jobs one by one, from `go` to `stop`."""
 
-    def __init__(self, project: Project, count: int, pause: float = 0.0) -> None:
-        argv = [sys.executable, "-c", _WRITER, str(project.folder / "jobq.toml"), str(pause)]
+    def __init__(
+        self, project: Project, count: int, pause: float = 0.0, *, bare: bool = False
+    ) -> None:
+        program = _WRITER.replace("{opened}", _BARE if bare else _OURS)
+        argv = [sys.executable, "-c", program, str(project.folder), str(pause)]
         self._processes = [
             subprocess.Popen(
                 argv,
-                cwd=project.folder,
+                cwd=REPOSITORY,
                 env=ENVIRONMENT,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -96,9 +120,9 @@ class Writers:
         return Writing(sum(adds for adds, _ in answers), max(w for _, w in answers), taken)
 
 
-def written(project: Project, writers: int, seconds: float) -> Writing:
+def written(project: Project, writers: int, seconds: float, *, bare: bool = False) -> Writing:
     """So many writers for so long."""
-    with Writers(project, writers) as group:
+    with Writers(project, writers, bare=bare) as group:
         group.go()
         time.sleep(seconds)
         return group.stop()
@@ -107,12 +131,17 @@ def written(project: Project, writers: int, seconds: float) -> Writing:
 def crowd(bench: Bench) -> Iterator[Result]:
     """Row 10: how long one of many waits, and what they get done together."""
     project, scale = bench.project("writers"), bench.scale
-    one: list[Writing] = []
-    many: list[Writing] = []
-    for _ in range(scale.long_rounds):
-        one.append(written(project, 1, scale.writing_seconds))
-        many.append(written(project, scale.writers, scale.writing_seconds))
-    longest = Sample(tuple(writing.longest * 1000 for writing in many))
+    tables = ("job_queue", "job_counts")
+    bare_database(project.database, project.folder / "bare.db", *tables, triggers=True).close()
+
+    def side(writers: int, *, bare: bool = False) -> Writing:
+        return written(project, writers, scale.writing_seconds, bare=bare)
+
+    ours = _in_turns(scale.long_rounds, partial(side, 1), partial(side, scale.writers))
+    floor = _in_turns(
+        scale.long_rounds, partial(side, 1, bare=True), partial(side, scale.writers, bare=True)
+    )
+    longest = Sample(tuple(writing.longest * 1000 for writing in ours[1]))
     yield Result(
         row=10,
         measure=f"the longest add, {scale.writers} processes adding",
@@ -120,8 +149,22 @@ def crowd(bench: Bench) -> Iterator[Result]:
         ours=max(longest.values),
         spread=longest.spread,
         target=250,
-        note=f"of {sum(writing.adds for writing in many):,}",
+        note=f"of {sum(writing.adds for writing in ours[1]):,}; of a bare flock and INSERT: "
+        f"{max(writing.longest for writing in floor[1]) * 1000:.0f} ms",
     )
-    together, alone = (Sample(tuple(item.rate for item in group)) for group in (many, one))
+    alone, together, bare_alone, bare = (_rates(group) for group in (*ours, *floor))
     what = f"adds by {scale.writers} processes together"
     yield compared(10, what, "jobs/s", together, "one process", alone, want="at least", target=0.8)
+    name = f"{scale.writers} bare programs that flock and INSERT"
+    yield compared(10, what, "jobs/s", together, name, bare, want="at least")
+    what = f"the floor: {scale.writers} bare programs that flock and INSERT"
+    yield compared(10, what, "jobs/s", bare, "one such program", bare_alone, want="at least")
+
+
+def _in_turns(rounds: int, *sides: Callable[[], Writing]) -> list[list[Writing]]:
+    done = [[side() for side in sides] for _ in range(rounds)]
+    return [list(of_side) for of_side in zip(*done, strict=True)]
+
+
+def _rates(writings: list[Writing]) -> Sample:
+    return Sample(tuple(writing.rate for writing in writings))
