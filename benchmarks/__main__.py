@@ -9,7 +9,18 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from benchmarks import adding, commands, guard, idle, report, startup, verbs, workers, writers
+from benchmarks import (
+    adding,
+    commands,
+    guard,
+    idle,
+    onredis,
+    report,
+    startup,
+    verbs,
+    workers,
+    writers,
+)
 from benchmarks.results import Result
 from benchmarks.scale import FULL, QUICK, WHOLE, Bench
 
@@ -27,6 +38,10 @@ ROWS: dict[int, Callable[[Bench], Iterator[Result]]] = {
     11: startup.listing,
     12: startup.tail,
     13: workers.two_supervisors,
+    14: workers.noops_on_redis,
+    15: onredis.added,
+    16: onredis.waiting,
+    17: onredis.round_trips,
 }
 
 

@@ -157,10 +157,13 @@ def jobq(*words: str) -> list[str]:
 class Project:
     """A folder with a jobq.toml, a queue, and workers that do nothing."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, backend: str = "sqlite") -> None:
         self.folder = folder
+        self.backend = backend
         (folder / "workers").mkdir(parents=True)
-        (folder / "jobq.toml").write_text('[workers]\npaths = ["workers"]\n')
+        (folder / "jobq.toml").write_text(
+            f'backend = "{backend}"\n[workers]\npaths = ["workers"]\n'
+        )
         (folder / "workers" / "noop.py").write_text(NOOP_WORKER)
         self.queue().close()
 

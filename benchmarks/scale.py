@@ -2,9 +2,13 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks.harness import Project
 from benchmarks.history import filled
+
+if TYPE_CHECKING:
+    from benchmarks.workers import Noops
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +29,9 @@ class Scale:
     writers: int
     writing_seconds: float
     log_bytes: int
+    redis_added: int
+    redis_waiting: int
+    redis_counted: int
 
 
 WHOLE = Scale(
@@ -42,6 +49,9 @@ WHOLE = Scale(
     writers=64,
     writing_seconds=5,
     log_bytes=10**9,
+    redis_added=10_000,
+    redis_waiting=1_000_000,
+    redis_counted=5_000,
 )
 FULL = replace(WHOLE, import_rows=300_000, python_jobs=6_000, memory_jobs=20_000, writing_seconds=4)
 QUICK = Scale(
@@ -59,6 +69,9 @@ QUICK = Scale(
     writers=16,
     writing_seconds=1,
     log_bytes=10**8,
+    redis_added=2_000,
+    redis_waiting=20_000,
+    redis_counted=1_000,
 )
 
 
@@ -68,6 +81,7 @@ class Bench:
 
     scale: Scale
     folder: Path
+    noops: "Noops | None" = field(default=None)  # measured once, for several rows
     _big: Project | None = field(default=None)
 
     def project(self, name: str) -> Project:

@@ -16,6 +16,7 @@ from pathlib import Path
 from benchmarks import report, simulation
 from benchmarks.harness import REPOSITORY, Project, Unfinished, rate, seconds, typical
 from benchmarks.history import filled
+from benchmarks.onredis import project_on_redis
 from benchmarks.plots import drawn
 from benchmarks.writers import written
 from jobq import JobQueue
@@ -38,28 +39,48 @@ class Series:
     lines: dict[str, list[tuple[float, float]]]
 
 
+Measure = Callable[[Path, float], Series]
+
+
 def main() -> None:
     """Measure all, and write what there is to write."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__)
     parser.add_argument("--small", action="store_true", help="a tenth of the sizes, to try it")
     parser.add_argument("--draw", action="store_true", help="only draw what was measured")
+    parser.add_argument("--only", choices=[each.__name__ for each in MEASURES], help="measure it")
     options = parser.parse_args()
-    if not options.draw:
-        _measure(0.1 if options.small else 1.0)
+    scale = 0.1 if options.small else 1.0
+    if options.only:
+        _measure_anew(options.only, scale)
+    elif not options.draw:
+        _measure(scale)
     _write()
+
+
+def _measured(measure: Measure, scale: float) -> Series:
+    folder = Path(tempfile.mkdtemp(prefix="scaling-"))
+    try:
+        series = measure(folder, scale)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    print(report.table_of(asdict(series)), flush=True)
+    return series
+
+
+def _measure_anew(name: str, scale: float) -> None:
+    """Measure one of them, and put it in the place of what was measured before."""
+    kept = json.loads(RESULTS.read_text("utf-8"))
+    (measure,) = (each for each in MEASURES if each.__name__ == name)
+    series = {each["name"]: each for each in kept["series"]}
+    series[name] = asdict(_measured(measure, scale))
+    kept["series"] = list(series.values())
+    RESULTS.write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
 
 
 def _measure(scale: float) -> None:
     machine = report.machine()
-    series = []
-    for measure in (history, pending, queues, dependents, slots, writers):
-        folder = Path(tempfile.mkdtemp(prefix="scaling-"))
-        try:
-            series.append(measure(folder, scale))
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-        print(report.table_of(asdict(series[-1])), flush=True)
-    (_, adds), *_ = series[-1].lines["adds/s"]
+    series = [_measured(measure, scale) for measure in MEASURES]
+    (_, adds), *_ = next(each for each in series if each.name == "writers").lines["adds/s"]
     series.append(simulated(2 / adds))
     kept = {"machine": machine, "series": [asdict(each) for each in series]}
     RESULTS.parent.mkdir(exist_ok=True)
@@ -223,6 +244,22 @@ def writers(folder: Path, scale: float) -> Series:
         points.append((size, {"adds/s": writing.rate, "longest wait, ms": writing.longest * 1000}))
     title = "Writers: adds a second by all, and the longest wait of one"
     return Series("writers", title, "processes", "adds/s, ms", _lines(points))
+
+
+def redis(folder: Path, scale: float) -> Series:
+    """Jobs in line on a Redis server."""
+    points = []
+    there = 0
+    with project_on_redis(folder) as project, project.queue() as queue:
+        for size in _sizes(scale, 1_000, 10_000, 100_000, 1_000_000):
+            _add(queue, size - there)
+            there = size
+            points.append((size, _cycle(queue)))
+    title = "Redis: what a verb costs beside pending jobs"
+    return Series("redis", title, "pending jobs", "µs", _lines(points))
+
+
+MEASURES: tuple[Measure, ...] = (history, pending, queues, dependents, slots, writers, redis)
 
 
 def simulated(write_seconds: float) -> Series:

@@ -11,7 +11,7 @@ from jobq import Claim, JobQueue
 _TIMES = 20
 
 
-class _Verbs:
+class Verbs:
     """The verbs on one queue, each ready to be called again and again."""
 
     def __init__(self, queue: JobQueue) -> None:
@@ -42,7 +42,7 @@ def beside_history(bench: Bench) -> Iterator[Result]:
     finished, scheduled = bench.scale.finished, bench.scale.scheduled
     small = filled(bench.project("small"), 1_000, 0)
     with bench.big().queue() as many, small.queue() as few:
-        large_verbs, small_verbs = _Verbs(many).all(), _Verbs(few).all()
+        large_verbs, small_verbs = Verbs(many).all(), Verbs(few).all()
         sides = [
             typical(verbs[name], _TIMES)
             for name in large_verbs

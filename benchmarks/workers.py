@@ -1,16 +1,19 @@
-"""Rows 5 and 13: jobs in Python, ours and others', by one supervisor and by two."""
+"""Rows 5, 13 and 14: jobs in Python, ours and others', by one supervisor and by two."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 
-from benchmarks import floors, rivals
+from benchmarks import floors, onredis, rivals
 from benchmarks.harness import Project, Unfinished, alternate, rate
-from benchmarks.results import Result, compared, scaled
+from benchmarks.results import Result, Sample, compared, scaled
 from benchmarks.rivals import RIVALS
 from benchmarks.scale import Bench
 
 _SLOTS = 2
 _FASTEST = 1.5  # of whoever acknowledges after the work
+_FASTEST_ON_REDIS = 1.3
+_ON_REDIS = "jobq on Redis"
 _LEAST = "mkdir, two open, dup2 and a pipe for each"
 
 
@@ -25,36 +28,74 @@ def done(project: Project, jobs: int, supervisors: int = 1) -> float:
     return measured
 
 
+@dataclass(frozen=True, slots=True)
+class Noops:
+    """What ours and the others' no-op jobs took, measured in turns."""
+
+    own: Sample
+    on_redis: Sample | None
+    others: dict[str, Sample]
+
+
+def _measured(bench: Bench) -> Noops:
+    """Measured once for all rows that it is part of: the others take minutes."""
+    if bench.noops is None:
+        jobs, project = bench.scale.python_jobs, bench.project("noops")
+        folders = (bench.folder / f"handed-{number}" for number in range(1000))
+        sides: dict[str, Callable[[], float]] = {
+            rival.name: partial(rivals.measured, rival, bench.folder / rival.app, jobs)
+            for rival in _chosen(bench)
+        }
+        if sides:
+            own_server = (bench.folder / f"own-{number}" for number in range(1000))
+            sides[_ON_REDIS] = lambda: onredis.done(next(own_server), jobs)
+        sides[_LEAST] = lambda: floors.handed_over(next(folders), jobs, _SLOTS)
+        own, *samples = alternate(
+            bench.scale.long_rounds, lambda: done(project, jobs), *sides.values(), warm=False
+        )
+        others = dict(zip(sides, samples, strict=True))
+        bench.noops = Noops(own, others.pop(_ON_REDIS, None), others)
+    return bench.noops
+
+
+def _chosen(bench: Bench) -> list[rivals.Rival]:
+    if not rivals.installed():
+        return []
+    return [rival for rival in RIVALS if bench.scale.slow_peers or rival.share == 1]
+
+
 def noops(bench: Bench) -> Iterator[Result]:
     """Row 5: jobs that do nothing, with their output captured."""
-    jobs = bench.scale.python_jobs
-    project = bench.project("noops")
-    floor_folders = (bench.folder / f"handed-{number}" for number in range(1000))
-    chosen = [
-        rival
-        for rival in RIVALS
-        if rivals.installed() and (bench.scale.slow_peers or rival.share == 1)
-    ]
-    sides: dict[str, Callable[[], float]] = {
-        rival.name: partial(rivals.measured, rival, bench.folder / rival.app, jobs)
-        for rival in chosen
-    }
-    sides[_LEAST] = lambda: floors.handed_over(next(floor_folders), jobs, _SLOTS)
-    own, *samples = alternate(
-        bench.scale.long_rounds, lambda: done(project, jobs), *sides.values(), warm=False
-    )
+    jobs, measured = bench.scale.python_jobs, _measured(bench)
+    chosen = _chosen(bench)
     notes = {rival.name: _note(rival, jobs) for rival in chosen}
     notes[_LEAST] = "the floor: nothing is recorded" + scaled(jobs, 20_000)
-    targets = {rival.name: rival.target for rival in chosen}
-    late = [rival.name for rival in chosen if rival.app != "huey_app"]
-    by_name = dict(zip(sides, samples, strict=True))
-    if late:
-        targets[max(late, key=lambda name: by_name[name].median)] = _FASTEST
+    targets = {rival.name: rival.target for rival in chosen} | _fastest(measured, _FASTEST)
     what = f"{jobs:,} no-op Python jobs, 2 slots"
-    for name, sample in by_name.items():
+    for name, sample in measured.others.items():
         yield compared(
-            5, what, "jobs/s", own, name, sample,
+            5, what, "jobs/s", measured.own, name, sample,
             want="at least", target=targets.get(name), note=notes[name],
+        )  # fmt: skip
+
+
+def _fastest(measured: Noops, target: float) -> dict[str, float]:
+    """The target, for the quickest of those that acknowledge after the work."""
+    late = [name for name in measured.others if name not in (_LEAST, RIVALS[0].name)]
+    return {max(late, key=lambda name: measured.others[name].median): target} if late else {}
+
+
+def noops_on_redis(bench: Bench) -> Iterator[Result]:
+    """Row 14: the same on the server that the others use, by two supervisors of one slot."""
+    jobs, measured = bench.scale.python_jobs, _measured(bench)
+    if measured.on_redis is None:
+        return
+    targets = _fastest(measured, _FASTEST_ON_REDIS)
+    what = f"{jobs:,} no-op Python jobs on Redis, 2 supervisors of 1 slot"
+    for rival in _chosen(bench)[1:]:
+        yield compared(
+            14, what, "jobs/s", measured.on_redis, rival.name, measured.others[rival.name],
+            want="at least", target=targets.get(rival.name), note=_note(rival, jobs),
         )  # fmt: skip
 
 
