@@ -4,7 +4,6 @@ A default comes from what says it most closely: the job, its type in jobq.toml, 
 its queue, its priority.
 """
 
-import json
 from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -125,7 +124,7 @@ def as_added(job: NewJob, job_id: int, now: datetime) -> Job:
         status=JobStatus.SCHEDULED if later else JobStatus.PENDING,
         queue=job.queue,
         priority=job.priority,
-        args=json.loads(json.dumps(job.args)),  # not those of the caller, who may change them
+        args=job.args,
         tags=job.tags,
         unique_key=job.unique_key,
         added_by=job.added_by,

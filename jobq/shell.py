@@ -57,7 +57,12 @@ def parse(args: Mapping[str, Any]) -> JsonObject:
         _check_env(env)
     if env or text or not short:
         _check_size(ShellArgs(**dict(args)))
-    return {name: value for name, value in args.items() if value not in _NOTHING}
+    # Lists and objects as they are now: they are the caller's, who may go on to change them.
+    return {
+        name: value if isinstance(value, str) else value.copy()
+        for name, value in args.items()
+        if value not in _NOTHING
+    }
 
 
 _KNOWN = dict.fromkeys(ShellArgs.__dataclass_fields__)

@@ -4,6 +4,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from itertools import chain
 from typing import Any
 
@@ -214,19 +215,23 @@ _ROWS_AT_ONCE = 32
 
 def insert(connection: sqlite3.Connection, table: str, columns: str, values: Sequence[Row]) -> None:
     """Insert rows with these columns."""
-    marks = f"({', '.join('?' * len(columns.split(',')))})"
-    statement = f"INSERT INTO {table} ({columns}) VALUES {marks}"
     whole = len(values) - len(values) % _ROWS_AT_ONCE
     if whole:
         connection.executemany(
-            statement + f", {marks}" * (_ROWS_AT_ONCE - 1),
+            _insert(table, columns, _ROWS_AT_ONCE),
             (
                 tuple(chain.from_iterable(values[at : at + _ROWS_AT_ONCE]))
                 for at in range(0, whole, _ROWS_AT_ONCE)
             ),
         )
     if whole < len(values):
-        connection.executemany(statement, values[whole:])
+        connection.executemany(_insert(table, columns, 1), values[whole:])
+
+
+@cache
+def _insert(table: str, columns: str, number: int) -> str:
+    marks = f"({', '.join('?' * len(columns.split(',')))})"
+    return f"INSERT INTO {table} ({columns}) VALUES {', '.join([marks] * number)}"
 
 
 def where(jobs: JobFilter) -> tuple[str, list[Any]]:
