@@ -136,9 +136,12 @@ class Batch:
         known = self._queue.backend.known_keys(keys) if keys else {}
         ids = {ref for row in rows for ref, _ in row.refs if isinstance(ref, int)}
         missing = ids - self._queue.backend.get(ids).keys() if ids else set()
+        given = [(read.key, read.place, read.line) for read in portion if read.key is not None]
+        taken = self._plan.claim_keys(given) if given else {}
         good = []
         for read in portion:
-            if not self._has_its_key(read, known) or read.checked is None:
+            has_key = read.key is None or self._has_its_key(read, known, taken.get(read.place))
+            if not has_key or read.checked is None:
                 continue
             if read.checked.refs:
                 if self._names_missing(read.checked, read.line, missing):
@@ -152,14 +155,11 @@ class Batch:
         if keys:
             self._plan.wait_for(place, keys)
 
-    def _has_its_key(self, read: _Read, known: Mapping[str, KnownKey]) -> bool:
-        """Whether a row can have the key that it gives; one that gives none can."""
-        if read.key is None:
-            return True
-        name = read.key.removeprefix(self._prefix)
-        first = self._plan.claim_key(read.key, read.place, read.line)
-        if read.checked is None:
+    def _has_its_key(self, read: _Read, known: Mapping[str, KnownKey], first: int | None) -> bool:
+        """Whether a row can have the key that it gives, which the one in line ``first`` has."""
+        if read.checked is None or read.key is None:
             return first is None
+        name = read.key.removeprefix(self._prefix)
         if first is not None:
             self._complain(read.line, "key", f"{name!r} is that of line {first}, too")
             return False

@@ -93,13 +93,23 @@ class Plan:
 
     # -- filling ---------------------------------------------------------------------------
 
-    def claim_key(self, key: str, place: int, line: int) -> int | None:
-        """Give a key to a row; the line of the row that has it already, if one has."""
-        given = self._db.execute("INSERT OR IGNORE INTO keys VALUES (?, ?, ?)", (key, place, line))
-        if given.rowcount:
-            return None
-        found = self._db.execute("SELECT line FROM keys WHERE key = ?", (key,)).fetchone()
-        return int(found[0])
+    def claim_keys(self, given: Sequence[tuple[str, int, int]]) -> dict[int, int]:
+        """Give each key to the row at a place, and line.
+
+        Returns, by place, the line of the row that has the key already, where one has.
+        """
+        before = self._db.total_changes
+        self._db.executemany("INSERT OR IGNORE INTO keys VALUES (?, ?, ?)", given)
+        if self._db.total_changes - before == len(given):
+            return {}
+        taken: dict[int, int] = {}
+        for key, place, _ in given:
+            holder, line = self._db.execute(
+                "SELECT place, line FROM keys WHERE key = ?", (key,)
+            ).fetchone()
+            if holder != place:
+                taken[place] = line
+        return taken
 
     def put(self, rows: Sequence[Planned]) -> None:
         """Keep rows, in the order of their places: in blocks that are added at once."""

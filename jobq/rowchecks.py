@@ -350,8 +350,11 @@ def _digest(
     """What tells a row from another one with the same key."""
     rest = [taken.get(name) for name in ("as_is", "name", "tags", "unique", "at", "delay")]
     parents = sorted((str(ref), condition) for ref, condition in refs.items())
-    text = json.dumps([lane.given, args, rest, parents], sort_keys=True)
+    text = _DIGESTED.encode([lane.given, args, rest, parents])
     return blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+_DIGESTED = json.JSONEncoder(sort_keys=True)
 
 
 def _key(value: Any) -> str:

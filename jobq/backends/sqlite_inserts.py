@@ -176,6 +176,7 @@ def _prepare_plain(batch: _Batch, job: NewJob, job_id: int, now: float) -> int:
     """`_prepare` for a job that nothing else has to do with: most are."""
     status = _first_status(job, now, unmet=0, excluded=False)
     batch.jobs.append(rows.job_row(job, job_id, status, now))
+    _note_key(batch, job, job_id)
     _note_added(batch, job_id, status)
     return 1
 
@@ -187,7 +188,7 @@ def insert(connection: sqlite3.Connection, jobs: Sequence[NewJob], now: datetime
     row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'job_queue'").fetchone()
     next_id, at = row[0] + 1 if row else 1, now.timestamp()
     for job in jobs:
-        if job.parents or job.unique_key is not None or job.key is not None:
+        if job.parents or job.unique_key is not None or job.key in batch.known:
             next_id += _prepare(connection, batch, job, next_id, at)
         else:
             next_id += _prepare_plain(batch, job, next_id, at)
