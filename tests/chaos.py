@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,10 +24,14 @@ from typing import Any
 import psutil
 
 from jobq import Attempt, Job, JobQueue, JobSpec, JobStatus, descendants
-from jobq.errors import NotFound
+from jobq.errors import DatabaseUnavailableError
 from jobq.invariants import verify
-from jobq.models import UNFINISHED, Outcome
+from jobq.logs import JobLogs
+from jobq.models import FINISHED, UNFINISHED, Outcome
+from jobq.outages import Outage
 from jobq.processes import ATTEMPT_MARK, JOB_MARK
+from redis_server import AOF_ALWAYS, RedisServer
+from tcp_proxy import TcpProxy
 
 SETTINGS = """
 [lease]
@@ -109,20 +113,23 @@ class Chaos:
 
     def __init__(self, root: Path, seed: int, bytes_: int) -> None:
         self.root = root
+        self.hosts = self._make_hosts()  # directories, each as if on a machine of its own
         # Streams of their own: what is picked by the way must not shift the rest.
         self._rng, self._mix, self._pick = (random.Random(f"{seed} {n}") for n in range(3))
         self._bytes = bytes_
-        (root / "workers").mkdir()
-        (root / "jobq.toml").write_text(SETTINGS)
-        shutil.copy(Path(__file__).with_name("chaos_workers.py"), root / "workers")
-        self.queue = JobQueue.open(root / "jobq.toml")
+        self.queue = JobQueue.open(self.hosts[0] / "jobq.toml")
+        self.outage = Outage()
         self._log = (root / "supervisors.log").open("ab")
-        self._supervisors: list[subprocess.Popen[bytes]] = []
+        self._manned: list[tuple[int, subprocess.Popen[bytes]]] = []  # each in its place
         self._clients: list[subprocess.Popen[bytes]] = []
         self._wakers: list[threading.Timer] = []
         self.ends: dict[int, frozenset[JobStatus]] = {}
         self.pruned: dict[int, tuple[Job, list[Attempt]]] = {}
         self.did: Counter[str] = Counter()
+
+    def _make_hosts(self) -> list[Path]:
+        _make_project(self.root, SETTINGS)
+        return [self.root]
 
     # -- the run ---------------------------------------------------------------------------
 
@@ -133,12 +140,13 @@ class Chaos:
         while time.monotonic() < begin + seconds:
             self._man()
             action = self._rng.choice(actions)
-            waiting = sum(self.queue.counts()[status] for status in UNFINISHED)
-            if action != self._add or (len(self.ends) < most_jobs and waiting < 300):
-                action()
+            if action != self._add or (len(self.ends) < most_jobs and self._unfinished() < 300):
+                with suppress(DatabaseUnavailableError):  # what was not acknowledged may be there
+                    action()
             time.sleep(STEP)
+        self._calm_down()
         deadline = time.monotonic() + SETTLE
-        while any(self.queue.counts()[status] for status in UNFINISHED):
+        while self._unfinished():
             self._man()
             if time.monotonic() > deadline:
                 break
@@ -151,6 +159,13 @@ class Chaos:
             supervisor.terminate()
         for supervisor in self._supervisors:
             supervisor.wait(60)
+
+    def _unfinished(self) -> int:
+        counts = self.outage.until_answered(self.queue.counts)
+        return sum(counts[status] for status in UNFINISHED)
+
+    def _calm_down(self) -> None:
+        """End what disturbs by itself."""
 
     def close(self) -> None:
         """End what is left, whatever went wrong."""
@@ -166,15 +181,22 @@ class Chaos:
         self._log.close()
 
     def _man(self) -> None:
-        self._supervisors = [each for each in self._supervisors if each.poll() is None]
-        while len(self._supervisors) < SUPERVISORS:
-            self._supervisors.append(self._jobq("work", "-j", str(SLOTS)))
-            self.did["started supervisors"] += 1
+        alive = {host for host, each in self._manned if each.poll() is None}
+        self._manned = [(host, each) for host, each in self._manned if host in alive]
+        for place in range(SUPERVISORS):
+            if place not in alive:
+                host = self.hosts[place % len(self.hosts)]
+                self._manned.append((place, self._jobq("work", "-j", str(SLOTS), host=host)))
+                self.did["started supervisors"] += 1
 
-    def _jobq(self, *words: str) -> "subprocess.Popen[bytes]":
+    @property
+    def _supervisors(self) -> "list[subprocess.Popen[bytes]]":
+        return [each for _, each in self._manned]
+
+    def _jobq(self, *words: str, host: Path | None = None) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(
             [sys.executable, "-m", "jobq", *words],
-            cwd=self.root,
+            cwd=host or self.hosts[0],
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
@@ -286,7 +308,8 @@ class Chaos:
         if not any("setsid" in word for word in process.cmdline()):
             return False
         marks = process.environ()
-        log = self.queue.logs.open(int(marks[JOB_MARK]))
+        log_dir = Path(marks["JOBQ_LOG_DIR"])
+        log = JobLogs(log_dir.parent.parent).open(int(marks[JOB_MARK]))
         assert log is not None
         with log:
             seen = descendants.read(log, int(marks[ATTEMPT_MARK]))
@@ -324,10 +347,11 @@ class Chaos:
         wrong = [f"{each.rule}: {each.message}" for each in verify(self.queue.backend).violations]
         strays = self._lasting_strays()
         wrong += [f"stray process {each.pid}: {each.cmdline()}" for each in strays]
-        left = sorted(path.name for path in (self.root / ".jobq").glob("*.supervisors/*"))
-        logs = self.root / "logs" / "jobs"
-        left += [str(path.relative_to(logs)) for path in logs.glob("*/.*")]
-        left += [path.name for path in logs.iterdir() if int(path.name) in self.pruned]
+        left = sorted(path.name for host in self.hosts for path in host.glob(".jobq/*.sup*/*"))
+        for logs in (host / "logs" / "jobs" for host in self.hosts):
+            left += [str(path.relative_to(logs)) for path in logs.glob("*/.*")]
+        here = self.hosts[0] / "logs" / "jobs"  # other machines keep theirs
+        left += [path.name for path in here.iterdir() if int(path.name) in self.pruned]
         wrong += [f"left over: {name}" for name in left]
         histories = self._histories()
         lost = [job_id for job_id in self.ends if job_id not in histories]
@@ -339,7 +363,7 @@ class Chaos:
             outcomes.update(str(each.outcome) for each in attempts)
             completed = sum(each.outcome is Outcome.COMPLETED for each in attempts)
             twice += completed > 1
-            if job.status not in self.ends.get(job.id, frozenset()):
+            if job.status not in self.ends.get(job.id, FINISHED):  # an add without an answer
                 wrong.append(f"job {job.id} {job.args} ended {job.status}: {job.error}")
         lines = [f"jobs {len(histories)}, attempts {outcomes.total()} ({_listed(outcomes)})"]
         lines += [f"disturbed: {_listed(self.did)}"]
@@ -347,11 +371,66 @@ class Chaos:
         return "\n".join(lines), wrong
 
     def _histories(self) -> dict[int, tuple[Job, list[Attempt]]]:
-        found = dict(self.pruned)
-        for job_id in self.ends:
-            with suppress(NotFound):
-                found[job_id] = (self.queue.get(job_id), self.queue.attempts(job_id))
-        return found
+        there = {job.id: (job, self.queue.attempts(job.id)) for job in self.queue.find()}
+        return self.pruned | there
+
+
+class RedisChaos(Chaos):
+    """Each supervisor on a host of its own; the server is killed, and cables are pulled."""
+
+    def _make_hosts(self) -> list[Path]:
+        self._mending: list[threading.Timer] = []
+        self.server = RedisServer(*AOF_ALWAYS)
+        self.server.start()
+        self.cables = [TcpProxy(self.server.port) for _ in range(SUPERVISORS)]
+        (self.root / "effects").touch()
+        hosts = []
+        for place, cable in enumerate(self.cables):
+            hosts.append(self.root / f"host{place}")
+            url = self.server.url_as(None, None, cable.port if place else None)
+            _make_project(hosts[-1], f'backend = "{url}"\n{SETTINGS}')
+            (hosts[-1] / "effects").symlink_to(self.root / "effects")
+        return hosts
+
+    def _disturb(self) -> None:
+        if self._rng.random() > 0.1:
+            super()._disturb()
+        elif not any(timer.is_alive() for timer in self._mending):
+            pause = self._rng.uniform(0.0, LONGEST_STOP)
+            what = self._rng.choice(["server", "cut", "refuse", "black_hole", "lose_answer"])
+            self.did[f"network: {what}"] += 1
+            self._break(what, self._rng.choice(self.cables), pause)
+
+    def _break(self, what: str, cable: TcpProxy, pause: float) -> None:
+        if what == "server":
+            self.server.kill()
+            self._mend_later(pause, self.server.start)
+        elif what == "lose_answer":
+            cable.lose_answer_to(b'"exchange"')
+        else:
+            getattr(cable, what)()
+            self._mend_later(pause, cable.heal)
+
+    def _mend_later(self, pause: float, mend: Callable[[], None]) -> None:
+        self._mending.append(threading.Timer(pause, mend))
+        self._mending[-1].start()
+
+    def _calm_down(self) -> None:
+        for timer in self._mending:
+            timer.join()
+
+    def close(self) -> None:
+        self._calm_down()
+        super().close()
+        for cable in self.cables:
+            cable.close()
+        self.server.close()
+
+
+def _make_project(folder: Path, settings: str) -> None:
+    (folder / "workers").mkdir(parents=True)
+    (folder / "jobq.toml").write_text(settings)
+    shutil.copy(Path(__file__).with_name("chaos_workers.py"), folder / "workers")
 
 
 def _resume(process: psutil.Process) -> None:
@@ -395,10 +474,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     parser.add_argument("--jobs", type=int, default=100_000, help="at most so many")
     parser.add_argument("--bytes", type=int, default=100_000_000, help="that one job prints")
+    parser.add_argument("--redis", action="store_true", help="several hosts, on a Redis server")
     options = parser.parse_args()
     print(f"seed {options.seed}, {options.seconds:g} s", flush=True)
     with tempfile.TemporaryDirectory(prefix="jobq-chaos-") as folder:
-        chaos = Chaos(Path(folder), options.seed, options.bytes)
+        kind = RedisChaos if options.redis else Chaos
+        chaos = kind(Path(folder), options.seed, options.bytes)
         try:
             chaos.run(options.seconds, options.jobs)
             totals, wrong = chaos.account()
