@@ -16,6 +16,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -379,7 +380,9 @@ class RedisChaos(Chaos):
     """Each supervisor on a host of its own; the server is killed, and cables are pulled."""
 
     def _make_hosts(self) -> list[Path]:
-        self._mending: list[threading.Timer] = []
+        # One thread that stays: a server ends with the thread that has started it.
+        self._mender = ThreadPoolExecutor(1)
+        self._mending: Future[None] | None = None
         self.server = RedisServer(*AOF_ALWAYS)
         self.server.start()
         self.cables = [TcpProxy(self.server.port) for _ in range(SUPERVISORS)]
@@ -395,7 +398,7 @@ class RedisChaos(Chaos):
     def _disturb(self) -> None:
         if self._rng.random() > 0.1:
             super()._disturb()
-        elif not any(timer.is_alive() for timer in self._mending):
+        elif self._mending is None or self._mending.done():
             pause = self._rng.uniform(0.0, LONGEST_STOP)
             what = self._rng.choice(["server", "cut", "refuse", "black_hole", "lose_answer"])
             self.did[f"network: {what}"] += 1
@@ -412,12 +415,15 @@ class RedisChaos(Chaos):
             self._mend_later(pause, cable.heal)
 
     def _mend_later(self, pause: float, mend: Callable[[], None]) -> None:
-        self._mending.append(threading.Timer(pause, mend))
-        self._mending[-1].start()
+        def work() -> None:
+            time.sleep(pause)
+            mend()
+
+        self._mending = self._mender.submit(work)
 
     def _calm_down(self) -> None:
-        for timer in self._mending:
-            timer.join()
+        if self._mending is not None:
+            self._mending.result()
 
     def close(self) -> None:
         self._calm_down()
@@ -425,6 +431,7 @@ class RedisChaos(Chaos):
         for cable in self.cables:
             cable.close()
         self.server.close()
+        self._mender.shutdown()
 
 
 def _make_project(folder: Path, settings: str) -> None:

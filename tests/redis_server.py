@@ -102,7 +102,8 @@ class RedisServer:
     def start(self, *settings: str, loaded: bool = True) -> None:
         """Start it, or start it again with the data that it has, on the same port.
 
-        It is ready then; or, without ``loaded``, answers that it is still loading.
+        It is ready then; or, without ``loaded``, answers that it is still loading. It ends with
+        the thread that has started it.
         """
         deadline = time.monotonic() + _DEADLINE
         tries, kept, self._process = 0, self.port, None

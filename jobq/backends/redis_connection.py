@@ -28,6 +28,7 @@ from redis.retry import Retry
 
 from jobq.backends.redis_errors import LAYOUT, is_lost, raise_ours, raise_refused
 from jobq.backends.redis_listener import RedisListener
+from jobq.backends.redis_rights import explained
 from jobq.backends.redis_scripts import Script, script_of
 from jobq.errors import ConfigError, DatabaseAwayError, DatabaseLockedError, JobqError
 from jobq.redisurl import RedisUrl
@@ -281,7 +282,7 @@ class RedisConnection:
                 elif is_lost(error) and pause is not None and not (silent and silence):
                     time.sleep(pause)
                 else:
-                    raise_ours(self.url.shown, error)
+                    raise_ours(self.url.shown, explained(self.client, self.url.prefix, error))
                 silence = silent
         raise AssertionError
 

