@@ -8,6 +8,7 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+from test_startup import HEAVY
 
 from cli_runner import Cli, Result
 from jobq import JobQueue
@@ -209,13 +210,10 @@ def test_only_harmless_characters_are_kept() -> None:
 @pytest.mark.parametrize("line", ["jobq ", "jobq show ", "jobq list --status "])
 def test_nothing_heavy_is_imported(project: Path, cli: Cli, line: str) -> None:
     cli.add()
-    heavy = {"rich", "sqlite_utils", "asyncio", "redis"}
-    if line != "jobq ":  # else Typer tells the verbs
-        heavy |= {"typer", "pydantic"}
     for shell in SHELLS:
         imported = imported_by(shell, project, line)
         assert "jobq" in imported
-        assert not imported & heavy, shell
+        assert not imported & HEAVY, shell
 
 
 @pytest.mark.parametrize("shell", SHELLS)

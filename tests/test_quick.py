@@ -183,6 +183,8 @@ def variables(shell: str, words: list[str]) -> dict[str, str]:
 
 @settings(max_examples=300)
 @given(argv=lines(), shell=st.sampled_from(sorted(SHELLS)))
+@example([""], "zsh")
+@example(["ex"], "fish")
 @example(["show", ""], "zsh")
 @example(["add", "x", "key=", "a"], "zsh")
 @example(["list", "--status", "c"], "fish")
@@ -205,7 +207,17 @@ def test_both_roads_complete_alike(whole: Any, argv: list[str], shell: str) -> N
     assert answer.text == f"{typers}\n"
 
 
-COMPLETED = ["show 1", "show ", "tail ", "list --status f", "add --after ", "cancel 3,", "add x a"]
+COMPLETED = [
+    "",
+    "ex",
+    "show 1",
+    "show ",
+    "tail ",
+    "list --status f",
+    "add --after ",
+    "cancel 3,",
+    "add x a",
+]
 
 
 @pytest.mark.parametrize("shell", SHELLS)

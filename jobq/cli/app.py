@@ -6,15 +6,15 @@ Typer builds every command that it knows of at start; so each verb is imported w
 import os
 from contextlib import suppress
 from importlib import import_module
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from jobq.cli.completion import harmless
 from jobq.cli.context import ReaderLeftError, cli_of, complain
 from jobq.cli.typed import app_of
-from jobq.cli.verbs import GROUPS, VERBS
+from jobq.cli.verbs import GROUPS, VERBS, title_of
 
 _NAMES_ONLY = "jobq.names_only"
 
@@ -30,7 +30,7 @@ class Verbs(TyperGroup):
         if cmd_name not in VERBS:
             return None
         if ctx.meta.get(_NAMES_ONLY):
-            return TyperCommand(cmd_name, help=_title(VERBS[cmd_name]))
+            return TyperCommand(cmd_name, short_help=harmless(title_of(cmd_name)))
         return command_of(cmd_name)
 
     def invoke(self, ctx: Any) -> Any:
@@ -54,12 +54,6 @@ def command_of(verb: str) -> Any:
     command = typer.main.get_command(module.app if verb in GROUPS else app_of(module.command))
     command.name = verb
     return command
-
-
-def _title(module: str) -> str:
-    """What a module says it is about, read from its first line."""
-    with Path(__file__).with_name(f"{module.rpartition('.')[2]}.py").open(encoding="utf-8") as file:
-        return file.readline().partition(": ")[2].strip('."\n')
 
 
 app = typer.Typer(

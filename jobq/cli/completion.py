@@ -49,7 +49,7 @@ _HARMFUL = re.compile(r"[^\w .,:=@%/+-]+")
 
 def harmless(text: str) -> str:
     """A few words that no shell makes anything of: no quotes, brackets, `$`, backslash or control."""
-    return re.sub(r"\s+", " ", _HARMFUL.sub(" ", text)).strip()[:60]
+    return re.sub(r"\s+", " ", _HARMFUL.sub(" ", text)).strip()[:60].rstrip()
 
 
 def offered(find: Finder, line: Line, incomplete: str) -> Items:

@@ -8,8 +8,9 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from jobq.cli.completion import FINDERS, Items, Line, offered
+from jobq.cli.completion import FINDERS, Items, Line, harmless, offered
 from jobq.cli.quick import command_of, sought
+from jobq.cli.verbs import VERBS, title_of
 
 _HARD = frozenset("'\"\\#")
 """What makes words of a line hard to tell apart."""
@@ -57,6 +58,9 @@ def _items(words: list[str], incomplete: str) -> Items | None:
     """What it may become."""
     if incomplete and not incomplete[0].isalnum():
         return None
+    if not words:
+        verbs = [verb for verb in VERBS if verb.startswith(incomplete)]
+        return [(verb, harmless(title_of(verb))) for verb in verbs]
     command = command_of(words)
     asked = None if command is None else sought(command, words[1:])
     if asked is None:

@@ -1,5 +1,7 @@
 """The verbs of the command line, and where each is."""
 
+from pathlib import Path
+
 VERBS = {
     "init": "jobq.cli.init",
     "add": "jobq.cli.add",
@@ -34,3 +36,10 @@ GROUPS = frozenset({"queue", "schedule", "service", "config"})
 
 Those of all others have a function `command`, which is declared without Typer.
 """
+
+
+def title_of(verb: str) -> str:
+    """What a verb is about, as the first line of its module says: which is not imported for that."""
+    module = VERBS[verb].rpartition(".")[2]
+    with Path(__file__).with_name(f"{module}.py").open(encoding="utf-8") as file:
+        return file.readline().partition(": ")[2].strip('."\n')
