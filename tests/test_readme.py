@@ -1,4 +1,4 @@
-"""The README's tour is run, on a terminal, and must show what the README says."""
+"""The README's tours are run, on a terminal, and must show what the README says."""
 
 import fcntl
 import os
@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+
+from redis_server import executable, free_port
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -31,15 +33,17 @@ VARIABLE = {
 class Step:
     command: str
     shown: list[str] = field(default_factory=list)
+    where: str = "."
 
 
-def tour() -> list[Step]:
-    block = re.search(r"^## A tour$.*?^```console\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+def tour(heading: str = "A tour") -> list[Step]:
+    pattern = rf"^## {heading}$.*?^```console\n(.*?)^```$"
+    block = re.search(pattern, README, re.MULTILINE | re.DOTALL)
     assert block is not None
     steps: list[Step] = []
     for line in block[1].splitlines():
-        if line.startswith("$ "):
-            steps.append(Step(line[2:]))
+        if prompt := re.match(r"(\w*)\$ ", line):
+            steps.append(Step(line[prompt.end() :], where=prompt[1] or "."))
         else:
             steps[-1].shown.append(line)
     return steps
@@ -49,8 +53,8 @@ def on_terminal(command: str, cwd: Path) -> tuple[int, list[str]]:
     """The exit code of a line of shell, and what it showed on a terminal of 100 columns."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
-    folder = Path(sys.executable).parent
-    environment = {**os.environ, "TERM": "dumb", "PATH": f"{folder}:{os.environ['PATH']}"}
+    folders = f"{Path(sys.executable).parent}:{executable().parent}"
+    environment = {**os.environ, "TERM": "dumb", "PATH": f"{folders}:{os.environ['PATH']}"}
     for name in ("COLUMNS", "LINES", "FORCE_COLOR"):
         environment.pop(name, None)
     with subprocess.Popen(
@@ -81,12 +85,29 @@ def fixed(line: str) -> str:
     return line.rstrip()
 
 
-def test_the_tour_shows_what_the_readme_says(tmp_path: Path) -> None:
-    for step in tour():
-        code, shown = on_terminal(step.command, tmp_path)
+def run(steps: list[Step], root: Path) -> None:
+    for step in steps:
+        code, shown = on_terminal(step.command, root / step.where)
         assert code == 0, (step.command, shown)
         text = "".join(f"{fixed(line)}\n" for line in shown)
         assert re.fullmatch(pattern(step.shown), text), f"$ {step.command}\n{text}"
+
+
+def test_the_tour_shows_what_the_readme_says(tmp_path: Path) -> None:
+    run(tour(), tmp_path)
+
+
+def test_two_terminals_are_two_machines(tmp_path: Path) -> None:
+    port = str(free_port())
+    steps = tour("Two machines, one Redis")
+    for step in steps:
+        (tmp_path / step.where).mkdir(exist_ok=True)
+        step.command = step.command.replace("6399", port)
+    try:
+        run(steps, tmp_path)
+    finally:
+        on_terminal(f"redis-cli -p {port} shutdown nosave", tmp_path)
+    assert {step.where for step in steps} == {"one", "two"}
 
 
 def test_the_tour_is_short_and_leaves_out_little() -> None:

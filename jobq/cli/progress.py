@@ -114,7 +114,9 @@ class Printer:
     def summary(self) -> str:
         """What was done, in one line."""
         parts = [f"{number} {status.value}" for status, number in sorted(self._statuses.items())]
-        return f"{self._statuses.total()} tries: {', '.join(parts)}" if parts else "Nothing to do."
+        total = self._statuses.total()
+        tries = "1 try" if total == 1 else f"{total} tries"
+        return f"{tries}: {', '.join(parts)}" if parts else "Nothing to do."
 
     def line(self, text: str, status: JobStatus | None, *, whole: bool) -> None:
         """Have a line printed; it is cut where there is little room, unless it is ``whole``."""
