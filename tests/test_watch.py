@@ -333,7 +333,7 @@ def test_work_gives_the_terminal_back_at_sigterm(project: Path, cli: Cli) -> Non
         work.signal(signal.SIGTERM)
         assert work.end() == 0
         assert work.screen.cursor_shown
-        assert work.screen.lines[-1] == "1 tries: 1 completed"
+        assert work.screen.lines[-1] == "1 try: 1 completed"
 
 
 def test_ctrl_z_gives_the_cursor_back_until_work_goes_on(project: Path, cli: Cli) -> None:
