@@ -1,7 +1,6 @@
 """A project of its own for every test, and nothing of the one who runs them."""
 
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,10 +13,8 @@ from jobq import JobQueue
 if TYPE_CHECKING:
     from redis_server import SharedServer
 
-if sys.dont_write_bytecode:
-    # Else each of the many processes that tests start would compile all that it imports.
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    os.environ["PYTHONPYCACHEPREFIX"] = str(Path(__file__).parents[1] / ".pytest_cache" / "pycache")
+# With it, each of the many processes that tests start would compile all that it imports.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 settings.register_profile("jobq", deadline=None, print_blob=True)
 settings.load_profile("jobq")
