@@ -28,11 +28,14 @@ _VERBS: dict[str, tuple[str, ...]] = {
     "queues put_queues delete_queue register unregister supervisors maintain": (
         *_QUEUES, "upkeep",
     ),
+    "add_schedule schedules replace_schedule remove_schedule fire firings": (
+        *_SETTLE, "insert", "schedules",
+    ),
     "get find counts attempts open_attempts histories children known_keys key_holder ended "
     "finished_before ahead next_start unsettled strays flaws": (*_SETTLE, "read"),
 }  # fmt: skip
 _PARTS = {verb: parts for verbs, parts in _VERBS.items() for verb in verbs.split()}
-"""The files of each verb. Those on schedules run from all of them."""
+"""The files of each verb; any other runs from all of them."""
 
 
 class Script(NamedTuple):

@@ -384,6 +384,23 @@ def refusal(backend: RedisBackend, kind: type[DatabaseError]) -> DatabaseError:
     return caught.value
 
 
+def test_a_server_whose_memory_is_full_takes_no_jobs_and_lets_those_that_it_has_go_on(
+    open_on: Open,
+) -> None:
+    with RedisServer() as server:
+        jobs = Jobs(lambda: open_on(server.url))
+        first, second, third = jobs.insert_ids(*[new_job()] * 3)
+        server.client.config_set("maxmemory", "1")
+        for _ in range(2):
+            refusal(open_on(server.url), DiskFullError)
+        claim = jobs.start(first)
+        assert len(jobs.backend.heartbeat("one", LEASE, jobs.now)) == 1
+        assert jobs.end(claim, JobStatus.RETRYING)
+        jobs.backend.cancel([second], None, jobs.now)
+        assert jobs.backend.delete([second]) == [second]
+        assert jobs.claimed(9) == [third]
+
+
 def test_what_passes_is_an_error_of_its_own_kind(open_on: Open) -> None:
     with RedisServer() as server:
         with closing(replica_of(server)) as replica:

@@ -110,9 +110,9 @@ local function move(job, status, at)
   enter(job, status, at)
 end
 
--- Jobs whose time has come: a bounded number, the longest due first.
+-- Jobs whose time has come: so few that nobody waits long, the longest due first.
 local function promote(at)
-  local due = call('ZRANGEBYSCORE', P .. 'due', '-inf', at, 'LIMIT', 0, 1000)
+  local due = call('ZRANGEBYSCORE', P .. 'due', '-inf', at, 'LIMIT', 0, 200)
   for _, id in ipairs(due) do
     move(load(id), 'pending', at)
   end
