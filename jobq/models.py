@@ -219,6 +219,7 @@ class Inserted(NamedTuple):
 
     id: int
     created: bool
+    at: datetime | None = None  # when, where another clock than the caller's counts
 
 
 class LogOffsets(NamedTuple):

@@ -157,7 +157,7 @@ class JobQueue:
         added = list(zip(checked.new, self._insert(checked, now), strict=True))
         changeable = {item.id for job, item in added if job.parents or not item.created}
         jobs = self.backend.get(changeable) if changeable else {}
-        return [jobs.get(item.id) or as_added(job, item.id, now) for job, item in added]
+        return [jobs.get(item.id) or as_added(job, item.id, item.at or now) for job, item in added]
 
     def insert(self, specs: Sequence[JobSpec], *, stdin: Path | None = None) -> list[Inserted]:
         """`add_many`, telling which were created and which were there; for one job, with stdin."""

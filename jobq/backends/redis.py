@@ -92,8 +92,9 @@ class RedisBackend(RedisLogs):
         if not jobs:
             return []
         new = [rows.from_new_job(job) for job in jobs]
-        answers = self._write("insert", wakes=True, jobs=new, now=to_micros(now))
-        return [Inserted(int(job_id), bool(created)) for job_id, created in answers]
+        told, answers = self._write("insert", wakes=True, jobs=new, now=to_micros(now))
+        at = None if told is None else to_moment(int(told))
+        return [Inserted(int(job_id), bool(created), at) for job_id, created in answers]
 
     def known_keys(self, keys: Collection[str]) -> dict[str, KnownKey]:
         found: dict[str, KnownKey] = {}

@@ -296,6 +296,8 @@ def test_the_clock_of_the_server_counts_and_that_of_a_host_does_no_harm(
 ) -> None:
     now = datetime.now(UTC)
     jobs = Jobs(lambda: open_on(redis_url, clock="server"))
+    (inserted,) = jobs.insert(new_job())
+    assert jobs.claim(1)[0].job.created_at == inserted.at
     jobs.now = NOON + timedelta(days=3650)
     job_id = jobs.add(run_at=now + timedelta(hours=1))
     assert jobs.status(job_id) is JobStatus.SCHEDULED  # a time that a user named is what it is

@@ -151,5 +151,8 @@ end
 
 function verbs.insert(a)
   woken = true
-  return insert(a.jobs, clock(a.now))
+  local at = clock(a.now)
+  local answers, failure = insert(a.jobs, at)
+  if failure then return nil, failure end
+  return {server_now and whole(at) or false, answers}
 end
