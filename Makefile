@@ -39,6 +39,7 @@ soak: $(STAMP) ## Kill at every step, fill to the bounds, disturb at random (SEC
 	cd tests && ../$(BIN)/python -m kills --torn finish add_many cancel prune import
 	$(BIN)/python tests/bounds.py
 	$(BIN)/python tests/chaos.py --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+	$(BIN)/python tests/chaos.py --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) --redis
 
 lint: $(STAMP) ## Check style and types
 	$(BIN)/ruff check .

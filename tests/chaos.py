@@ -366,6 +366,7 @@ class Chaos:
             twice += completed > 1
             if job.status not in self.ends.get(job.id, FINISHED):  # an add without an answer
                 wrong.append(f"job {job.id} {job.args} ended {job.status}: {job.error}")
+                wrong.append(f"  {job}")
         lines = [f"jobs {len(histories)}, attempts {outcomes.total()} ({_listed(outcomes)})"]
         lines += [f"disturbed: {_listed(self.did)}"]
         lines += [f"lost {len(lost)}, completed twice {twice}, strays {len(strays)}"]

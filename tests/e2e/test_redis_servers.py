@@ -1,0 +1,145 @@
+"""Redis as it is run in earnest: with rights of its own for jobq, as a cluster, killed under load."""
+
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from e2e.conftest import Project, wait_until
+from jobq import JobQueue, JobStatus
+from jobq.backends.redis_rights import DIRECT, IN_SCRIPTS
+from jobq.cli.main import run
+from jobq.errors import DatabaseAwayError
+from jobq.invariants import verify
+from redis_server import AOF_ALWAYS, RedisServer, cluster
+
+SETTINGS = """
+backend = "{url}"
+[lease]
+seconds = 6
+grace = 0.5
+[retry]
+base = 0.05
+jitter = 0
+"""
+LUA = Path(__file__).parents[2] / "jobq" / "backends" / "lua"
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator["Make"]:
+    made = Make(tmp_path)
+    yield made
+    made.close()
+
+
+class Make:
+    """Makes a project with its jobs on a server."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._made: list[Project] = []
+
+    def __call__(self, url: str) -> Project:
+        root = self._folder / f"project{len(self._made)}"
+        root.mkdir()
+        (root / "jobq.toml").write_text(SETTINGS.format(url=url))
+        self._made.append(Project(root))
+        return self._made[-1]
+
+    def close(self) -> None:
+        for project in self._made:
+            project.close()
+
+
+def use_everything(project: Project) -> None:
+    """Each verb once, or nearly so, with a supervisor at work."""
+    project.work(said="said")
+    wait_until(lambda: "takes up to" in (project.root / "said").read_text())
+    first = project.shell("[ $JOBQ_ATTEMPT = 2 ]", priority="high", unique="once", tags={"a": "b"})
+    second = project.shell("echo 1/2 > $JOBQ_PROGRESS; echo done", after=[first.id])
+    fails = project.shell("exit 3", max_retries=0)
+    rows = project.root / "rows.jsonl"
+    rows.write_text('{"key": "k", "args": {"argv": ["true"]}}\n')
+    project.wait_for(second, JobStatus.COMPLETED)
+    project.wait_for(fails, JobStatus.FAILED)
+    for words in (
+        ["queue", "create", "slow", "--max-concurrent", "1", "--rate", "10/s"],
+        ["add", "-Q", "slow", "--delay", "1h", "--", "true"],
+        ["cancel", "4"],
+        ["retry", "3"],
+        ["wait", "3", "--timeout", "30s"],
+        ["schedule", "add", "0 0 * * *", "--name", "nightly", "--", "true"],
+        ["schedule", "run-now", "nightly"],
+        ["schedule", "list"],
+        ["schedule", "remove", "nightly"],
+        ["import", str(rows)],
+        ["list"],
+        ["stats"],
+        ["show", "1"],
+        ["explain", "1"],
+        ["tail", "2"],
+        ["export"],
+        ["verify"],
+        ["doctor"],
+        ["prune", "--older-than", "0s", "--yes"],
+    ):
+        code = run(["--config", str(project.root / "jobq.toml"), *words])
+        expected = {"wait": {3}, "doctor": {0, 1}}  # the job's; it has something to say of servers
+        assert code in expected.get(words[0], {0}), words
+
+
+def test_the_rights_that_are_named_are_enough(make: Make) -> None:
+    with RedisServer(password="admin") as server:
+        rights = [f"+{command.lower()}" for command in {*DIRECT, *IN_SCRIPTS}]
+        keys = ("resetchannels", "~{jobq}:*", "&{jobq}:*")
+        server.add_user("jobq", "s3cret", *keys, "-@all", *rights)
+        use_everything(make(server.url_as("jobq", "s3cret")))
+        denied = {str(each["object"]) for each in server.client.acl_log()}
+        assert denied <= {"client"}  # redis-py says its name, and does without where it may not
+
+
+def test_every_command_of_a_script_is_named() -> None:
+    source = "\n".join(path.read_text() for path in LUA.glob("*.lua"))
+    used = set(re.findall(r"(?:call|write|stream|note)\('([A-Z]+)'", source))
+    assert used <= IN_SCRIPTS.keys()
+
+
+def test_a_cluster(make: Make) -> None:
+    with cluster() as nodes:
+        for node in nodes:  # whichever is named, the one that has the keys is found
+            assert make(node.url).queue.find() == []
+        use_everything(make(nodes[0].url))
+        assert sum(node.client.dbsize() > 0 for node in nodes) == 1
+
+
+def test_a_server_that_is_killed_has_all_that_it_acknowledged(make: Make) -> None:
+    with RedisServer(*AOF_ALWAYS) as server:
+        project = make(server.url)
+        project.work("-j", "4", said="said")
+
+        def add(number: int) -> list[int]:
+            acknowledged: list[int] = []
+            with JobQueue.open(project.root / "jobq.toml") as queue:
+                try:
+                    while True:
+                        acknowledged.append(queue.add("shell", {"argv": ["true"]}).id)
+                except DatabaseAwayError:
+                    return acknowledged
+
+        with ThreadPoolExecutor(4) as pool:
+            adding = [pool.submit(add, number) for number in range(4)]
+            wait_until(lambda: project.queue.counts()[JobStatus.COMPLETED] > 20)
+            server.kill()
+            ids = {job_id for each in adding for job_id in each.result()}
+        server.start()
+        there = {job.id: job for job in project.queue.find()}
+        assert ids <= there.keys()
+        assert len(there) <= len(ids) + 4  # one each that was stored, and not acknowledged
+        project.queue.cancel_many(
+            [i for i, job in there.items() if job.status is JobStatus.PENDING]
+        )
+        ended = {JobStatus.COMPLETED, JobStatus.CANCELLED}
+        wait_until(lambda: {job.status for job in project.queue.find()} <= ended)
+        assert verify(project.queue.backend).violations == []
