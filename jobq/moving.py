@@ -8,16 +8,20 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, is_dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from jobq import rescue
 from jobq.backends.base import Backend, History
+from jobq.clock import utcnow
 from jobq.errors import DatabaseError, HalfFilledError, WrongState
 from jobq.models import JobFilter, JobStatus
 
 PAGE = 500
 """Jobs in one transaction."""
+
+SILENT = timedelta(seconds=90)
+"""Three leases as they are by default."""
 
 _NAMED = 5
 
@@ -51,14 +55,18 @@ def tally(backend: Backend, on_jobs: Callable[[int], None] = lambda _: None) -> 
     return Tally(jobs, attempts, len(setup.queues), len(setup.schedules), digest.hexdigest())
 
 
-def require_idle(backend: Backend, name: str) -> None:
+def require_idle(backend: Backend, name: str, silent: timedelta = SILENT) -> None:
     """Refuse a store that is at work.
+
+    Of a supervisor on another machine is not known that it died: one that has been ``silent`` for
+    so long is not counted; what it ran is running still, and is.
 
     Raises:
         WrongState: a supervisor is alive, or a job is running.
     """
     there = backend.supervisors()
-    if live := {info.id for info in there} - rescue.dead(backend, there):
+    heard = {info.id for info in there if info.heartbeat_at > utcnow() - silent}
+    if live := heard - rescue.dead(backend, there):
         raise WrongState(
             f"{name}: a supervisor is alive ({', '.join(sorted(live))}): stop it first"
         )
@@ -77,6 +85,7 @@ def move(
     names: tuple[str, str],
     *,
     restart: bool = False,
+    silent: timedelta = SILENT,
     on_progress: OnProgress = lambda _, __: None,
 ) -> Tally:
     """Fill an empty target with all that the source holds, ids and all; what that is.
@@ -88,7 +97,7 @@ def move(
         WrongState: one of them is in use, or the target has jobs of its own.
         DatabaseError: what came out is not what went in; nobody can use the target.
     """
-    require_idle(source, names[0])
+    require_idle(source, names[0], silent)
     changes = source.change_counter()
     try:
         after_id = target.begin_filling(names[0], restart=restart)

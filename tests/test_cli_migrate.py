@@ -4,12 +4,15 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from freezegun import freeze_time
 
 from cli_runner import Cli, on_terminal
 from jobq import JobQueue, schedules
+from jobq.clock import utcnow
 from redis_server import SharedServer
 
 SLOW = """
@@ -101,6 +104,8 @@ def test_it_is_refused_while_something_runs(cli: Cli) -> None:
     owner = cli.register_supervisor()
     assert f"a supervisor is alive ({owner})" in cli("migrate", "--to", "new.db").err
     assert not Path("new.db").exists()
+    with freeze_time(utcnow() + timedelta(minutes=2)):
+        assert cli("migrate", "--to", "new.db").code == 0, "it has not been heard of"
 
 
 @pytest.mark.parametrize("to", ["sqlite", ".jobq/jobq.db", "redis", "redis://"])

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -54,7 +55,10 @@ def command(
         else:
             total = sum(sum(of.values()) for of in source.counts().values())
             on_progress = _drawn(bar, total)
-            moved = move(source, target, names, restart=restart, on_progress=on_progress)
+            moved = move(
+                source, target, names,
+                restart=restart, silent=_silent(here), on_progress=on_progress,
+            )  # fmt: skip
     if as_json:
         print_json(_document(moved, names, dry_run=dry_run))
     elif dry_run:
@@ -90,9 +94,13 @@ def _name(settings: Settings) -> str:
     return settings.backend_shown
 
 
+def _silent(settings: Settings) -> timedelta:
+    return timedelta(seconds=3 * settings.lease)
+
+
 def _looked(source: Backend, target: Backend, there: Settings, names: tuple[str, str]) -> Tally:
     """What would be moved. Where the target is a file that is not there, none is made."""
-    require_idle(source, names[0])
+    require_idle(source, names[0], _silent(there))
     found = tally(source)
     if there.backend != SQLITE or there.database.exists():
         try:
