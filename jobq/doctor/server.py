@@ -6,14 +6,12 @@ from functools import partial
 from typing import Any
 
 from jobq.backends.redis import RedisBackend
+from jobq.backends.redis_rights import OLDEST
 from jobq.clock import utcnow
 from jobq.config import Settings
 from jobq.doctor.finding import Examination, Finding, ok, problem, some, warning
 from jobq.invariants import verify
 from jobq.queue import JobQueue
-
-OLDEST = (6, 2)
-"""The first release whose streams can do what is asked of them."""
 
 APART = timedelta(minutes=1)
 """How far clocks may be apart before it is worth a word."""
