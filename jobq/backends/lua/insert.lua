@@ -86,12 +86,12 @@ end
 local function write_job(new, at)
   local given, key = new.given, P .. 'j:' .. new.id
   local job = {
-    id = new.id, key = key, queue = given.queue, entry = false,
+    id = new.id, key = key, queue = given.queue, entry = false, status = new.status,
     line = given.priority .. '|' .. given.queue .. '|' .. given.type,
     run_at = given.run_at and whole(given.run_at),
   }
   local fields = {
-    'd', given.d,
+    's', new.status, 'd', given.d,
     'h', given.priority .. '|' .. given.queue .. '|' .. whole(at) .. '|' .. given.type,
   }
   local function field(name, value)

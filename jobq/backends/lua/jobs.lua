@@ -21,8 +21,24 @@ local function load(id)
   }
 end
 
+-- What a verb changes in the counts is written once, at its end.
+local counted = {}
+
 local function count(queue, status, by)
-  write('HINCRBY', P .. 'n', queue .. '|' .. status, by)
+  local field = queue .. '|' .. status
+  counted[field] = (counted[field] or 0) + by
+end
+
+local function number_of(queue, status)
+  local field = queue .. '|' .. status
+  return tonumber(call('HGET', P .. 'n', field) or 0) + (counted[field] or 0)
+end
+
+local function write_counts()
+  for field, by in pairs(counted) do
+    if by ~= 0 then write('HINCRBY', P .. 'n', field, by) end
+  end
+  counted = {}
 end
 
 local function tell(counter, by)
@@ -33,11 +49,14 @@ local function key_holder(unique)
   return unique and call('HGET', P .. 'uk', unique) or nil
 end
 
+local known_lines = {}
+
 local function into_line(job)
   write('ZADD', P .. 'p:' .. job.line, job.id, job.id)
-  if write('SADD', P .. 'ln', job.line) == 1 then
+  if not known_lines[job.line] and write('SADD', P .. 'ln', job.line) == 1 then
     stream('XGROUP', 'CREATE', P .. 'w:' .. job.line, GROUP, '0', 'MKSTREAM')
   end
+  known_lines[job.line] = true
   if stream('XADD', P .. 'w:' .. job.line, job.id .. '-0', 'j', '') then
     if job.entry then write('HDEL', job.key, 'e') end
     job.entry = false
@@ -77,9 +96,9 @@ end
 
 -- Put a job, whose hash is there, under its new status. Its run_at must be set before.
 local function enter(job, status, at)
-  job.status = status
   count(job.queue, status, 1)
-  write('HSET', job.key, 's', status)
+  if job.status ~= status then write('HSET', job.key, 's', status) end
+  job.status = status
   if status == 'pending' then
     into_line(job)
     return

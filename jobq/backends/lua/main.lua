@@ -34,6 +34,7 @@ if request.writes and not takes_in then call('DEL', P .. 'full') end
 local result, failure
 for _, op in ipairs(request.ops) do
   result, failure = verbs[op[1]](op[2])
+  write_counts()
   if failure then break end
 end
 

@@ -38,10 +38,6 @@ local function open_queues(names)
   return open
 end
 
-local function number_of(queue, status)
-  return tonumber(call('HGET', P .. 'n', queue .. '|' .. status) or 0)
-end
-
 -- How many more jobs a queue may start. Starts that lie ahead, of a clock set back, do not count.
 local function room_of(queue, at)
   local room = math.huge
