@@ -134,11 +134,14 @@ class Chaos:
 
     # -- the run ---------------------------------------------------------------------------
 
-    def run(self, seconds: float, most_jobs: int) -> None:
-        """Disturb, then wait until every job has ended, and all supervisors have left."""
+    def run(self, seconds: float, most_jobs: int, least_jobs: int = 0) -> None:
+        """Disturb, then wait until every job has ended, and all supervisors have left.
+
+        It takes longer where the machine is too slow for so many jobs as there are to be at least.
+        """
         begin = time.monotonic()
         actions = [self._add] * 4 + [self._disturb] * 6 + [self._cancel, self._retry, self._prune]
-        while time.monotonic() < begin + seconds:
+        while time.monotonic() < begin + seconds or len(self.ends) < least_jobs:
             self._man()
             action = self._rng.choice(actions)
             if action != self._add or (len(self.ends) < most_jobs and self._unfinished() < 300):

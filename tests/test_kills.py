@@ -23,7 +23,7 @@ def kills(*args: str) -> str:
         cwd=Path(__file__).parent,
         capture_output=True,
         encoding="utf-8",
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

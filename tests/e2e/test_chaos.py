@@ -11,7 +11,7 @@ from chaos import Chaos
 def test_all_adds_up_after_a_while_of_chaos(tmp_path: Path, seed: int) -> None:
     chaos = Chaos(tmp_path, seed, bytes_=1_000_000)
     try:
-        chaos.run(seconds=8, most_jobs=500)
+        chaos.run(seconds=8, most_jobs=500, least_jobs=51)
         totals, wrong = chaos.account()
     finally:
         chaos.close()

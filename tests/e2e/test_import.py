@@ -32,7 +32,7 @@ def added(project: Project) -> int:
 def test_an_interrupted_import_goes_on_where_it_was(project: Project, sign: signal.Signals) -> None:
     keyed(project, ROWS)
     process = project.start("import", "rows.jsonl")
-    wait_until(lambda: added(project) > 0)
+    wait_until(lambda: added(project) > 0, seconds=60)
     process.send_signal(sign)
     assert process.stdout
     output = process.stdout.read()

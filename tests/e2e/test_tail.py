@@ -157,6 +157,9 @@ def test_stderr_is_dimmed_on_a_terminal(project: Project) -> None:
         env={**os.environ, "TERM": "xterm"},
     )  # fmt: skip
     os.close(theirs)
+    said = b""
+    while b"waiting for it to start" not in said:  # else it could come when all is over
+        said += os.read(ours, 65536)
     project.drain()
     assert process.wait(30) == 0
     shown = os.read(ours, 65536).decode()
