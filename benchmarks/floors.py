@@ -1,5 +1,6 @@
 """Floors: what the same thing costs at least, with nothing of jobq in it."""
 
+import fcntl
 import os
 import sqlite3
 import sys
@@ -79,6 +80,23 @@ def bare_connection(path: Path) -> sqlite3.Connection:
     bare = sqlite3.connect(path, isolation_level=None)
     bare.execute("PRAGMA synchronous = FULL")
     return bare
+
+
+INSERT = (
+    "INSERT INTO job_queue (type, status, queue, priority, args, max_retries, retry_base, "
+    "created_at) VALUES ('shell', 'pending', 'default', 5, '{\"argv\":[\"true\"]}', 3, 10.0, 1.0)"
+)
+
+
+def insert_in_turn(bare: sqlite3.Connection, turnstile: int) -> None:
+    """The least that an add consists of: a turn, the schema's version, the queue, the row."""
+    fcntl.flock(turnstile, fcntl.LOCK_EX)
+    bare.execute("BEGIN IMMEDIATE")
+    bare.execute("PRAGMA user_version").fetchone()
+    bare.execute("SELECT name, timeout, max_retries FROM queues WHERE name = 'default'").fetchone()
+    bare.execute(INSERT)
+    bare.execute("COMMIT")
+    fcntl.flock(turnstile, fcntl.LOCK_UN)
 
 
 def spawned(folder: Path, jobs: int, slots: int) -> float:

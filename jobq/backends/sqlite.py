@@ -319,9 +319,8 @@ class SqliteBackend(SqliteFilling):
         return more
 
     def _settle(self, connection: sqlite3.Connection, ids: list[int], now: datetime) -> int:
-        if not ids:
+        if not ids or not dependents.unsettle(connection, ids):
             return 0
-        dependents.unsettle(connection, ids)
         released, _ = dependents.settle(connection, now.timestamp(), SETTLED_AT_ONCE)
         return released
 

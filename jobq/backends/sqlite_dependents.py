@@ -18,9 +18,9 @@ ON CONFLICT (parent_id) DO UPDATE SET after_child = 0
 """
 
 
-def unsettle(connection: sqlite3.Connection, ids: Iterable[int]) -> None:
-    """Note that the dependents of these jobs, if any, are to be told."""
-    connection.execute(_UNSETTLE, ("[" + ",".join(map(str, ids)) + "]",))
+def unsettle(connection: sqlite3.Connection, ids: Iterable[int]) -> bool:
+    """Note that the dependents of these jobs are to be told; whether they have any."""
+    return connection.execute(_UNSETTLE, ("[" + ",".join(map(str, ids)) + "]",)).rowcount > 0
 
 
 def settle(connection: sqlite3.Connection, now: float, limit: int) -> tuple[int, bool]:
@@ -58,10 +58,13 @@ def _settle_one(
         (parent, after, limit),
     ).fetchall()
     freed = 0
+    may_revive = connection.execute(
+        "SELECT EXISTS (SELECT 1 FROM job_queue WHERE cancelled_by = ?)", (parent,)
+    ).fetchone()[0]
     for child, text in children:
         condition = Condition(text)
         excluded = condition.excluded_by(status)
-        if not excluded:
+        if may_revive and not excluded:
             # Even if the parent has ended again: it may have done so before all were revived.
             _revive(connection, child, parent, now)
         if condition.met_by(status):
