@@ -26,7 +26,7 @@ from jobq.child import Child
 from jobq.config import SQLITE, Settings
 from jobq.errors import JobqError
 from jobq.logs import JobLogs
-from jobq.processes import SUPERVISOR_MARK, ProcessTree, kill_all, parents
+from jobq.processes import SUPERVISOR_MARK, ProcessTree, kill_all, marked_trees, parents
 from jobq.registry import Registry, load
 from jobq.rescue import tree_left
 
@@ -208,11 +208,11 @@ class ForkServer:
             os._exit(0)
 
     def _open_trees(self) -> list[ProcessTree]:
-        """The attempts that the supervisor had open."""
+        """The attempts that the supervisor had open; those seen to run, if nobody can be asked."""
         settings = self._settings
         if settings.backend == SQLITE and not settings.database.exists():  # not to be made anew
             return []
-        with suppress(JobqError):
+        try:
             backend = open_backend(settings)
             logs = JobLogs(settings.log_dir)
             return [
@@ -220,7 +220,8 @@ class ForkServer:
                 for job, attempt in backend.open_attempts()
                 if attempt.supervisor == self._owner
             ]
-        return []
+        except JobqError:
+            return marked_trees(self._owner)
 
 
 def _set_death_signal(number: signal.Signals) -> None:

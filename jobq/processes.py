@@ -266,6 +266,15 @@ def _descendants(ancestors: list[int], living: Mapping[int, tuple[int, int]]) ->
     return found
 
 
+def marked_trees(owner: str) -> list[ProcessTree]:
+    """The attempts of a supervisor of which a process runs that carries their marks."""
+    return [
+        ProcessTree(owner, int(job), int(attempt))
+        for supervisor, job, attempt in snapshot().marked
+        if supervisor == owner and job is not None and attempt is not None
+    ]
+
+
 def kill_workers(owner: str) -> None:
     """End the fork server of a supervisor, and every process that runs a worker for it.
 

@@ -178,6 +178,18 @@ def test_jobs_outlast_a_server_that_is_started_again(two: list[Host], server: Re
     assert watching.poll() is None
 
 
+def test_a_supervisor_that_is_killed_while_nobody_answers_leaves_nothing_running(
+    two: list[Host],
+) -> None:
+    one, _ = two
+    one.shell("echo $$ > pid; exec sleep 600")
+    supervisor = one.work(said="said")
+    wait_until(lambda: lines(one.root / "pid"))
+    one.cable.refuse()
+    supervisor.kill()
+    wait_until(lambda: not alive(int(lines(one.root / "pid")[0])))
+
+
 def test_an_answer_that_is_lost_leaves_one_job(two: list[Host], server: RedisServer) -> None:
     one, other = two
     one.cable.lose_answer_to(b'"insert"')
