@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from jobq.models import Progress
+from jobq.outages import Outage
 from jobq.private import make_directory
 from jobq.timespec import parse_duration
 
@@ -76,6 +77,7 @@ class JobContext:
         self._report = report
         self._open_queue = open_queue
         self._queue: JobQueue | None = None
+        self._outage = Outage(log.warning)
         self._is_cancelled = is_cancelled
 
     def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
@@ -88,7 +90,11 @@ class JobContext:
         return self._is_cancelled()
 
     def add(self, job_type: str, args: dict[str, Any] | None = None, **options: Any) -> Job:
-        """Add another job, with the options of `JobQueue.add`; it remembers who added it."""
+        """Add another job, with the options of `JobQueue.add`; it remembers who added it.
+
+        Where no server answers, this waits until one does, or the job is stopped.
+        """
+        self._outage.until_answered(self.queue.backend.change_counter)
         return self.queue.add(job_type, args, added_by=self.id, **options)
 
     def close(self) -> None:
@@ -100,7 +106,7 @@ class JobContext:
     def queue(self) -> JobQueue:
         """The queue that this job is from, opened at the first use."""
         if self._queue is None:
-            self._queue = self._open_queue()
+            self._queue = self._outage.until_answered(self._open_queue)
         return self._queue
 
     @property

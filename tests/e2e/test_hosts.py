@@ -164,6 +164,7 @@ def test_jobs_outlast_a_server_that_is_started_again(two: list[Host], server: Re
     wait_until(lambda: one.said("trying again") and other.said("trying again"))
     (one.root / "go").touch()
     wait_until(lambda: not alive(int(one.output(long))))
+    wait_until(lambda: "trying again" in one.output(adds, "job.log"))
     server.start()
     assert waiting.wait(30) == 3
     assert following.wait(30) == 0
