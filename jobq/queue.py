@@ -707,6 +707,8 @@ class JobQueue:
             return 0
         lost = [pair for pair in self.backend.open_attempts() if pair[1].supervisor in dead]
         rescue.kill_left(self.backend, self.logs, lost)
+        if self.backend.spans_hosts:
+            rescue.kill_marked(dead)
         rescued = self.rescue(lost, lease_before=None, on_end=on_end)
         self.backend.unregister(dead)
         return rescued

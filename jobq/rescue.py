@@ -1,6 +1,6 @@
 """Which supervisors can't be alive any more, and the end of what they left running here."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -14,13 +14,17 @@ if TYPE_CHECKING:
 
 
 def dead(backend: Backend, supervisors: Sequence[SupervisorInfo]) -> set[str]:
-    """Those that can't be alive: nobody holds their lock, or the machine was started anew."""
+    """Those that can't be alive: nobody holds their lock, or the machine was started anew.
+
+    Where machines share a server, two may have the same name: there, the locks alone tell.
+    """
     if not supervisors:
         return set()
     from jobq.processes import boot_id, host_name  # psutil: 15 ms that few calls need
 
     host, boot = host_name(), boot_id()
-    restarted = {info.id for info in supervisors if info.host == host and info.boot_id != boot}
+    before = [info for info in supervisors if info.host == host and info.boot_id != boot]
+    restarted = set() if backend.spans_hosts else {info.id for info in before}
     return restarted | backend.dead([info.id for info in supervisors])
 
 
@@ -50,6 +54,14 @@ def kill_left(backend: Backend, logs: JobLogs, lost: Sequence[tuple[Job, Attempt
                     descendants.remove(log, attempt.attempt)
     for owner in here & {attempt.supervisor for _, attempt in lost}:
         kill_workers(owner)  # one may have been handed an attempt without its pid on record
+
+
+def kill_marked(owners: Collection[str]) -> None:
+    """End what still runs here of dead supervisors, though others may have their jobs by now."""
+    from jobq.processes import kill_all, marked_trees
+
+    for owner in owners:
+        kill_all(marked_trees(owner))
 
 
 def tree_left(logs: JobLogs, job: Job, attempt: Attempt) -> "ProcessTree":

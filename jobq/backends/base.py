@@ -25,7 +25,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from jobq.models import (
     Attempt,
@@ -150,6 +150,9 @@ class Listener(ABC):
 
 class Backend(ABC):
     """Where jobs, attempts, dependencies, queues and supervisors live."""
+
+    spans_hosts: ClassVar[bool] = False
+    """Whether supervisors of several machines may use it at once."""
 
     ships = False
     """Whether it serves machines that do not have each other's files: only there are logs shipped.

@@ -46,6 +46,8 @@ LOOK = 1000
 class RedisBackend(RedisLogs):
     """The `Backend` contract on Redis. Safe to use from several threads and processes."""
 
+    spans_hosts = True
+
     def __init__(
         self, url: str, state: Path, *, clock: str = "server", timeout: float = TIMEOUT
     ) -> None:

@@ -1,6 +1,7 @@
 """Supervisors on several machines, one Redis server, and what may happen to the network between."""
 
 import signal
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -12,6 +13,8 @@ from e2e.conftest import alive, wait_until
 from e2e.hosts import Host, hosts
 from jobq import Job, JobStatus
 from jobq.clock import utcnow
+from jobq.models import SupervisorInfo
+from jobq.processes import host_name
 from jobq.schedules import Schedules
 from redis_server import AOF_ALWAYS, RedisServer
 
@@ -189,6 +192,39 @@ def test_a_supervisor_that_is_killed_while_nobody_answers_leaves_nothing_running
     one.cable.refuse()
     supervisor.kill()
     wait_until(lambda: not alive(int(lines(one.root / "pid")[0])))
+
+
+def test_what_a_dead_host_left_is_ended_when_it_is_back(two: list[Host]) -> None:
+    """Though another one has its job by then: here, the guard was killed with the supervisor."""
+    one, other = two
+    process = subprocess.Popen(
+        ["sleep", "600"],
+        env={"JOBQ_SUPERVISOR": "gone:1:x", "JOBQ_JOB_ID": "1", "JOBQ_ATTEMPT": "1"},
+    )
+    presence = one.queue.backend.listen("gone:1:x")  # a lock that nobody holds any more
+    one.queue.backend.register(info_of("gone:1:x"))
+    presence.close()
+    other.drain()
+    assert process.poll() is None
+    one.drain()
+    assert process.wait(20) == -signal.SIGKILL
+    assert one.queue.supervisors() == []
+
+
+def info_of(owner: str) -> SupervisorInfo:
+    """A supervisor as a machine of the same name, or this one before it was started anew, has it."""
+    now = utcnow()
+    return SupervisorInfo(
+        id=owner,
+        host=host_name(),
+        boot_id="before",
+        pid=1,
+        slots=1,
+        queues=None,
+        types=("shell",),
+        started_at=now,
+        heartbeat_at=now,
+    )
 
 
 def test_an_answer_that_is_lost_leaves_one_job(two: list[Host], server: RedisServer) -> None:
