@@ -67,7 +67,7 @@ if TYPE_CHECKING:
 
 
 CHUNK = 1000
-"""Jobs added or pruned in one transaction: few enough that other writers hardly wait."""
+"""Jobs read at a time, where there may be very many."""
 
 _UNUSED = Queue(name=DEFAULT_QUEUE)
 """The default queue is there from the start: without limits, nobody has set it yet."""
@@ -146,7 +146,7 @@ class JobQueue:
     def add_many(self, specs: Iterable[JobSpec | Mapping[str, Any]]) -> list[Job]:
         """Add jobs, in order; all are checked before any is added.
 
-        More than 1,000 are added in several transactions.
+        More than 1,000, on Redis 250, are added in several transactions.
 
         Raises:
             UsageError: one is wrong, or they wait for each other in a circle.
@@ -181,8 +181,7 @@ class JobQueue:
         new, order, unused = checked
         self._require_parents(new)
         done: dict[int, Inserted] = {}
-        for start in range(0, len(order), CHUNK):
-            places = order[start : start + CHUNK]
+        for places in _chunks(order, self.backend.at_once):
             chunk = [placed(new[place], places, done) for place in places]
             missing = unused and unused & {job.queue for job in chunk}
             with self.backend.group() if missing or stdin is not None else nullcontext():
@@ -385,7 +384,7 @@ class JobQueue:
         if cascade:
             wanted = list(dict.fromkeys([*wanted, *self.backend.descendants(ids)]))
         effects: dict[int, CancelEffect] = {}
-        for chunk in _chunks(wanted):
+        for chunk in _chunks(wanted, self.backend.at_once):
             effects.update(self.backend.cancel(chunk, reason, now))
         if CancelEffect.REQUESTED in effects.values():
             self.rescue_dead()  # nobody is left to stop what a dead supervisor ran
@@ -410,7 +409,7 @@ class JobQueue:
         """Retry jobs; what became of each."""
         now = utcnow()
         retried: list[Retried] = []
-        for chunk in _chunks(list(dict.fromkeys(ids))):
+        for chunk in _chunks(list(dict.fromkeys(ids)), self.backend.at_once):
             retried += self.backend.requeue(chunk, now)
         self._settle(now)
         return retried
@@ -441,7 +440,7 @@ class JobQueue:
     ) -> int:
         """Delete finished jobs and their logs; how many. Logs that stay are warned of."""
         chosen = self.prunable(older_than=older_than, keep_last=keep_last, status=status, **narrow)
-        return sum(len(self.delete(chunk)) for chunk in _chunks(chosen))
+        return sum(len(self.delete(chunk)) for chunk in _chunks(chosen, self.backend.at_once))
 
     def prunable(
         self,
@@ -762,9 +761,9 @@ class _Checked(NamedTuple):
     unused: set[str]  # the queues among theirs that nobody has used yet
 
 
-def _chunks(ids: Sequence[int]) -> Iterator[Sequence[int]]:
-    for start in range(0, len(ids), CHUNK):
-        yield ids[start : start + CHUNK]
+def _chunks(items: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
 
 
 def owner_id(host: str) -> str:

@@ -154,6 +154,9 @@ class Backend(ABC):
     spans_hosts: ClassVar[bool] = False
     """Whether supervisors of several machines may use it at once."""
 
+    at_once: ClassVar[int] = 1000
+    """Jobs that one verb is best given to add or to change: few enough that others hardly wait."""
+
     ships = False
     """Whether it serves machines that do not have each other's files: only there are logs shipped.
 

@@ -47,6 +47,7 @@ class RedisBackend(RedisLogs):
     """The `Backend` contract on Redis. Safe to use from several threads and processes."""
 
     spans_hosts = True
+    at_once = 250  # nobody else is answered while a script runs
 
     def __init__(
         self, url: str, state: Path, *, clock: str = "server", timeout: float = TIMEOUT
