@@ -100,6 +100,8 @@ def only_jobq_is_installed(installed: Installed) -> None:
     bundled = {file.name for file in files if file.parent == Path("jobq/_workers")}
     assert bundled == {file.name for file in (ROOT / "workers").glob("*.py")}
     assert {Path("jobq/py.typed"), Path("jobq/templates/jobq.toml")} <= set(files)
+    scripts = {file.name for file in files if file.parent == Path("jobq/backends/lua")}
+    assert scripts == {file.name for file in (ROOT / "jobq/backends/lua").glob("*.lua")}
 
 
 def bundled_types_run(installed: Installed, tmp_path: Path) -> None:
