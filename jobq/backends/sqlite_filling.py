@@ -95,7 +95,8 @@ class SqliteFilling(SqliteSchedules):
                 ("schedules", setup.last_schedule_id),
             ):
                 connection.execute("DELETE FROM sqlite_sequence WHERE name = ?", (table,))
-                connection.execute("INSERT INTO sqlite_sequence VALUES (?, ?)", (table, last))
+                if last:
+                    connection.execute("INSERT INTO sqlite_sequence VALUES (?, ?)", (table, last))
 
     def end_filling(self) -> None:
         with self._db.write() as connection:
