@@ -10,20 +10,21 @@ import logging
 import os
 import resource
 import signal
+import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from io import BufferedRWPair
-from pathlib import Path
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
 from typing import Any, NoReturn
 
 from jobq.baseline import Baseline
-from jobq.clock import utcnow
+from jobq.clock import steady_time, utcnow
 from jobq.config import Settings
-from jobq.logs import LOG, STDERR, STDOUT, JobLog, JobLogs, append_line, event_line
-from jobq.models import Outcome
+from jobq.logs import EVENTS, LOG, STDERR, STDOUT, JobLogs, append_line, event_line
+from jobq.models import JobStatus, Outcome
 from jobq.outcome import call, jsonable, report_of
-from jobq.processes import ATTEMPT_MARK, JOB_MARK
+from jobq.processes import ATTEMPT_MARK, JOB_MARK, SUPERVISOR_MARK
 from jobq.progress import FILE, ProgressFile
 from jobq.queue import JobQueue
 from jobq.redaction import Redaction
@@ -36,11 +37,17 @@ _LIBC = ctypes.CDLL(None)
 class Child:
     """A process that runs jobs of Python workers."""
 
-    def __init__(self, stream: BufferedRWPair, settings: Settings, registry: Registry) -> None:
-        self._stream = stream
+    def __init__(
+        self, tasks: socket.socket, tokens: socket.socket, settings: Settings, registry: Registry
+    ) -> None:
+        """``tokens`` is read a byte at a time: whoever gets a task's token, it is theirs to run."""
+        self._tasks = tasks
+        self._lines = tasks.makefile("rb")
+        self._tokens = tokens
         self._settings = settings
         self._registry = registry
         self._logs = JobLogs(settings.log_dir)
+        self._owner = os.environ[SUPERVISOR_MARK]
         self._cancelled = False
         self._running: type[JobWorker] | None = None
 
@@ -49,17 +56,29 @@ class Child:
         signal.signal(signal.SIGTERM, self._on_terminate)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._baseline = Baseline()
+        self._meter = Meter()
         own = os.getpid()
-        for line in self._stream:
-            task = json.loads(line)
+        while task := self._next():
             report = self._run(task)
             if os.getpid() != own:
                 os._exit(0)  # a process that the job forked, and that came back here
             report["id"], report["attempt"] = task["id"], task["attempt"]
             with suppress(BrokenPipeError):
-                self._stream.write(json.dumps(report).encode() + b"\n")
-                self._stream.flush()
+                self._tasks.sendall(json.dumps(report).encode() + b"\n")
+            if report["leftovers"]:
+                break
+        while self._lines.readline():  # what is left behind is ended once this process is gone
+            pass
         os._exit(0)
+
+    def _next(self) -> dict[str, Any] | None:
+        """The next task that is this process's to run; None if none will come."""
+        token = self._tokens.recv(1)
+        while token and (line := self._lines.readline()):
+            task: dict[str, Any] = json.loads(line)
+            if task["token"] == token[0]:
+                return task
+        return None
 
     def _on_terminate(self, *_: object) -> None:
         if self._running is None:
@@ -69,51 +88,55 @@ class Child:
             raise Cancelled
 
     def _run(self, task: dict[str, Any]) -> dict[str, Any]:
-        before = _cpu_seconds()
-        _reset_peak_memory()
+        if task["start_by"] is not None and steady_time() > task["start_by"]:
+            return {"late": True, "leftovers": False}
         self._cancelled = False
+        self._meter.start()
+        run = _Run(self._logs, task, self._owner)
         try:
-            with self._logs.create(task["id"]) as log, _captured(log, task):
-                report = self._call(task, log)
+            with run:
+                report = self._call(task, run)
+                run.note_end(report, cancelled=self._cancelled)
         except Cancelled:  # between two steps of ours
             report = {"outcome": Outcome.CANCELLED}
         except OSError as error:
             report = {"outcome": Outcome.FAILED, "error": f"{error.filename}: {error.strerror}"}
-        report["max_rss_bytes"] = _peak_memory()
-        report["cpu_seconds"] = _cpu_seconds() - before
+        report |= self._meter.read()
+        report["late"] = False
+        report["told"], report["progress"] = run.told, run.progress.is_written
+        report["written"] = run.written
         report["terminated"] = self._cancelled
         report["leftovers"] = not self._baseline.restore() or _has_children()
         return report
 
-    def _call(self, task: dict[str, Any], log: JobLog) -> dict[str, Any]:
-        progress = ProgressFile(log.path / FILE)
+    def _call(self, task: dict[str, Any], run: "_Run") -> dict[str, Any]:
         try:
             worker = self._registry.get(task["type"]).worker
             assert worker is not None
             args = args_model(worker).model_validate(task["args"])
-            hide = self._settings.redactor.of(task["args"], task["tags"])
-            with _logger(log, task["attempt"], hide) as logger:
-                context = JobContext(
-                    job_id=task["id"],
-                    attempt=task["attempt"],
-                    tags=task["tags"],
-                    log=logger,
-                    log_dir=log.path,
-                    report=progress.write,
-                    open_queue=lambda: JobQueue.from_settings(self._settings),
-                    is_cancelled=lambda: self._cancelled,
-                )
-                try:
-                    result = self._result(worker, args, context)
-                finally:
-                    context.close()
-                return {"outcome": Outcome.COMPLETED, "result": result}
+            context = JobContext(
+                job_id=task["id"],
+                attempt=task["attempt"],
+                tags=task["tags"],
+                log=_logger(run, lambda: self._settings.redactor.of(task["args"], task["tags"])),
+                log_dir=run.log.path,
+                report=run.progress.write,
+                open_queue=lambda: JobQueue.from_settings(self._settings),
+                is_cancelled=lambda: self._cancelled,
+            )
+            try:
+                return {
+                    "outcome": Outcome.COMPLETED,
+                    "result": self._result(worker, args, context),
+                }
+            finally:
+                context.close()
+                context.log.handlers.clear()  # what it would write to is closed
         except BaseException as error:  # noqa: BLE001 - whatever a worker raises is its outcome
             self._running = None
             return report_of(error)
         finally:
             self._running = None
-            progress.close()
 
     def _result(self, worker: type[JobWorker], args: Any, context: JobContext) -> Any:
         self._running = worker
@@ -124,29 +147,76 @@ class Child:
         return jsonable(result)
 
 
-# -- capture -----------------------------------------------------------------------------------
+# -- the files of a run ------------------------------------------------------------------------
 
 
-@contextmanager
-def _captured(log: JobLog, task: dict[str, Any]) -> Iterator[None]:
-    """Descriptors 1 and 2 on the job's files, and its marks in the environment."""
-    marks = {
-        JOB_MARK: str(task["id"]),
-        ATTEMPT_MARK: str(task["attempt"]),
-        "JOBQ_LOG_DIR": str(log.path),
-    }
-    os.environ.update(marks)
-    for name, descriptor in ((STDOUT, 1), (STDERR, 2)):
-        _point(log.append(name), descriptor)
-    try:
-        yield
-    finally:
+class _Run:
+    """The files of one attempt: descriptors 1 and 2 are on them, and its marks in the environment."""
+
+    def __init__(self, logs: JobLogs, task: dict[str, Any], owner: str) -> None:
+        self._logs = logs
+        self._owner = owner
+        self._id = task["id"]
+        self.attempt = task["attempt"]
+        self.told = False
+        self.written: int | None = None
+        self.progress = ProgressFile(logs.path(self._id) / FILE)
+        self._files: dict[str, int] = {}  # those that are written to here, by name
+
+    def __enter__(self) -> None:
+        self.log = self._logs.create(self._id)
+        try:
+            self._open()
+        except BaseException:
+            self.__exit__()
+            raise
+        self.note("started", utcnow(), pid=os.getpid(), supervisor=self._owner)
+
+    def _open(self) -> None:
+        self._marks = {
+            JOB_MARK: str(self._id),
+            ATTEMPT_MARK: str(self.attempt),
+            "JOBQ_LOG_DIR": str(self.log.path),
+        }
+        os.environ.update(self._marks)
+        _point(self.log.append(STDOUT), 1)
+        _point(self.log.append(STDERR), 2)
+        self._files[EVENTS] = self.log.append_events()
+
+    def __exit__(self, *_: object) -> None:
         _flush()
+        with suppress(OSError):
+            self.written = os.fstat(1).st_size + os.fstat(2).st_size
         for descriptor in (1, 2):
             _point(os.open(os.devnull, os.O_WRONLY), descriptor)
         _flush()  # what a full disk did not take is not the next job's
-        for mark in marks:
+        for mark in self._marks:
             os.environ.pop(mark, None)
+        self.progress.close()
+        for descriptor in self._files.values():
+            os.close(descriptor)
+        self.log.close()
+
+    def note(self, name: str, at: datetime, **details: Any) -> None:
+        """Append to the events. A full disk loses the event, not the job."""
+        with suppress(OSError):
+            append_line(self._files[EVENTS], event_line(name, at, self.attempt, **details))
+
+    def note_end(self, report: dict[str, Any], *, cancelled: bool) -> None:
+        """Append the end of a run that completed: what comes of others is for others to say."""
+        if report["outcome"] is Outcome.COMPLETED and not cancelled:
+            status = JobStatus.COMPLETED.value
+            self.note("finished", utcnow(), outcome=report["outcome"].value, status=status)
+            self.told = True
+
+    def write_log(self, line: str) -> None:
+        """Append to the log for people, which is there from its first line on."""
+        if LOG not in self._files:
+            self._files[LOG] = self.log.append(LOG)
+        os.write(self._files[LOG], line.encode("utf-8", "backslashreplace"))
+
+
+# -- capture -----------------------------------------------------------------------------------
 
 
 def _point(source: int, target: int) -> None:
@@ -166,48 +236,65 @@ def _flush() -> None:
     _LIBC.fflush(None)
 
 
-@contextmanager
-def _logger(log: JobLog, attempt: int, hide: Redaction) -> Iterator[logging.Logger]:
+def _logger(run: _Run, hide: Callable[[], Redaction]) -> logging.Logger:
     """The job's own logger: to job.log for people, and to events.jsonl for programs."""
     logger = logging.getLogger("jobq.job")
     logger.setLevel(logging.DEBUG)
     logger.propagate = False
-    handler = _LogHandler(log, attempt, hide)
-    logger.handlers[:] = [handler]
-    try:
-        yield logger
-    finally:
-        logger.removeHandler(handler)
-        handler.close()
+    logger.handlers[:] = [_LogHandler(run, hide)]
+    return logger
 
 
 class _LogHandler(logging.Handler):
-    def __init__(self, log: JobLog, attempt: int, hide: Redaction) -> None:
+    def __init__(self, run: _Run, hide: Callable[[], Redaction]) -> None:
         super().__init__()
+        self._run = run
         self._hide = hide
-        self._attempt = attempt
-        self._log = log.append(LOG)
-        self._events = log.append_events()
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             text = self.format(record)
             now = utcnow()
-            line = f"{now.isoformat(timespec='milliseconds')} {record.levelname} {text}\n"
-            os.write(self._log, line.encode("utf-8", "backslashreplace"))
-            shown = self._hide.text(text)
-            event = event_line("log", now, self._attempt, level=record.levelname, message=shown)
-            append_line(self._events, event)
+            self._run.write_log(
+                f"{now.isoformat(timespec='milliseconds')} {record.levelname} {text}\n"
+            )
+            shown = self._hide().text(text)
+            self._run.note("log", now, level=record.levelname, message=shown)
         except Exception:  # noqa: BLE001 - logging must not fail the job; this prints what went wrong
             self.handleError(record)
 
-    def close(self) -> None:
-        for descriptor in (self._log, self._events):
-            os.close(descriptor)
-        super().close()
-
 
 # -- resources ---------------------------------------------------------------------------------
+
+
+class Meter:
+    """What each run takes of time and memory."""
+
+    def __init__(self) -> None:
+        self._peak = 0
+
+    def start(self) -> None:
+        """A run begins."""
+        if self._peak_memory() != self._peak:
+            _reset_peak_memory()  # this process has run other jobs, or was another, before
+            self._peak = self._peak_memory()
+        self._begun, self._cpu = time.perf_counter(), _cpu_seconds()
+
+    def read(self) -> dict[str, Any]:
+        """What it took, as the supervisor is told.
+
+        The kernel keeps the peak of a whole process: where a run has not moved it, that is what
+        the process had at the run's beginning.
+        """
+        return {
+            "took": time.perf_counter() - self._begun,
+            "cpu_seconds": _cpu_seconds() - self._cpu,
+            "max_rss_bytes": self._peak_memory(),
+        }
+
+    def _peak_memory(self) -> int:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _cpu_seconds() -> float:
@@ -216,18 +303,13 @@ def _cpu_seconds() -> float:
 
 
 def _reset_peak_memory() -> None:
-    """Let the kernel measure the peak afresh: this process has run other jobs before."""
+    """Let the kernel measure the peak afresh."""
     with suppress(OSError):
-        Path("/proc/self/clear_refs").write_bytes(b"5")
-
-
-def _peak_memory() -> int:
-    with suppress(OSError):
-        for line in Path("/proc/self/status").read_bytes().splitlines():
-            if line.startswith(b"VmHWM:"):
-                return int(line.split()[1]) * 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+        descriptor = os.open("/proc/self/clear_refs", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(descriptor, b"5")
+        finally:
+            os.close(descriptor)
 
 
 def _has_children() -> bool:

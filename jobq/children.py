@@ -8,11 +8,11 @@ import socket
 import subprocess
 import sys
 from collections import Counter, deque
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
+from jobq.clock import steady_time
 from jobq.config import Settings
 from jobq.endings import Exit, signal_name
 from jobq.forkserver import FORK, GOODBYE, send_settings
@@ -25,18 +25,41 @@ _SERVER_SECONDS = 2.0
 _MOST_DEATHS = 2
 """How often the import of one worker file may end the fork server before the file is left out."""
 
+_MOST_TASKS = 200
+"""So many are given to a child at once, at most: each has a token of its own, which is a byte."""
+
+_START_WITHIN = 0.5
+"""Of a lease, the share within which what waits behind another is begun, or refused: a child that
+gets to it later, as on a machine that was asleep, might begin what somebody else has by then."""
+
 _CHILD_LOST = "the process that runs workers ended"
 
 
 @dataclass(slots=True, eq=False)
 class _Child:
+    """A child, and the tasks that it was given.
+
+    It takes a token for each task that it begins. What is given to it beforehand can be taken back
+    for as long as its token can: of this process and the child, one gets it.
+    """
+
     connection: socket.socket
+    tokens: socket.socket  # written to
+    taken_back: socket.socket  # the child's own end of it
     pid: int | None = None
     pid_started: int | None = None
-    run: Run | None = None
+    runs: deque[tuple[int, Run]] = field(default_factory=deque)  # with tokens; the first is begun
+    given: int = 0  # tasks so far
     status: int | None = None  # once it has ended
     buffer: bytearray = field(default_factory=bytearray)
     unsent: bytearray = field(default_factory=bytearray)
+    unsent_tokens: bytearray = field(default_factory=bytearray)
+    is_waiting: bool = False  # the loop tells when it takes more of what is unsent
+
+    @property
+    def run(self) -> Run | None:
+        """What it is at."""
+        return self.runs[0][1] if self.runs else None
 
 
 _TERMINATED = Exit(
@@ -58,6 +81,25 @@ def _exit_of(report: dict[str, Any]) -> Exit:
     )
 
 
+class RunEvents(Protocol):
+    """Who is told what becomes of runs."""
+
+    def on_begin(self, run: Run) -> None:
+        """A run takes up a slot from here on; its process may be known only later."""
+
+    def on_born(self, run: Run) -> None:
+        """The process of a run that has begun is known now."""
+
+    def on_exit(self, run: Run, end: Exit) -> None:
+        """Its process ended, or has done with it."""
+
+    def on_back(self, runs: list[Run]) -> None:
+        """These were not begun, and will not be unless they are started anew."""
+
+    def on_types(self, types: list[str], errors: list[str]) -> None:
+        """These types can be run, and these worker files can't."""
+
+
 class ChildPool:
     """Persistent children, forked by the fork server as they are needed."""
 
@@ -65,16 +107,13 @@ class ChildPool:
         self,
         settings: Settings,
         environment: dict[str, str],
-        on_started: Callable[[Run], None],
-        on_exit: Callable[[Run, Exit], None],
-        on_types: Callable[[list[str], list[str]], None],
+        events: RunEvents,
     ) -> None:
         self._settings = settings
         self._environment = environment
-        self._on_started = on_started
-        self._on_exit = on_exit
-        self._on_types = on_types
+        self._events = events
         self._idle: list[_Child] = []
+        self._to_send: set[_Child] = set()
         self._unborn: deque[_Child] = deque()  # asked for, their pids not known yet
         self._living: dict[int, _Child] = {}
         self._buffer = bytearray()
@@ -140,53 +179,117 @@ class ChildPool:
             server.wait()
 
     def start(self, run: Run) -> None:
-        """Hand a run to an idle child, or to a new one."""
+        """Give a run to an idle child, or to a new one; `send` sends it."""
         if self._control is None:
-            self._on_exit(run, Exit(outcome=Outcome.CRASHED, error=_CHILD_LOST))
+            self._events.on_begin(run)
+            self._events.on_exit(run, Exit(outcome=Outcome.CRASHED, error=_CHILD_LOST))
             return
         child = self._idle.pop() if self._idle else self._fork(self._control)
-        child.run = run
+        self._give(child, run)
+        self._begin(child)
+
+    def follow(self, run: Run) -> bool:
+        """Give a run to a child that is at another, to go on with; False if none takes more."""
+        able = [child for child in self._all() if self._takes_more(child)]
+        if not able:
+            return False
+        self._give(min(able, key=lambda child: len(child.runs)), run)
+        return True
+
+    def _takes_more(self, child: _Child) -> bool:
+        is_at_one = child.run is not None and child.run.stopped is None
+        return is_at_one and child.connection.fileno() >= 0 and len(child.runs) < _MOST_TASKS
+
+    def send(self) -> None:
+        """Send what was given to children since the last time."""
+        for child in self._to_send:
+            self._send(child)
+        self._to_send.clear()
+
+    def take_back(self) -> None:
+        """Take back what waits behind another. Afterwards, what a child is at is known for certain."""
+        self.send()
+        for child in self._all():
+            if len(child.runs) > 1:
+                self._take_back_from(child, keep=child.runs[0])
+                self._read(child)
+
+    def _all(self) -> list[_Child]:
+        return [*self._living.values(), *self._unborn]
+
+    def _give(self, child: _Child, run: Run) -> None:
+        token, child.given = child.given % 256, child.given + 1
+        child.runs.append((token, run))
         job = run.claim.job
         task = {
+            "token": token,
+            "start_by": None if len(child.runs) == 1 else self._start_by(),
             "id": job.id,
             "attempt": run.claim.attempt,
             "type": job.type,
             "args": job.args,
-            "tags": dict(job.tags),
+            "tags": job.tags,
         }
         child.unsent += json.dumps(task).encode() + b"\n"
-        self._send(child)
-        if child.pid is not None:
-            self._note_start(child)
+        child.unsent_tokens.append(token)
+        self._to_send.add(child)
+
+    def _start_by(self) -> float:
+        return steady_time() + self._settings.lease * _START_WITHIN
+
+    def _begin(self, child: _Child) -> None:
+        """A child goes on with the first of its tasks."""
+        if child.run is not None:
+            child.run.pid, child.run.pid_started = child.pid, child.pid_started
+            self._events.on_begin(child.run)
+
+    def _take_back_from(self, child: _Child, keep: tuple[int, Run] | None) -> None:
+        """The tokens that this process gets are not the child's: it skips their tasks.
+
+        ``keep``: what it has begun as far as anybody else knows, and may only not have come to yet.
+        """
+        try:
+            tokens = child.taken_back.recv(256, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        if keep is not None and keep[0] in tokens:
+            child.tokens.sendall(bytes([keep[0]]))
+            tokens = tokens.replace(bytes([keep[0]]), b"")
+        back = [run for token, run in child.runs if token in tokens]
+        child.runs = deque(each for each in child.runs if each[0] not in tokens)
+        self._events.on_back(back)
 
     def _send(self, child: _Child) -> None:
         """Send what it takes now, and the rest later: it may be stopped, or not forked yet."""
         loop = asyncio.get_running_loop()
-        loop.remove_writer(child.connection.fileno())
+        if child.connection.fileno() < 0:
+            return
+        if child.unsent_tokens:
+            child.tokens.sendall(child.unsent_tokens)
+            child.unsent_tokens.clear()
         try:
             del child.unsent[: child.connection.send(child.unsent)]
         except BlockingIOError:
             pass
         except OSError:  # it has just died: its end of file says so
-            return
-        if child.unsent:
+            child.unsent.clear()
+        if child.unsent and not child.is_waiting:
             loop.add_writer(child.connection.fileno(), self._send, child)
+        elif not child.unsent and child.is_waiting:
+            loop.remove_writer(child.connection.fileno())
+        child.is_waiting = bool(child.unsent)
 
     def _fork(self, control: socket.socket) -> _Child:
         ours, theirs = socket.socketpair()
+        tokens, their_tokens = socket.socketpair()
         ours.setblocking(False)
         with theirs, suppress(OSError):  # the fork server has just died: its end of file says so
-            socket.send_fds(control, [FORK], [theirs.fileno()])
-        child = _Child(ours)
+            socket.send_fds(control, [FORK], [theirs.fileno(), their_tokens.fileno()])
+        child = _Child(ours, tokens, their_tokens)
         self._unborn.append(child)
         loop = asyncio.get_running_loop()
         loop.add_reader(ours.fileno(), self._on_child, child)
         return child
-
-    def _note_start(self, child: _Child) -> None:
-        if child.run is not None:
-            child.run.pid, child.run.pid_started = child.pid, child.pid_started
-            self._on_started(child.run)
 
     # -- what the fork server says ---------------------------------------------------------
 
@@ -212,13 +315,15 @@ class ChildPool:
             self._loaded = True
             self._deaths.clear()
             self._cancel_import_timer()
-            self._on_types(message["types"], message["errors"])
+            self._events.on_types(message["types"], message["errors"])
         elif "forked" in message:
             child = self._unborn.popleft()
             child.pid = message["forked"]
             child.pid_started = start_time(message["forked"])
             self._living[message["forked"]] = child
-            self._note_start(child)
+            if child.run is not None:
+                child.run.pid, child.run.pid_started = child.pid, child.pid_started
+                self._events.on_born(child.run)
         elif "exited" in message:
             child_or_none = self._living.pop(message["exited"], None)
             if child_or_none is not None:
@@ -244,7 +349,7 @@ class ChildPool:
         self._cancel_import_timer()
         if not self._loaded and not self._may_load_again():
             text = "the process that runs workers can't be started: no worker can run"
-            self._on_types([], [text])
+            self._events.on_types([], [text])
             return
         self.open()
 
@@ -283,46 +388,70 @@ class ChildPool:
     # -- what a child says -----------------------------------------------------------------
 
     def _on_child(self, child: _Child) -> None:
-        try:
-            data = child.connection.recv(1 << 20)
-        except BlockingIOError:
-            return
-        except ConnectionResetError:
-            data = b""
-        if not data:
+        if not self._read(child):
             # Its status comes from the fork server, which waits for it.
             self._hang_up(child)
-            return
-        child.buffer += data
-        if child.buffer.endswith(b"\n"):
-            report = json.loads(child.buffer)
-            child.buffer.clear()
-            self._on_report(child, report)
+
+    def _read(self, child: _Child) -> bool:
+        """Read what it has reported so far; False at the end."""
+        while child.connection.fileno() >= 0:
+            try:
+                data = child.connection.recv(1 << 20)
+            except BlockingIOError:
+                return True
+            except ConnectionResetError:
+                return False
+            if not data:
+                return False
+            child.buffer += data
+            *lines, rest = child.buffer.split(b"\n")
+            child.buffer = rest
+            for line in lines:
+                self._on_report(child, json.loads(line))
+        return False
 
     def _on_report(self, child: _Child, report: dict[str, Any]) -> None:
-        run, child.run = child.run, None
+        run = child.run
         if run is None or (report["id"], report["attempt"]) != run.key:
-            child.run = run  # told by somebody else than this run
+            return  # told by somebody else than this run
+        child.runs.popleft()
+        if report["late"]:
+            self._events.on_back([run])
+            self._go_on(child)
             return
         terminated = report["terminated"] and run.stopped is None
         end = _TERMINATED if terminated else _exit_of(report)
+        run.told, run.unread_progress = report["told"], report["progress"]
+        run.written, run.took = report["written"], report["took"]
         if report["leftovers"] or run.stopped is not None:
             self._hang_up(child)  # it leaves, and what its job left behind is ended
         else:
-            run.pid = None  # the child goes on: nothing of this run is left to be ended
+            run.detached = True
+            self._go_on(child)
+        self._events.on_exit(run, end)
+
+    def _go_on(self, child: _Child) -> None:
+        if child.runs:
+            self._begin(child)
+        else:
+            self._rest(child)
+
+    def _rest(self, child: _Child) -> None:
+        """A child without a task waits for one, unless it is on its way out."""
+        if not child.runs and child.connection.fileno() >= 0 and child not in self._idle:
             self._idle.append(child)
-        self._on_exit(run, end)
 
     def _bury(self, child: _Child) -> None:
         """A child has ended; if in the middle of a run, that crashed."""
+        self._read(child)
         self._hang_up(child)
-        run, child.run = child.run, None
-        if run is None:
+        if (run := child.run) is None:
             return
+        child.runs.popleft()
         code = os.waitstatus_to_exitcode(child.status or 0)
         how = f"killed by {signal_name(-code)}" if code < 0 else f"exit code {code}"
         words = last_words(run)
-        self._on_exit(
+        self._events.on_exit(
             run,
             Exit(
                 outcome=Outcome.CRASHED,
@@ -333,9 +462,18 @@ class ChildPool:
         )
 
     def _hang_up(self, child: _Child) -> None:
+        """Let a child go, without what it has not begun."""
         if child in self._idle:
             self._idle.remove(child)
-        if child.connection.fileno() >= 0:
-            asyncio.get_running_loop().remove_reader(child.connection.fileno())
-            asyncio.get_running_loop().remove_writer(child.connection.fileno())
-            child.connection.close()
+        if child.connection.fileno() < 0:
+            return
+        if child.unsent_tokens:  # so that they can be taken back
+            child.tokens.sendall(child.unsent_tokens)
+            child.unsent_tokens.clear()
+        stopped = child.run is not None and child.run.stopped is not None
+        self._take_back_from(child, keep=child.runs[0] if stopped else None)
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(child.connection.fileno())
+        loop.remove_writer(child.connection.fileno())
+        for end in (child.connection, child.tokens, child.taken_back):
+            end.close()

@@ -2,8 +2,8 @@
 
 It is also the guard of its supervisor: when that dies, however it dies, it ends every process of
 its jobs. ``python -P -m jobq.forkserver FD PID`` is started by the supervisor PID, which talks to it
-over the socket FD: the byte FORK, with a descriptor, asks for a child that serves that descriptor;
-GOODBYE says that nothing is left to guard; what it tells are lines of JSON.
+over the socket FD: the byte FORK, with two descriptors, asks for a child that serves them: it gets
+tasks from the first one, and tokens from the second one; GOODBYE says that nothing is left to guard; what it tells are lines of JSON.
 """
 
 import ctypes
@@ -91,12 +91,12 @@ class ForkServer:
                     os._exit(0)
                 if not request:
                     self._guard()
-                for descriptor in descriptors:
-                    self._fork(descriptor)
+                if request == FORK:
+                    self._fork(descriptors)
 
     def _request(self) -> tuple[bytes, list[int]]:
         try:
-            request, descriptors, _, _ = socket.recv_fds(self._connection, 1, 1)
+            request, descriptors, _, _ = socket.recv_fds(self._connection, 1, 2)
         except OSError:  # it died with something unread: as good as the end of the stream
             return b"", []
         return request, descriptors
@@ -114,15 +114,15 @@ class ForkServer:
         self._tell({"types": types, "errors": [str(error) for error in registry.errors]})
         return registry
 
-    def _fork(self, descriptor: int) -> None:
+    def _fork(self, descriptors: list[int]) -> None:
         ready, tell_ready = os.pipe()
         # A signal meant for the child must not find it with this process's handler.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         pid = os.fork()
         if pid:
             self._children.add(pid)
-            os.close(descriptor)
-            os.close(tell_ready)
+            for descriptor in (*descriptors, tell_ready):
+                os.close(descriptor)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
             os.read(ready, 1)  # from here on, its group exists and can be signalled
             os.close(ready)
@@ -134,11 +134,11 @@ class ForkServer:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
             os.close(ready)
             os.close(tell_ready)
-            self._become_child(descriptor)
+            self._become_child(descriptors)
         finally:
             os._exit(70)
 
-    def _become_child(self, descriptor: int) -> NoReturn:
+    def _become_child(self, descriptors: list[int]) -> NoReturn:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         _set_death_signal(signal.SIGKILL)
@@ -149,8 +149,8 @@ class ForkServer:
         self._connection.close()
         for stream in (sys.stdout, sys.stderr):
             stream.reconfigure(line_buffering=True, encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
-        stream = socket.socket(fileno=descriptor).makefile("rwb")
-        Child(stream, self._settings, self._registry).serve()
+        tasks, tokens = (socket.socket(fileno=descriptor) for descriptor in descriptors)
+        Child(tasks, tokens, self._settings, self._registry).serve()
 
     def _reap(self) -> None:
         with suppress(ChildProcessError):

@@ -56,6 +56,11 @@ class LogKeeper:
             if watched := self._watched.pop(log, None):
                 self._look(watched, time.monotonic())
 
+    def look_once(self, log: JobLog, on_trimmed: Callable[[Trimmed], None]) -> None:
+        """Look at a log that nobody watched, as its attempt was short."""
+        if self._limit:
+            self._look(_Watched(log, on_trimmed, time.monotonic()), time.monotonic())
+
     def close(self) -> None:
         """End the thread."""
         with self._changed:

@@ -227,6 +227,14 @@ class JobLog:
         except FileNotFoundError:
             return 0
 
+    def exists(self, name: str) -> bool:
+        """Whether a file is there."""
+        try:
+            os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return True
+
     def changed_at(self, name: str) -> int:
         """When a file was written to last, in nanoseconds.
 

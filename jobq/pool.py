@@ -10,78 +10,79 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from jobq import progress, shell
-from jobq.children import ChildPool
+from jobq.children import ChildPool, RunEvents
+from jobq.clock import utcnow
 from jobq.config import Settings, job_environment
 from jobq.endings import Exit, exit_of_process
-from jobq.logs import STDERR, STDIN, STDOUT, JobLog, JobLogs
-from jobq.models import Claim, LogOffsets, Outcome, Usage
-from jobq.processes import (
-    ATTEMPT_MARK,
-    JOB_MARK,
-    SUPERVISOR_MARK,
-    start_time,
-)
-from jobq.redaction import Redaction
+from jobq.logs import STDERR, STDIN, STDOUT, JobLog
+from jobq.models import Outcome, Usage
+from jobq.processes import ATTEMPT_MARK, JOB_MARK, SUPERVISOR_MARK
 from jobq.runs import Run, last_words
-from jobq.trimming import compact
 
 COMMAND_NOT_FOUND = 127
 COMMAND_NOT_EXECUTABLE = 126
 """The exit codes that shells use when a command can't be started."""
 
+_STDERR = 2
 _NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM}
 
 
 class Pool:
-    """Starts runs; tells ``on_started`` and ``on_exit`` what became of them."""
+    """Starts runs, and tells what becomes of them."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        owner: str,
-        on_started: Callable[[Run], None],
-        on_exit: Callable[[Run, Exit], None],
-        on_types: Callable[[list[str], list[str]], None],
-    ) -> None:
-        self._logs = JobLogs(settings.log_dir)
-        self._redactor = settings.redactor
-        self._on_started = on_started
-        self._on_exit = on_exit
+    def __init__(self, settings: Settings, owner: str, events: RunEvents) -> None:
+        self._events = events
         self._commands: dict[int, Run] = {}
         self._environment = {**job_environment(settings), SUPERVISOR_MARK: owner}
-        self._children = ChildPool(settings, self._environment, on_started, on_exit, on_types)
+        self._children = ChildPool(settings, self._environment, events)
 
     def open(self) -> None:
         """Start the process that children are forked from, which is also this process's guard."""
+        _keep_files_to_itself()
         self._children.open()
 
     def close(self) -> None:
         """End idle children and their parent."""
         self._children.close()
 
-    def start(self, claim: Claim) -> Run:
-        """Start an attempt; its process may be known only later.
+    def start(self, run: Run) -> None:
+        """Start an attempt in a slot of its own; its process may be known only later.
 
         A command that can't be started is an exit like any other. An error with the log
         directory is one, too.
         """
         try:
-            run = self._open_run(claim)
+            if run.claim.attempt > 1:
+                run.open_again()
+            elif run.is_command:
+                run.open()
         except OSError as error:
             text = f"the log directory can't be used: {error.filename}: {error.strerror}"
-            run = _unopened(claim)
-            self._on_exit(run, Exit(outcome=Outcome.FAILED, error=text))
-            return run
-        if claim.job.type == shell.JOB_TYPE:
+            self._events.on_begin(run)
+            self._events.on_exit(run, Exit(outcome=Outcome.FAILED, error=text))
+            return
+        if run.is_command:
             self._start_command(run)
         else:
             self._children.start(run)
-        return run
+
+    def follow(self, run: Run) -> bool:
+        """Give an attempt to a child that is at another, to go on with; False if none takes it."""
+        if run.is_command or run.claim.attempt > 1:  # its files are for this process to see to
+            return False
+        return self._children.follow(run)
+
+    def send(self) -> None:
+        """Let children know what they were given."""
+        self._children.send()
+
+    def take_back(self) -> None:
+        """Take back whatever has not been begun."""
+        self._children.take_back()
 
     def reap(self) -> None:
         """Collect commands that have ended. Call it at SIGCHLD."""
@@ -91,27 +92,11 @@ class Pool:
                 del self._commands[pid]
                 usage = Usage(_peak_of(used), used.ru_utime + used.ru_stime)
                 words = last_words(run) if status else ""
-                self._on_exit(run, exit_of_process(status, usage, words))
+                self._events.on_exit(run, exit_of_process(status, usage, words))
         self._children.reap()
 
-    def _open_run(self, claim: Claim) -> Run:
-        log = self._logs.create(claim.job.id)
-        try:
-            offsets = LogOffsets()
-            if claim.attempt > 1:
-                with suppress(OSError):  # a full disk
-                    compact(log)  # where the supervisor of the last attempt could not
-                offsets = log.offsets()
-                with suppress(FileNotFoundError):
-                    os.unlink(progress.FILE, dir_fd=log.descriptor)
-            log.hold()
-            hide = self._redactor.of(claim.job.args, claim.job.tags)
-            return Run(claim, log, offsets, log.append_events(), hide)
-        except OSError:
-            log.close()
-            raise
-
     def _start_command(self, run: Run) -> None:
+        self._events.on_begin(run)
         args = shell.ShellArgs(**run.claim.job.args)
         descriptors: list[int] = []
         try:
@@ -126,18 +111,18 @@ class Pool:
                 stdout=descriptors[0],
                 stderr=descriptors[1],
                 start_new_session=True,
+                close_fds=False,  # each of ours is closed when a program is executed
             )
         except (OSError, ValueError) as error:
-            self._on_exit(run, _start_failure(error, args))
+            self._events.on_exit(run, _start_failure(error, args))
             return
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
         run.pid = process.pid
-        run.pid_started = start_time(process.pid)
         process.returncode = 0  # waited for by reap(), which also learns what it used
         self._commands[process.pid] = run
-        self._on_started(run)
+        run.event("started", utcnow(), pid=run.pid, supervisor=run.claim.owner)
 
     def _command_environment(self, run: Run, args: shell.ShellArgs) -> dict[str, str]:
         return {
@@ -151,10 +136,12 @@ class Pool:
         }
 
 
-def _unopened(claim: Claim) -> Run:
-    null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-    directory = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-    return Run(claim, JobLog(Path(os.devnull), directory), LogOffsets(), null, Redaction())
+def _keep_files_to_itself() -> None:
+    """What this process was given besides the standard streams is not for commands."""
+    for path in list(Path("/dev/fd").iterdir()):
+        with suppress(OSError):  # the listing's own is closed by now
+            if int(path.name) > _STDERR:
+                os.set_inheritable(int(path.name), False)
 
 
 def _open_stdin(stdin: str | None, log: JobLog) -> int:

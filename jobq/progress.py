@@ -25,6 +25,7 @@ class ProgressFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._descriptor: int | None = None
+        self.is_written = False
 
     def write(self, progress: Progress) -> None:
         """Replace what the file says. A full disk loses progress, not the job."""
@@ -34,6 +35,7 @@ class ProgressFile:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
                 self._descriptor = open_file(self._path, flags)
             os.pwrite(self._descriptor, text.ljust(_SIZE).encode(), 0)
+            self.is_written = True
 
     def close(self) -> None:
         """Let go of the file."""

@@ -721,6 +721,7 @@ class JobQueue:
     ) -> int:
         """End attempts that nobody holds any more, so that their jobs run again; how many.
 
+        Those that had not been started yet are released: it was no crash of theirs.
         ``on_end`` is told of each job, as it was, whose attempt was ended here and by nobody else.
         """
         lost = list(attempts)
@@ -730,6 +731,7 @@ class JobQueue:
                 attempt.attempt,
                 self.settings.retry,
                 f"its supervisor {attempt.supervisor} died or lost its lease",
+                begun=rescue.was_begun(self.logs, job, attempt),
             )
             for job, attempt in lost
         ]

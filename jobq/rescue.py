@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from jobq import descendants
 from jobq.backends.base import Backend
-from jobq.logs import JobLogs
+from jobq.logs import STDOUT, JobLogs
 from jobq.models import Attempt, Job, SupervisorInfo
 
 if TYPE_CHECKING:
@@ -62,6 +62,26 @@ def kill_marked(owners: Collection[str]) -> None:
 
     for owner in owners:
         kill_all(marked_trees(owner))
+
+
+def was_begun(logs: JobLogs, job: Job, attempt: Attempt) -> bool:
+    """Whether an attempt of a supervisor that died may have been started.
+
+    Its files are made just before. Where they may be on another machine, or an earlier attempt has
+    made them, it counts as begun.
+    """
+    from jobq.processes import host_name
+
+    here = attempt.supervisor.startswith(f"{host_name()}:")
+    if attempt.pid is not None or attempt.attempt > 1 or not here:
+        return True
+    with suppress(OSError):
+        log = logs.open(job.id)
+        if log is None:
+            return False
+        with log:
+            return log.exists(STDOUT)
+    return True
 
 
 def tree_left(logs: JobLogs, job: Job, attempt: Attempt) -> "ProcessTree":

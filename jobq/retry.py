@@ -66,23 +66,19 @@ def after_loss(job: Job, policy: RetryPolicy) -> NextStep:
     return NextStep(status, None, job.failures, crashes)
 
 
-def lost_ending(job: Job, attempt: int, policy: RetryPolicy, why: str) -> Ending:
-    """How an attempt ends when nobody is left to end it."""
-    if job.cancel_requested:
-        return Ending(
-            job_id=job.id,
-            attempt=attempt,
-            outcome=Outcome.LOST,
-            status=JobStatus.CANCELLED,
-            failures=job.failures,
-            crashes=job.crashes,
-            error=why,
-        )
+def lost_ending(
+    job: Job, attempt: int, policy: RetryPolicy, why: str, *, begun: bool = True
+) -> Ending:
+    """How an attempt ends when nobody is left to end it; ``begun``: it had been started."""
     step = after_loss(job, policy)
+    if job.cancel_requested:
+        step = NextStep(JobStatus.CANCELLED, None, job.failures, job.crashes)
+    elif not begun:
+        step = NextStep(JobStatus.PENDING, None, job.failures, job.crashes)
     return Ending(
         job_id=job.id,
         attempt=attempt,
-        outcome=Outcome.LOST,
+        outcome=Outcome.LOST if begun else Outcome.RELEASED,
         status=step.status,
         failures=step.failures,
         crashes=step.crashes,

@@ -12,10 +12,11 @@ from typing import Any
 from jobq import descendants, progress
 from jobq.clock import utcnow
 from jobq.endings import StopReason
-from jobq.logs import STDERR, JobLog, append_line, event_line
+from jobq.logs import STDERR, JobLog, JobLogs, append_line, event_line
 from jobq.models import Claim, LogOffsets, Progress, Started
 from jobq.processes import ProcessTree
-from jobq.redaction import Redaction
+from jobq.redaction import Redaction, Redactor
+from jobq.shell import JOB_TYPE as SHELL
 from jobq.trimming import SETTING, Trimmed, compact
 
 _LAST_WORDS_BYTES = 4096
@@ -24,29 +25,87 @@ _LAST_WORDS_CHARACTERS = 300
 
 @dataclass(slots=True, eq=False)
 class Run:
-    """One attempt that is under way."""
+    """One attempt that is under way, or about to be.
+
+    Its files are opened when they are needed: a child makes those of a short run by itself.
+    """
 
     claim: Claim
-    log: JobLog
-    offsets: LogOffsets
-    events: int  # a descriptor of events.jsonl
-    hide: Redaction  # what is not to be in it
+    logs: JobLogs
+    redactor: Redactor
+    offsets: LogOffsets = field(default_factory=LogOffsets)
     pid: int | None = None
     pid_started: int | None = None
+    held_since: float = 0.0  # loop times
+    begun: float = 0.0
+    noticed: bool = False  # it has lasted long enough to be looked after
     stopped: StopReason | None = None
     ended: bool = False  # its processes are gone; what is left is to record it
     kill_at: float = 0.0  # loop time at which a stopped run is killed
     timers: list[asyncio.TimerHandle] = field(default_factory=list)
     crashed: bool = False
+    detached: bool = False  # its child goes on with others: that process is not its own any more
+    told: bool = False  # its child has noted in its events that it completed
+    unread_progress: bool = True  # there may be some
+    written: int | None = None  # bytes of output; None: not known
+    took: float | None = None  # seconds, where its child has measured them
     descendants: dict[int, int] = field(default_factory=dict)  # pid and start time of who was seen
     stored: dict[int, int] = field(default_factory=dict)  # of those, for who comes after us
     progress: Progress | None = None
     trimmed: dict[str, int] = field(default_factory=dict)  # bytes dropped, by file
+    _log: JobLog | None = None
+    _events: int | None = None  # a descriptor of events.jsonl
+    _hide: Redaction | None = None
 
     @property
     def key(self) -> tuple[int, int]:
         """What names the attempt."""
         return self.claim.job.id, self.claim.attempt
+
+    @property
+    def is_command(self) -> bool:
+        """Whether it is a process of its own, rather than a child's work."""
+        return self.claim.job.type == SHELL
+
+    @property
+    def log(self) -> JobLog:
+        """Its directory.
+
+        Raises:
+            OSError: it can't be made, or not be used.
+        """
+        if self._log is None:
+            self._log = self.logs.create(self.claim.job.id)
+            self._log.hold()
+        return self._log
+
+    @property
+    def hide(self) -> Redaction:
+        """What is to be kept out of all that is shown of it."""
+        if self._hide is None:
+            self._hide = self.redactor.of(self.claim.job.args, self.claim.job.tags)
+        return self._hide
+
+    def open(self) -> None:
+        """Make its directory.
+
+        Raises:
+            OSError: as `log` does.
+        """
+        _ = self.log
+
+    def open_again(self) -> None:
+        """See to what an earlier attempt has left, and where the output of this one will start.
+
+        Raises:
+            OSError: as `log` does.
+        """
+        with suppress(FileNotFoundError):
+            os.unlink(progress.FILE, dir_fd=self.log.descriptor)
+        with suppress(OSError):  # a full disk
+            compact(self.log)  # where the supervisor of the last attempt could not
+        self.log.hold()
+        self.offsets = self.log.offsets()
 
     def tree(self) -> ProcessTree:
         """Its processes: those in its group; if it is stopped or crashed, those that left it, too."""
@@ -54,7 +113,7 @@ class Run:
             self.claim.owner,
             self.claim.job.id,
             self.claim.attempt,
-            self.pid,
+            None if self.detached else self.pid,
             self.pid_started,
             beyond_group=self.stopped is not None or self.crashed,
             descendants=self.descendants,
@@ -64,8 +123,9 @@ class Run:
         """Remember who descends from its process; on disk, too, should this process be killed."""
         self.tree().look(living)
         if not self.descendants.items() <= self.stored.items():
-            self.stored = dict(self.descendants)
-            descendants.write(self.log, self.claim.attempt, self.stored)
+            with suppress(OSError):
+                descendants.write(self.log, self.claim.attempt, self.descendants)
+                self.stored = dict(self.descendants)
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to its processes: whom nobody has seen is lost when its parent ends."""
@@ -91,8 +151,10 @@ class Run:
     def event(self, name: str, at: datetime, **details: Any) -> None:
         """Append to events.jsonl. A full disk loses the event, not the job."""
         with suppress(OSError):
+            if self._events is None:
+                self._events = self.log.append_events()
             shown = self.hide.value(details)
-            append_line(self.events, event_line(name, at, self.claim.attempt, **shown))
+            append_line(self._events, event_line(name, at, self.claim.attempt, **shown))
 
     def note_trimmed(self, trimmed: Trimmed) -> None:
         """Something was dropped from one of its logs: said once here, and at the end how much."""
@@ -104,15 +166,17 @@ class Run:
         """Make ordinary files of trimmed logs, once its processes are gone."""
         with suppress(OSError):  # a full disk: they stay as they are, and can be read so
             compact(self.log)
-            events = self.log.append_events()
-            os.close(self.events)
-            self.events = events
+            if self._events is not None:  # it may be another file now
+                os.close(self._events)
+                self._events = None
         for name, dropped in self.trimmed.items():
             self.event("log_trimmed", utcnow(), file=name, setting=SETTING, dropped=dropped)
 
     def read_progress(self) -> Progress | None:
         """New progress, if the job has made any since the last look."""
-        latest = progress.read(self.log.descriptor)
+        latest = None
+        with suppress(OSError):
+            latest = progress.read(self.log.descriptor)
         if latest is None or latest == self.progress:
             return None
         self.progress = latest
@@ -122,10 +186,15 @@ class Run:
         """Let go of timers and files."""
         for timer in self.timers:
             timer.cancel()
+        self.timers.clear()
         if self.stored:
             descendants.remove(self.log, self.claim.attempt)
-        os.close(self.events)
-        self.log.close()
+        if self._events is not None:
+            os.close(self._events)
+            self._events = None
+        if self._log is not None:
+            self._log.close()
+            self._log = None
 
 
 def last_words(run: Run) -> str:

@@ -6,48 +6,47 @@ transaction: under load, many attempts share one commit.
 """
 
 import asyncio
-import random
 import signal
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
-from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
-from jobq.backends.base import ClaimRequest, Listener, Report
+from jobq.backends.base import ClaimRequest, Listener
 from jobq.clock import steady_time, utcnow
-from jobq.endings import Exit, StopReason, ending_of
+from jobq.endings import Exit, StopReason
 from jobq.errors import (
     DatabaseAwayError,
     DatabaseError,
     DatabaseUnavailableError,
     DatabaseUnreachableError,
 )
+from jobq.hand import PATIENCE, Hand, Pace
 from jobq.hooks import SECONDS as HOOK_SECONDS
 from jobq.hooks import Hooks
-from jobq.logkeeper import LogKeeper
 from jobq.models import (
     UNFINISHED,
     Claim,
     Ending,
+    Held,
     Job,
     JobFilter,
     JobStatus,
     Outcome,
-    Progress,
-    Started,
     SupervisorInfo,
 )
+from jobq.orders import Event, Stop, WorkOptions
 from jobq.outages import Outage
 from jobq.pool import Pool
-from jobq.processes import boot_id, host_name, parents
+from jobq.processes import boot_id, host_name
 from jobq.queue import JobQueue, owner_id
-from jobq.redaction import ShownJob
+from jobq.running import LEFTOVER_BEAT, Running
 from jobq.runs import Run
 from jobq.scheduler import Scheduler
 from jobq.shell import JOB_TYPE as SHELL
 from jobq.space import Shortage, shortage
+from jobq.unrecorded import Unrecorded
 
 if TYPE_CHECKING:
     from jobq.shipping import Shipper
@@ -56,62 +55,12 @@ BEAT = 1.0
 """Seconds between two looks at what nobody told of: other writers, dead supervisors, late jobs."""
 
 PROGRESS_BEAT = 0.5
-LEFTOVER_BEAT = 0.05
 KEPT = 0.8
 """Of a lease that can't be renewed, the share after which the attempts are ended here: what the
 last call to a silent server takes, and the end of the processes, must fit into the rest."""
 
-STARTS_DELAY = 0.05
-"""Seconds for which a started process may wait for a transaction to be noted in."""
-
-
-class Stop(IntEnum):
-    """How far the supervisor has been asked to stop; each request goes one further."""
-
-    NO = 0
-    DRAIN = 1  # start nothing more, let what runs end
-    RELEASE = 2  # end what runs, and give it back
-    KILL = 3  # without grace
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Something that a person at the terminal may like to see, without secrets."""
-
-    kind: str  # started, progress, finished, message
-    job: ShownJob | None = None
-    ending: Ending | None = None
-    progress: Progress | None = None
-    text: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkOptions:
-    slots: int
-    queues: Collection[str] | None = None  # None: all
-    types: Collection[str] | None = None  # None: all that are registered
-    ids: Collection[int] | None = None  # only these jobs
-    drain: bool = False  # leave once nothing is left to do
-    wait_retries: bool = False  # and nothing waits for its next try
-    max_jobs: int | None = None  # leave after having started so many
-    cancel_at_stop: bool = False  # rather than wait for what runs, and give it back
-
-
-@dataclass(slots=True)
-class _Unrecorded:
-    """What has happened and is not in the database yet."""
-
-    starts: dict[tuple[int, int], Started] = field(default_factory=dict)
-    endings: list[tuple[Run, Ending]] = field(default_factory=list)
-    progress: dict[tuple[int, int], Progress] = field(default_factory=dict)
-
-    def report(self) -> Report:
-        """All of it, as the backend is told."""
-        endings = [ending for _, ending in self.endings]
-        return Report(list(self.starts.values()), self.progress, endings)
-
-    def __bool__(self) -> bool:
-        return bool(self.starts or self.endings or self.progress)
+RECORD_DELAY = 0.005
+"""Seconds for which the end of a run may wait for others, where there is enough to go on with."""
 
 
 class Supervisor:
@@ -130,7 +79,7 @@ class Supervisor:
         self._options = options
         self._show = on_event
         self._lease = timedelta(seconds=self._settings.lease)
-        self._pool = Pool(self._settings, self.id, self._on_started, self._on_exit, self._on_types)
+        self._pool = Pool(self._settings, self.id, self)
         self._scheduler = Scheduler(
             queue,
             self.id,
@@ -138,13 +87,20 @@ class Supervisor:
             fires=options.ids is None,
             tell=self._message,
         )
-        self._keeper = LogKeeper(self._settings.log_max_bytes)
-        self._shipper = _shipper_of(queue)
         self._hooks = Hooks(self._settings, self._message_from_a_thread)
         self._listener: Listener | None = None
-        self._runs: dict[tuple[int, int], Run] = {}
-        self._unrecorded = _Unrecorded()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._hand = Hand()
+        self._pace = Pace(options.slots)
+        self._running = Running(
+            self._settings,
+            self._pool,
+            lambda: self._unrecorded,
+            on_change=self._on_change,
+            show=self._on_event,
+            shipper=_shipper_of(queue),
+        )
+        self._unrecorded = Unrecorded()
+        self._timers: set[Callable[[], None]] = set()  # what will be called in a moment
         self._types: set[str] = {SHELL}
         self._types_known = False
         self._stop = Stop.NO
@@ -183,8 +139,8 @@ class Supervisor:
             self._backend.register(self._info())
             self._renewed_at = steady_time()
             self._pool.open()
-            for claim in claim_first(self.id) if claim_first else ():
-                self._start(claim)
+            self._take(claim_first(self.id) if claim_first else ())
+            self._fill()
             beats = asyncio.create_task(self._beat())
             beats.add_done_callback(lambda _: self._wake.set())
             self._beats = beats
@@ -218,16 +174,19 @@ class Supervisor:
         self._stop = Stop(min(self._stop + 1, Stop.KILL))
         if self._options.cancel_at_stop:
             self._stop = max(self._stop, Stop.RELEASE)
+        self._put_hand_back()
+        if self._stop is Stop.KILL:
+            self._running.grace = 0.0
         if self._stop >= Stop.RELEASE:
-            for run in list(self._runs.values()):
-                self._stop_run(run, self._shutdown_reason())
+            for run in list(self._running.runs.values()):
+                self._running.stop(run, self._shutdown_reason())
         if first:
             self._announce()
         self._wake.set()
         return self._stop
 
     def _on_stop_signal(self, name: str) -> None:
-        running = len(self._runs)
+        running = len(self._running)
         self._interrupted = self._interrupted or name == "Ctrl-C"
         match self.request_stop():
             case Stop.DRAIN if running:
@@ -260,16 +219,9 @@ class Supervisor:
     def _leave(self) -> None:
         if left := self._hooks.close():
             self._message(f"{left} hooks were not run to their end")
-        for run in self._runs.values():  # only after a failure: nothing is left otherwise
-            if not run.ended:
-                run.stopped = StopReason.LOST
-                run.event("stopping", utcnow(), reason=StopReason.LOST.value)
-            run.kill()
+        self._running.close()
         self._pool.close()
-        self._keeper.close()
-        if self._shipper is not None:
-            self._shipper.close()
-        if not self._runs:  # otherwise the next supervisor finds this one dead, and rescues
+        if not self._running and not self._hand:  # otherwise others find it dead, and rescue
             with suppress(DatabaseError):
                 self._backend.unregister([self.id])
         if self._listener is not None:
@@ -326,22 +278,23 @@ class Supervisor:
     def _step(self) -> None:
         """Record what happened, claim what there is room for, and start it."""
         now = utcnow()
-        overdue = steady_time() - self._renewed_at > self._settings.lease / 3
-        if overdue or self._outage.error is not None:
+        if self._is_renewal_due() or self._outage.error is not None:
             self._renew(now)
-        claims: list[Claim] = []
-        room = self._room(freed=len(self._unrecorded.endings))
-        if self._unrecorded or (room and self._look):
+        limit, ahead = self._room()
+        if self._unrecorded or (limit + ahead and self._look):
             short = self._is_disk_short()
-            request = self._request(room) if room and not short else None
+            request = self._request(limit, ahead) if limit + ahead and not short else None
             told = self._backend.exchange(self._unrecorded.report(), request, now)
+            self._take(told.claims)  # before anything else can fail: nobody else would start them
             self._forget_recorded(self._recorded(told.ended))
-            claims, self._claimable_at = told.claims, told.next_due
-            self._look = len(claims) == room and not short
-        for claim in claims:  # before anything else can fail: nobody else would start them
-            self._start(claim)
-        if claims and self._takes_no_more():
-            self._announce()
+            self._claimable_at = told.next_due
+            self._look = len(told.claims) == limit + ahead and not short
+            if told.claims and self._takes_no_more():
+                self._announce()
+        self._fill()
+
+    def _is_renewal_due(self) -> bool:
+        return steady_time() - self._renewed_at > self._settings.lease / 3
 
     def _recorded(self, ended: list[bool]) -> list[bool]:
         """Which endings count: after an outage, also those of a report whose answer was lost."""
@@ -360,22 +313,16 @@ class Supervisor:
         )
 
     def _forget_recorded(self, recorded: list[bool]) -> None:
-        done, self._unrecorded = self._unrecorded, _Unrecorded()
+        done, self._unrecorded = self._unrecorded, Unrecorded()
         now = utcnow()
         for (run, ending), took_effect in zip(done.endings, recorded, strict=True):
-            self._runs.pop(run.key, None)
             if took_effect:
                 self._tell_end(run, ending, now)
-            self._close(run)
+            self._running.close_files(run)
         if done.endings:
             self._look = True
             pairs = zip(done.endings, recorded, strict=True)
             self._done([run.claim.job for (run, _), took_effect in pairs if took_effect])
-
-    def _close(self, run: Run) -> None:
-        run.close()
-        if self._shipper is not None:
-            self._shipper.ended(*run.key)
 
     def _done(self, jobs: Collection[Job]) -> None:
         """Attempts at these jobs have ended: see to their hooks, where that was for good."""
@@ -389,34 +336,44 @@ class Supervisor:
         for name in ("exit_code", "signal", "error"):
             if (value := getattr(ending, name)) is not None:
                 details[name] = value
-        run.event("finished", now, **details)
+        if not (run.told and ending.outcome is Outcome.COMPLETED):
+            run.event("finished", now, **details)
         if ending.status is JobStatus.RETRYING and ending.run_at is not None:
             run.event("retry", now, run_at=ending.run_at.isoformat())
-        self._on_event(self._event("finished", run, ending=run.hide.ending(ending)))
+        job = self._settings.redactor.job(run.claim.job)
+        self._on_event(Event("finished", job, ending=run.hide.ending(ending)))
 
-    def _room(self, freed: int = 0) -> int:
-        """How many jobs may be claimed, if ``freed`` of those that run have just ended."""
+    def _room(self) -> tuple[int, int]:
+        """How many jobs may be claimed to be started now, and how many ahead."""
         if self._stop:
-            return 0
-        room = self._options.slots - len(self._runs) + freed
-        if self._options.max_jobs is not None:
-            room = min(room, self._options.max_jobs - self._claimed)
-        return max(room, 0)
+            return 0, 0
+        free = max(0, self._options.slots - len(self._running))
+        limit = max(0, free - self._hand.waiting)
+        ahead = max(0, self._pace.ahead - max(0, len(self._hand) - free))
+        if ahead <= self._pace.ahead // 2 and not limit:
+            ahead = 0  # there is enough: not one transaction for each
+        left = limit + ahead if self._left() is None else self._left() or 0
+        return min(limit, left), min(ahead, max(0, left - limit))
+
+    def _left(self) -> int | None:
+        """How many more jobs it may claim at all; None: any number."""
+        most = self._options.max_jobs
+        return None if most is None else max(0, most - self._claimed)
 
     def _takes_no_more(self) -> bool:
-        most = self._options.max_jobs
         return (
             self._leaving
             or self._stop > Stop.NO
             or self._options.ids is not None
-            or (most is not None and self._claimed >= most)
+            or self._left() == 0
         )
 
-    def _request(self, room: int) -> ClaimRequest:
+    def _request(self, limit: int, ahead: int = 0) -> ClaimRequest:
         types = self._options.types
         return ClaimRequest(
             owner=self.id,
-            limit=room,
+            limit=limit,
+            ahead=ahead,
             lease=self._lease,
             queues=self._options.queues,
             types=self._types if types is None else self._types & set(types),
@@ -424,9 +381,9 @@ class Supervisor:
         )
 
     def _is_done(self) -> bool:
-        if self._runs or self._unrecorded.endings:
+        if self._running or self._hand or self._unrecorded.endings or self._unrecorded.unstarted:
             return False
-        if self._stop or self._room() == 0:
+        if self._stop or self._left() == 0:
             return True
         if not self._options.drain or self._look:
             return False
@@ -478,18 +435,18 @@ class Supervisor:
             except DatabaseError:  # the next step meets it, and says so
                 pass
             self._end_what_may_be_taken()
-            if self._runs and self._loop.time() >= next_progress:
-                self._look_at_runs()
+            if self._running and self._loop.time() >= next_progress:
+                self._running.look()
                 next_progress = self._loop.time() + PROGRESS_BEAT
             self._wake.set()
 
     def _until_next_beat(self) -> float:
-        wait = PROGRESS_BEAT if self._runs else BEAT
+        wait = PROGRESS_BEAT if self._running else BEAT
         due = self._due()
         if due is not None and not self._stop:
             ahead = (due - utcnow()).total_seconds()
             # What is overdue waits for a slot, or for room on the disk, and not for a beat.
-            if ahead > 0 or (self._room() and self._shortage is None):
+            if ahead > 0 or (self._room()[0] and self._shortage is None):
                 wait = min(wait, ahead)
         return max(wait, 0.005)
 
@@ -503,7 +460,7 @@ class Supervisor:
             self._seen_changes = changes
             self._look = True
             self._stop_cancelled()
-        if self._scheduler.tick(now, own={key[0] for key in self._runs}):
+        if self._scheduler.tick(now, own={key[0] for key in self._known()}):
             self._look = True
         self._fires_at = self._scheduler.next_tick()
 
@@ -512,23 +469,39 @@ class Supervisor:
         dues = (self._claimable_at, self._fires_at)
         return min((due for due in dues if due is not None), default=None)
 
+    def _known(self) -> set[tuple[int, int]]:
+        """The attempts that this process has, and has not given away for good."""
+        in_hand = {run.key for run in self._hand}
+        return in_hand | self._running.runs.keys() | self._unrecorded.keys()
+
     def _stop_cancelled(self) -> None:
         with suppress(DatabaseError):
-            for held in self._backend.cancel_requests(self.id):
-                if run := self._runs.get((held.job_id, held.attempt)):
-                    self._stop_run(run, StopReason.CANCELLED)
+            self._cancel(self._backend.cancel_requests(self.id))
+
+    def _cancel(self, held: Collection[Held]) -> None:
+        keys = {(item.job_id, item.attempt) for item in held if item.cancel_requested}
+        for key in keys & self._running.runs.keys():
+            self._running.stop(self._running.runs[key], StopReason.CANCELLED)
+        if keys & {run.key for run in self._hand}:
+            self._pool.take_back()
+            self._put_back(keys)
+            for key in keys & self._running.runs.keys():  # begun just now
+                self._running.stop(self._running.runs[key], StopReason.CANCELLED)
 
     def _renew(self, now: datetime) -> None:
         """Renew leases; what was lost meanwhile is ended before its result could count."""
         asked_at = steady_time()
-        held = {(item.job_id, item.attempt) for item in self._heartbeat(now)}
-        ended = {run.key for run, _ in self._unrecorded.endings}
-        for key, run in list(self._runs.items()):
-            if key not in held and key not in ended:
+        held = self._backend.heartbeat(self.id, self._lease, now)
+        self._cancel(held)
+        keys = {(item.job_id, item.attempt) for item in held}
+        if not {run.key for run in self._hand} <= keys:
+            self._pool.take_back()
+            self._hand.drop({run.key for run in self._hand} - keys)
+        for key, run in list(self._running.runs.items()):
+            if key not in keys and not run.ended:
                 self._message(f"job {key[0]}: attempt {key[1]} was taken over: ending it here")
-                run.stopped = StopReason.LOST
-                run.kill()
-        self._give_back(held - self._runs.keys(), now)
+                self._running.end_at_once(run, StopReason.LOST)
+        self._give_back(keys - self._known(), now)
         self._renewed_at = asked_at
 
     def _give_back(self, keys: Collection[tuple[int, int]], now: datetime) -> None:
@@ -539,133 +512,100 @@ class Supervisor:
             self._backend.unclaim(claims, now)
             self._look = True
 
-    def _heartbeat(self, now: datetime) -> Any:
-        held = self._backend.heartbeat(self.id, self._lease, now)
-        for item in held:
-            run = self._runs.get((item.job_id, item.attempt))
-            if item.cancel_requested and run is not None:
-                self._stop_run(run, StopReason.CANCELLED)
-        return held
-
-    def _look_at_runs(self) -> None:
-        now, living = utcnow(), parents()
-        for key, run in self._runs.items():
-            run.look(living)
-            if (latest := run.read_progress()) is not None:
-                self._note_progress(key, run, latest, now)
-
-    def _note_progress(
-        self, key: tuple[int, int], run: Run, latest: Progress, now: datetime
-    ) -> None:
-        self._unrecorded.progress[key] = latest
-        run.event("progress", now, done=latest.done, total=latest.total, message=latest.message)
-        self._on_event(self._event("progress", run, progress=run.hide.progress(latest)))
-
     # -- runs ------------------------------------------------------------------------------
 
-    def _start(self, claim: Claim) -> None:
-        self._claimed += 1
-        run = self._pool.start(claim)
-        self._runs[run.key] = run
+    def _take(self, claims: Collection[Claim]) -> None:
+        """What was claimed is in hand."""
+        self._claimed += len(claims)
+        for claim in claims:
+            run = Run(claim, self._queue.logs, self._settings.redactor)
+            run.held_since = self._loop.time()
+            self._hand.add(run)
 
-    def _on_started(self, run: Run) -> None:
-        self._unrecorded.starts[run.key] = run.started()
-        self._loop.call_later(STARTS_DELAY, self._wake.set)
-        run.event("started", utcnow(), pid=run.pid, supervisor=self.id)
-        self._keeper.watch(run.log, run.note_trimmed)
-        if self._shipper is not None:
-            self._shipper.watch(*run.key, run.offsets)
-        timeout = run.claim.job.timeout
-        if timeout is not None:
-            run.timers.append(
-                self._loop.call_later(timeout, self._stop_run, run, StopReason.TIMEOUT)
-            )
-        self._on_event(self._event("started", run))
-        if run.stopped is not None:
-            run.signal(signal.SIGTERM)
-        elif self._stop >= Stop.RELEASE:
-            self._stop_run(run, self._shutdown_reason())
-
-    def _stop_run(self, run: Run, reason: StopReason) -> None:
-        """SIGTERM to its processes, and SIGKILL after the grace period."""
-        if run.ended:
+    def _fill(self) -> None:
+        """Start what is in hand, as far as there are slots; let children know what comes next."""
+        if self._is_renewal_due():  # what is in hand may have been lost
+            self._wake.set()
             return
-        grace = 0.0 if self._stop is Stop.KILL else self._settings.grace
-        if run.stopped is None:
-            run.stopped = reason
-            run.kill_at = self._loop.time() + grace
-            run.event("stopping", utcnow(), reason=reason.value)
-            run.signal(signal.SIGTERM)
-        elif self._stop is not Stop.KILL:
-            return
-        run.timers.append(self._loop.call_later(grace, run.kill))
+        while self._hand.first and len(self._running) < self._options.slots:
+            self._pool.start(self._hand.take())
+        while self._hand.first and self._pool.follow(self._hand.first):
+            self._hand.follow()
+        self._pool.send()
+        if self._hand:
+            self._soon(PATIENCE, self._put_overdue_back)
 
-    def _event(self, kind: str, run: Run, **told: Any) -> Event:
-        return Event(kind, self._settings.redactor.job(run.claim.job), **told)
+    def _soon(self, delay: float, call: Callable[[], None]) -> None:
+        """Have something called after a while, unless it will be before."""
+        if call in self._timers:
+            return
+        self._timers.add(call)
+
+        def called() -> None:
+            self._timers.discard(call)
+            call()
+
+        self._loop.call_later(delay, called)
+
+    def _put_overdue_back(self) -> None:
+        """What has been in hand for long is for somebody else, who may have a slot for it."""
+        if self._hand.overdue(self._loop.time()):
+            self._pool.take_back()
+            self._put_back(self._hand.overdue(self._loop.time()))
+            self._pace.stumble()
+        self._fill()
+
+    def _put_hand_back(self) -> None:
+        self._pool.take_back()
+        self._put_back({run.key for run in self._hand})
+
+    def _put_back(self, keys: Collection[tuple[int, int]]) -> None:
+        """Give claims back that are in hand, and with no child."""
+        if dropped := self._hand.drop(keys):
+            self._unrecorded.unstarted += [run.claim for run in dropped]
+            self._claimed -= len(dropped)
+            self._wake.set()
+
+    def on_begin(self, run: Run) -> None:
+        self._hand.begun(run)
+        self._running.begin(run)
+        if self._stop >= Stop.RELEASE:
+            self._loop.call_soon(self._running.stop, run, self._shutdown_reason())
+
+    def on_born(self, run: Run) -> None:
+        self._running.born(run)
+
+    def on_back(self, runs: list[Run]) -> None:
+        for run in runs:
+            self._running.forget(run)
+        self._hand.put_back(runs)
+        if self._stop:
+            self._put_back({run.key for run in runs})
+        self._soon(0, self._fill)
+
+    def on_exit(self, run: Run, end: Exit) -> None:
+        self._running.exited(run, end)
+
+    def _on_change(self, ended: Run | None) -> None:
+        """There is something to record: at once, unless there is enough to go on with."""
+        if ended is not None:
+            took = self._loop.time() - ended.begun if ended.took is None else ended.took
+            self._pace.ended(took)
+            if not self._hand:
+                self._pace.grow()
+            if self._hand.waiting:
+                self._soon(0, self._fill)
+        if len(self._hand) > self._pace.ahead // 2:
+            self._soon(RECORD_DELAY, self._wake.set)
+        else:
+            self._wake.set()
 
     def _on_event(self, event: Event) -> None:
         """Show something. That nobody can be shown anything any more must not end the jobs."""
         with suppress(OSError):
             self._show(event)
 
-    def _on_exit(self, run: Run, end: Exit) -> None:
-        for timer in run.timers if run.stopped is None else ():
-            timer.cancel()  # it was in time, whatever its leftovers do
-        run.crashed = end.outcome is Outcome.CRASHED
-        if run.tree().exists():
-            self._in_background(self._end_leftovers(run, end))
-        else:
-            self._ended(run, end)
-
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _end_leftovers(self, run: Run, end: Exit) -> None:
-        """A job is over when all of its processes are."""
-        if run.stopped is None:
-            run.kill_at = self._loop.time() + self._settings.grace
-            run.signal(signal.SIGTERM)
-        while run.tree().exists():
-            if self._loop.time() >= run.kill_at:
-                run.kill()
-            await asyncio.sleep(LEFTOVER_BEAT)
-        self._ended(run, end)
-
-    def _ended(self, run: Run, end: Exit) -> None:
-        run.ended = True
-        self._keeper.release(run.log)
-        if run.stopped is StopReason.LOST:
-            self._runs.pop(run.key, None)
-            self._close(run)
-            self._wake.set()
-        elif run.trimmed:
-            self._in_background(self._tidy(run, end))
-        else:
-            self._note_end(run, end)
-
-    async def _tidy(self, run: Run, end: Exit) -> None:
-        """Before the end is recorded: afterwards, another attempt may write to the logs."""
-        await asyncio.to_thread(run.tidy)
-        self._note_end(run, end)
-
-    def _note_end(self, run: Run, end: Exit) -> None:
-        now = utcnow()
-        if (latest := run.read_progress()) is not None:
-            self._note_progress(run.key, run, latest, now)
-        ending = ending_of(
-            run.claim,
-            end,
-            run.stopped,
-            now=now,
-            policy=self._settings.retry,
-            chance=random.random(),  # noqa: S311 - jitter, not a secret
-        )
-        self._unrecorded.endings.append((run, ending))
-        self._wake.set()
-
-    def _on_types(self, types: list[str], errors: list[str]) -> None:
+    def on_types(self, types: list[str], errors: list[str]) -> None:
         for error in errors:
             self._message(error)
         self._types = {SHELL, *types}
@@ -703,16 +643,14 @@ class Supervisor:
         cut_off = isinstance(self._outage.error, DatabaseUnreachableError)
         if not cut_off or self._kept_for():
             return
-        for key, run in list(self._runs.items()):
+        for key, run in list(self._running.runs.items()):
             if not run.ended and run.stopped is not StopReason.CUT_OFF:
                 self._message(f"job {key[0]}: its lease can't be renewed: ending it here")
-                run.stopped = StopReason.CUT_OFF
-                run.event("stopping", utcnow(), reason=run.stopped.value)
-                run.kill()
+                self._running.end_at_once(run, StopReason.CUT_OFF)
 
     def _is_told_to_leave(self) -> bool:
         """Whether to leave although the database is unavailable, and what ended not recorded."""
-        if not self._stop or any(not run.ended for run in self._runs.values()):
+        if not self._stop or any(not run.ended for run in self._running.runs.values()):
             return False
         return self._stop is Stop.KILL or not self._unrecorded.endings
 

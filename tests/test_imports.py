@@ -19,9 +19,10 @@ LAYERS = (
     "schedules rowchecks expiry",
     "documents scheduler testing explain eta batches exports moving",
     "metrics child hooks logkeeper shipping doctor",
-    "forkserver runs",
-    "children",
+    "forkserver runs orders",
+    "children hand unrecorded",
     "pool",
+    "running",
     "supervisor",
     "cli web",
 )

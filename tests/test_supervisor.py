@@ -18,7 +18,8 @@ from jobq.errors import (
     DatabaseStoppedError,
     DatabaseUnreachableError,
 )
-from jobq.supervisor import Event, Stop, Supervisor, WorkOptions
+from jobq.orders import Event, Stop, WorkOptions
+from jobq.supervisor import Supervisor
 
 SETTINGS = "[lease]\nseconds = 4\ngrace = 0.1\n"
 
@@ -157,7 +158,7 @@ def test_what_nobody_can_take_over_goes_on(host: Host) -> None:
         while supervisor._kept_for():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         (host.folder / "go").touch()
-        while not any(run.ended for run in supervisor._runs.values()):  # noqa: ASYNC110
+        while not supervisor._unrecorded.endings:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         host.server.away = None
 

@@ -25,9 +25,9 @@ from jobq.clock import utcnow
 from jobq.errors import DatabaseError
 from jobq.eta import PastRuns, remaining
 from jobq.models import Ending, Job, JobStatus
+from jobq.orders import Event
 from jobq.queue import JobQueue
 from jobq.redaction import ShownJob
-from jobq.supervisor import Event
 from jobq.timespec import format_duration
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class Printer:
 
     def write(self, line: Line) -> None:
         """Print a line."""
-        print(f"{line.at:%H:%M:%S} {line.text}", flush=True)
+        print(f"{line.at:%H:%M:%S} {line.text}", flush=self._lines.empty())
 
     def _print(self) -> None:
         while (line := self._lines.get()) is not None:

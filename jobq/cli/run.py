@@ -35,10 +35,11 @@ from jobq.clock import utcnow
 from jobq.errors import DiskFullError
 from jobq.logs import LOG, STDERR, STDOUT
 from jobq.models import DEFAULT_QUEUE, Claim, Job, JobStatus
+from jobq.orders import WorkOptions
 from jobq.queue import JobQueue
 from jobq.space import shortage
 from jobq.specs import JobSpec
-from jobq.supervisor import Supervisor, WorkOptions
+from jobq.supervisor import Supervisor
 
 
 def command(

@@ -9,10 +9,11 @@ from jobq.cli.context import INTERRUPTED, Cli, complain
 from jobq.cli.declare import Context, option
 from jobq.cli.output import note
 from jobq.cli.progress import Screen, printer
+from jobq.orders import WorkOptions
 from jobq.outages import Outage
 from jobq.queue import JobQueue
 from jobq.registry import require_types
-from jobq.supervisor import Supervisor, WorkOptions
+from jobq.supervisor import Supervisor
 
 _OWN_FILES = 40
 _FILES_OF_A_RUN = 8  # its log directory, its events, and what its start takes for a moment

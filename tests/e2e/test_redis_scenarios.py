@@ -17,7 +17,8 @@ from jobq import Job, JobQueue, JobStatus
 from jobq.backends.base import ClaimRequest
 from jobq.clock import utcnow
 from jobq.models import Outcome
-from jobq.supervisor import Supervisor, WorkOptions
+from jobq.orders import WorkOptions
+from jobq.supervisor import Supervisor
 
 SETTINGS = """
 backend = "{url}"

@@ -27,10 +27,11 @@ from jobq.models import (
     Started,
     SupervisorInfo,
 )
+from jobq.orders import WorkOptions
 from jobq.queue import owner_id
 from jobq.schedules import Schedules
 from jobq.specs import to_spec
-from jobq.supervisor import Supervisor, WorkOptions
+from jobq.supervisor import Supervisor
 
 S = JobStatus
 CHUNK = 3
