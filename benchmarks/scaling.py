@@ -72,7 +72,8 @@ def _measure_anew(name: str, scale: float) -> None:
     kept = json.loads(RESULTS.read_text("utf-8"))
     (measure,) = (each for each in MEASURES if each.__name__ == name)
     series = {each["name"]: each for each in kept["series"]}
-    series[name] = asdict(_measured(measure, scale))
+    machine = report.machine()
+    series[name] = asdict(_measured(measure, scale)) | {"machine": machine}
     kept["series"] = list(series.values())
     RESULTS.write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
 
@@ -97,6 +98,8 @@ def _write() -> None:
             f"![{each['title']}](plots/{each['name']}.svg)",
         ]
         parts.append(report.table_of(each))
+        if "machine" in each:  # measured anew, without the others
+            parts.append(report.described(each["machine"]))
     before, _, rest = PAGE.read_text("utf-8").partition(MARKS[0])
     _, _, after = rest.partition(MARKS[1])
     middle = "\n\n".join(parts)
