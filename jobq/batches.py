@@ -254,7 +254,7 @@ class Batch:
             name=row.name,
             tags=row.tags or {},
             unique_key=row.unique,
-            parents=tuple(self._ref(ref, condition) for ref, condition in row.refs),
+            parents=tuple(self._ref(*ref) for ref in row.refs) if row.refs else (),
             run_at=None if row.run_at is None else datetime.fromtimestamp(row.run_at, UTC),
             timeout=row.timeout,
             key=None if row.key is None else self._prefix + row.key,
