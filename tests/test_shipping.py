@@ -201,4 +201,6 @@ def test_where_nothing_is_shipped_it_is_said_where_the_log_is(
     shown = other.jobq("tail", str(job.id))
     assert (shown.returncode, shown.stdout) == (0, "")
     assert f"in jobs/{job.id}" in shown.stderr
+    assert f"its log directory, jobs/{job.id}" in other.jobq("show", str(job.id)).stdout
     assert project.jobq("tail", str(job.id)).stdout == "here\n"
+    assert str(project.queue.logs.path(job.id)) in project.jobq("show", str(job.id)).stdout

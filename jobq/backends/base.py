@@ -16,6 +16,9 @@ Where backends differ
     Durably: on SQLite, an acknowledged verb survives a power cut. On Redis that is for the server's
     settings to say (docs/redis.md).
     Death: a supervisor that dies is known of at once on its own machine, elsewhere after its lease.
+    Logs: on SQLite, everybody has the files. On Redis, output is shipped for those who do not (`ships`).
+    Totals: on Redis, what was ever added, completed, failed and recovered is counted; a store that was
+    filled from another one counts from the jobs that came.
     Reading: on SQLite, each verb reads at one moment. On Redis, those that may look at very many jobs
     (`find`, `descendants`, `ended`, `ended_counts`, `flaws`) read in portions.
 """

@@ -110,11 +110,20 @@ def _outcome(queue: JobQueue, job: Job) -> Iterator[tuple[str, str]]:
     yield "error", job.error or ""
     yield "reason", job.reason or ""
     yield "result", "" if job.result is None else _json(job.result, indent=2)
-    yield "logs", str(queue.logs.path(job.id))
+    yield "logs", _logs(queue, job)
 
 
 def _json(value: object, indent: int | None = None) -> str:
     return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+def _logs(queue: JobQueue, job: Job) -> str:
+    """Where they are: on the machine that tried the job last, if they are not here."""
+    path = queue.logs.path(job.id)
+    if queue.backend.ships and job.attempts and not path.exists():
+        host = queue.attempts(job.id)[-1].supervisor.split(":")[0]
+        return f"on {host}, in its log directory, jobs/{job.id} (`jobq tail {job.id}`)"
+    return str(path)
 
 
 def _print_history(attempts: Sequence[Attempt], now: datetime, *, color: bool) -> None:
