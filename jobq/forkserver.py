@@ -24,10 +24,11 @@ from typing import NoReturn
 from jobq.backends.choice import open_backend
 from jobq.child import Child
 from jobq.config import SQLITE, Settings
-from jobq.errors import JobqError
+from jobq.errors import JobqError, WorkerLoadError
 from jobq.logs import JobLogs
+from jobq.outcome import jsonable
 from jobq.processes import SUPERVISOR_MARK, ProcessTree, kill_all, marked_trees, parents
-from jobq.registry import Registry, load
+from jobq.registry import Registry, args_model, load
 from jobq.rescue import tree_left
 
 _PR_SET_PDEATHSIG = 1
@@ -107,6 +108,7 @@ class ForkServer:
             skip=skip,
             tell=lambda source: self._tell({"loading": source}),
         )
+        _warm_up(registry)
         # What is alive now is shared with every child: the collector must not touch its pages.
         gc.collect()
         gc.freeze()
@@ -222,6 +224,15 @@ class ForkServer:
             ]
         except JobqError:
             return marked_trees(self._owner)
+
+
+def _warm_up(registry: Registry) -> None:
+    """Make once, to be shared, what each child would make at its first run."""
+    for job_type in registry.types.values():
+        if job_type.worker is not None:
+            with suppress(WorkerLoadError):  # it is told of when such a job runs
+                args_model(job_type.worker)
+    jsonable(None)
 
 
 def _set_death_signal(number: signal.Signals) -> None:
