@@ -149,6 +149,8 @@ class Chaos:
                     action()
             time.sleep(STEP)
         self._calm_down()
+        for client in self._clients:  # one may be about to have a job tried again
+            client.wait(SETTLE)
         deadline = time.monotonic() + SETTLE
         while self._unfinished():
             self._man()
@@ -157,8 +159,6 @@ class Chaos:
             time.sleep(STEP)
         for waker in self._wakers:
             waker.join()
-        for client in self._clients:
-            client.wait(30)
         for supervisor in self._supervisors:
             supervisor.terminate()
         for supervisor in self._supervisors:
@@ -369,7 +369,6 @@ class Chaos:
             twice += completed > 1
             if job.status not in self.ends.get(job.id, FINISHED):  # an add without an answer
                 wrong.append(f"job {job.id} {job.args} ended {job.status}: {job.error}")
-                wrong.append(f"  {job}")
         lines = [f"jobs {len(histories)}, attempts {outcomes.total()} ({_listed(outcomes)})"]
         lines += [f"disturbed: {_listed(self.did)}"]
         lines += [f"lost {len(lost)}, completed twice {twice}, strays {len(strays)}"]

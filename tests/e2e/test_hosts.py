@@ -161,6 +161,8 @@ def test_jobs_outlast_a_server_that_is_started_again(two: list[Host], server: Re
     watching = other.start("list", "--watch", said="watched")
     wait_until(lambda: lines(one.root / "followed"))
     wait_until(lambda: "Watching" in (other.root / "watched").read_text())
+    for host in two:  # as its machine does without it
+        host.cable.refuse()
     server.kill()
     late = other.start("work", "-t", "shell", said="said")
     wait_until(lambda: "trying again" in (other.root / "watched").read_text())
@@ -169,6 +171,8 @@ def test_jobs_outlast_a_server_that_is_started_again(two: list[Host], server: Re
     wait_until(lambda: not alive(int(one.output(long))))
     wait_until(lambda: "trying again" in one.output(adds, "job.log"))
     server.start()
+    for host in two:
+        host.cable.heal()
     assert waiting.wait(30) == 3
     assert following.wait(30) == 0
     one.wait_for(adds, JobStatus.COMPLETED)
