@@ -725,13 +725,15 @@ class JobQueue:
         ``on_end`` is told of each job, as it was, whose attempt was ended here and by nobody else.
         """
         lost = list(attempts)
+        # Of a lease that ran out: another machine of the same name has files of its own.
+        elsewhere = self.backend.spans_hosts and lease_before is not None
         endings = [
             lost_ending(
                 job,
                 attempt.attempt,
                 self.settings.retry,
                 f"its supervisor {attempt.supervisor} died or lost its lease",
-                begun=rescue.was_begun(self.logs, job, attempt),
+                begun=elsewhere or rescue.was_begun(self.logs, job, attempt),
             )
             for job, attempt in lost
         ]
