@@ -21,7 +21,7 @@ from jobq.errors import (
 from jobq.orders import Event, Stop, WorkOptions
 from jobq.supervisor import Supervisor
 
-SETTINGS = "[lease]\nseconds = 4\ngrace = 0.1\n"
+SETTINGS = "[lease]\nseconds = 6\ngrace = 0.1\n"
 
 
 class Server:
