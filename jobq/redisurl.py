@@ -20,6 +20,7 @@ class RedisUrl:
     server: str  # as redis-py takes it: with the password, without the name
     shown: str  # for people: without the password
     name: str  # tells several jobqs in one database apart
+    replicas: int = 0  # how many must have a change before it counts as done
 
     @property
     def prefix(self) -> str:
@@ -57,13 +58,16 @@ def parse_url(url: str) -> RedisUrl:
     name = options.pop("name", DEFAULT_NAME)
     if not _NAME.fullmatch(name):
         raise UsageError("expected a name of letters, digits, '.', '_' and '-' in name=")
+    replicas = options.pop("wait", "0")
+    if not re.fullmatch(r"[0-9]{1,2}", replicas):
+        raise UsageError("expected a number of replicas in wait=")
     query = f"?{urlencode(options)}" if options else ""
     server = f"{parts.scheme}://{parts.netloc}{parts.path}{query}"
     place = _place(parts.hostname or "", port)
     user = f"{quote(unquote(parts.username))}@" if parts.username else ""
     told = urlencode({**options, **({"name": name} if name != DEFAULT_NAME else {})})
     shown = f"{parts.scheme}://{user}{place}{parts.path}" + (f"?{told}" if told else "")
-    return RedisUrl(server, _without_password(shown), name)
+    return RedisUrl(server, _without_password(shown), name, int(replicas))
 
 
 def _place(host: str, port: int | None) -> str:

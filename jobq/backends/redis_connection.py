@@ -30,7 +30,13 @@ from jobq.backends.redis_errors import LAYOUT, is_lost, raise_ours, raise_refuse
 from jobq.backends.redis_listener import RedisListener
 from jobq.backends.redis_rights import explained
 from jobq.backends.redis_scripts import Script, script_of
-from jobq.errors import ConfigError, DatabaseAwayError, DatabaseLockedError, JobqError
+from jobq.errors import (
+    ConfigError,
+    DatabaseAwayError,
+    DatabaseLockedError,
+    DatabaseUnreachableError,
+    JobqError,
+)
 from jobq.redisurl import RedisUrl
 
 TIMEOUT = 5.0
@@ -126,6 +132,10 @@ class RedisConnection:
         """Go on with a client that finds the node on which the keys are."""
         with self._making:
             if not self._is_cluster:
+                if self.url.replicas:
+                    raise ConfigError(
+                        f"backend {self.url.shown}: wait= can't be had with a cluster"
+                    )
                 options = self._options() | {"retry": Retry(NoBackoff(), 3)}
                 self._first = self._client  # other threads may still be using it
                 self._client = redis.RedisCluster.from_url(self.url.server, **options)
@@ -250,7 +260,8 @@ class RedisConnection:
                 "kept_ms": int(KEPT * 1000),
             }
         script = script_of({verb for verb, _ in ops})
-        answer = self._unlocked(script, _encode(request), wakes=wakes)
+        waits = bool(self.url.replicas) and writes and not rehearsal
+        answer = self._unlocked(script, _encode(request), wakes=wakes, waits=waits)
         kind, *told = (item.decode() if isinstance(item, bytes) else item for item in answer[:1])
         if kind == "ok":
             return answer[1] if len(answer) > 1 else None
@@ -258,11 +269,11 @@ class RedisConnection:
         raise_refused(self.url.shown, kind, *told)
         raise Refused(kind, *told)
 
-    def _unlocked(self, script: Script, request: str, *, wakes: bool) -> Any:
+    def _unlocked(self, script: Script, request: str, *, wakes: bool, waits: bool) -> Any:
         """The answer once no group of somebody else is in the way."""
         deadline = time.monotonic() + PATIENCE
         while True:
-            answer = self._sent(lambda: self._send(script, request, wakes=wakes))
+            answer = self._sent(lambda: self._send(script, request, wakes=wakes, waits=waits))
             if answer[0] != b"locked":
                 return answer
             if time.monotonic() > deadline:
@@ -286,26 +297,38 @@ class RedisConnection:
                 silence = silent
         raise AssertionError
 
-    def _send(self, script: Script, request: str, *, wakes: bool) -> Any:
-        meta = self.url.prefix + "meta"
+    def _send(self, script: Script, request: str, *, wakes: bool, waits: bool) -> Any:
+        rest = (1, self.url.prefix + "meta", request)
         try:
-            if wakes and not self._is_cluster:
-                return self._send_behind(script, meta, request)
-            return self.client.evalsha(script.sha, 1, meta, request)
+            return self._answer(("EVALSHA", script.sha, *rest), wakes=wakes, waits=waits)
         except NoScriptError:
-            return self.client.eval(script.source, 1, meta, request)
+            return self._answer(("EVAL", script.source, *rest), wakes=wakes, waits=waits)
 
-    def _send_behind(self, script: Script, meta: str, request: str) -> Any:
-        """Have listeners hear of it before the caller does.
+    def _answer(self, command: tuple[Any, ...], *, wakes: bool, waits: bool) -> Any:
+        """The answer to a command; ``wakes``: listeners hear of it before the caller does.
 
         The server writes to those first who got something to read last. A small answer before the
         script's own puts the caller behind the listeners, without another round trip.
         """
+        if self._is_cluster or not (wakes or waits):
+            return self.client.execute_command(*command)
         with self.client.pipeline(transaction=False) as pipe:
-            pipe.exists(meta)
-            pipe.evalsha(script.sha, 1, meta, request)
-            first, answer = pipe.execute(raise_on_error=False)
-        for each in (first, answer):
+            if wakes:
+                pipe.exists(self.url.prefix + "meta")
+            pipe.execute_command(*command)
+            if waits:  # on the same connection: it asks for what this one has written
+                pipe.execute_command("WAIT", self.url.replicas, int(self._timeout * 500))
+            answers = pipe.execute(raise_on_error=False)
+        for each in answers:
             if isinstance(each, Exception):
                 raise each
-        return answer
+        if waits and answers[-1] < self.url.replicas:
+            raise self._too_few(answers[-1])
+        return answers[wakes]
+
+    def _too_few(self, replicas: int) -> DatabaseUnreachableError:
+        return DatabaseUnreachableError(
+            f"{self.url.shown}: {replicas} of {self.url.replicas} replicas had it in time: it is "
+            "stored on the primary alone, and lost if that is lost: see that replicas follow, or "
+            "ask for fewer in wait="
+        )

@@ -8,7 +8,18 @@ from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 OLDEST = (6, 2)
 
-DIRECT = ("EVALSHA", "EVAL", "EXISTS", "HGET", "INFO", "SCAN", "SUBSCRIBE", "TIME", "XRANGE")
+DIRECT = (
+    "EVALSHA",
+    "EVAL",
+    "EXISTS",
+    "HGET",
+    "INFO",
+    "SCAN",
+    "SUBSCRIBE",
+    "TIME",
+    "WAIT",
+    "XRANGE",
+)
 """Commands that are sent as such, some of them by few verbs."""
 
 _KEY = object()

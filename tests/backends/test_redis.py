@@ -420,7 +420,15 @@ def test_what_passes_is_an_error_of_its_own_kind(open_on: Open) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["redis://", "redis://h:x/0", "http://h", "unix://", "redis://h/0?name=a b", "redis://h/zero"],
+    [
+        "redis://",
+        "redis://h:x/0",
+        "http://h",
+        "unix://",
+        "redis://h/0?name=a b",
+        "redis://h/zero",
+        "redis://h?wait=x",
+    ],
 )
 def test_what_is_no_address_is_refused(url: str) -> None:
     with pytest.raises(UsageError):

@@ -139,6 +139,24 @@ def test_a_replica_is_read_and_not_written(add: Add, server: RedisServer) -> Non
         replica.close()
 
 
+def test_what_a_replica_is_to_have_counts_once_it_has_it(add: Add, server: RedisServer) -> None:
+    replica = replica_of(server)
+    address = f"{server.url}?wait=1"
+    try:
+        assert add(address).code == 0
+        assert add(replica.url, "list", "--json").json[0]["id"] == 1
+        replica.freeze()
+        refused(add(address), "0 of 1 replicas had it in time", "ask for fewer in wait=")
+        assert [job["id"] for job in add(address, "list", "--json").json] == [1, 2]
+        assert add(server.url).code == 0
+        replica.thaw()
+        assert add(address, "work", "--drain").code == 0
+        done = add(replica.url, "list", "--json", "--status", "completed").json
+        assert len(done) == 3
+    finally:
+        replica.close()
+
+
 def test_a_server_that_can_not_save(add: Add) -> None:
     with RedisServer() as server:
         assert add(server.url).code == 0

@@ -11,7 +11,7 @@ from e2e.conftest import Project, wait_until
 from jobq import JobQueue, JobStatus
 from jobq.backends.redis_rights import DIRECT, IN_SCRIPTS
 from jobq.cli.main import run
-from jobq.errors import DatabaseAwayError
+from jobq.errors import ConfigError, DatabaseAwayError
 from jobq.invariants import verify
 from redis_server import AOF_ALWAYS, RedisServer, cluster
 
@@ -120,6 +120,9 @@ def test_a_cluster(make: Make) -> None:
             assert make(node.url).queue.find() == []
         use_everything(make(nodes[0].url))
         assert sum(node.client.dbsize() > 0 for node in nodes) == 1
+        (other, *_) = (node for node in nodes if not node.client.dbsize())
+        with pytest.raises(ConfigError, match="wait= can't be had with a cluster"):
+            make(f"{other.url}?wait=1").queue.find()
 
 
 def test_a_server_that_is_killed_has_all_that_it_acknowledged(make: Make) -> None:
