@@ -14,7 +14,7 @@ from typing import Any
 from jobq import rescue
 from jobq.backends.base import Backend, History
 from jobq.clock import utcnow
-from jobq.errors import DatabaseError, HalfFilledError, WrongState
+from jobq.errors import DatabaseError, HalfFilledError, UsageError, WrongState
 from jobq.models import JobFilter, JobStatus
 
 PAGE = 500
@@ -53,6 +53,16 @@ def tally(backend: Backend, on_jobs: Callable[[int], None] = lambda _: None) -> 
     setup = backend.setup()
     digest.update(_canonical(setup))
     return Tally(jobs, attempts, len(setup.queues), len(setup.schedules), digest.hexdigest())
+
+
+def require_another(source: Backend, target: Backend, names: tuple[str, str]) -> None:
+    """Refuse to move a store into itself, which would be emptied for it.
+
+    Raises:
+        UsageError: both are one.
+    """
+    if source.place() == target.place():
+        raise UsageError(f"--to {names[1]}: this is where the jobs are, as {names[0]}")
 
 
 def require_idle(backend: Backend, name: str, silent: timedelta = SILENT) -> None:
@@ -94,9 +104,11 @@ def move(
     holds exactly that already, nothing is done. ``names`` are those of the source and the target.
 
     Raises:
+        UsageError: they are one.
         WrongState: one of them is in use, or the target has jobs of its own.
         DatabaseError: what came out is not what went in; nobody can use the target.
     """
+    require_another(source, target, names)
     require_idle(source, names[0], silent)
     changes = source.change_counter()
     try:

@@ -88,6 +88,18 @@ def test_to_a_server_and_back(cli: Cli, shared_redis: SharedServer) -> None:
     assert "Would move 4 jobs" in cli("migrate", "--to", "newer.db", "--dry-run").out
 
 
+def test_a_server_that_is_named_in_another_way_is_still_the_same(
+    cli: Cli, shared_redis: SharedServer
+) -> None:
+    url = shared_redis.empty()
+    Path("jobq.toml").write_text(f'backend = "{url}"')
+    cli("queue", "create", "slow")
+    for more in ((), ("--restart",), ("--dry-run",)):
+        refused = cli("migrate", "--to", url.replace("127.0.0.1", "localhost"), *more)
+        assert (refused.code, "this is where the jobs are" in refused.err) == (2, True)
+    assert cli("queue", "show", "slow").code == 0
+
+
 def test_a_dry_run_makes_nothing(cli: Cli) -> None:
     furnish(cli)
     would = cli("migrate", "--to", "new.db", "--dry-run")
@@ -108,7 +120,7 @@ def test_it_is_refused_while_something_runs(cli: Cli) -> None:
         assert cli("migrate", "--to", "new.db").code == 0, "it has not been heard of"
 
 
-@pytest.mark.parametrize("to", ["sqlite", ".jobq/jobq.db", "redis", "redis://"])
+@pytest.mark.parametrize("to", ["sqlite", ".jobq/jobq.db", "redis", "redis://", "http://localhost"])
 def test_a_place_that_makes_no_sense_is_refused(cli: Cli, to: str) -> None:
     refused = cli("migrate", "--to", to)
     assert (refused.code, len(refused.err.splitlines())) == (2, 1)

@@ -483,6 +483,10 @@ class Backend(ABC):
     # -- moving: see jobq.moving -----------------------------------------------------------
 
     @abstractmethod
+    def place(self) -> str:
+        """Where it is: the same for one store, by whatever name it was opened."""
+
+    @abstractmethod
     def setup(self) -> Setup:
         """All that is kept besides jobs and supervisors, read at one moment."""
 

@@ -4,12 +4,15 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any
 
+from redis.connection import parse_url
+
 from jobq.backends import redis_rows as rows
 from jobq.backends.base import History, ScheduleHistory, Setup
 from jobq.backends.redis_connection import Refused
 from jobq.backends.redis_errors import FILLING, LAYOUT
 from jobq.backends.redis_rows import given, to_micros, to_moment
 from jobq.backends.redis_schedules import RedisSchedules
+from jobq.backends.redis_scripts import place_script
 from jobq.backends.sqlite_rows import encode, storable
 from jobq.errors import DatabaseNewerError, WrongState
 from jobq.models import Attempt, Job
@@ -23,6 +26,10 @@ _ALL = 0  # of the times that a schedule fired for
 
 class RedisFilling(RedisSchedules):
     """The part of the contract that is about moving everything here, or away."""
+
+    def place(self) -> str:
+        run_id = self._db.run(place_script()).decode()
+        return f"{run_id} {parse_url(self._db.url.server).get('db', 0)} {self._db.url.name}"
 
     def setup(self) -> Setup:
         queues = sorted(self.queues(), key=lambda queue: queue.name)

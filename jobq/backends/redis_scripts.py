@@ -70,3 +70,9 @@ def script_of(verbs: set[str]) -> Script:
 def ship_script() -> Script:
     """What keeps output for other machines: none of the verbs, and alone in its script."""
     return _of(_file("ship"))
+
+
+@cache
+def place_script() -> Script:
+    """What tells the server that holds the keys from every other."""
+    return _of("return string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')")

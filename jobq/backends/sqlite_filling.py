@@ -24,6 +24,9 @@ _NOW_FILLING = FILLING + SCHEMA_VERSION
 class SqliteFilling(SqliteSchedules):
     """The part of the contract that is about moving everything here, or away."""
 
+    def place(self) -> str:
+        return str(self._db.path.resolve())
+
     def setup(self) -> Setup:
         with self._db.read() as connection:
             connection.execute("BEGIN")

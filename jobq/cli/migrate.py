@@ -16,8 +16,8 @@ from jobq.cli.options import AsJson, DryRun
 from jobq.cli.output import count_of, note, print_json
 from jobq.config import FILE_NAME, SQLITE, Settings
 from jobq.errors import HalfFilledError, UsageError, WrongState
-from jobq.moving import OnProgress, Tally, move, require_idle, tally
-from jobq.redisurl import is_redis, parse_url
+from jobq.moving import OnProgress, Tally, move, require_another, require_idle, tally
+from jobq.redisurl import parse_url
 
 
 def command(
@@ -72,8 +72,11 @@ def _destination(here: Settings, to: str) -> Settings:
     """The settings of a queue whose jobs are where ``--to`` says."""
     if to == "redis":
         raise UsageError("--to redis: give its address: redis://HOST:6379/0")
-    if is_redis(to):
-        parse_url(to)
+    if "://" in to:
+        try:
+            parse_url(to)
+        except UsageError as error:
+            raise UsageError(f"--to {to.partition('://')[0]}://…: {error}") from None
         there = replace(here, backend=to)
     elif to == SQLITE:
         there = replace(here, backend=SQLITE)
@@ -100,6 +103,7 @@ def _silent(settings: Settings) -> timedelta:
 
 def _looked(source: Backend, target: Backend, there: Settings, names: tuple[str, str]) -> Tally:
     """What would be moved. Where the target is a file that is not there, none is made."""
+    require_another(source, target, names)
     require_idle(source, names[0], _silent(there))
     found = tally(source)
     if there.backend != SQLITE or there.database.exists():

@@ -10,7 +10,7 @@ import pytest
 from backends.driver import LEASE, Jobs, after, new_job
 from jobq.backends.base import Backend, Setup
 from jobq.backends.sqlite import SqliteBackend
-from jobq.errors import DatabaseError, HalfFilledError, WrongState
+from jobq.errors import DatabaseError, HalfFilledError, UsageError, WrongState
 from jobq.invariants import verify
 from jobq.models import (
     Condition,
@@ -166,6 +166,14 @@ def test_a_store_with_jobs_of_its_own_is_refused(jobs: Jobs, plain: Backend) -> 
     with pytest.raises(WrongState, match="of its own"):
         move(plain, jobs.backend, NAMES, restart=True)
     assert jobs.get(own).name == "mine"
+
+
+def test_a_store_is_not_moved_into_itself(open_backend: Callable[[], Backend]) -> None:
+    source = open_backend()
+    source.put_queues([Queue(name="slow", paused=True)])
+    with pytest.raises(UsageError, match="this is where the jobs are"):
+        move(source, open_backend(), NAMES)
+    assert [queue.paused for queue in source.queues(["slow"])] == [True]
 
 
 def test_one_half_filled_from_elsewhere_is_refused_unless_begun_anew(
