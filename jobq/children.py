@@ -26,7 +26,8 @@ _MOST_DEATHS = 2
 """How often the import of one worker file may end the fork server before the file is left out."""
 
 _MOST_TASKS = 200
-"""So many are given to a child at once, at most: each has a token of its own, which is a byte."""
+"""So many are given to a child at most while it is at one, those that are taken back again included:
+each has a token of its own, which is a byte."""
 
 _START_WITHIN = 0.5
 """Of a lease, the share within which what waits behind another is begun, or refused: a child that
@@ -48,7 +49,7 @@ class _Child:
     taken_back: socket.socket  # the child's own end of it
     pid: int | None = None
     pid_started: int | None = None
-    runs: deque[tuple[int, Run]] = field(default_factory=deque)  # with tokens; the first is begun
+    runs: deque[tuple[int, Run]] = field(default_factory=deque)  # numbered; the first is begun
     given: int = 0  # tasks so far
     status: int | None = None  # once it has ended
     buffer: bytearray = field(default_factory=bytearray)
@@ -79,6 +80,11 @@ def _exit_of(report: dict[str, Any]) -> Exit:
         delay=report.get("delay"),
         usage=Usage(report["max_rss_bytes"], report["cpu_seconds"]),
     )
+
+
+def _token(number: int) -> int:
+    """The token of a child's task, which is a byte."""
+    return number % 256
 
 
 class RunEvents(Protocol):
@@ -197,8 +203,9 @@ class ChildPool:
         return True
 
     def _takes_more(self, child: _Child) -> bool:
-        is_at_one = child.run is not None and child.run.stopped is None
-        return is_at_one and child.connection.fileno() >= 0 and len(child.runs) < _MOST_TASKS
+        if child.run is None or child.run.stopped is not None or child.connection.fileno() < 0:
+            return False
+        return child.given - child.runs[0][0] < _MOST_TASKS
 
     def send(self) -> None:
         """Send what was given to children since the last time."""
@@ -218,8 +225,9 @@ class ChildPool:
         return [*self._living.values(), *self._unborn]
 
     def _give(self, child: _Child, run: Run) -> None:
-        token, child.given = child.given % 256, child.given + 1
-        child.runs.append((token, run))
+        child.runs.append((child.given, run))
+        token = _token(child.given)
+        child.given += 1
         job = run.claim.job
         task = {
             "token": token,
@@ -252,11 +260,11 @@ class ChildPool:
             tokens = child.taken_back.recv(256, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return
-        if keep is not None and keep[0] in tokens:
-            child.tokens.sendall(bytes([keep[0]]))
-            tokens = tokens.replace(bytes([keep[0]]), b"")
-        back = [run for token, run in child.runs if token in tokens]
-        child.runs = deque(each for each in child.runs if each[0] not in tokens)
+        if keep is not None and _token(keep[0]) in tokens:
+            child.tokens.sendall(bytes([_token(keep[0])]))
+            tokens = tokens.replace(bytes([_token(keep[0])]), b"")
+        back = [run for number, run in child.runs if _token(number) in tokens]
+        child.runs = deque(each for each in child.runs if _token(each[0]) not in tokens)
         self._events.on_back(back)
 
     def _send(self, child: _Child) -> None:
