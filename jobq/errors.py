@@ -20,6 +20,7 @@
             ├── DatabaseAwayError         no server does what it is asked for
             │   ├── DatabaseStoppedError      none runs there, or it is still starting
             │   └── DatabaseUnreachableError  there is no answer; others may get one
+            │       └── DatabaseRefusesError      the server does not let us in
             └── DiskFullError             no room to write
 """
 
@@ -96,6 +97,10 @@ class DatabaseStoppedError(DatabaseAwayError):
 
 class DatabaseUnreachableError(DatabaseAwayError):
     """No server answers here. Others may get through, and take over what this one holds."""
+
+
+class DatabaseRefusesError(DatabaseUnreachableError):
+    """The server does not let us in. Where it did before, it may again."""
 
 
 class DiskFullError(DatabaseUnavailableError):

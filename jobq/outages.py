@@ -4,7 +4,12 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from jobq.errors import DatabaseAwayError, DatabaseError, DatabaseUnavailableError
+from jobq.errors import (
+    DatabaseAwayError,
+    DatabaseError,
+    DatabaseRefusesError,
+    DatabaseUnavailableError,
+)
 
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 2.0
@@ -19,6 +24,7 @@ class Outage:
     def __init__(self, tell: Callable[[str], None] = lambda _: None) -> None:
         self._tell = tell
         self._pause = FIRST_PAUSE
+        self._was_let_in = False
         self.error: DatabaseUnavailableError | None = None
         """Why the database can't be used just now; None: nothing is known against it."""
 
@@ -31,6 +37,7 @@ class Outage:
     def over(self) -> None:
         """The database could be used."""
         self._pause = FIRST_PAUSE
+        self._was_let_in = True
         if self.error is not None:
             away = isinstance(self.error, DatabaseAwayError)
             self.error = None
@@ -50,11 +57,14 @@ class Outage:
 
         Raises:
             DatabaseAwayError: there was no answer by the deadline.
+            DatabaseRefusesError: the server has not let us in even once.
         """
         while True:
             try:
                 found = look()
             except DatabaseAwayError as error:
+                if isinstance(error, DatabaseRefusesError) and not self._was_let_in:
+                    raise
                 self.met(error)
                 pause = self.next_pause()
                 if deadline is not None and time.monotonic() + pause >= deadline:

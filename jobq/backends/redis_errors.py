@@ -11,6 +11,7 @@ from jobq.errors import (
     DatabaseError,
     DatabaseLockedError,
     DatabaseNewerError,
+    DatabaseRefusesError,
     DatabaseStoppedError,
     DatabaseUnreachableError,
     DiskFullError,
@@ -36,7 +37,10 @@ _ANSWERS: Mapping[str, tuple[type[DatabaseError], str]] = {
     "BUSY": (DatabaseLockedError, f"a script takes long there: {_LATER}"),
     "WRONGTYPE": (DatabaseDamagedError, "another program uses its keys: choose another ?name="),
     "NOPERM": (DatabaseError, "give the user the rights that docs/redis.md names"),
-    "NOAUTH": (DatabaseError, "put user and password into `backend`: redis://USER:PASSWORD@…"),
+    "NOAUTH": (
+        DatabaseRefusesError,
+        "put user and password into `backend`: redis://USER:PASSWORD@…",
+    ),
 }
 """How answers begin, and what to do about them."""
 

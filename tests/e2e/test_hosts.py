@@ -186,6 +186,22 @@ def test_jobs_outlast_a_server_that_is_started_again(two: list[Host], server: Re
     assert watching.poll() is None
 
 
+def test_a_supervisor_that_is_not_let_in_any_more_waits_until_it_is(
+    two: list[Host], server: RedisServer
+) -> None:
+    one, _ = two
+    job = one.shell("echo up; until [ -e go ]; do sleep 0.01; done")
+    supervisor = one.work(said="said")
+    wait_until(lambda: one.output(job))
+    server.client.config_set("requirepass", "new")
+    server.client.execute_command("CLIENT", "KILL", "TYPE", "normal")
+    wait_until(lambda: one.said("Authentication required") or supervisor.poll() is not None)
+    server.client.config_set("requirepass", "")
+    (one.root / "go").touch()
+    one.wait_for(job, JobStatus.COMPLETED)
+    assert supervisor.poll() is None
+
+
 def test_a_supervisor_that_is_killed_while_nobody_answers_leaves_nothing_running(
     two: list[Host],
 ) -> None:
