@@ -186,7 +186,7 @@ class _Run:
     def __exit__(self, *_: object) -> None:
         _flush()
         with suppress(OSError):
-            self.written = os.fstat(1).st_size + os.fstat(2).st_size
+            self.written = sum(os.fstat(each).st_size for each in (1, 2, *self._files.values()))
         for descriptor in (1, 2):
             _point(os.open(os.devnull, os.O_WRONLY), descriptor)
         _flush()  # what a full disk did not take is not the next job's

@@ -47,7 +47,7 @@ class Run:
     detached: bool = False  # its child goes on with others: that process is not its own any more
     told: bool = False  # its child has noted in its events that it completed
     unread_progress: bool = True  # there may be some
-    written: int | None = None  # bytes of output; None: not known
+    written: int | None = None  # bytes in its log files; None: not known
     took: float | None = None  # seconds, where its child has measured them
     descendants: dict[int, int] = field(default_factory=dict)  # pid and start time of who was seen
     stored: dict[int, int] = field(default_factory=dict)  # of those, for who comes after us

@@ -36,6 +36,14 @@ class Loud(JobWorker):
             while path.stat().st_blocks > 2200:
                 time.sleep(0.01)
 """
+BRIEF = """
+from jobq import JobWorker
+
+class Brief(JobWorker):
+    job_type = "brief"
+    def run(self, args, job):
+        job.log.info("n" * 1_500_000)
+"""
 
 
 @pytest.fixture
@@ -120,6 +128,15 @@ def test_a_worker_that_logs_without_end(capped: Project) -> None:
     assert "bytes were dropped here" in capped.output(job, "job.log")
     assert [event["outcome"] for event in events(capped, job, "finished")] == ["completed"]
     assert {event["file"] for event in events(capped, job, "log_trimmed")} >= {"job.log"}
+
+
+def test_a_worker_that_logs_too_much_and_ends_before_anybody_looks(capped: Project) -> None:
+    capped.worker("brief", BRIEF)
+    job = capped.queue.add("brief")
+    capped.drain()
+    assert capped.queue.get(job.id).status is JobStatus.COMPLETED
+    assert used(capped, job) < 1_200_000
+    assert "bytes were dropped here" in capped.output(job, "job.log")
 
 
 def test_a_supervisor_that_dies_leaves_a_log_that_is_put_right(capped: Project) -> None:
