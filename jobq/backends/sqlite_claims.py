@@ -8,6 +8,7 @@ from typing import Any
 
 from jobq.backends import sqlite_rows as rows
 from jobq.backends.base import ClaimRequest
+from jobq.backends.sqlite_connection import LOCK_SECONDS
 from jobq.backends.sqlite_rows import encode
 from jobq.models import Claim, Job, Parent, Queue
 
@@ -97,6 +98,10 @@ class _Choice:
 
 PROMOTED_AT_ONCE = 1000
 
+AHEAD = LOCK_SECONDS
+"""Starts may lie ahead by so many seconds: who looked at the clock before them had to wait for the
+turnstile. Those that lie further ahead come from a clock that was set back: they do not count."""
+
 
 def all_queues(connection: sqlite3.Connection) -> Iterator[Queue]:
     for row in connection.execute(
@@ -139,11 +144,10 @@ def room_of(connection: sqlite3.Connection, queue: Queue, now: float) -> float:
         ).fetchone()
         room = queue.max_concurrent - running
     if queue.rate is not None:
-        # Starts that lie ahead come from a clock that was set back: they do not count.
         (started,) = connection.execute(
             "SELECT count(*) FROM recent_starts "
             "WHERE queue = ? AND started_at > ? AND started_at <= ?",
-            (queue.name, now - queue.rate.seconds, now),
+            (queue.name, now - queue.rate.seconds, now + AHEAD),
         ).fetchone()
         room = min(room, queue.rate.count - started)
     return room
@@ -203,7 +207,7 @@ def _note_starts(connection: sqlite3.Connection, queues: list[str], now: float) 
             continue
         connection.execute(
             "DELETE FROM recent_starts WHERE queue = ? AND (started_at <= ? OR started_at > ?)",
-            (queue.name, now - queue.rate.seconds, now),
+            (queue.name, now - queue.rate.seconds, now + AHEAD),
         )
         connection.executemany(
             "INSERT INTO recent_starts (queue, started_at) VALUES (?, ?)",

@@ -558,6 +558,17 @@ def test_a_writer_waits_for_its_turn(jobs: Jobs, path: Path) -> None:
 LARGE = new_job(args={"text": "x" * 10_000})
 
 
+def test_a_rate_holds_for_who_looked_at_the_clock_and_then_waited_for_a_turn(jobs: Jobs) -> None:
+    jobs.limit("lane", rate=Rate(2, 10.0))
+    jobs.insert(*[new_job(queue="lane")] * 20)
+    started = []
+    for moment in (0.5, 0, 10.4, 10.6):
+        jobs.now = NOON
+        jobs.later(moment)
+        started.append(len(jobs.claim(100, owner=f"at {moment}")))
+    assert started == [2, 0, 0, 2]
+
+
 def test_a_full_database_refuses_and_stays_whole(jobs: Jobs, path: Path) -> None:
     assert isinstance(jobs.backend, SqliteBackend)
     first = jobs.add()
