@@ -18,13 +18,17 @@ _LOOK = 1 << 16
 _FIELDS = {STDOUT: "stdout", STDERR: "stderr", EVENTS: "events", LOG: "log"}
 
 
-def open_log(logs: JobLogs, backend: Backend, job: Job) -> "JobLog | ShippedLog | None":
+def open_log(
+    logs: JobLogs, backend: Backend, job: Job, attempt: int | None = None
+) -> "JobLog | ShippedLog | None":
     """The log of a job: the files themselves, if its last attempt wrote to them; else what came.
+
+    With ``attempt``, that one counts in the place of the last.
 
     Where nothing came, it is the files, if there are any.
     """
     log = logs.open(job.id)
-    if not backend.ships or not job.attempts or (log and wrote(log, job.attempts)):
+    if not backend.ships or not job.attempts or (log and wrote(log, attempt or job.attempts)):
         return log
     shipped = ShippedLog(backend, job)
     if not shipped.refresh():
@@ -39,8 +43,9 @@ def wrote(log: JobLog, attempt: int) -> bool:
     with suppress(OSError), log.read(EVENTS) as file:
         if file is not None:
             end = file.layout().end
-            data, _ = file.read(max(0, end - _LOOK), _LOOK)
-            return re.search(rb'"attempt": %d\b' % attempt, data) is not None
+            last, _ = file.read(max(0, end - _LOOK), _LOOK)
+            sign = re.compile(rb'"attempt": %d\b' % attempt)
+            return bool(sign.search(last) or (end > _LOOK and sign.search(file.read_all())))
     return False
 
 

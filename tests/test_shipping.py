@@ -191,6 +191,16 @@ def test_a_log_is_followed_from_another_machine(
     supervisor.wait(60)
 
 
+def test_each_attempt_is_shown_wherever_it_ran(project: Project, other: Project) -> None:
+    job = other.shell("echo try $JOBQ_ATTEMPT; exit 3", max_retries=2, retry_base=0.01)
+    for machine in (project, other, project):
+        machine.jobq("work", "--max-jobs", "1")
+    for machine in (project, other):
+        for attempt in (1, 2, 3):
+            shown = machine.jobq("tail", str(job.id), "--attempt", str(attempt))
+            assert shown.stdout == f"try {attempt}\n"
+
+
 def test_where_nothing_is_shipped_it_is_said_where_the_log_is(
     project: Project, other: Project
 ) -> None:

@@ -15,7 +15,7 @@ from jobq.errors import NotFound, UsageError
 from jobq.logs import EVENTS, LOG, STDERR, STDOUT, JobLog
 from jobq.models import FINISHED, Job, LogOffsets
 from jobq.queue import JobQueue
-from jobq.shipped import ShippedLog, open_log
+from jobq.shipped import ShippedLog, open_log, wrote
 
 DEFAULT_LINES = 100
 
@@ -48,7 +48,10 @@ def command(
     with cli.queue() as queue:
         job_id = parse_one_id(job, queue)
         found = queue.get(job_id)
-        log = open_log(queue.logs, queue.backend, found)
+        log = open_log(queue.logs, queue.backend, found, attempt)
+        if attempt is not None and log is not None and not _has(log, queue, attempt):
+            log.close()
+            log = None
         span = _span(queue, found, log, attempt)
         ends: dict[str, int] = {}
         if log is not None:
@@ -62,7 +65,7 @@ def command(
             )  # fmt: skip
             tell_failure(queue.shown(follow(queue, follower, job_id)))
         elif log is None:
-            note(_nothing(queue, found))
+            note(_nothing(queue, found, attempt))
         else:
             log.close()
 
@@ -102,7 +105,14 @@ def _span(
         raise NotFound(f"job {job.id} has no attempt {attempt}: it has had {job.attempts}")
     if isinstance(log, ShippedLog):
         return log.span(attempt)
-    return history[attempt], history.get(attempt + 1)
+    later = (number for number in sorted(history) if number > attempt)
+    here = (number for number in later if log is None or _has(log, queue, number))
+    return history[attempt], history.get(next(here, 0))
+
+
+def _has(log: JobLog | ShippedLog, queue: JobQueue, attempt: int) -> bool:
+    """Whether an attempt's output is in this log: others may be on other machines."""
+    return not queue.backend.ships or isinstance(log, ShippedLog) or wrote(log, attempt)
 
 
 def _show_events(log: JobLog | ShippedLog, count: int | None) -> int:
@@ -129,9 +139,10 @@ def _event_text(line: bytes) -> str:
     return inert(f"{head} {details}".rstrip())
 
 
-def _nothing(queue: JobQueue, job: Job) -> str:
+def _nothing(queue: JobQueue, job: Job, attempt: int | None) -> str:
     if queue.backend.ships and (history := queue.attempts(job.id)):
-        host = history[-1].supervisor.split(":")[0]
+        asked = [item for item in history if attempt in (None, item.attempt)]
+        host = asked[-1].supervisor.split(":")[0]
         return (
             f"Job {job.id} is {job.status}; nothing of its log is kept for other machines any "
             f"more: it is in the log directory of {host}, in jobs/{job.id}."
