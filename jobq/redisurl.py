@@ -65,7 +65,10 @@ def parse_url(url: str) -> RedisUrl:
     server = f"{parts.scheme}://{parts.netloc}{parts.path}{query}"
     place = _place(parts.hostname or "", port)
     user = f"{quote(unquote(parts.username))}@" if parts.username else ""
-    told = urlencode({**options, **({"name": name} if name != DEFAULT_NAME else {})})
+    own = {"name": name} if name != DEFAULT_NAME else {}
+    if int(replicas):
+        own["wait"] = replicas
+    told = urlencode({**options, **own})
     shown = f"{parts.scheme}://{user}{place}{parts.path}" + (f"?{told}" if told else "")
     return RedisUrl(server, _without_password(shown), name, int(replicas))
 

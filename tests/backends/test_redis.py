@@ -23,6 +23,7 @@ from jobq.errors import (
     DatabaseError,
     DatabaseLockedError,
     DatabaseNewerError,
+    DatabaseRefusesError,
     DatabaseStoppedError,
     DatabaseUnavailableError,
     DiskFullError,
@@ -363,13 +364,13 @@ def test_what_a_server_refuses_is_told_in_a_line_that_names_it_and_no_password(
     with RedisServer(password="s3cret") as server:
         server.add_user("reader", "pass1", "+@all", "-evalsha", "-eval", "~*")
         cases: list[tuple[str, type[DatabaseError]]] = [
-            (server.url_as(None, "wr0ng"), DatabaseError),
-            (server.url_as(None, None), DatabaseError),
+            (server.url_as(None, "wr0ng"), DatabaseRefusesError),
+            (server.url_as(None, None), DatabaseRefusesError),
             (server.url_as("reader", "pass1"), DatabaseError),
         ]
         for url, kind in cases:
             said = refusal(open_on(url), kind)
-            assert not isinstance(said, DatabaseUnavailableError)
+            assert type(said) is kind
             assert "wr0ng" not in str(said)
             assert "pass1" not in str(said)
             assert f":{server.port}" in str(said)
@@ -441,7 +442,7 @@ def test_an_option_that_does_not_exist_is_refused(open_on: Open) -> None:
 
 
 def test_an_address_is_shown_without_its_password() -> None:
-    url = parse_url("rediss://me:s3cret@[::1]:7000/3?name=x&ssl_password=hidden")
-    assert url.shown == "rediss://me@[::1]:7000/3?ssl_password=***&name=x"
+    url = parse_url("rediss://me:s3cret@[::1]:7000/3?name=x&wait=1&ssl_password=hidden")
+    assert url.shown == "rediss://me@[::1]:7000/3?ssl_password=***&name=x&wait=1"
     assert url.server == "rediss://me:s3cret@[::1]:7000/3?ssl_password=hidden"
     assert url.prefix == "{x}:"
