@@ -1,8 +1,10 @@
 """What children are given, and what is taken back from them: with a real fork server."""
 
 import asyncio
+import os
+import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -74,48 +76,105 @@ def claimed(queue: JobQueue, owner: str, most: int) -> Sequence[Run]:
     return [Run(claim, queue.logs, queue.settings.redactor) for claim in claims]
 
 
-def test_what_was_given_and_taken_back_many_times_runs_once_and_where_it_was_given_last(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A child skips what was taken back: all of it, however much that was while it was at one."""
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[JobQueue]:
+    """A queue of jobs of which the first waits for a file."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "jobq.toml").touch()
     (tmp_path / "workers").mkdir()
     (tmp_path / "workers" / "patient.py").write_text(WORKER)
-
-    def ran() -> list[int]:
-        path = tmp_path / "ran"
-        return [int(line) for line in path.read_text().split()] if path.exists() else []
-
-    async def give_and_take(queue: JobQueue) -> None:
-        told, owner = Told(), owner_id("here")
-        long, *others = claimed(queue, owner, 61)
-        environment = {**job_environment(queue.settings), SUPERVISOR_MARK: owner}
-        children = ChildPool(queue.settings, environment, told)
-        children.open()
-        try:
-            children.start(long)
-            children.send()
-            await until(ran)
-            for _ in range(7):
-                given = [run for run in others if children.follow(run)]
-                children.take_back()
-                assert told.back == given
-                told.back.clear()
-            following = [run for run in others if children.follow(run)]
-            children.send()
-            (tmp_path / "go").touch()
-            await until(lambda: len(told.ended) > len(following))
-            for run in others[len(following) :]:
-                children.start(run)
-            children.send()
-            await until(lambda: len(told.ended) == 61)
-        finally:
-            children.close()
-        assert told.outcomes == {Outcome.COMPLETED}
-
     with JobQueue.open(tmp_path / "jobq.toml") as queue:
         queue.add("patient", {"wait": True})
         queue.add_many([{"type": "patient"}] * 60)
-        asyncio.run(give_and_take(queue))
+        yield queue
+
+
+def ran() -> list[int]:
+    path = Path("ran")
+    return [int(line) for line in path.read_text().split()] if path.exists() else []
+
+
+def let_go() -> None:
+    Path("go").touch()
+
+
+async def scene(
+    queue: JobQueue, act: Callable[[ChildPool, Told, Run, list[Run]], Awaitable[None]]
+) -> Told:
+    """Do something while a child is at the long job."""
+    told, owner = Told(), owner_id("here")
+    long, *others = claimed(queue, owner, 61)
+    environment = {**job_environment(queue.settings), SUPERVISOR_MARK: owner}
+    children = ChildPool(queue.settings, environment, told)
+    children.open()
+    try:
+        children.start(long)
+        children.send()
+        await until(ran)
+        await act(children, told, long, others)
+    finally:
+        children.close()
+    return told
+
+
+def test_what_was_given_and_taken_back_many_times_runs_once_and_where_it_was_given_last(
+    project: JobQueue,
+) -> None:
+    """A child skips what was taken back: all of it, however much that was while it was at one."""
+
+    async def give_and_take(children: ChildPool, told: Told, long: Run, others: list[Run]) -> None:
+        for _ in range(7):
+            given = [run for run in others if children.follow(run)]
+            children.take_back()
+            assert told.back == given
+            told.back.clear()
+        following = [run for run in others if children.follow(run)]
+        children.send()
+        let_go()
+        await until(lambda: len(told.ended) > len(following))
+        for run in others[len(following) :]:
+            children.start(run)
+        children.send()
+        await until(lambda: len(told.ended) == 61)
+        assert told.ended[0] is long
+
+    told = asyncio.run(scene(project, give_and_take))
+    assert told.outcomes == {Outcome.COMPLETED}
     assert sorted(ran()) == list(range(1, 62))
+
+
+def test_what_a_child_gets_to_too_late_is_not_begun(
+    project: JobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By then, the lease may have run out, and somebody else have it."""
+    monkeypatch.setattr("jobq.children._START_WITHIN", 0.0)
+
+    async def wait_long(children: ChildPool, told: Told, long: Run, others: list[Run]) -> None:
+        following = [run for run in others[:3] if children.follow(run)]
+        children.send()
+        let_go()
+        await until(lambda: len(told.back) + len(told.ended) == 1 + len(following))
+        assert (told.ended, told.back) == ([long], following)
+
+    asyncio.run(scene(project, wait_long))
+    assert ran() == [1]
+
+
+def test_a_child_that_is_killed_takes_down_what_it_was_at_and_nothing_else(
+    project: JobQueue,
+) -> None:
+    async def kill(children: ChildPool, told: Told, long: Run, others: list[Run]) -> None:
+        following = [run for run in others[:3] if children.follow(run)]
+        children.send()
+        await until(lambda: long.pid)
+        os.kill(long.pid or 0, signal.SIGKILL)
+        await until(lambda: told.ended)
+        assert (told.ended, told.back) == ([long], following)
+        for run in following:
+            children.start(run)
+        children.send()
+        await until(lambda: len(told.ended) == 1 + len(following))
+
+    told = asyncio.run(scene(project, kill))
+    assert told.outcomes == {Outcome.CRASHED, Outcome.COMPLETED}
+    assert sorted(ran()) == [1, 2, 3, 4]

@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,8 +50,9 @@ def cli_of(config_file: str | None = None, *, no_color: bool = False, debug: boo
 
 
 def complain(message: str) -> None:
-    """One line on stderr."""
-    print(f"jobq: {inert(bounded_text(message, _LONGEST_COMPLAINT))}", file=sys.stderr)
+    """One line on stderr. Where that can't be written, the exit code says it."""
+    with suppress(OSError):
+        print(f"jobq: {inert(bounded_text(message, _LONGEST_COMPLAINT))}", file=sys.stderr)
 
 
 def project_file(path: Path) -> str:

@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -152,6 +154,25 @@ def test_drain_leaves_when_nothing_waits_for_the_room(project: Project, small_di
     use(project, small_disk, "log_dir", min_free="500K")
     fill(small_disk)
     project.drain()
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("add -- true > /dev/full", 5),
+        ("add -- true > /dev/full 2> /dev/full", 5),
+        ("add -- true >&- 2>&-", 0),
+        ("show 99 2> /dev/full", 3),
+        ("add --nonsense 2> /dev/full", 2),
+    ],
+)
+def test_the_exit_code_is_right_though_nothing_can_be_said(
+    project: Project, line: str, code: int
+) -> None:
+    script = f"{sys.executable} -m jobq {line}"
+    done = subprocess.run(["sh", "-c", script], cwd=project.root, check=False)
+    assert done.returncode == code
+    assert len(project.queue.find()) == line.count("true")
 
 
 def test_a_torn_event_is_shown_and_the_next_one_is_whole(project: Project) -> None:
