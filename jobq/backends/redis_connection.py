@@ -117,6 +117,8 @@ class RedisConnection:
             pool.connection_class(**pool.connection_kwargs)  # which looks at the options
         except (TypeError, ValueError, RedisError) as error:
             raise ConfigError(f"backend {self.url.shown}: {error}") from None
+        if pool.connection_kwargs.get("decode_responses"):
+            raise ConfigError(f"backend {self.url.shown}: leave out decode_responses=")
         return client
 
     def _options(self) -> dict[str, Any]:

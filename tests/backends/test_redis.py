@@ -436,9 +436,12 @@ def test_what_is_no_address_is_refused(url: str) -> None:
         parse_url(url)
 
 
-def test_an_option_that_does_not_exist_is_refused(open_on: Open) -> None:
-    with pytest.raises(ConfigError, match="bogus"):
-        open_on("redis://127.0.0.1/0?bogus=1").open()
+@pytest.mark.parametrize("option", ["bogus", "decode_responses"])
+def test_an_option_that_does_not_exist_or_changes_answers_is_refused(
+    open_on: Open, option: str
+) -> None:
+    with pytest.raises(ConfigError, match=option):
+        open_on(f"redis://127.0.0.1/0?{option}=1").open()
 
 
 def test_an_address_is_shown_without_its_password() -> None:
