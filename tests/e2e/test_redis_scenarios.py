@@ -23,7 +23,7 @@ from jobq.supervisor import Supervisor
 SETTINGS = """
 backend = "{url}"
 [lease]
-seconds = 0.3
+seconds = 12
 grace = 0.1
 [retry]
 base = 0.01
@@ -38,6 +38,13 @@ class Scenario:
         (folder / "jobq.toml").write_text(SETTINGS.format(url=url))
         self.folder = folder
         self.queue = JobQueue.open(folder / "jobq.toml")
+
+    def shorten_lease(self) -> None:
+        """For what waits for one to end. Answers have to come in a small part of it."""
+        path = self.folder / "jobq.toml"
+        path.write_text(path.read_text().replace("seconds = 12", "seconds = 0.3"))
+        self.queue.close()
+        self.queue = JobQueue.open(path)
 
     def shell(self, script: str, **options: object) -> Job:
         return self.queue.add("shell", {"shell": f"cd {self.folder}; {script}"}, **options)
@@ -121,6 +128,7 @@ def test_dead_letter(scenario: Scenario) -> None:
 
 
 def test_recovery_of_what_a_dead_consumer_held(scenario: Scenario) -> None:
+    scenario.shorten_lease()
     here = scenario.shell("echo $$ >> pids; [ $JOBQ_ATTEMPT = 2 ] || exec sleep 600")
     consumer = scenario.start("work", "-j", "1")
     wait_until(lambda: scenario.lines("pids"))
