@@ -251,8 +251,9 @@ class RedisConnection:
     ) -> Any:
         request: dict[str, Any] = {"ops": ops, "version": self.layout, "clock": self._clock}
         if group is not None:
-            group.begun = True
             request |= {"token": group.token, "lock_ms": int(HELD * 1000), "rehearsal": rehearsal}
+            request["begun"] = group.begun
+            group.begun = True
         if writes and not rehearsal:
             self._local.number += 1
             request |= {

@@ -80,6 +80,7 @@ def test_all_that_is_kept_is_moved(jobs: Jobs, plain: Backend, away: bool) -> No
     assert before.jobs == 16
     assert before.schedules == 1
     assert target.counts() == source.backend.counts()
+    assert target.totals().get("added", before.jobs) == before.jobs
     ids = {job.id for page in [source.backend.histories(after_id=0, limit=99)] for job, *_ in page}
     assert target.get(ids) == source.backend.get(ids)
     assert verify(target).violations == []

@@ -209,11 +209,14 @@ def test_a_group_that_died_is_in_the_way_for_a_while_only(jobs: Jobs, client: An
     assert jobs.add() == 1
 
 
-def test_a_group_that_took_too_long_changes_nothing(jobs: Jobs, client: Any) -> None:
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_a_group_that_took_too_long_changes_nothing(jobs: Jobs, client: Any, goes_on: bool) -> None:
     def too_long() -> None:
         with jobs.backend.group():
             jobs.add()
             client.delete(f"{TAG}lock")
+            if goes_on:
+                jobs.add()
 
     with pytest.raises(DatabaseLockedError, match="nothing was changed"):
         too_long()

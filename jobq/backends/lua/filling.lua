@@ -59,7 +59,6 @@ local function load_job(a)
     id = id, key = P .. 'j:' .. id, queue = a.queue, entry = false, run_at = a.run_at,
     line = a.priority .. '|' .. a.queue .. '|' .. a.type,
   }
-  tell('added', 1)
   enter(job, a.status, a.finished_at and tonumber(a.finished_at))
   tell('added', 1)
 end

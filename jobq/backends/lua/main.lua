@@ -18,7 +18,7 @@ end
 local holder = call('GET', LOCK)
 if request.token then
   if holder and holder ~= request.token then return {'locked'} end
-  if not holder and not request.rehearsal then return {'expired'} end
+  if not holder and request.begun then return {'expired'} end  -- others may have written
   call('SET', LOCK, request.token, 'PX', request.lock_ms)
 elseif holder and request.writes then
   return {'locked'}
