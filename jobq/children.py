@@ -219,6 +219,7 @@ class ChildPool:
         for child in self._all():
             if len(child.runs) > 1:
                 self._take_back_from(child, keep=child.runs[0])
+            if child.run is not None:
                 self._read(child)
 
     def _all(self) -> list[_Child]:
@@ -469,6 +470,13 @@ class ChildPool:
             ),
         )
 
+    def _is_to_blame(self, child: _Child) -> bool:
+        """Whether what a child came to last ends with it, begun or not.
+
+        Also its very first: where every child dies before it begins, that must come to an end.
+        """
+        return child.run is not None and (child.run.stopped is not None or not child.runs[0][0])
+
     def _hang_up(self, child: _Child) -> None:
         """Let a child go, without what it has not begun."""
         if child in self._idle:
@@ -478,8 +486,7 @@ class ChildPool:
         if child.unsent_tokens:  # so that they can be taken back
             child.tokens.sendall(child.unsent_tokens)
             child.unsent_tokens.clear()
-        stopped = child.run is not None and child.run.stopped is not None
-        self._take_back_from(child, keep=child.runs[0] if stopped else None)
+        self._take_back_from(child, keep=child.runs[0] if self._is_to_blame(child) else None)
         loop = asyncio.get_running_loop()
         loop.remove_reader(child.connection.fileno())
         loop.remove_writer(child.connection.fileno())

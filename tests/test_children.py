@@ -109,7 +109,10 @@ async def scene(
     children.open()
     try:
         children.start(long)
-        children.send()
+        given = [run for run in others[:3] if children.follow(run)]
+        children.take_back()  # the child is not there yet: what it is to begin with stays its own
+        assert told.back == given
+        told.back.clear()
         await until(ran)
         await act(children, told, long, others)
     finally:
@@ -158,6 +161,24 @@ def test_what_a_child_gets_to_too_late_is_not_begun(
 
     asyncio.run(scene(project, wait_long))
     assert ran() == [1]
+
+
+def test_once_the_rest_is_taken_back_it_is_known_what_the_child_is_at(project: JobQueue) -> None:
+    async def go_on_unnoticed(
+        children: ChildPool, told: Told, long: Run, others: list[Run]
+    ) -> None:
+        assert children.follow(others[0])
+        children.send()
+        let_go()
+        deadline = time.monotonic() + 20
+        while len(ran()) < 2:  # the loop hears nothing of it
+            assert time.monotonic() < deadline
+        children.take_back()
+        assert told.ended[:1] == [long]
+        assert told.back == []
+        await until(lambda: told.ended == [long, others[0]])
+
+    asyncio.run(scene(project, go_on_unnoticed))
 
 
 def test_a_child_that_is_killed_takes_down_what_it_was_at_and_nothing_else(

@@ -7,6 +7,17 @@ import pytest
 from e2e.conftest import Project, wait_until
 from jobq import JobStatus
 
+STILLBORN = """
+import os
+from jobq import JobWorker
+
+os.register_at_fork(after_in_child=lambda: os._exit(9))
+
+class Stillborn(JobWorker):
+    job_type = "stillborn"
+    def run(self, args, job):
+        pass
+"""
 FORKER = """
 import os, time
 from jobq import JobWorker
@@ -143,3 +154,12 @@ def test_a_run_that_writes_without_end_can_be_stopped(project: Project) -> None:
     runner.send_signal(signal.SIGTERM)
     runner.communicate(timeout=30)
     assert project.queue.get(1).status is JobStatus.CANCELLED
+
+
+def test_where_no_child_lives_to_run_a_job_that_is_a_crash_of_the_job(project: Project) -> None:
+    project.worker("stillborn", STILLBORN)
+    job = project.queue.add("stillborn")
+    project.drain()
+    found = project.queue.get(job.id)
+    assert (found.status, found.crashes) == (JobStatus.FAILED, 3)
+    assert "exit code 9" in (found.error or "")
