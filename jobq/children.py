@@ -219,7 +219,6 @@ class ChildPool:
         for child in self._all():
             if len(child.runs) > 1:
                 self._take_back_from(child, keep=child.runs[0])
-            if child.run is not None:
                 self._read(child)
 
     def _all(self) -> list[_Child]:
