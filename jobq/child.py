@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 from jobq.baseline import Baseline
 from jobq.clock import steady_time, utcnow
 from jobq.config import Settings
+from jobq.endings import timed_out
 from jobq.logs import EVENTS, LOG, STDERR, STDOUT, JobLogs, append_line, event_line
 from jobq.models import JobStatus, Outcome
 from jobq.outcome import call, jsonable, report_of
@@ -96,6 +97,9 @@ class Child:
         try:
             with run:
                 report = self._call(task, run)
+                if task["timeout"] is not None and self._meter.seconds > task["timeout"]:
+                    # The supervisor may have been too slow to stop it.
+                    report = {"outcome": Outcome.TIMED_OUT, "error": timed_out(task["timeout"])}
                 run.note_end(report, cancelled=self._cancelled)
         except Cancelled:  # between two steps of ours
             report = {"outcome": Outcome.CANCELLED}
@@ -280,6 +284,11 @@ class Meter:
             self._peak = self._peak_memory()
         self._begun, self._cpu = time.perf_counter(), _cpu_seconds()
 
+    @property
+    def seconds(self) -> float:
+        """How long the run has taken so far."""
+        return time.perf_counter() - self._begun
+
     def read(self) -> dict[str, Any]:
         """What it took, as the supervisor is told.
 
@@ -287,7 +296,7 @@ class Meter:
         the process had at the run's beginning.
         """
         return {
-            "took": time.perf_counter() - self._begun,
+            "took": self.seconds,
             "cpu_seconds": _cpu_seconds() - self._cpu,
             "max_rss_bytes": self._peak_memory(),
         }

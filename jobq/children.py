@@ -237,6 +237,7 @@ class ChildPool:
             "type": job.type,
             "args": job.args,
             "tags": job.tags,
+            "timeout": job.timeout,
         }
         child.unsent += json.dumps(task).encode() + b"\n"
         child.unsent_tokens.append(token)

@@ -62,6 +62,11 @@ def exit_of_process(status: int, usage: Usage | None, last_words: str = "") -> E
     return Exit(outcome=Outcome.COMPLETED, exit_code=0, usage=usage)
 
 
+def timed_out(timeout: float) -> str:
+    """What is said of an attempt that has exceeded its limit."""
+    return f"timed out after {format_duration(timeout)}"
+
+
 def ending_of(
     claim: Claim,
     end: Exit,
@@ -75,7 +80,7 @@ def ending_of(
     outcome, error = end.outcome, end.error
     if stopped is StopReason.TIMEOUT:
         outcome = Outcome.TIMED_OUT
-        error = f"timed out after {format_duration(claim.job.timeout or 0)}"
+        error = timed_out(claim.job.timeout or 0)
     elif stopped is StopReason.CANCELLED:
         outcome, error = Outcome.CANCELLED, None
     elif stopped is StopReason.SHUTDOWN:

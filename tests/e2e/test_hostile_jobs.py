@@ -6,6 +6,7 @@ import pytest
 
 from e2e.conftest import Project, wait_until
 from jobq import JobStatus
+from jobq.models import Outcome
 
 STILLBORN = """
 import os
@@ -46,6 +47,20 @@ class Adds(JobWorker):
     def run(self, args, job):
         job.queue.counts()
         return len(os.listdir("/proc/self/fd"))
+"""
+
+OVERTIME = """
+import pathlib, time
+from jobq import JobWorker
+
+class Overtime(JobWorker):
+    job_type = "overtime"
+    def run(self, args, job):
+        pathlib.Path("begun").touch()
+        try:
+            time.sleep(0.4)
+        finally:
+            pathlib.Path("ended").touch()
 """
 
 
@@ -98,6 +113,24 @@ def test_a_timeout_of_a_newborn_child_harms_no_other_job(project: Project) -> No
     (project.root / "go").touch()
     assert supervisor.wait(20) == 0
     assert project.queue.get(other.id).status is JobStatus.COMPLETED
+
+
+def test_a_time_limit_is_kept_by_a_supervisor_that_is_too_slow_to_stop_the_job(
+    project: Project,
+) -> None:
+    project.worker("overtime", OVERTIME)
+    job = project.queue.add("overtime", timeout=0.2, max_retries=0)
+    supervisor = project.work("--drain")
+    wait_until((project.root / "begun").exists)
+    supervisor.send_signal(signal.SIGSTOP)
+    try:
+        wait_until((project.root / "ended").exists)
+    finally:
+        supervisor.send_signal(signal.SIGCONT)
+    assert supervisor.wait(20) == 0
+    (attempt,) = project.queue.attempts(job.id)
+    assert (attempt.outcome, attempt.error) == (Outcome.TIMED_OUT, "timed out after 0.2s")
+    assert '"completed"' not in project.output(job, "events.jsonl")
 
 
 def test_a_worker_that_uses_the_queue_leaves_no_files_open(project: Project) -> None:
