@@ -6,7 +6,7 @@ end would have filled the disk meanwhile.
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -18,13 +18,16 @@ SHORTEST = 0.005
 LONGEST = 0.5
 """Seconds between two looks at a log: the faster it grows towards its limit, the fewer."""
 
+FIRST = 0.05
+"""Seconds before the first look: most jobs have ended by then."""
+
 
 @dataclass(slots=True, eq=False)
 class _Watched:
-    log: JobLog
+    log: Callable[[], JobLog]
     on_trimmed: Callable[[Trimmed], None]
     looked: float
-    wait: float = SHORTEST
+    wait: float = FIRST
     total: int = 0  # bytes, at the last look
 
 
@@ -34,32 +37,32 @@ class LogKeeper:
     def __init__(self, limit: int) -> None:
         """``limit`` in bytes; 0 is none."""
         self._limit = limit
-        self._watched: dict[JobLog, _Watched] = {}
+        self._watched: dict[Hashable, _Watched] = {}
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
+        self._sleeps_until: float | None = None
         self._closed = False
 
-    def watch(self, log: JobLog, on_trimmed: Callable[[Trimmed], None]) -> None:
-        """Begin to look at a log. ``on_trimmed`` is called in the thread, for each trim."""
+    def watch(
+        self, key: Hashable, log: Callable[[], JobLog], on_trimmed: Callable[[Trimmed], None]
+    ) -> None:
+        """Begin to look at a log. Both are called in the thread: ``log`` for each look."""
         if not self._limit:
             return
         with self._changed:
-            self._watched[log] = _Watched(log, on_trimmed, time.monotonic())
-            self._changed.notify()
+            watched = self._watched[key] = _Watched(log, on_trimmed, time.monotonic())
+            if self._sleeps_until is None or watched.looked + watched.wait < self._sleeps_until:
+                self._changed.notify()
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="jobq-logs", daemon=True)
             self._thread.start()
 
-    def release(self, log: JobLog) -> None:
-        """Look at a log for the last time; from here on the thread does not use it."""
+    def release(self, key: Hashable, *, look: bool) -> None:
+        """From here on the thread does not use a log; ``look``: after a last look."""
         with self._changed:
-            if watched := self._watched.pop(log, None):
+            watched = self._watched.pop(key, None)
+            if watched is not None and look:
                 self._look(watched, time.monotonic())
-
-    def look_once(self, log: JobLog, on_trimmed: Callable[[Trimmed], None]) -> None:
-        """Look at a log that nobody watched, as its attempt was short."""
-        if self._limit:
-            self._look(_Watched(log, on_trimmed, time.monotonic()), time.monotonic())
 
     def close(self) -> None:
         """End the thread."""
@@ -76,18 +79,15 @@ class LogKeeper:
                 for watched in self._watched.values():
                     if watched.looked + watched.wait <= now:
                         self._look(watched, now)
-                self._changed.wait(self._until_next(time.monotonic()))
-
-    def _until_next(self, now: float) -> float | None:
-        """Seconds; None where nothing is watched."""
-        dues = [watched.looked + watched.wait for watched in self._watched.values()]
-        return max(0.0, min(dues) - now) if dues else None
+                dues = [watched.looked + watched.wait for watched in self._watched.values()]
+                self._sleeps_until = min(dues, default=None)
+                self._changed.wait(None if not dues else max(0.0, min(dues) - time.monotonic()))
 
     def _look(self, watched: _Watched, now: float) -> None:
         before, since = watched.total, now - watched.looked
         watched.looked = now
         with suppress(OSError):  # a full disk, or a job that plays with its files: at the next look
-            watched.total, trimmed = trim(watched.log, self._limit, utcnow())
+            watched.total, trimmed = trim(watched.log(), self._limit, utcnow())
             for each in trimmed:
                 watched.on_trimmed(each)
         wait = 2 * watched.wait

@@ -4,7 +4,6 @@ import asyncio
 import random
 import signal
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +72,8 @@ class Running:
         loop = asyncio.get_running_loop()
         run.begun = loop.time()
         self.runs[run.key] = run
+        # At once, though it looks later: this loop may have to wait for the database meanwhile.
+        self._keeper.watch(run.key, lambda: run.log, run.note_trimmed)
         if run.is_command or run.pid is not None:
             self.born(run)
         if self._notices is None:
@@ -91,8 +92,8 @@ class Running:
         """A run was not under way after all."""
         if self.runs.pop(run.key, None) is None:
             return
+        self._keeper.release(run.key, look=False)
         if run.noticed:
-            self._keeper.release(run.log)
             self._unrecorded().starts.pop(run.key, None)
             run.noticed = False
         run.close()
@@ -113,8 +114,6 @@ class Running:
         if run.pid_started is None:
             run.pid_started = start_time(run.pid)
         self._unrecorded().starts[run.key] = run.started()
-        with suppress(OSError):  # without its directory there are no logs
-            self._keeper.watch(run.log, run.note_trimmed)
         if self._shipper is not None:
             self._shipper.watch(*run.key, run.offsets)
         self._show(self._event("started", run))
@@ -218,11 +217,8 @@ class Running:
             self._shipper.ended(*run.key)
 
     def _trim(self, run: Run) -> None:
-        with suppress(OSError):  # without its directory there are no logs
-            if run.noticed:
-                self._keeper.release(run.log)
-            elif run.written is None or run.written > self._settings.log_max_bytes:
-                self._keeper.look_once(run.log, run.note_trimmed)
+        loud = run.written is None or run.written > self._settings.log_max_bytes
+        self._keeper.release(run.key, look=run.noticed or loud)
 
     async def _tidy(self, run: Run, end: Exit) -> None:
         """Before the end is recorded: afterwards, another attempt may write to the logs."""

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -53,6 +54,7 @@ class Run:
     stored: dict[int, int] = field(default_factory=dict)  # of those, for who comes after us
     progress: Progress | None = None
     trimmed: dict[str, int] = field(default_factory=dict)  # bytes dropped, by file
+    _opening: threading.Lock = field(default_factory=threading.Lock)  # the log keeper has a thread
     _log: JobLog | None = None
     _events: int | None = None  # a descriptor of events.jsonl
     _hide: Redaction | None = None
@@ -74,10 +76,11 @@ class Run:
         Raises:
             OSError: it can't be made, or not be used.
         """
-        if self._log is None:
-            self._log = self.logs.create(self.claim.job.id)
-            self._log.hold()
-        return self._log
+        with self._opening:
+            if self._log is None:
+                self._log = self.logs.create(self.claim.job.id)
+                self._log.hold()
+            return self._log
 
     @property
     def hide(self) -> Redaction:
@@ -151,8 +154,10 @@ class Run:
     def event(self, name: str, at: datetime, **details: Any) -> None:
         """Append to events.jsonl. A full disk loses the event, not the job."""
         with suppress(OSError):
-            if self._events is None:
-                self._events = self.log.append_events()
+            log = self.log
+            with self._opening:
+                if self._events is None:
+                    self._events = log.append_events()
             shown = self.hide.value(details)
             append_line(self._events, event_line(name, at, self.claim.attempt, **shown))
 
