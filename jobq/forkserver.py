@@ -202,6 +202,9 @@ class ForkServer:
         """The supervisor is gone: end what it left, and leave."""
         if os.getpid() != self._pid:
             os._exit(70)
+        # Its end is told twice, by the socket and by a signal: begun anew in the middle of an
+        # import, this would fail.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         try:
             for _ in range(_GUARD_ROUNDS):
                 kill_all(self._open_trees())

@@ -214,6 +214,23 @@ def test_descendants_go_with_a_supervisor_that_is_killed(workers: Project) -> No
     wait_until(lambda: not [pid for pid in pids if alive(pid)])
 
 
+def test_a_guard_is_not_kept_from_its_work_by_those_who_tell_it_again(workers: Project) -> None:
+    supervisor = workers.work()
+    job = workers.shell(RUNAWAY)
+    (pid,) = escaped(workers, 1)
+    wait_until(lambda: workers.queue.attempts(job.id)[0].pid)
+    wait_until(lambda: "escapes" in workers.queue.supervisors()[0].types)  # the guard is set up
+    guard = fork_server(supervisor)
+
+    def is_over() -> bool:
+        with suppress(psutil.NoSuchProcess):
+            guard.terminate()
+        return not alive(pid)
+
+    supervisor.kill()
+    wait_until(is_over)
+
+
 @pytest.mark.parametrize("guarded", [True, False])
 def test_who_ignores_sigterm_is_known_after_a_supervisor_killed_in_the_grace_period(
     workers: Project, guarded: bool
