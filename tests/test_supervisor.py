@@ -129,11 +129,11 @@ def test_what_ends_while_nobody_answers_is_recorded_afterwards(host: Host) -> No
 
 
 def test_what_others_may_take_over_is_ended_before_they_can(host: Host) -> None:
-    job = host.shell("echo $$ >> up; [ $(wc -l < up) = 2 ] || exec sleep 600")
+    job = host.shell("echo $$ >> up; touch written; [ $(wc -l < up) = 2 ] || exec sleep 600")
     attempts: list[Attempt] = []
 
     async def disturb(_: Supervisor) -> None:
-        await host.until("up")
+        await host.until("written")
         host.server.away = DatabaseUnreachableError("nobody answers")
         assert host.is_running()
         await host.until_said("its lease can't be renewed")

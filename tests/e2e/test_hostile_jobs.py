@@ -9,10 +9,11 @@ from jobq import JobStatus
 from jobq.models import Outcome
 
 STILLBORN = """
-import os
+import os, sys
 from jobq import JobWorker
 
-os.register_at_fork(after_in_child=lambda: os._exit(9))
+if "jobq.forkserver" in sys.orig_argv:  # whoever adds a job reads this file, too, and may fork
+    os.register_at_fork(after_in_child=lambda: os._exit(9))
 
 class Stillborn(JobWorker):
     job_type = "stillborn"

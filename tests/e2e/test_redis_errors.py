@@ -23,8 +23,8 @@ def add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     """`jobq add` with a server; another verb if one is given."""
     monkeypatch.chdir(tmp_path)
 
-    def call(url: str, *words: str) -> Result:
-        (tmp_path / "jobq.toml").write_text(f'backend = "{url}"\n[lease]\nseconds = 3\n')
+    def call(url: str, *words: str, lease: int = 3) -> Result:
+        (tmp_path / "jobq.toml").write_text(f'backend = "{url}"\n[lease]\nseconds = {lease}\n')
         code = run(list(words or ("add", "--", "true")))
         out, err = capsys.readouterr()
         return Result(code, out, err)
@@ -143,14 +143,14 @@ def test_what_a_replica_is_to_have_counts_once_it_has_it(add: Add, server: Redis
     replica = replica_of(server)
     address = f"{server.url}?wait=1"
     try:
-        assert add(address).code == 0
+        assert add(address, lease=60).code == 0
         assert add(replica.url, "list", "--json").json[0]["id"] == 1
         replica.freeze()
         refused(add(address), "0 of 1 replicas had it in time", "ask for fewer in wait=")
         assert [job["id"] for job in add(address, "list", "--json").json] == [1, 2]
         assert add(server.url).code == 0
         replica.thaw()
-        assert add(address, "work", "--drain").code == 0
+        assert add(address, "work", "--drain", lease=60).code == 0
         done = add(replica.url, "list", "--json", "--status", "completed").json
         assert len(done) == 3
     finally:
