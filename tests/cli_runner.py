@@ -10,12 +10,14 @@ import struct
 import subprocess
 import sys
 import termios
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from jobq import JobQueue
@@ -165,10 +167,19 @@ def on_terminal(
     while block := _read(master, process):
         output += block
         if typed and b"[y/N] " in output:
+            _wait_until_it_waits(process)
             os.write(master, typed.encode())
             typed = ""
     os.close(master)
     return Screen(process.wait(timeout=20), output.decode())
+
+
+def _wait_until_it_waits(process: subprocess.Popen[bytes]) -> None:
+    """A Ctrl-C just before it begins to read would be noticed only after it: no person is so quick."""
+    deadline = time.monotonic() + _LONGEST_SILENCE
+    while psutil.Process(process.pid).status() != psutil.STATUS_SLEEPING:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
 def _read(master: int, process: subprocess.Popen[bytes]) -> bytes:
