@@ -188,12 +188,13 @@ class _Run:
         self._files[EVENTS] = self.log.append_events()
 
     def __exit__(self, *_: object) -> None:
-        _flush()
+        flushed = _flush()
         with suppress(OSError):
             self.written = sum(os.fstat(each).st_size for each in (1, 2, *self._files.values()))
         for descriptor in (1, 2):
             _point(os.open(os.devnull, os.O_WRONLY), descriptor)
-        _flush()  # what a full disk did not take is not the next job's
+        if not flushed:
+            _flush()  # what a full disk did not take is not the next job's
         for mark in self._marks:
             os.environ.pop(mark, None)
         self.progress.close()
@@ -231,13 +232,20 @@ def _point(source: int, target: int) -> None:
     os.close(source)
 
 
-def _flush() -> None:
-    """Write out what Python and C still hold, before the descriptors are the next job's."""
+def _flush() -> bool:
+    """Write out what Python and C still hold, before the descriptors are the next job's.
+
+    Returns:
+        Whether all of it was taken.
+    """
+    flushed = True
     # The job may have put others in their places, or None.
     for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
-        with suppress(OSError, ValueError, AttributeError):
+        try:
             stream.flush()  # type: ignore[union-attr]
-    _LIBC.fflush(None)
+        except (OSError, ValueError, AttributeError):
+            flushed = False
+    return _LIBC.fflush(None) == 0 and flushed
 
 
 def _logger(run: _Run, hide: Callable[[], Redaction]) -> logging.Logger:

@@ -10,6 +10,7 @@ import os
 import resource
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -37,8 +38,9 @@ class Pool:
     def __init__(self, settings: Settings, owner: str, events: RunEvents) -> None:
         self._events = events
         self._commands: dict[int, Run] = {}
-        self._environment = {**job_environment(settings), SUPERVISOR_MARK: owner}
-        self._children = ChildPool(settings, self._environment, events)
+        environment = {**job_environment(settings), SUPERVISOR_MARK: owner}
+        self._environment = _encoded(environment)  # once, rather than for each command
+        self._children = ChildPool(settings, environment, events)
 
     def open(self) -> None:
         """Start the process that children are forked from, which is also this process's guard."""
@@ -124,9 +126,8 @@ class Pool:
         self._commands[process.pid] = run
         run.event("started", utcnow(), pid=run.pid, supervisor=run.claim.owner)
 
-    def _command_environment(self, run: Run, args: shell.ShellArgs) -> dict[str, str]:
-        return {
-            **self._environment,
+    def _command_environment(self, run: Run, args: shell.ShellArgs) -> dict[bytes, bytes]:
+        own = {
             **args.env,
             SUPERVISOR_MARK: run.claim.owner,
             JOB_MARK: str(run.claim.job.id),
@@ -134,6 +135,11 @@ class Pool:
             "JOBQ_LOG_DIR": str(run.log.path),
             "JOBQ_PROGRESS": str(run.log.path / progress.FILE),
         }
+        return self._environment | _encoded(own)
+
+
+def _encoded(environment: Mapping[str, str]) -> dict[bytes, bytes]:
+    return {os.fsencode(name): os.fsencode(value) for name, value in environment.items()}
 
 
 def _keep_files_to_itself() -> None:
