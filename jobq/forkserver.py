@@ -17,6 +17,7 @@ import socket
 import struct
 import sys
 import time
+from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import NoReturn
@@ -38,6 +39,7 @@ GOODBYE = b"-"
 
 _GUARD_ROUNDS = 2
 _GUARD_PAUSE = 0.2  # seconds
+_FORK_AGAIN = 0.1  # seconds after which a fork that there was no room for is tried again
 _HEADER = struct.Struct("!I")
 
 
@@ -73,6 +75,7 @@ class ForkServer:
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
         self._children: set[int] = set()
         self._left_alone: set[int] = set()
+        self._asked: deque[list[int]] = deque()  # the descriptors of children not forked yet
         self._registry = self._load(skip)
 
     def serve(self) -> NoReturn:
@@ -82,7 +85,8 @@ class ForkServer:
         signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         while True:
-            ready, _, _ = select.select([self._connection, wake], [], [])
+            patience = _FORK_AGAIN if self._asked else None
+            ready, _, _ = select.select([self._connection, wake], [], [], patience)
             if wake in ready:
                 wake.recv(4096)
                 self._reap()
@@ -93,7 +97,8 @@ class ForkServer:
                 if not request:
                     self._guard()
                 if request == FORK:
-                    self._fork(descriptors)
+                    self._asked.append(descriptors)
+            self._fork_those_asked_for()
 
     def _request(self) -> tuple[bytes, list[int]]:
         try:
@@ -116,11 +121,17 @@ class ForkServer:
         self._tell({"types": types, "errors": [str(error) for error in registry.errors]})
         return registry
 
-    def _fork(self, descriptors: list[int]) -> None:
-        ready, tell_ready = os.pipe()
-        # A signal meant for the child must not find it with this process's handler.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        pid = os.fork()
+    def _fork_those_asked_for(self) -> None:
+        """Where there is no room for another process now, in a moment: those that run go on."""
+        while self._asked:
+            try:
+                pid, ready, tell_ready = _fork()
+            except OSError:
+                return
+            self._on_forked(pid, ready, tell_ready, self._asked.popleft())
+
+    def _on_forked(self, pid: int, ready: int, tell_ready: int, descriptors: list[int]) -> None:
+        """Both sides of a fork come here; the pipe says that the child has a group of its own."""
         if pid:
             self._children.add(pid)
             for descriptor in (*descriptors, tell_ready):
@@ -141,6 +152,9 @@ class ForkServer:
             os._exit(70)
 
     def _become_child(self, descriptors: list[int]) -> NoReturn:
+        for others in self._asked:  # or their ends would not be seen
+            for descriptor in others:
+                os.close(descriptor)
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         _set_death_signal(signal.SIGKILL)
@@ -236,6 +250,26 @@ def _warm_up(registry: Registry) -> None:
             with suppress(WorkerLoadError):  # it is told of when such a job runs
                 args_model(job_type.worker)
     jsonable(None)
+
+
+def _fork() -> tuple[int, int, int]:
+    """Fork: the pid of the child, or 0 in the child; and both ends of a pipe.
+
+    SIGTERM is blocked from here on: one that is meant for the child must not find it with this
+    process's handler.
+
+    Raises:
+        OSError: there is no room for another process; all is as it was.
+    """
+    ready, tell_ready = os.pipe()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        return os.fork(), ready, tell_ready
+    except OSError:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        os.close(ready)
+        os.close(tell_ready)
+        raise
 
 
 def _set_death_signal(number: signal.Signals) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
+import psutil
 import pytest
 
 from jobq.backends.base import ClaimRequest
@@ -92,6 +93,10 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[JobQueu
 def ran() -> list[int]:
     path = Path("ran")
     return [int(line) for line in path.read_text().split()] if path.exists() else []
+
+
+def descriptors_of(pid: int) -> set[int]:
+    return {int(path.name) for path in Path(f"/proc/{pid}/fd").iterdir()}
 
 
 def let_go() -> None:
@@ -199,3 +204,26 @@ def test_a_child_that_is_killed_takes_down_what_it_was_at_and_nothing_else(
     told = asyncio.run(scene(project, kill))
     assert told.outcomes == {Outcome.CRASHED, Outcome.COMPLETED}
     assert sorted(ran()) == [1, 2, 3, 4]
+
+
+def test_a_child_that_there_is_no_room_for_comes_later_and_those_that_run_go_on(
+    project: JobQueue,
+) -> None:
+    async def without_room(children: ChildPool, told: Told, long: Run, others: list[Run]) -> None:
+        (server,) = psutil.Process().children()
+        limits = server.rlimit(psutil.RLIMIT_NOFILE)
+        taken = descriptors_of(server.pid)
+        free = [number for number in range(1000) if number not in taken]
+        # Room for the two descriptors that a child is asked for with, and not for a pipe besides.
+        server.rlimit(psutil.RLIMIT_NOFILE, (free[2], limits[1]))
+        children.start(others[0])
+        children.send()
+        await until(lambda: server.num_fds() == len(taken) + 2)
+        assert not told.ended
+        server.rlimit(psutil.RLIMIT_NOFILE, limits)
+        await until(lambda: told.ended == others[:1])
+        let_go()
+        await until(lambda: told.ended == [others[0], long])
+
+    told = asyncio.run(scene(project, without_room))
+    assert told.outcomes == {Outcome.COMPLETED}
