@@ -29,6 +29,10 @@ _MOST_TASKS = 200
 """So many are given to a child at most while it is at one, those that are taken back again included:
 each has a token of its own, which is a byte."""
 
+_MOST_JOBS = 1000
+"""After so many, a child makes room for a new one: each costs it a little memory, as glibc frees
+nothing that was in the environment, and pages shared with the fork server come apart."""
+
 _START_WITHIN = 0.5
 """Of a lease, the share within which what waits behind another is begun, or refused: a child that
 gets to it later, as on a machine that was asleep, might begin what somebody else has by then."""
@@ -205,7 +209,7 @@ class ChildPool:
     def _takes_more(self, child: _Child) -> bool:
         if child.run is None or child.run.stopped is not None or child.connection.fileno() < 0:
             return False
-        return child.given - child.runs[0][0] < _MOST_TASKS
+        return child.given < _MOST_JOBS and child.given - child.runs[0][0] < _MOST_TASKS
 
     def send(self) -> None:
         """Send what was given to children since the last time."""
@@ -446,8 +450,12 @@ class ChildPool:
             self._rest(child)
 
     def _rest(self, child: _Child) -> None:
-        """A child without a task waits for one, unless it is on its way out."""
-        if not child.runs and child.connection.fileno() >= 0 and child not in self._idle:
+        """A child without a task waits for one, unless it is on its way out, or to be."""
+        if child.runs or child.connection.fileno() < 0:
+            return
+        if child.given >= _MOST_JOBS:
+            self._hang_up(child)
+        elif child not in self._idle:
             self._idle.append(child)
 
     def _bury(self, child: _Child) -> None:

@@ -168,6 +168,31 @@ def test_what_a_child_gets_to_too_late_is_not_begun(
     assert ran() == [1]
 
 
+def test_a_child_that_has_had_its_share_of_jobs_is_replaced(
+    project: JobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that runs jobs for weeks would grow."""
+    monkeypatch.setattr("jobq.children._MOST_JOBS", 20)
+
+    async def use_up(children: ChildPool, told: Told, long: Run, others: list[Run]) -> None:
+        following = [run for run in others if children.follow(run)]
+        assert len(following) == 20 - 1 - 3  # those that were taken back count, too
+        children.send()
+        let_go()
+        await until(lambda: len(told.ended) == 1 + len(following))
+        first = long.pid
+        assert first is not None
+        assert {run.pid for run in told.ended} == {first}
+        await until(lambda: not psutil.pid_exists(first))
+        next_one = others[len(following)]
+        children.start(next_one)
+        children.send()
+        await until(lambda: told.ended[-1] is next_one)
+
+    told = asyncio.run(scene(project, use_up))
+    assert told.outcomes == {Outcome.COMPLETED}
+
+
 def test_once_the_rest_is_taken_back_it_is_known_what_the_child_is_at(project: JobQueue) -> None:
     async def go_on_unnoticed(
         children: ChildPool, told: Told, long: Run, others: list[Run]
