@@ -492,7 +492,11 @@ class _Reader:
 def _shown(key: str, value: Any) -> str:
     """A value that is wrong, for a complaint: without the password that an address may have."""
     text = repr(value)
-    return re.sub(r"//[^/]*@", "//***@", text) if key == "backend" else text
+    return (
+        re.sub(r"//[^/]*@", "//***@", re.sub(r"(password=)[^&']*", r"\1***", text))
+        if key == "backend"
+        else text
+    )
 
 
 def _absolute(value: str | None, base: Path | None, default: Path) -> Path:

@@ -1,6 +1,7 @@
 """Where a jobq on Redis is: an address that says which server, which database and which name."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
@@ -12,6 +13,27 @@ DEFAULT_NAME = "jobq"
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _EXPECTED = 'expected "redis://HOST:PORT/DB", or with rediss:// or unix://'
 
+_TEXT = (r".+", "a value")
+_OPTIONS: Mapping[str, tuple[str, str]] = {
+    "client_name": (r"[!-~]+", "letters and digits without spaces"),
+    "db": (r"[0-9]{1,9}", "a number"),
+    "health_check_interval": (r"[0-9]{1,9}", "whole seconds"),
+    "name": (_NAME.pattern, "a name of letters, digits, '.', '_' and '-'"),
+    "password": _TEXT,
+    "socket_timeout": (r"(?=.*[1-9])([0-9]{1,9}(\.[0-9]{1,9})?)", "seconds, more than none,"),
+    "ssl_ca_certs": _TEXT,
+    "ssl_ca_path": _TEXT,
+    "ssl_cert_reqs": ("none|optional|required", "none, optional or required"),
+    "ssl_certfile": _TEXT,
+    "ssl_check_hostname": ("yes|no|true|false|1|0", "yes or no"),
+    "ssl_keyfile": _TEXT,
+    "ssl_password": _TEXT,
+    "username": _TEXT,
+    "wait": (r"[0-9]{1,2}", "a number of replicas"),
+}
+"""What may stand behind the question mark, and what each looks like. Of what redis-py would take,
+the rest has no use here, or changes what it answers and how often it asks."""
+
 
 @dataclass(frozen=True, slots=True)
 class RedisUrl:
@@ -21,6 +43,8 @@ class RedisUrl:
     shown: str  # for people: without the password
     name: str  # tells several jobqs in one database apart
     replicas: int = 0  # how many must have a change before it counts as done
+    timeout: float | None = None  # seconds that a connection, or an answer, may take at most
+    secret: bool = False  # whether what is shown lacks a password
 
     @property
     def prefix(self) -> str:
@@ -54,23 +78,44 @@ def parse_url(url: str) -> RedisUrl:
         raise UsageError(_EXPECTED)
     if parts.scheme != "unix" and not re.fullmatch(r"/?\d*", parts.path):
         raise UsageError(f"{_EXPECTED}: DB is a number")
-    options = dict(parse_qsl(parts.query))
+    options = _options(parts.scheme, parts.query)
+    secret = parts.password is not None or any(each.endswith("password") for each in options)
     name = options.pop("name", DEFAULT_NAME)
-    if not _NAME.fullmatch(name):
-        raise UsageError("expected a name of letters, digits, '.', '_' and '-' in name=")
-    replicas = options.pop("wait", "0")
-    if not re.fullmatch(r"[0-9]{1,2}", replicas):
-        raise UsageError("expected a number of replicas in wait=")
+    replicas = int(options.pop("wait", "0"))
+    timeout = options.pop("socket_timeout", None)
     query = f"?{urlencode(options)}" if options else ""
     server = f"{parts.scheme}://{parts.netloc}{parts.path}{query}"
     place = _place(parts.hostname or "", port)
     user = f"{quote(unquote(parts.username))}@" if parts.username else ""
-    own = {"name": name} if name != DEFAULT_NAME else {}
-    if int(replicas):
-        own["wait"] = replicas
-    told = urlencode({**options, **own})
+    own = {"socket_timeout": timeout, "name": name if name != DEFAULT_NAME else None}
+    own["wait"] = str(replicas) if replicas else None
+    told = urlencode(options | {key: value for key, value in own.items() if value is not None})
     shown = f"{parts.scheme}://{user}{place}{parts.path}" + (f"?{told}" if told else "")
-    return RedisUrl(server, _without_password(shown), name, int(replicas))
+    return RedisUrl(
+        server,
+        _without_password(shown),
+        name,
+        replicas,
+        None if timeout is None else float(timeout),
+        secret,
+    )
+
+
+def _options(scheme: str, query: str) -> dict[str, str]:
+    """What stands behind the question mark, once all of it is what it should be."""
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    for option, value in options.items():
+        if option not in _OPTIONS:
+            raise UsageError(f"expected no option {option!r}: there are {', '.join(_OPTIONS)}")
+        if option.startswith("ssl_") and scheme != "rediss":
+            raise UsageError(f"expected rediss://, where {option}= has a use")
+        pattern, what = _OPTIONS[option]
+        if not re.fullmatch(pattern, value):
+            raise UsageError(f"expected {what} in {option}=")
+    for option in ("ssl_keyfile", "ssl_password"):
+        if option in options and "ssl_certfile" not in options:
+            raise UsageError(f"expected ssl_certfile= beside {option}=")
+    return options
 
 
 def _place(host: str, port: int | None) -> str:

@@ -91,7 +91,7 @@ class RedisConnection:
 
     def __init__(self, url: RedisUrl, *, clock: str = "server", timeout: float = TIMEOUT) -> None:
         self.url = url
-        self._timeout = timeout
+        self._timeout = timeout if url.timeout is None else min(timeout, url.timeout)
         self.layout = LAYOUT
         self._clock = clock
         self._making = threading.Lock()  # two would take each other's connections away
@@ -117,8 +117,6 @@ class RedisConnection:
             pool.connection_class(**pool.connection_kwargs)  # which looks at the options
         except (TypeError, ValueError, RedisError) as error:
             raise ConfigError(f"backend {self.url.shown}: {error}") from None
-        if pool.connection_kwargs.get("decode_responses"):
-            raise ConfigError(f"backend {self.url.shown}: leave out decode_responses=")
         return client
 
     def _options(self) -> dict[str, Any]:

@@ -36,6 +36,7 @@ _ANSWERS: Mapping[str, tuple[type[DatabaseError], str]] = {
     "TRYAGAIN": (DatabaseLockedError, f"the cluster moves its slot: {_LATER}"),
     "BUSY": (DatabaseLockedError, f"a script takes long there: {_LATER}"),
     "WRONGTYPE": (DatabaseDamagedError, "another program uses its keys: choose another ?name="),
+    "DB": (DatabaseError, "name one that it has: 0 to 15, unless `databases` there says more"),
     "NOPERM": (DatabaseError, "give the user the rights that docs/redis.md names"),
     "NOAUTH": (
         DatabaseRefusesError,

@@ -135,7 +135,7 @@ def _tell_what_is_next(here: Settings, there: Settings, names: tuple[str, str]) 
 def _settings_of(here: Settings, there: Settings) -> list[str]:
     """The lines of jobq.toml that are to be different from now on."""
     lines = [f'backend = "{there.backend_shown}"']
-    if there.backend not in (there.backend_shown, SQLITE):
+    if there.backend != SQLITE and parse_url(there.backend).secret:
         lines[0] += "    # with its password"
     if there.database != here.database:
         lines.append(f'database = "{there.database}"')

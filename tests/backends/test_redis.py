@@ -5,6 +5,7 @@ import select
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,6 @@ from backends.test_contract_moving import furnish
 from backends.test_contract_schedules import put
 from jobq.backends.redis import RedisBackend
 from jobq.errors import (
-    ConfigError,
     DatabaseAwayError,
     DatabaseDamagedError,
     DatabaseError,
@@ -370,6 +370,7 @@ def test_what_a_server_refuses_is_told_in_a_line_that_names_it_and_no_password(
             (server.url_as(None, "wr0ng"), DatabaseRefusesError),
             (server.url_as(None, None), DatabaseRefusesError),
             (server.url_as("reader", "pass1"), DatabaseError),
+            (server.url.replace("/0", "/16"), DatabaseError),
         ]
         for url, kind in cases:
             said = refusal(open_on(url), kind)
@@ -405,6 +406,12 @@ def test_a_server_whose_memory_is_full_takes_no_jobs_and_lets_those_that_it_has_
         jobs.backend.cancel([second], None, jobs.now)
         assert jobs.backend.delete([second]) == [second]
         assert jobs.claimed(9) == [third]
+        with jobs.backend.group():  # as `jobq queue pause`, and every supervisor that begins, do it
+            (queue,) = jobs.backend.queues()
+            jobs.backend.put_queues([replace(queue, paused=True)])
+        assert [queue.paused for queue in jobs.backend.queues()] == [True]
+        with pytest.raises(DiskFullError), jobs.backend.group():
+            jobs.insert(new_job())
 
 
 def test_what_passes_is_an_error_of_its_own_kind(open_on: Open) -> None:
@@ -431,7 +438,6 @@ def test_what_passes_is_an_error_of_its_own_kind(open_on: Open) -> None:
         "unix://",
         "redis://h/0?name=a b",
         "redis://h/zero",
-        "redis://h?wait=x",
     ],
 )
 def test_what_is_no_address_is_refused(url: str) -> None:
@@ -439,16 +445,43 @@ def test_what_is_no_address_is_refused(url: str) -> None:
         parse_url(url)
 
 
-@pytest.mark.parametrize("option", ["bogus", "decode_responses"])
-def test_an_option_that_does_not_exist_or_changes_answers_is_refused(
-    open_on: Open, option: str
-) -> None:
-    with pytest.raises(ConfigError, match=option):
-        open_on(f"redis://127.0.0.1/0?{option}=1").open()
+@pytest.mark.parametrize(
+    "option",
+    [
+        "bogus=1",
+        "decode_responses=1",
+        "protocol=3",
+        "wait=x",
+        "wait=",
+        "db=-1",
+        "socket_timeout=-1",
+        "socket_timeout=0.0",
+        "socket_timeout=nan",
+        "socket_timeout=1e9",
+        "client_name=a%20b",
+        "health_check_interval=1.5",
+        "ssl_check_hostname=perhaps",
+        "ssl_cert_reqs=some",
+        "ssl_keyfile=",
+        "ssl_keyfile=/x",
+    ],
+)
+def test_an_option_that_is_not_known_or_has_no_such_value_is_named(option: str) -> None:
+    with pytest.raises(UsageError, match=f"^expected .*{option.partition('=')[0]}"):
+        parse_url(f"rediss://h/0?{option}")
+
+
+def test_an_option_of_tls_without_it_is_refused() -> None:
+    with pytest.raises(UsageError, match="expected rediss://"):
+        parse_url("redis://h/0?ssl_ca_certs=/x")
 
 
 def test_an_address_is_shown_without_its_password() -> None:
-    url = parse_url("rediss://me:s3cret@[::1]:7000/3?name=x&wait=1&ssl_password=hidden")
-    assert url.shown == "rediss://me@[::1]:7000/3?ssl_password=***&name=x&wait=1"
-    assert url.server == "rediss://me:s3cret@[::1]:7000/3?ssl_password=hidden"
+    url = parse_url(
+        "rediss://me:s3cret@[::1]:7000/3?name=x&wait=1&ssl_certfile=c&ssl_password=hidden"
+    )
+    assert url.shown == "rediss://me@[::1]:7000/3?ssl_certfile=c&ssl_password=***&name=x&wait=1"
+    assert url.server == "rediss://me:s3cret@[::1]:7000/3?ssl_certfile=c&ssl_password=hidden"
     assert url.prefix == "{x}:"
+    assert url.secret
+    assert not parse_url("redis://me@H:1?socket_timeout=2&wait=01").secret

@@ -15,6 +15,13 @@ if SLOT then
   if kept and kept[1] == request.number then return kept[2] end
 end
 
+-- A server that is full takes no jobs in; what it has can still be held up, run, ended and deleted.
+-- Redis stops a script only at its first write: so that is one, of nothing, that needs no memory.
+local TAKES_IN = {insert = true, fire = true, add_schedule = true, load = true}
+local takes_in = false
+for _, op in ipairs(request.ops) do takes_in = takes_in or TAKES_IN[op[1]] end
+if (request.writes or request.token) and not takes_in then call('DEL', P .. 'full') end
+
 local holder = call('GET', LOCK)
 if request.token then
   if holder and holder ~= request.token then return {'locked'} end
@@ -23,13 +30,6 @@ if request.token then
 elseif holder and request.writes then
   return {'locked'}
 end
-
--- A server that is full takes nothing in; what it has can still be run, ended and deleted. Redis
--- stops a script only at its first write: so that is one, of nothing, that needs no memory.
-local TAKES_IN = {insert = true, fire = true, add_schedule = true, put_queues = true, load = true}
-local takes_in = false
-for _, op in ipairs(request.ops) do takes_in = takes_in or TAKES_IN[op[1]] end
-if request.writes and not takes_in then call('DEL', P .. 'full') end
 
 local result, failure
 for _, op in ipairs(request.ops) do
