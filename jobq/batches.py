@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from jobq import shell
-from jobq.clock import utcnow
 from jobq.errors import JobqError, UsageError
 from jobq.models import Condition, Inserted, KnownKey, NewJob, ParentRef
 from jobq.plans import AT_ONCE, Plan, Planned, room_for_rows
@@ -61,7 +60,7 @@ class Batch:
         self._queue = queue
         self._directory = directory
         self._prefix = prefix
-        self._now = utcnow()
+        self._now = queue.backend.now()
         with room_for_rows():
             self._plan = Plan(queue.logs.make_root())
         self._env: dict[str, str] = queue.settings.captured(os.environ)

@@ -13,7 +13,6 @@ from typing import Any
 
 from jobq import rescue
 from jobq.backends.base import Backend, History
-from jobq.clock import utcnow
 from jobq.errors import DatabaseError, HalfFilledError, UsageError, WrongState
 from jobq.models import JobFilter, JobStatus
 
@@ -75,7 +74,7 @@ def require_idle(backend: Backend, name: str, silent: timedelta = SILENT) -> Non
         WrongState: a supervisor is alive, or a job is running.
     """
     there = backend.supervisors()
-    heard = {info.id for info in there if info.heartbeat_at > utcnow() - silent}
+    heard = {info.id for info in there if info.heartbeat_at > backend.now() - silent}
     if live := heard - rescue.dead(backend, there):
         raise WrongState(
             f"{name}: a supervisor is alive ({', '.join(sorted(live))}): stop it first"

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 from enum import IntEnum
 
 from jobq.models import Ending, Progress
@@ -38,3 +39,4 @@ class Event:
     ending: Ending | None = None
     progress: Progress | None = None
     text: str = ""
+    at: datetime | None = None  # by the clock that its times are of

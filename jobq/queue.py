@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Self
 from jobq import config, rescue, shell
 from jobq.backends.base import Backend, ClaimRequest
 from jobq.backends.choice import open_backend
-from jobq.clock import utcnow
 from jobq.config import QUEUE_NAME, Settings
 from jobq.errors import NotFound, UsageError, WrongState
 from jobq.logs import STDIN, JobLogs
@@ -152,7 +151,7 @@ class JobQueue:
             UsageError: one is wrong, or they wait for each other in a circle.
             NotFound: a queue or a parent does not exist.
         """
-        now = utcnow()
+        now = self.backend.now()
         checked = self._checked([to_spec(spec) for spec in specs], now)
         added = list(zip(checked.new, self._insert(checked, now), strict=True))
         changeable = {item.id for job, item in added if job.parents or not item.created}
@@ -161,7 +160,7 @@ class JobQueue:
 
     def insert(self, specs: Sequence[JobSpec], *, stdin: Path | None = None) -> list[Inserted]:
         """`add_many`, telling which were created and which were there; for one job, with stdin."""
-        now = utcnow()
+        now = self.backend.now()
         return self._insert(self._checked(specs, now), now, stdin)
 
     def _checked(self, specs: Sequence[JobSpec], now: datetime) -> "_Checked":
@@ -378,7 +377,7 @@ class JobQueue:
         self, ids: Sequence[int], reason: str | None = None, *, cascade: bool = False
     ) -> dict[int, CancelEffect]:
         """Cancel jobs; what became of each."""
-        now = utcnow()
+        now = self.backend.now()
         checked_text("reason", reason)
         wanted = list(dict.fromkeys(ids))
         if cascade:
@@ -407,7 +406,7 @@ class JobQueue:
 
     def retry_many(self, ids: Sequence[int]) -> list[Retried]:
         """Retry jobs; what became of each."""
-        now = utcnow()
+        now = self.backend.now()
         retried: list[Retried] = []
         for chunk in _chunks(list(dict.fromkeys(ids)), self.backend.at_once):
             retried += self.backend.requeue(chunk, now)
@@ -462,7 +461,7 @@ class JobQueue:
             raise UsageError(f"only finished jobs are pruned, not {unfinished}: cancel them first")
         before = None
         if older_than is not None:
-            before = utcnow() - timedelta(seconds=parse_duration(older_than))
+            before = self.backend.now() - timedelta(seconds=parse_duration(older_than))
         wanted = JobFilter(statuses=statuses, **narrow)
         kept = {job.id for job in self.backend.find(wanted, limit=keep_last, newest=True)}
         old = replace(wanted, finished_before=before)
@@ -476,7 +475,9 @@ class JobQueue:
         The rows go first: a job that is retried just now keeps its logs. ``on_left`` is told of
         each job whose log directory can't be deleted; ids are never used again: nobody will get it.
         """
-        self._settle(utcnow())  # a job whose dependents do not know its end is not deleted
+        self._settle(
+            self.backend.now()
+        )  # a job whose dependents do not know its end is not deleted
         deleted = self.backend.delete(ids)
         for job_id in deleted:
             try:
@@ -617,7 +618,7 @@ class JobQueue:
             queues=None if queue is None else [queue],
             types=types,
         )
-        claims = self.backend.claim(request, utcnow())
+        claims = self.backend.claim(request, self.backend.now())
         return claims[0] if claims else None
 
     def heartbeat(self, claim: Claim, lease: Duration | None = None) -> bool:
@@ -626,7 +627,7 @@ class JobQueue:
         return any(
             (held.job_id, held.attempt) == (claim.job.id, claim.attempt)
             and not held.cancel_requested
-            for held in self.backend.heartbeat(claim.owner, span, utcnow())
+            for held in self.backend.heartbeat(claim.owner, span, self.backend.now())
         )
 
     def complete(self, claim: Claim, result: Any = None) -> bool:
@@ -656,7 +657,7 @@ class JobQueue:
 
         step = after_failure(
             claim.job,
-            now=utcnow(),
+            now=self.backend.now(),
             policy=self.settings.retry,
             chance=random(),  # noqa: S311 - jitter, not a secret
             retryable=retry,
@@ -683,7 +684,7 @@ class JobQueue:
         )
 
     def _end(self, ending: Ending) -> bool:
-        now = utcnow()
+        now = self.backend.now()
         (took_effect,) = self.backend.end([ending], now)
         self._settle(now)  # there may be no supervisor to do so
         return took_effect
@@ -740,7 +741,7 @@ class JobQueue:
         if not endings:
             return 0
         self._mend_logs(lost)
-        ended = self.backend.end(endings, utcnow(), lease_before=lease_before)
+        ended = self.backend.end(endings, self.backend.now(), lease_before=lease_before)
         for (job, _), took_effect in zip(lost, ended, strict=True):
             if took_effect:
                 on_end(job)

@@ -36,6 +36,7 @@ class Running:
         pool: Pool,
         unrecorded: Callable[[], Unrecorded],
         *,
+        now: Callable[[], datetime],
         on_change: Callable[[Run | None], None],
         show: Callable[[Event], None],
         shipper: "Shipper | None",
@@ -44,6 +45,7 @@ class Running:
         self._settings = settings
         self._pool = pool
         self._unrecorded = unrecorded
+        self._now = now
         self._on_change = on_change
         self._show = show
         self._keeper = LogKeeper(settings.log_max_bytes)
@@ -126,7 +128,7 @@ class Running:
         noticed = [run for run in self.runs.values() if run.noticed]
         if not noticed:  # to look at all processes takes a while
             return
-        now, living = utcnow(), parents()
+        now, living = self._now(), parents()
         for run in noticed:
             run.look(living)
             self._note_progress(run, now)
@@ -226,7 +228,7 @@ class Running:
         self._note_end(run, end)
 
     def _note_end(self, run: Run, end: Exit) -> None:
-        now = utcnow()
+        now = self._now()
         if run.unread_progress:
             self._note_progress(run, now)
         if not run.noticed and run.pid is not None and (run.is_command or run.claim.attempt > 1):

@@ -13,7 +13,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-from jobq.clock import utcnow
 from jobq.cron import Cron, cron, zone
 from jobq.errors import DatabaseError, JobqError, NotFound, UsageError
 from jobq.models import Fired, Inserted, Missed, Overlap, Schedule, parse_priority
@@ -90,7 +89,7 @@ class Schedules:
         """
         if not NAME.fullmatch(name):
             raise UsageError(f"schedule name {name!r}: use letters, digits, '.', '_' and '-'")
-        now = utcnow()
+        now = self._backend.now()
         policy = _choice(Missed, "missed", missed)
         by_default = Overlap.ALLOW if policy is Missed.ALL else Overlap.SKIP
         schedule = _schedule(
@@ -114,7 +113,7 @@ class Schedules:
 
     def resume(self, name: str) -> Schedule:
         """Let a paused schedule go on, from its next time; what passed meanwhile is left out."""
-        now = utcnow()
+        now = self._backend.now()
         return self._change(
             name,
             lambda s: replace(s, paused=False, next_at=_next_at(s, now)) if s.paused else s,

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from jobq.backends.base import ClaimRequest, Listener
-from jobq.clock import steady_time, utcnow
+from jobq.clock import steady_time
 from jobq.endings import Exit, StopReason
 from jobq.errors import (
     DatabaseAwayError,
@@ -95,6 +95,7 @@ class Supervisor:
             self._settings,
             self._pool,
             lambda: self._unrecorded,
+            now=self._backend.now,
             on_change=self._on_change,
             show=self._on_event,
             shipper=_shipper_of(queue),
@@ -135,7 +136,7 @@ class Supervisor:
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
             self._loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
         try:
-            self._started_at = utcnow()
+            self._started_at = self._backend.now()
             self._backend.register(self._info())
             self._renewed_at = steady_time()
             self._pool.open()
@@ -247,7 +248,7 @@ class Supervisor:
             queues=None if queues is None else tuple(sorted(queues)),
             types=tuple(sorted(self._request(1).types or ())),
             started_at=self._started_at,
-            heartbeat_at=utcnow(),
+            heartbeat_at=self._backend.now(),
         )
 
     # -- the loop --------------------------------------------------------------------------
@@ -277,7 +278,7 @@ class Supervisor:
 
     def _step(self) -> None:
         """Record what happened, claim what there is room for, and start it."""
-        now = utcnow()
+        now = self._backend.now()
         if self._is_renewal_due() or self._outage.error is not None:
             self._renew(now)
         limit, ahead = self._room()
@@ -314,7 +315,7 @@ class Supervisor:
 
     def _forget_recorded(self, recorded: list[bool]) -> None:
         done, self._unrecorded = self._unrecorded, Unrecorded()
-        now = utcnow()
+        now = self._backend.now()
         for (run, ending), took_effect in zip(done.endings, recorded, strict=True):
             if took_effect:
                 self._tell_end(run, ending, now)
@@ -341,7 +342,7 @@ class Supervisor:
         if ending.status is JobStatus.RETRYING and ending.run_at is not None:
             run.event("retry", now, run_at=ending.run_at.isoformat())
         job = self._settings.redactor.job(run.claim.job)
-        self._on_event(Event("finished", job, ending=run.hide.ending(ending)))
+        self._on_event(Event("finished", job, ending=run.hide.ending(ending), at=now))
 
     def _room(self) -> tuple[int, int]:
         """How many jobs may be claimed to be started now, and how many ahead."""
@@ -393,7 +394,7 @@ class Supervisor:
         return self._types_known and not self._is_anything_left()
 
     def _is_anything_left(self) -> bool:
-        if self._backend.settle_dependents(utcnow()):
+        if self._backend.settle_dependents(self._backend.now()):
             self._look = True
             return True
         statuses = {JobStatus.PENDING}
@@ -444,14 +445,14 @@ class Supervisor:
         wait = PROGRESS_BEAT if self._running else BEAT
         due = self._due()
         if due is not None and not self._stop:
-            ahead = (due - utcnow()).total_seconds()
+            ahead = (due - self._backend.now()).total_seconds()
             # What is overdue waits for a slot, or for room on the disk, and not for a beat.
             if ahead > 0 or (self._room()[0] and self._shortage is None):
                 wait = min(wait, ahead)
         return max(wait, 0.005)
 
     def _look_around(self) -> None:
-        now = utcnow()
+        now = self._backend.now()
         due = self._due()
         if (due is not None and due <= now) or self._shortage is not None:
             self._look = True

@@ -1,11 +1,13 @@
 """What `jobq doctor` finds of a Redis server."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from jobq.backends.redis import RedisBackend
 from jobq.clock import utcnow
 from jobq.config import load
 from jobq.doctor import diagnose
@@ -72,9 +74,10 @@ def test_what_may_lose_jobs_is_found(server: RedisServer, toml: Path) -> None:
 
 
 def test_a_supervisor_that_is_silent_is_found(toml: Path) -> None:
-    with JobQueue.open(toml) as queue:
-        long_ago = utcnow() - timedelta(hours=1)
-        queue.backend.register(
+    long_ago = utcnow() - timedelta(hours=1)
+    url = load(toml).backend
+    with closing(RedisBackend(url, toml.parent, clock="caller")) as backend:
+        backend.register(
             SupervisorInfo(
                 id="elsewhere:1", host="elsewhere", boot_id="b", pid=1, slots=1, queues=None,
                 types=("shell",), started_at=long_ago, heartbeat_at=long_ago,

@@ -34,6 +34,7 @@ def test_a_loud_run_is_trimmed_while_the_loop_stands_still(tmp_path: Path) -> No
             replace(queue.settings, log_max_bytes=LIMIT),
             cast(Any, None),  # nothing is stopped, so no child is asked
             Unrecorded,
+            now=utcnow,
             on_change=lambda _: None,
             show=lambda _: None,
             shipper=None,

@@ -30,6 +30,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import ClassVar, NamedTuple
 
+from jobq.clock import utcnow
 from jobq.models import (
     Attempt,
     CancelEffect,
@@ -183,6 +184,14 @@ class Backend(ABC):
     @abstractmethod
     def group(self) -> AbstractContextManager[None]:
         """Verbs inside take effect together, and durably, when the block ends without an error."""
+
+    def now(self) -> datetime:
+        """What time it is by the clock that counts: where machines share a backend, not their own.
+
+        Raises:
+            DatabaseError: nobody has told yet, and there is no answer.
+        """
+        return utcnow()
 
     @abstractmethod
     def change_counter(self) -> int:

@@ -15,6 +15,7 @@ from jobq.backends.redis_listener import RedisListener
 from jobq.backends.redis_logs import RedisLogs
 from jobq.backends.redis_rows import given, ids_of, span, to_micros, to_moment
 from jobq.backends.sqlite_rows import storable
+from jobq.clock import utcnow
 from jobq.models import (
     FINISHED,
     Attempt,
@@ -73,6 +74,9 @@ class RedisBackend(RedisLogs):
 
     def group(self) -> AbstractContextManager[None]:
         return self._db.group()
+
+    def now(self) -> datetime:
+        return utcnow() + self._db.ahead()
 
     def change_counter(self) -> int:
         return int(self._db.ask("HGET", self.url.prefix + "meta", "ver") or 0)
@@ -320,8 +324,8 @@ class RedisBackend(RedisLogs):
     # -- supervisors -----------------------------------------------------------------------
 
     def register(self, supervisor: SupervisorInfo) -> None:
-        record, heartbeat = rows.from_supervisor(supervisor), to_micros(supervisor.heartbeat_at)
-        self._write("register", id=supervisor.id, record=record, heartbeat=str(heartbeat))
+        record, now = rows.from_supervisor(supervisor), to_micros(supervisor.heartbeat_at)
+        self._write("register", id=supervisor.id, record=record, now=now)
 
     def unregister(self, ids: Collection[str]) -> None:
         self._write("unregister", ids=list(ids))

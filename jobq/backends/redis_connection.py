@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from itertools import islice
 from typing import Any
 from uuid import uuid4
@@ -29,7 +30,9 @@ from redis.retry import Retry
 from jobq.backends.redis_errors import LAYOUT, is_lost, raise_ours, raise_refused
 from jobq.backends.redis_listener import RedisListener
 from jobq.backends.redis_rights import explained
+from jobq.backends.redis_rows import to_moment
 from jobq.backends.redis_scripts import Script, script_of
+from jobq.clock import utcnow
 from jobq.errors import (
     ConfigError,
     DatabaseAwayError,
@@ -99,6 +102,7 @@ class RedisConnection:
         self._first: Any = None
         self._is_cluster = False
         self._local = _Local()
+        self._ahead: timedelta | None = None if clock == "server" else timedelta()
 
     # -- the client ------------------------------------------------------------------------
 
@@ -157,6 +161,16 @@ class RedisConnection:
         except (RedisError, OSError) as error:
             os.close(lock)
             raise_ours(self.url.shown, error)
+
+    def ahead(self) -> timedelta:
+        """By how much the server's clock is ahead of ours, as it told last."""
+        if self._ahead is None:
+            seconds, micros = self.ask("TIME")
+            self._note_time(int(seconds) * 1_000_000 + int(micros))
+        return self._ahead or timedelta()
+
+    def _note_time(self, micros: int) -> None:
+        self._ahead = to_moment(micros) - utcnow()
 
     def ask(self, *command: Any) -> Any:
         """The answer to a plain command that changes nothing."""
@@ -265,7 +279,9 @@ class RedisConnection:
         answer = self._unlocked(script, _encode(request), wakes=wakes, waits=waits)
         kind, *told = (item.decode() if isinstance(item, bytes) else item for item in answer[:1])
         if kind == "ok":
-            return answer[1] if len(answer) > 1 else None
+            if len(answer) > 2:
+                self._note_time(int(answer[2]))
+            return answer[1]
         told = [item.decode() if isinstance(item, bytes) else str(item) for item in answer[1:]]
         raise_refused(self.url.shown, kind, *told)
         raise Refused(kind, *told)

@@ -5,7 +5,6 @@ from jobq.cli.declare import Context
 from jobq.cli.options import AsJson, Id
 from jobq.cli.output import COLOURS, inert, is_terminal, print_json, styled
 from jobq.cli.words import parse_one_id
-from jobq.clock import utcnow
 from jobq.explain import explain as reasons_of
 from jobq.explain import gather
 
@@ -19,7 +18,7 @@ def command(ctx: Context, job_id: Id, as_json: AsJson = False) -> None:
     cli: Cli = ctx.obj
     with cli.queue() as queue:
         job = queue.get(parse_one_id(job_id, queue))
-        reasons = reasons_of(gather(queue, job, utcnow()))
+        reasons = reasons_of(gather(queue, job, queue.backend.now()))
     if as_json:
         documents = [reason.document() for reason in reasons]
         print_json({"id": job.id, "status": job.status.value, "reasons": documents})

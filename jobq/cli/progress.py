@@ -109,7 +109,7 @@ class Printer:
             status = event.ending.status
             self._statuses[status] += 1
         if event.kind != "progress":
-            self.line(event_text(event, utcnow()), status, whole=event.job is None)
+            self.line(event_text(event, event.at or utcnow()), status, whole=event.job is None)
 
     def summary(self) -> str:
         """What was done, in one line."""

@@ -31,7 +31,6 @@ from jobq.cli.joboptions import (
 )
 from jobq.cli.output import note
 from jobq.cli.words import piped_in
-from jobq.clock import utcnow
 from jobq.errors import DiskFullError
 from jobq.logs import LOG, STDERR, STDOUT
 from jobq.models import DEFAULT_QUEUE, Claim, Job, JobStatus
@@ -149,7 +148,7 @@ class _Here:
             lease = timedelta(seconds=self._queue.settings.lease)
             request = ClaimRequest(owner=owner, limit=1, lease=lease, ids=(inserted.id,))
             supervisor.restrict_to((inserted.id,))
-            return backend.claim(request, utcnow())
+            return backend.claim(request, backend.now())
 
     async def _show(self) -> None:
         while True:

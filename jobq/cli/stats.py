@@ -8,7 +8,6 @@ from jobq.cli.describe import describe
 from jobq.cli.lanes import print_queues
 from jobq.cli.options import AsJson
 from jobq.cli.output import format_bytes, print_columns, print_fields, print_json
-from jobq.clock import utcnow
 from jobq.metrics import Figures, Percentiles, Stats, SupervisorFigures, collect, stats_document
 from jobq.timespec import format_duration
 
@@ -17,7 +16,7 @@ def command(ctx: Context, as_json: AsJson = False) -> None:
     """Show counts, throughput, how long jobs wait and run, and disk used."""
     cli: Cli = ctx.obj
     with cli.queue() as queue:
-        found = collect(queue, utcnow())
+        found = collect(queue, queue.backend.now())
         log_dir = queue.logs.root
     if as_json:
         print_json(stats_document(found))

@@ -12,10 +12,14 @@ from typing import Any
 
 import pytest
 import redis
+from freezegun import freeze_time
 
 from backends.driver import LEASE, NOON, Jobs, new_job
 from backends.test_contract_moving import furnish
 from backends.test_contract_schedules import put
+from backends.test_contract_upkeep import supervisor
+from e2e.conftest import wait_until
+from jobq import JobQueue
 from jobq.backends.redis import RedisBackend
 from jobq.errors import (
     DatabaseAwayError,
@@ -28,10 +32,13 @@ from jobq.errors import (
     DatabaseUnavailableError,
     DiskFullError,
     UsageError,
+    WrongState,
 )
 from jobq.invariants import verify
 from jobq.models import JobFilter, JobStatus, Outcome
+from jobq.moving import require_idle
 from jobq.redisurl import parse_url
+from jobq.scheduler import Scheduler
 from redis_server import RedisServer, cluster, replica_of
 from tcp_proxy import TcpProxy
 
@@ -315,6 +322,27 @@ def test_the_clock_of_the_server_counts_and_that_of_a_host_does_no_harm(
     run_at = jobs.get(claim.job.id).run_at
     assert run_at is not None
     assert now + timedelta(seconds=60) <= run_at < now + timedelta(seconds=60) + soon
+
+
+@pytest.mark.parametrize("wrong", [timedelta(hours=-1), timedelta(hours=1)])
+def test_a_host_whose_clock_is_wrong_goes_by_that_of_the_server(
+    redis_url: str, tmp_path: Path, wrong: timedelta
+) -> None:
+    (tmp_path / "jobq.toml").write_text(f'backend = "{redis_url}"\n[lease]\nseconds = 0.05\n')
+    soon, now = timedelta(seconds=20), datetime.now(UTC)
+    with freeze_time(now + wrong, tick=True), JobQueue.open(tmp_path / "jobq.toml") as queue:
+        run_at = queue.add("shell", {"argv": ["true"]}, delay="30m").run_at
+        assert run_at is not None
+        assert now <= run_at - timedelta(minutes=30) < now + soon
+        job = queue.add("shell", {"argv": ["true"]})
+        assert queue.claim(owner="another host")
+        scheduler = Scheduler(queue, "this one")
+        wait_until(lambda: scheduler.rescue_expired(queue.backend.now(), ()))
+        assert queue.get(job.id).status is not JobStatus.RUNNING
+        queue.backend.register(supervisor(Jobs(lambda: queue.backend), "other:1:one"))
+        assert now <= queue.backend.supervisors()[0].heartbeat_at < now + soon
+        with pytest.raises(WrongState, match="other:1:one"):
+            require_idle(queue.backend, "here")
 
 
 # -- waking up -----------------------------------------------------------------------------------

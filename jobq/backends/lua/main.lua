@@ -1,6 +1,6 @@
 -- Runs the verbs of the request: all take effect, or none does.
 --
--- The answer is {'ok', result} or {what is wrong, ...}. One that may have been lost on its way is
+-- The answer is {'ok', result, the time} or {what is wrong, ...}. One that may have been lost on its way is
 -- given again to whoever asks again with the same number.
 
 local LOCK, SLOT = P .. 'lock', request.slot and P .. 'r:' .. request.slot
@@ -46,7 +46,8 @@ elseif changed then
 end
 if request.token and not request.rehearsal then call('DEL', LOCK) end
 
-local answer = failure or {'ok', result}
+local answer = failure or {'ok', result or false}
 if SLOT then call('SET', SLOT, cmsgpack.pack({request.number, answer}), 'PX', request.kept_ms) end
 if woken and changed and not undo then call('PUBLISH', P .. 'wake', '') end
+if server_now and not failure then answer[3] = whole(server_now) end
 return answer

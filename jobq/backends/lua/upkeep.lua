@@ -28,7 +28,7 @@ end
 
 function verbs.register(a)
   write('HSET', P .. 'sv', a.id, a.record)
-  write('HSET', P .. 'hb', a.id, a.heartbeat)
+  write('HSET', P .. 'hb', a.id, whole(clock(a.now)))
   return 1
 end
 
