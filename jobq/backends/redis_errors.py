@@ -37,7 +37,7 @@ _ANSWERS: Mapping[str, tuple[type[DatabaseError], str]] = {
     "BUSY": (DatabaseLockedError, f"a script takes long there: {_LATER}"),
     "WRONGTYPE": (DatabaseDamagedError, "another program uses its keys: choose another ?name="),
     "DB": (DatabaseError, "name one that it has: 0 to 15, unless `databases` there says more"),
-    "NOPERM": (DatabaseError, "give the user the rights that docs/redis.md names"),
+    "NOPERM": (DatabaseRefusesError, "give the user the rights that docs/redis.md names"),
     "NOAUTH": (
         DatabaseRefusesError,
         "put user and password into `backend`: redis://USER:PASSWORD@…",

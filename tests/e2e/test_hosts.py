@@ -202,6 +202,23 @@ def test_a_supervisor_that_is_not_let_in_any_more_waits_until_it_is(
     assert supervisor.poll() is None
 
 
+@pytest.mark.parametrize("right", ["evalsha", "zadd"])  # as such, and within a script
+def test_a_supervisor_that_lacks_a_right_from_some_moment_on_waits_until_it_has_it(
+    two: list[Host], server: RedisServer, right: str
+) -> None:
+    one, _ = two
+    job = one.shell("echo up; until [ -e go ]; do sleep 0.01; done")
+    supervisor = one.work(said="said")
+    wait_until(lambda: one.output(job))
+    server.client.execute_command("ACL", "SETUSER", "default", f"-{right}")
+    wait_until(lambda: one.said(f"'{right}'") or supervisor.poll() is not None)
+    server.client.execute_command("ACL", "SETUSER", "default", f"+{right}")
+    (one.root / "go").touch()
+    one.wait_for(job, JobStatus.COMPLETED)
+    wait_until(lambda: one.said("reached again"))
+    assert outcomes(one, job) == ["completed"]
+
+
 def test_a_supervisor_that_is_killed_while_nobody_answers_leaves_nothing_running(
     two: list[Host],
 ) -> None:
