@@ -331,7 +331,9 @@ def test_orphaned_logs_are_deleted_only_if_that_is_said_twice(cli: Cli, project:
     (jobs / "notes").mkdir(0o700)
     assert "98, 99" in found(cli, "--fix", level="warning")["orphans"]["message"]
     assert {path.name for path in jobs.iterdir()} == {"61", "98", "99", "notes"}
-    found(cli, "--fix", "--yes", level="warning")
+    said = cli("doctor", "--fix", "--yes")
+    assert "deleted 1 log directories" in said.out + said.err
+    assert "left 1 that changed within the last hour" in said.out + said.err
     assert {path.name for path in jobs.iterdir()} == {"61", "99", "notes"}
 
 

@@ -24,8 +24,8 @@ def command(
     settings = cli.settings()
     if settings.backend != SQLITE:
         raise UsageError(
-            f"backend {settings.backend_shown}: Redis is backed up where it runs: copy what BGSAVE "
-            "writes there, and its appendonlydir (docs/redis.md)"
+            f"backend {settings.backend_shown}: Redis is backed up where it runs: copy the dump.rdb "
+            "that BGSAVE writes there, or `jobq migrate --to FILE` while nothing runs (docs/redis.md)"
         )
     size = copy(settings.database, to, force=force)
     if as_json:

@@ -210,10 +210,13 @@ def _orphans(queue: JobQueue) -> list[int]:
 def _delete_orphans(settings: Settings) -> str:
     """Looked for again: a job may have been added since."""
     with JobQueue.from_settings(settings) as queue:
-        old = [i for i in _orphans(queue) if _is_left_alone(queue.logs.path(i))]
+        orphans = _orphans(queue)
+        old = [i for i in orphans if _is_left_alone(queue.logs.path(i))]
         for job_id in old:
             queue.logs.delete(job_id)
-    return f"deleted {len(old)} log directories of jobs that are not there"
+    done = f"deleted {len(old)} log directories of jobs that are not there"
+    left = len(orphans) - len(old)
+    return f"{done}; left {left} that changed within the last hour" if left else done
 
 
 def _is_left_alone(path: Path) -> bool:
