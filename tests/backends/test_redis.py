@@ -20,6 +20,7 @@ from backends.test_contract_schedules import put
 from backends.test_contract_upkeep import supervisor
 from e2e.conftest import wait_until
 from jobq import JobQueue
+from jobq.backends.base import ClaimRequest, Report
 from jobq.backends.redis import RedisBackend
 from jobq.errors import (
     DatabaseAwayError,
@@ -367,6 +368,24 @@ def test_a_listener_whose_connection_was_lost_listens_again(
         backend.close()
 
 
+def test_a_place_in_a_limited_queue_wakes_others_if_who_frees_it_does_not_take_it(
+    jobs: Jobs,
+) -> None:
+    jobs.limit("narrow", max_concurrent=1)
+    jobs.insert_ids(*[new_job(queue="narrow")] * 3)
+    listener = jobs.backend.listen("other")
+    (claim,) = jobs.claim()
+    for limit, wakes in ((1, False), (0, True)):
+        listener.drain()
+        request = ClaimRequest(owner="one", limit=limit, lease=LEASE)
+        report = Report(endings=[jobs.ending(claim, JobStatus.COMPLETED)])
+        claims = jobs.backend.exchange(report, request, jobs.now).claims
+        jobs.backend.counts()  # answered after whoever was woken
+        assert bool(select.select([listener], [], [], 0)[0]) is wakes
+        (claim,) = claims or [claim]
+    listener.close()
+
+
 # -- errors --------------------------------------------------------------------------------------
 
 
@@ -397,7 +416,7 @@ def test_what_a_server_refuses_is_told_in_a_line_that_names_it_and_no_password(
         cases: list[tuple[str, type[DatabaseError]]] = [
             (server.url_as(None, "wr0ng"), DatabaseRefusesError),
             (server.url_as(None, None), DatabaseRefusesError),
-            (server.url_as("reader", "pass1"), DatabaseError),
+            (server.url_as("reader", "pass1"), DatabaseRefusesError),
             (server.url.replace("/0", "/16"), DatabaseError),
         ]
         for url, kind in cases:

@@ -13,6 +13,17 @@ local function let_go(job)
   job.entry = false
 end
 
+local freed = {}  -- queues in which an attempt has ended
+
+-- A place in a queue with a limit that whoever ended an attempt has not taken is for somebody else.
+local function offer_places(queues)
+  for name in pairs(freed) do
+    local queue = queues[name]
+    if queue and queue.max and number_of(name, 'pending') > 0
+      and number_of(name, 'running') < queue.max then woken = true end
+  end
+end
+
 -- The status of the job from here on; nil if the attempt was not running.
 local function end_one(e, now, at, lease_before)
   local job = running(e.id, e.attempt)
@@ -30,6 +41,7 @@ local function end_one(e, now, at, lease_before)
     're', e.result)
   if e.reason then write('HSET', job.key, 'rs', e.reason) end
   move(job, status, at)
+  freed[job.queue] = true
   local record = whole(at) .. '|' .. whole(tonumber(lease)) .. '|' .. e.record
   write('HSET', P .. 'a:' .. e.id, whole(e.attempt) .. 'e', record)
   if e.lost then tell('recovered', 1) end
@@ -44,13 +56,15 @@ local function end_all(endings, now, at, lease_before)
     if FINISHED[status] then finished[#finished + 1] = ending.id end
     pending = pending or status == 'pending'
   end
-  local freed = settle_for(finished, at)
+  local released = settle_for(finished, at)
   -- A supervisor that ends an attempt has room for one job: others are woken for more.
-  if freed > 1 or pending then woken = true end
+  if released > 1 or pending then woken = true end
   return took
 end
 
 verbs['end'] = function(a)
   local before = a.lease_before and carried(a.lease_before, a.now)
-  return end_all(a.endings, a.now, clock(a.now), before)
+  local took = end_all(a.endings, a.now, clock(a.now), before)
+  offer_places(open_queues())
+  return took
 end

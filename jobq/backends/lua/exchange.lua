@@ -31,5 +31,7 @@ function verbs.exchange(a)
   local ended = end_all(a.endings, a.now, at)
   unclaim_all(a.unstarted, at)
   local claims = a.request and claim(a.request, at) or {}
-  return {ended, claims, next_due(at)}
+  local queues = open_queues()
+  offer_places(queues)
+  return {ended, claims, next_due(at, queues)}
 end

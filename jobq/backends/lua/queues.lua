@@ -58,10 +58,10 @@ local function note_start(queue, at, id, attempt)
 end
 
 -- When waiting alone makes a job claimable: false if never.
-local function next_due(at)
+local function next_due(at, queues)
   local first = call('ZRANGE', P .. 'due', 0, 0, 'WITHSCORES')[2]
   local due = first and tonumber(first) or math.huge
-  for name, queue in pairs(open_queues()) do
+  for name, queue in pairs(queues) do
     if queue.rate and number_of(name, 'pending') > 0 and room_of(queue, at) <= 0 then
       local from = '(' .. whole(at - queue.span)
       local oldest = call(
@@ -73,5 +73,5 @@ local function next_due(at)
 end
 
 function verbs.next_due(a)
-  return next_due(clock(a.now))
+  return next_due(clock(a.now), open_queues())
 end
