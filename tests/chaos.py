@@ -18,7 +18,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,7 @@ class Kind:
         return JobSpec(args={"shell": script}, **options)
 
 
+SUCCEED = {"do": "succeed"}
 HANGS = {"timeout": 1.0, "max_retries": 0}
 KINDS = {
     "succeed": Kind(30, COMPLETED, script="sleep 0.05;"),
@@ -124,7 +126,9 @@ class Chaos:
         self._manned: list[tuple[int, subprocess.Popen[bytes]]] = []  # each in its place
         self._clients: list[subprocess.Popen[bytes]] = []
         self._wakers: list[threading.Timer] = []
+        self._keys = count(1)
         self.ends: dict[int, frozenset[JobStatus]] = {}
+        self.deleted: set[int] = set()  # and their logs
         self.pruned: dict[int, tuple[Job, list[Attempt]]] = {}
         self.did: Counter[str] = Counter()
 
@@ -145,7 +149,7 @@ class Chaos:
             self._man()
             action = self._rng.choice(actions)
             if action != self._add or (len(self.ends) < most_jobs and self._unfinished() < 300):
-                with suppress(DatabaseUnavailableError):  # what was not acknowledged may be there
+                with suppress(DatabaseUnavailableError):  # it may have been done, or half of it
                     action()
             time.sleep(STEP)
         self._calm_down()
@@ -213,41 +217,45 @@ class Chaos:
             list(KINDS), [kind.weight for kind in KINDS.values()], k=self._mix.randint(1, 12)
         )
         specs = [KINDS[name].spec(self._mix, self._bytes) for name in names]
-        added = self.queue.add_many(specs)
-        for name, job in zip(names, added, strict=True):
+        for name, job in zip(names, self._added(specs), strict=True):
             self.ends[job.id] = KINDS[name].ends
-            self.did["added"] += 1
         if self._mix.random() < 0.3:
             self._add_family()
         if self._mix.random() < 0.3:
             key = f"key {self._mix.randrange(UNIQUE_KEYS)}"
-            job = self.queue.add("chaos", {"do": "succeed"}, unique=key, max_retries=100000)
-            self.ends.setdefault(job.id, COMPLETED)
+            spec = JobSpec(type="chaos", args=SUCCEED, unique=key, max_retries=100000)
+            self.ends.setdefault(self._added([spec])[0].id, COMPLETED)
+
+    def _added(self, specs: Sequence[JobSpec]) -> list[Job]:
+        """Add these for certain: under keys, so that it is no harm to ask again for an answer."""
+        keyed = [replace(spec, key=f"add {next(self._keys)}") for spec in specs]
+        self.did["added"] += len(keyed)
+        return self.outage.until_answered(lambda: self.queue.add_many(keyed))
 
     def _add_family(self) -> None:
         """Two that wait for one that completes, one that fails; and one that can't be."""
         good = KINDS["worker"].spec(self._mix, 0)
         bad = KINDS["worker_fail"].spec(self._mix, 0)
-        parents = self.queue.add_many([good, bad])
-        child = {"max_retries": 100000, "retry_base": 0.02}
-        for options, ends in (
+        parents = self._added([good, bad])
+        self.ends[parents[0].id] = COMPLETED
+        self.ends[parents[1].id] = FAILED
+        child: dict[str, Any] = {"max_retries": 100000, "retry_base": 0.02}
+        children: Sequence[tuple[dict[str, Any], frozenset[JobStatus]]] = (
             ({"after": [parents[0].id]}, COMPLETED),
             ({"after_fail": [parents[1].id]}, COMPLETED),
             ({"after_any": [parents[1].id]}, COMPLETED),
             ({"after": [parents[1].id]}, CANCELLED),
-        ):
-            job = self.queue.add("chaos", {"do": "succeed"}, **child, **options)
+        )
+        for options, ends in children:
+            (job,) = self._added([JobSpec(type="chaos", args=SUCCEED, **child, **options)])
             self.ends[job.id] = ends
-        self.ends[parents[0].id] = COMPLETED
-        self.ends[parents[1].id] = FAILED
-        self.did["added"] += 6
 
     def _cancel(self) -> None:
         """By the command, jobs that nobody waits for."""
         found = self.queue.find(status=[JobStatus.RUNNING, JobStatus.PENDING])
         alone = [job for job in found if not job.parents and not self._is_parent(job)]
         for job in self._pick.sample(alone, min(2, len(alone))):
-            self.ends[job.id] |= CANCELLED
+            self.ends[job.id] = self.ends.get(job.id, FINISHED) | CANCELLED
             self._clients.append(self._jobq("cancel", str(job.id)))
             self.did["cancelled"] += 1
 
@@ -267,8 +275,10 @@ class Chaos:
         pruned = self._pick.sample(chosen, min(5, len(chosen)))
         for job in pruned:
             self.pruned[job.id] = (job, self.queue.attempts(job.id))
-        self.queue.delete([job.id for job in pruned])
-        self.did["pruned"] = len(self.pruned)
+        ids = [job.id for job in pruned]
+        self.queue.delete(ids)
+        self.deleted.update(ids)
+        self.did["pruned"] = len(self.deleted)
 
     # -- disturbances ----------------------------------------------------------------------
 
@@ -348,16 +358,17 @@ class Chaos:
 
     def account(self) -> tuple[str, list[str]]:
         """The totals, and what does not add up."""
-        wrong = [f"{each.rule}: {each.message}" for each in verify(self.queue.backend).violations]
+        verified = self.outage.until_answered(lambda: verify(self.queue.backend))
+        wrong = [f"{each.rule}: {each.message}" for each in verified.violations]
         strays = self._lasting_strays()
         wrong += [f"stray process {each.pid}: {each.cmdline()}" for each in strays]
         left = sorted(path.name for host in self.hosts for path in host.glob(".jobq/*.sup*/*"))
         here = self.hosts[0] / "logs" / "jobs"
         if len(self.hosts) == 1:  # where others took over, what a dead one noted stays
             left += [str(path.relative_to(here)) for path in here.glob("*/.*")]
-        left += [path.name for path in here.iterdir() if int(path.name) in self.pruned]
+        left += [path.name for path in here.iterdir() if int(path.name) in self.deleted]
         wrong += [f"left over: {name}" for name in left]
-        histories = self._histories()
+        histories = self.outage.until_answered(self._histories)
         lost = [job_id for job_id in self.ends if job_id not in histories]
         wrong += [f"job {job_id} is lost" for job_id in lost]
         wrong += _odd_effects(self.root / "effects", histories)
@@ -367,7 +378,7 @@ class Chaos:
             outcomes.update(str(each.outcome) for each in attempts)
             completed = sum(each.outcome is Outcome.COMPLETED for each in attempts)
             twice += completed > 1
-            if job.status not in self.ends.get(job.id, FINISHED):  # an add without an answer
+            if job.status not in self.ends.get(job.id, FINISHED):
                 wrong.append(f"job {job.id} {job.args} ended {job.status}: {job.error}")
         lines = [f"jobs {len(histories)}, attempts {outcomes.total()} ({_listed(outcomes)})"]
         lines += [f"disturbed: {_listed(self.did)}"]
