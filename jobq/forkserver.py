@@ -76,6 +76,7 @@ class ForkServer:
         self._children: set[int] = set()
         self._left_alone: set[int] = set()
         self._asked: deque[list[int]] = deque()  # the descriptors of children not forked yet
+        self._leave_if_told()
         self._registry = self._load(skip)
 
     def serve(self) -> NoReturn:
@@ -99,6 +100,13 @@ class ForkServer:
                 if request == FORK:
                     self._asked.append(descriptors)
             self._fork_those_asked_for()
+
+    def _leave_if_told(self) -> None:
+        """Where there was nothing to do, the supervisor is done by now: no worker is needed."""
+        if select.select([self._connection], [], [], 0)[0]:
+            with suppress(OSError):
+                if self._connection.recv(1, socket.MSG_PEEK) == GOODBYE:
+                    os._exit(0)
 
     def _request(self) -> tuple[bytes, list[int]]:
         try:

@@ -263,9 +263,9 @@ class Supervisor:
             try:
                 if self._reconnecting is None:
                     self._step()
+                    self._outage.over()
                     if self._is_done():
                         return
-                    self._outage.over()
             except DatabaseUnavailableError as error:
                 self._in_trouble(error)
             except DatabaseError as error:
@@ -391,7 +391,7 @@ class Supervisor:
         if self._options.ids is not None:
             wanted = JobFilter(ids=tuple(self._options.ids), statuses=UNFINISHED)
             return not self._backend.find(wanted, limit=1)
-        return self._types_known and not self._is_anything_left()
+        return not self._is_anything_left()
 
     def _is_anything_left(self) -> bool:
         if self._backend.settle_dependents(self._backend.now()):
@@ -407,7 +407,7 @@ class Supervisor:
                 (job.status is not JobStatus.SCHEDULED or job.attempts)  # snoozed
                 and job.queue in open_queues
                 and (request.queues is None or job.queue in request.queues)
-                and (request.types is None or job.type in request.types)
+                and (not self._types_known or job.type in (request.types or ()))
             ):
                 return True
         return False

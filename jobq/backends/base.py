@@ -189,7 +189,7 @@ class Backend(ABC):
         """What time it is by the clock that counts: where machines share a backend, not their own.
 
         Raises:
-            DatabaseError: nobody has told yet, and there is no answer.
+            DatabaseError: there is no answer, and there has not been one before.
         """
         return utcnow()
 
