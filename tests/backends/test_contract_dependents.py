@@ -50,6 +50,8 @@ def test_a_running_job_is_asked_to_stop_and_runs_on(jobs: Jobs) -> None:
         job = jobs.get(job_id)
         assert (job.status, job.cancel_requested) == (JobStatus.RUNNING, True)
         assert job.reason == "enough"
+    cancel(jobs, job_id)
+    assert jobs.get(job_id).reason == "enough"
 
 
 @pytest.mark.parametrize("status", ENDINGS)
@@ -167,12 +169,21 @@ def test_a_retried_job_starts_afresh_and_its_attempts_go_on_counting(
 ) -> None:
     claim = jobs.start(jobs.add(max_retries=1))
     jobs.backend.progress(claim.job.id, 1, Progress(1, 2, "half"))
-    jobs.end(claim, status, failures=2, crashes=2, reason="why")
+    jobs.end(claim, status, failures=2, crashes=2, exit_code=1, signal=9, reason="why")
     assert requeue(jobs, claim.job.id) == [Retried(claim.job.id, RetryEffect.PENDING)]
     job = jobs.get(claim.job.id)
     assert (job.status, job.failures, job.crashes, job.attempts) == (JobStatus.PENDING, 0, 0, 1)
-    assert (job.finished_at, job.reason, job.run_at, job.progress) == (None,) * 4
+    assert (job.finished_at, job.reason, job.progress) == (None,) * 3
+    assert (job.exit_code, job.signal) == (None, None)
     assert jobs.start(job.id).attempt == 2
+
+
+def test_a_retried_job_no_longer_waits_for_its_time(jobs: Jobs) -> None:
+    job_id = jobs.put(JobStatus.SCHEDULED)
+    cancel(jobs, job_id)
+    requeue(jobs, job_id)
+    assert jobs.get(job_id).run_at is None
+    assert jobs.claimed() == [job_id]
 
 
 @pytest.mark.parametrize("status", sorted(set(JobStatus) - set(RETRYABLE)))
@@ -345,6 +356,10 @@ def test_a_crash_between_two_portions_loses_nothing(jobs: Jobs) -> None:
     parent, _ = family(jobs)
     jobs.finish(parent, JobStatus.COMPLETED)
     assert jobs.backend.settle_dependents(jobs.now, limit=700)
+    told = tally(jobs)[JobStatus.PENDING]
+    for more in (1, 2):
+        assert jobs.backend.settle_dependents(jobs.now, limit=1)
+        assert tally(jobs)[JobStatus.PENDING] == told + more
     jobs.reopen()
     jobs.settle()
     assert tally(jobs) == {JobStatus.COMPLETED: 1, JobStatus.PENDING: MANY}
@@ -434,3 +449,12 @@ def test_a_child_whose_parent_is_gone_keeps_what_it_knew(jobs: Jobs) -> None:
     assert jobs.status(waits_for_both) is JobStatus.PENDING
     assert requeue(jobs, impossible) == [Retried(impossible, RetryEffect.IMPOSSIBLE, bad)]
     assert jobs.backend.find(JobFilter(ids=(good, bad)), limit=None) == []
+
+
+def test_a_parent_does_without_a_child_that_is_gone(jobs: Jobs) -> None:
+    parent = jobs.add()
+    gone, child = (jobs.add(parents=after(parent)) for _ in range(2))
+    cancel(jobs, gone)
+    assert jobs.backend.delete([gone]) == [gone]
+    jobs.finish(parent, JobStatus.COMPLETED)
+    assert jobs.status(child) is JobStatus.PENDING

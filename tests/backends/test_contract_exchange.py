@@ -49,12 +49,17 @@ def test_a_claim_given_back_leaves_no_trace(jobs: Jobs) -> None:
     job_id = jobs.add()
     before = jobs.get(job_id)
     jobs.later(5)
-    jobs.unclaim(*jobs.claim())
+    (claim,) = jobs.claim()
+    jobs.backend.started([Started(job_id, claim.attempt, 123, 456, LogOffsets(stdout=7))])
+    jobs.unclaim(claim)
     assert jobs.get(job_id) == before
+    assert jobs.backend.heartbeat("one", LEASE, jobs.now) == []
     assert jobs.backend.attempts(job_id) == []
     assert jobs.backend.open_attempts() == []
     (again,) = jobs.claim(owner="two")
     assert (again.job.id, again.attempt) == (job_id, 1)
+    (attempt,) = jobs.backend.attempts(job_id)
+    assert (attempt.pid, attempt.offsets) == (None, LogOffsets())
 
 
 def test_earlier_attempts_stay_when_a_claim_is_given_back(jobs: Jobs) -> None:

@@ -138,7 +138,7 @@ def test_a_job_waits_for_all_of_its_parents(jobs: Jobs) -> None:
 
 def test_one_impossible_parent_is_enough(jobs: Jobs) -> None:
     waiting, failed = jobs.put(JobStatus.PENDING), jobs.put(JobStatus.FAILED)
-    child = jobs.get(jobs.add(parents=after(waiting, failed)))
+    child = jobs.get(jobs.add(parents=after(waiting, failed, jobs.put(JobStatus.FAILED))))
     assert (child.status, child.cancelled_by) == (JobStatus.CANCELLED, failed)
 
 
@@ -210,7 +210,9 @@ def test_a_unique_key_holds_within_one_insert(jobs: Jobs) -> None:
 
 def test_an_impossible_job_does_not_take_its_key_from_a_later_one(jobs: Jobs) -> None:
     failed = jobs.put(JobStatus.FAILED)
-    _, second = jobs.insert(new_job(unique_key="k", parents=after(failed)), new_job(unique_key="k"))
+    impossible = new_job(unique_key="k", parents=after(failed))
+    jobs.insert(impossible)
+    _, second = jobs.insert(impossible, new_job(unique_key="k"))
     assert second.created
     assert jobs.status(second.id) is JobStatus.PENDING
 

@@ -142,6 +142,32 @@ def test_a_listener_is_woken_when_there_may_be_work(jobs: Jobs) -> None:
     listener.drain()
     jobs.end(jobs.start(job_id), JobStatus.PENDING)
     assert woken(listener)
+    listener.drain()
+    jobs.unclaim(jobs.start(job_id))
+    assert woken(listener)
+    listener.close()
+
+
+@pytest.mark.parametrize(("children", "wakes"), [(1, False), (2, True)])
+def test_others_are_woken_for_children_that_the_owner_has_no_room_for(
+    jobs: Jobs, children: int, wakes: bool
+) -> None:
+    parent = jobs.add()
+    jobs.insert(*[new_job(parents=after(parent))] * children)
+    claim = jobs.start(parent)
+    listener = jobs.backend.listen("two")
+    jobs.end(claim)
+    assert bool(select.select([listener], [], [], 20 * wakes)[0]) is wakes
+    listener.close()
+
+
+def test_a_listener_is_woken_for_children_that_are_told_later(jobs: Jobs) -> None:
+    parent = jobs.add()
+    jobs.insert(*[new_job(parents=after(parent))] * 501)
+    jobs.finish(parent, JobStatus.COMPLETED)
+    listener = jobs.backend.listen("one")
+    jobs.settle()
+    assert woken(listener)
     listener.close()
 
 

@@ -22,7 +22,9 @@ from hypothesis.stateful import (
 
 from backends.conftest import BACKENDS
 from backends.driver import LEASE, Jobs, new_job
+from backends.redis_keys import check_keys
 from jobq.backends.base import Backend
+from jobq.backends.redis import RedisBackend
 from jobq.invariants import verify
 from jobq.models import (
     DEFAULT_QUEUE,
@@ -216,7 +218,9 @@ class Machine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "folder"):
-            self.opened[0].close()
+            if isinstance(backend := self.opened[0], RedisBackend):
+                check_keys(backend)
+            backend.close()
             shutil.rmtree(self.folder)
 
     def some(self, place: int, *statuses: JobStatus) -> Model:
@@ -393,6 +397,10 @@ class Machine(RuleBasedStateMachine):
             job for job in self.world.jobs.values() if job.status in (S.SCHEDULED, S.RETRYING)
         ]
         self.clock(int(max(0, min(job.due or 0 for job in waiting) - self.world.now)))
+
+    @rule()
+    def upkeep(self) -> None:
+        self.jobs.backend.maintain()
 
     @rule()
     def crash(self) -> None:

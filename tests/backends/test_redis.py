@@ -14,7 +14,8 @@ import pytest
 import redis
 from freezegun import freeze_time
 
-from backends.driver import LEASE, NOON, Jobs, new_job
+from backends.driver import LEASE, NOON, Jobs, after, new_job
+from backends.redis_keys import check_keys
 from backends.test_contract_moving import furnish
 from backends.test_contract_schedules import put
 from backends.test_contract_upkeep import supervisor
@@ -40,6 +41,7 @@ from jobq.models import JobFilter, JobStatus, Outcome
 from jobq.moving import require_idle
 from jobq.redisurl import parse_url
 from jobq.scheduler import Scheduler
+from jobq.timespec import Rate
 from redis_server import RedisServer, cluster, replica_of
 from tcp_proxy import TcpProxy
 
@@ -96,6 +98,28 @@ def test_every_key_of_every_script_is_in_the_slot_of_its_jobq(
     assert len(seen) > 500
     assert [each for each in seen if "{mine}:" not in each and not each.startswith("TIME")] == []
     assert {key.partition(":")[0] for key in client.keys("*")} == {"{mine}"}
+    assert isinstance(jobs.backend, RedisBackend)
+    check_keys(jobs.backend)
+
+
+KEPT = {"meta", "n", "qs", "rt", "sn", "sc", "st", "sj", "r", "again", "dead"}
+"""Keys that may be left where there is no job; of streams, that is empty ones."""
+
+
+def test_nothing_is_left_of_jobs_that_were_deleted(jobs: Jobs, client: Any) -> None:
+    furnish(jobs)
+    parent = jobs.put(JobStatus.FAILED, unique_key="of one that failed")
+    jobs.insert(*[new_job(parents=after(parent))] * 501)
+    jobs.backend.requeue([parent], jobs.now)
+    jobs.settle()
+    ids = [job.id for job in jobs.backend.find(JobFilter(), limit=None)]
+    jobs.backend.cancel(ids, None, jobs.now)
+    jobs.settle()
+    assert sorted(jobs.backend.delete(ids)) == ids
+    jobs.backend.maintain()
+    assert {key.removeprefix(TAG).partition(":")[0] for key in client.keys("*")} <= KEPT
+    assert client.xlen(f"{TAG}again") == client.xlen(f"{TAG}dead") == 0
+    assert jobs.backend.counts() == {}
 
 
 def test_two_names_are_two_jobqs(open_on: Open, redis_url: str) -> None:
@@ -194,6 +218,7 @@ def test_a_verb_whose_answer_is_lost_is_done_once_and_answers_all_the_same(
         proxy.lose_answer_to(b'"slot":')  # what is only rehearsed, or read, has none
         assert call(jobs, prepared) == expected
         assert int(client.hget("{far}:meta", "ver")) == changes + 1
+    assert all(0 < client.pttl(key) <= 120_000 for key in client.keys("{far}:r:*"))
 
 
 # -- groups --------------------------------------------------------------------------------------
@@ -210,6 +235,23 @@ def test_who_writes_waits_for_the_group_of_another_and_who_reads_does_not(
             assert other.backend.counts() == {}
             assert not waits.done()
         assert waits.result(20) == mine + 1
+
+
+def test_who_waits_in_vain_for_the_group_of_another_is_told(
+    jobs: Jobs, client: Any, open_on: Open, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobq.backends.redis_connection.PATIENCE", 0.0)
+    other = Jobs(lambda: open_on(redis_url))
+    with jobs.backend.group():
+        jobs.add()
+        assert 0 < client.pttl(f"{TAG}lock") <= 5000
+        with pytest.raises(DatabaseLockedError, match="keeps it locked"):
+            other.add()
+        with pytest.raises(DatabaseLockedError), other.backend.group():
+            other.add()
+        jobs.add()
+    assert not client.exists(f"{TAG}lock")
+    assert other.add() == 3
 
 
 def test_a_group_that_died_is_in_the_way_for_a_while_only(jobs: Jobs, client: Any) -> None:
@@ -229,6 +271,39 @@ def test_a_group_that_took_too_long_changes_nothing(jobs: Jobs, client: Any, goe
     with pytest.raises(DatabaseLockedError, match="nothing was changed"):
         too_long()
     assert jobs.backend.find(JobFilter(), limit=None) == []
+
+
+def contents(client: Any) -> dict[str, Any]:
+    """All that is there, but for locks and answers."""
+    read = {
+        "string": client.get,
+        "hash": client.hgetall,
+        "set": client.smembers,
+        "zset": lambda key: client.zrange(key, 0, -1, withscores=True),
+        "stream": client.xrange,
+    }
+    keys = [key for key in client.keys("*") if not key.startswith((f"{TAG}r:", f"{TAG}lock"))]
+    return {key: read[client.type(key)](key) for key in keys}
+
+
+def test_what_a_group_does_leaves_no_trace_before_its_end(jobs: Jobs, client: Any) -> None:
+    furnish(jobs)
+    jobs.limit("gone", rate=Rate(1, 1.0))
+    jobs.backend.delete([jobs.put(JobStatus.COMPLETED, queue="gone")])
+    jobs.later(3600)
+    before = contents(client)
+    with jobs.backend.group():
+        jobs.backend.remove_schedule("often")
+        jobs.backend.delete_queue("gone")
+        assert jobs.backend.delete(range(2, 30))
+        furnish(jobs)
+        jobs.unclaim(*jobs.claim(9))
+        jobs.backend.delete(range(2, 60))
+        assert contents(client) == before
+    assert contents(client) != before
+    assert verify(jobs.backend).violations == []
+    assert isinstance(jobs.backend, RedisBackend)
+    check_keys(jobs.backend)
 
 
 # -- streams -------------------------------------------------------------------------------------
@@ -269,6 +344,22 @@ def test_a_job_that_waits_no_more_is_in_no_stream(jobs: Jobs, client: Any) -> No
     assert client.xlen(LINE) == 0
 
 
+def test_what_came_back_to_a_line_that_was_cleared_away_is_in_its_stream_again(
+    jobs: Jobs, client: Any
+) -> None:
+    job_id = jobs.add()
+    jobs.end(jobs.claim(1)[0], JobStatus.PENDING)
+    (claim,) = jobs.claim(1)
+    jobs.backend.maintain()
+    assert not client.exists(LINE)
+    jobs.end(claim, JobStatus.PENDING)
+    assert [entry for entry, _ in client.xrange(LINE)] == [f"{job_id}-0"]
+    (claim,) = jobs.claim(1)
+    assert client.xpending(LINE, "jobq")["pending"] == 1
+    jobs.end(claim)
+    assert client.xlen(LINE) == 0
+
+
 def test_failed_jobs_are_in_the_dead_letter_stream_until_they_are_retried_or_deleted(
     jobs: Jobs, client: Any
 ) -> None:
@@ -300,6 +391,22 @@ def test_consumers_go_once_nothing_is_pending_for_them(jobs: Jobs, client: Any) 
     assert len(jobs.claim(1)) == 1
 
 
+# -- counters ------------------------------------------------------------------------------------
+
+
+def test_what_was_ever_done_is_counted(jobs: Jobs) -> None:
+    done = [
+        jobs.put(status) for status in (JobStatus.COMPLETED, JobStatus.COMPLETED, JobStatus.FAILED)
+    ]
+    jobs.insert(*[new_job(unique_key="k")] * 2)
+    job_id = jobs.add()
+    for outcome in (Outcome.RELEASED, Outcome.LOST):
+        assert jobs.end(jobs.start(job_id), JobStatus.PENDING, outcome=outcome)
+    jobs.finish(job_id, JobStatus.CANCELLED)
+    jobs.backend.delete(done)
+    assert jobs.backend.totals() == {"added": 5, "completed": 2, "failed": 1, "recovered": 1}
+
+
 # -- clocks --------------------------------------------------------------------------------------
 
 
@@ -319,6 +426,8 @@ def test_the_clock_of_the_server_counts_and_that_of_a_host_does_no_harm(
     soon = timedelta(seconds=20)
     assert now <= claim.job.created_at <= attempt.started_at < now + soon
     assert attempt.lease_until == attempt.started_at + LEASE
+    lost = jobs.ending(claim, JobStatus.PENDING, outcome=Outcome.LOST)
+    assert jobs.backend.end([lost], jobs.now, lease_before=jobs.now) == [False]
     assert jobs.end(claim, JobStatus.RETRYING)  # a minute from what this host takes for now
     run_at = jobs.get(claim.job.id).run_at
     assert run_at is not None
