@@ -36,7 +36,6 @@ local function requeue(id, at)
   if parent then return {id, 'impossible', parent} end
   local effect = job.unmet > 0 and 'blocked' or 'pending'
   write('HDEL', job.key, 'f', 'c', 'ra', 'fa', 'cb', 'rs', 'ec', 'sg', 'pg')
-  job.run_at = false
   move(job, effect, at)
   return {id, effect}
 end

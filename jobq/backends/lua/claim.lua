@@ -71,16 +71,17 @@ local function choose_among(ids, queues, kinds, room, limit)
 end
 
 -- Have the owner hold the entries of jobs: those in the streams of their lines are read from there.
+-- These are in the order of the line, and of nothing else: what is read is what was chosen.
 local function read_lines(jobs, owner)
   local wanted, held = {}, {}
   for _, job in ipairs(jobs) do
     if not job.entry then wanted[job.line] = (wanted[job.line] or 0) + 1 end
   end
   for line, number in pairs(wanted) do
-    local key = P .. 'w:' .. line
-    local read = stream('XREADGROUP', 'GROUP', GROUP, owner, 'COUNT', number, 'STREAMS', key, '>')
+    local read = stream(
+      'XREADGROUP', 'GROUP', GROUP, owner, 'COUNT', number, 'STREAMS', P .. 'w:' .. line, '>')
     for _, entry in ipairs(read and read[1] and read[1][2] or {}) do
-      held[string.match(entry[1], '^%d+')] = {key, entry[1]}
+      held[string.match(entry[1], '^%d+')] = true
     end
   end
   return held
@@ -99,16 +100,10 @@ end
 local function hold_entries(jobs, owner, by_id)
   local held = by_id and {} or read_lines(jobs, owner)
   for _, job in ipairs(jobs) do
-    if held[job.id] then
-      held[job.id] = nil
-    else
+    if not held[job.id] then
       drop_entry(job)
       read_again(job, owner)
     end
-  end
-  for _, stale in pairs(held) do  -- of no job that is pending: nobody is to get it again
-    stream('XACK', stale[1], GROUP, stale[2])
-    stream('XDEL', stale[1], stale[2])
   end
 end
 

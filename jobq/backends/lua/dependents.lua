@@ -125,14 +125,9 @@ local function settle(at, limit)
     local parent = call('ZRANGE', P .. 'un', 0, 0)[1]
     if not parent then break end
     local status = call('HGET', P .. 'j:' .. parent, 's')
-    if not status then
-      write('ZREM', P .. 'un', parent)
-      write('HDEL', P .. 'ua', parent)
-    else
-      local told, more = settle_one(parent, status, limit, at)
-      freed = freed + more
-      limit = limit - math.max(told, 1)
-    end
+    local told, more = settle_one(parent, status, limit, at)
+    freed = freed + more
+    limit = limit - math.max(told, 1)
   end
   return freed, call('ZCARD', P .. 'un') > 0
 end
