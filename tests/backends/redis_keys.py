@@ -6,6 +6,7 @@ from typing import Any
 
 import redis
 
+from jobq.backends.base import Backend
 from jobq.backends.redis import RedisBackend
 
 GROUP = "jobq"
@@ -19,8 +20,9 @@ LEFT_WITH = {"hb": "sv", "ua": "un"}
 Fact = tuple[str, ...]
 
 
-def check_keys(backend: RedisBackend) -> None:
+def check_keys(backend: Backend) -> None:
     """Fail if an index, a stream or a field says of a job what it is not."""
+    assert isinstance(backend, RedisBackend)
     with redis.Redis.from_url(backend.url.server, decode_responses=True) as client:
         prefix = backend.url.prefix
         keys = [key.removeprefix(prefix) for key in client.scan_iter(f"{prefix}*", count=1000)]

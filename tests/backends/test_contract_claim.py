@@ -32,6 +32,8 @@ def test_queues_are_served_by_their_priority(jobs: Jobs) -> None:
         new_job(queue="last", priority=9), new_job(), new_job(queue="first", priority=0)
     )
     assert jobs.claimed() == [first, middle, last]
+    lowest = jobs.add(queue="last", priority=0)
+    assert jobs.claimed() == [lowest]
 
 
 def test_queues_of_equal_priority_share_one_line(jobs: Jobs) -> None:
@@ -67,10 +69,12 @@ def test_a_claimed_job_runs_under_its_owner_until_the_lease_ends(jobs: Jobs) -> 
     assert jobs.backend.open_attempts() == [(claim.job, attempt)]
 
 
-def test_a_claim_forgets_what_the_last_attempt_left(jobs: Jobs) -> None:
+@pytest.mark.parametrize("status", [JobStatus.FAILED, JobStatus.RETRYING])
+def test_a_claim_forgets_what_the_last_attempt_left(jobs: Jobs, status: JobStatus) -> None:
     claim = jobs.start(jobs.add())
-    jobs.end(claim, JobStatus.FAILED, exit_code=1, signal=9, error="broke", reason="odd")
+    jobs.end(claim, status, exit_code=1, signal=9, error="broke", reason="odd")
     jobs.backend.requeue([claim.job.id], jobs.now)
+    jobs.later(60)
     (again,) = jobs.claim()
     assert again.attempt == 2
     assert (again.job.exit_code, again.job.signal, again.job.reason) == (None, None, None)
@@ -142,6 +146,29 @@ def test_max_concurrent_leaves_other_queues_alone(jobs: Jobs) -> None:
     assert jobs.claimed() == [ids[0], ids[2]]
 
 
+def test_max_concurrent_holds_over_priorities_and_types(jobs: Jobs) -> None:
+    jobs.limit("lane", max_concurrent=3)
+    ids = jobs.insert_ids(
+        *[
+            new_job(queue="lane", type=kind, priority=priority)
+            for priority in (5, 9)
+            for kind in ("shell", "tile", "film")
+        ],
+        new_job(queue="lane", priority=9),
+    )
+    (claim,) = jobs.claim(1)
+    assert claim.job.id == ids[3]
+    assert jobs.claimed() == ids[4:6]
+    jobs.end(claim)
+    assert jobs.claimed() == ids[6:]
+
+
+def test_max_concurrent_holds_from_one_priority_to_the_next(jobs: Jobs) -> None:
+    jobs.limit("lane", max_concurrent=2)
+    low, _, high = jobs.insert_ids(*[new_job(queue="lane", priority=p) for p in (1, 0, 9)])
+    assert jobs.claimed() == [high, low]
+
+
 def test_a_limit_lowered_below_what_runs_stops_nothing_and_starts_nothing(jobs: Jobs) -> None:
     jobs.limit("lane")
     claims = [jobs.start(jobs.add(queue="lane")) for _ in range(3)]
@@ -184,7 +211,7 @@ def test_a_rate_counts_starts_at_one_and_the_same_moment(jobs: Jobs) -> None:
 def test_a_rate_holds_after_the_clock_is_set_back(jobs: Jobs) -> None:
     jobs.limit("lane", rate=Rate(2, 10.0))
     jobs.insert(*[new_job(queue="lane")] * 20)
-    assert starts(jobs, [3600, 0, 1, 9, 10]) == [2, 2, 0, 0, 2]
+    assert starts(jobs, [3600, 0, 1, 9, 10, 3600]) == [2, 2, 0, 0, 2, 2]
 
 
 def test_a_rate_holds_for_claims_by_id(jobs: Jobs) -> None:
@@ -261,12 +288,29 @@ def test_next_due_is_when_a_rate_lets_the_next_job_start(jobs: Jobs) -> None:
     jobs.insert(*[new_job(queue="lane")] * 3)
     assert jobs.backend.next_due(jobs.now) is None  # there is room now
     jobs.claim(1)
+    assert jobs.backend.next_due(jobs.now) is None
     jobs.later(4)
     jobs.claim(1)
     due = jobs.backend.next_due(jobs.now)
     assert due == NOON.replace(second=10)
+    scheduled = jobs.add(run_at=NOON.replace(second=9))
+    assert jobs.backend.next_due(jobs.now) == NOON.replace(second=9)
+    jobs.backend.cancel([scheduled], None, jobs.now)
     jobs.now = due
     assert len(jobs.claim(100)) == 1
+
+
+def test_next_due_is_never_over_where_a_rate_was_lowered(jobs: Jobs) -> None:
+    jobs.limit("lane", rate=Rate(3, 10.0))
+    jobs.insert(*[new_job(queue="lane")] * 4)
+    assert starts(jobs, [0, 1, 2]) == [3, 0, 0]
+    jobs.limit("lane", rate=Rate(5, 10.0))
+    assert len(jobs.claim(1)) == 1
+    jobs.limit("lane", rate=Rate(1, 10.0))
+    jobs.insert(new_job(queue="lane"))
+    jobs.now = NOON
+    jobs.later(10.5)  # the first ones do not count any more
+    assert jobs.backend.next_due(jobs.now) == NOON.replace(second=12)
 
 
 def test_a_rate_without_jobs_to_start_is_nothing_to_wait_for(jobs: Jobs) -> None:

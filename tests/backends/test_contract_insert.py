@@ -255,7 +255,8 @@ def test_find_narrows_by_each_field(jobs: Jobs) -> None:
     assert found(jobs, tags={"k": "v"}) == found(jobs, tags={"k": "v", "n": "1"}) == [other]
     assert found(jobs, tags={"k": "w"}) == found(jobs, tags={"k": "v", "n": "2"}) == []
     assert found(jobs, since=NOON + SECOND) == [done]
-    assert found(jobs, until=NOON + SECOND) == [plain, other]
+    assert found(jobs, since=jobs.now) == [done]
+    assert found(jobs, until=NOON + SECOND) == found(jobs, until=jobs.now) == [plain, other]
     assert found(jobs, finished_before=jobs.now) == []
     assert found(jobs, finished_before=jobs.now + SECOND) == [done]
 
@@ -273,6 +274,17 @@ def test_find_gives_pages_in_both_directions(jobs: Jobs) -> None:
     assert found(jobs, newest=True, limit=2) == [ids[4], ids[3]]
     assert found(jobs, newest=True, before_id=ids[3], limit=2) == [ids[2], ids[1]]
     assert found(jobs, limit=0) == []
+
+
+def test_histories_come_in_pages_whatever_the_statuses(jobs: Jobs) -> None:
+    for status in JobStatus:
+        jobs.put(status, type=status.value)
+    ids = found(jobs)
+    seen: list[int] = []
+    while page := jobs.backend.histories(after_id=seen[-1] if seen else 0, limit=2):
+        assert len(page) <= 2
+        seen += [history.job.id for history in page]
+    assert seen == ids
 
 
 def test_counts_are_by_queue_and_status(jobs: Jobs) -> None:

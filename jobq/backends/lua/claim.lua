@@ -111,7 +111,7 @@ local function start(job, queue, owner, at, lease)
   local number = job.attempts + 1
   move(job, 'running', at)
   write('HSET', job.key, 'n', number, 'sa', whole(at), 'o', owner)
-  write('HDEL', job.key, 'fa', 'ra', 'ec', 'sg', 'rs', 'cr', 'pg')
+  write('HDEL', job.key, 'ra', 'ec', 'sg', 'rs', 'pg')
   write('HSET', P .. 'a:' .. job.id, number, whole(at) .. '|' .. owner)
   write('ZADD', P .. 'ls', at + lease, job.id)
   write('SADD', P .. 'o:' .. owner, job.id)

@@ -121,9 +121,9 @@ end
 local function move(job, status, at)
   if job.status == 'pending' and status ~= 'running' then drop_entry(job) end
   leave(job)
-  if job.unique and FINISHED[status] and key_holder(job.unique) == job.id then
+  if job.unique and FINISHED[status] then
     write('HDEL', P .. 'uk', job.unique)
-  elseif job.unique and not FINISHED[status] then
+  elseif job.unique then
     write('HSET', P .. 'uk', job.unique, job.id)
   end
   enter(job, status, at)
