@@ -82,6 +82,9 @@ def _told(
         elif kind in LEFT_WITH:
             left = set(client.hkeys(full)) - set(_members(client, prefix + LEFT_WITH[kind]))
             yield from ((kind, name) for name in left)
+        elif kind == "sj":
+            left = set(client.hkeys(full)) - set(_members(client, full.replace("sj:", "st:")))
+            yield from ((key, at) for at in left)
         elif kind in ("a", "dp", "kj", "lg") and key.partition(":")[2] not in jobs:
             yield key, "of a job that is gone"
     for job_id, job in jobs.items():

@@ -34,6 +34,7 @@ def test_how_many_ended_is_told_by_type_and_queue(jobs: Jobs) -> None:
         (JobStatus.CANCELLED, {}),
     ):
         jobs.finish(jobs.add(**fields), status)
+    assert jobs.end(jobs.start(jobs.add()), JobStatus.CANCELLED)
     since = jobs.now - timedelta(seconds=1)
     expected = {("tile", "default"): (2, 1), ("shell", "fast"): (0, 1)}
     assert jobs.backend.ended_counts(since) == expected
@@ -53,12 +54,14 @@ def ahead(jobs: Jobs, job_id: int) -> int:
 
 
 def test_who_is_ahead_is_as_a_claim_chooses(jobs: Jobs) -> None:
-    jobs.backend.put_queues([Queue(name="first", priority=9), Queue(name="beside")])
+    names = {"first": 9, "beside": 5, "behind": 0}
+    jobs.backend.put_queues([Queue(name=n, priority=priority) for n, priority in names.items()])
+    behind = [jobs.add(queue="behind", priority=priority) for priority in (9, 5)]
     low, normal = jobs.add(priority=1), jobs.add()
     beside, high = jobs.add(queue="beside"), jobs.add(priority=9)
     first = jobs.add(queue="first", priority=0)
-    order = [first, high, normal, beside, low]
-    assert [ahead(jobs, job_id) for job_id in order] == [0, 1, 2, 3, 4]
+    order = [first, high, normal, beside, low, *behind]
+    assert [ahead(jobs, job_id) for job_id in order] == list(range(7))
     assert jobs.claimed() == order
 
 
@@ -85,7 +88,8 @@ def test_when_a_rate_lets_the_next_job_start(jobs: Jobs) -> None:
         jobs.start(jobs.add(queue="lane"))
         jobs.later(10)
     assert jobs.backend.next_start(lane, jobs.now) == began + timedelta(seconds=60)
-    jobs.later(41)
+    assert jobs.backend.next_start(lane, began - timedelta(seconds=1)) is None
+    jobs.later(40)
     assert jobs.backend.next_start(lane, jobs.now) is None
     assert jobs.backend.next_start(Queue(name="default"), jobs.now) is None
 

@@ -287,6 +287,13 @@ def test_histories_come_in_pages_whatever_the_statuses(jobs: Jobs) -> None:
     assert seen == ids
 
 
+def test_a_history_names_who_holds_the_key_of_an_unfinished_job(jobs: Jobs) -> None:
+    jobs.put(JobStatus.FAILED, unique_key="k")
+    holder = jobs.add(unique_key="k")
+    histories = jobs.backend.histories(after_id=0, limit=9)
+    assert [history.key_holder for history in histories] == [None, holder]
+
+
 def test_counts_are_by_queue_and_status(jobs: Jobs) -> None:
     jobs.limit("other")
     jobs.insert(new_job(), new_job(), new_job(queue="other"))

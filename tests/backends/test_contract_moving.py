@@ -110,6 +110,21 @@ def test_work_goes_on_where_it_was_moved_to(jobs: Jobs, plain: Backend) -> None:
     assert jobs.backend.fire(schedule, schedule, new_job(), again, jobs.now) == []
 
 
+@pytest.mark.parametrize("away", [False, True])
+def test_children_that_were_not_told_yet_are_told_where_they_were_moved_to(
+    jobs: Jobs, plain: Backend, away: bool
+) -> None:
+    source, target = (jobs, plain) if away else (Jobs(lambda: plain), jobs.backend)
+    parent = source.add()
+    source.insert(*[new_job(parents=after(parent))] * 502)
+    source.finish(parent, JobStatus.COMPLETED)
+    assert verify(source.backend).violations == []
+    move(source.backend, target, NAMES)
+    moved = Jobs(lambda: target)
+    moved.settle()
+    assert target.counts()["default"] == {JobStatus.COMPLETED: 1, JobStatus.PENDING: 502}
+
+
 class PowerCutError(Exception):
     pass
 

@@ -8,6 +8,7 @@ import pytest
 
 from backends.driver import NOON, Jobs, new_job
 from jobq.backends.base import Backend
+from jobq.backends.sqlite_schedules import REMEMBERED
 from jobq.errors import NotFound, WrongState
 from jobq.models import Fired, JobFilter, Missed, Overlap, Schedule
 
@@ -150,7 +151,9 @@ def test_a_firing_that_fails_leaves_everything_as_it_was(backend: Backend) -> No
 
 def test_firings_the_latest_first(backend: Backend) -> None:
     put(backend)
-    fire(backend, NOON, NOON + HOUR, NOON + 2 * HOUR)
+    fired = fire(backend, NOON, NOON + HOUR, NOON + 2 * HOUR)
+    assert fired is not None
+    assert (get(backend).last_at, get(backend).last_job_id) == (fired[-1].at, fired[-1].job_id)
     assert [f.at for f in backend.firings("nightly", 2)] == [NOON + 2 * HOUR, NOON + HOUR]
     assert backend.firings("other", 2) == []
     backend.remove_schedule("nightly")
@@ -167,8 +170,11 @@ def test_old_firings_are_forgotten_and_settled(backend: Backend) -> None:
     assert 7 * 24 < len(kept) < 9 * 24
     settled = get(backend).settled_until
     assert settled == kept[-1].at - HOUR  # whoever aims by it, does not fire for those again
-    fire(backend, NOON + 365 * DAY)
+    assert kept[-1].at == ticks[-1] + HOUR - REMEMBERED
+    later = NOON + 400 * DAY
+    fire(backend, NOON + 365 * DAY, settled_until=later)
     assert len(backend.firings("nightly", 1000)) == 20
+    assert get(backend).settled_until == later
 
 
 def test_those_who_fire_at_once_fire_once(open_backend: Callable[[], Backend]) -> None:

@@ -101,12 +101,13 @@ def test_every_key_of_every_script_is_in_the_slot_of_its_jobq(
     check_keys(jobs.backend)
 
 
-KEPT = {"meta", "n", "qs", "rt", "sn", "sc", "st", "sj", "r", "again", "dead"}
+KEPT = {"meta", "n", "qs", "rt", "r", "again", "dead"}
 """Keys that may be left where there is no job; of streams, that is empty ones."""
 
 
-def test_nothing_is_left_of_jobs_that_were_deleted(jobs: Jobs, client: Any) -> None:
+def test_nothing_is_left_of_what_was_deleted(jobs: Jobs, client: Any) -> None:
     furnish(jobs)
+    jobs.backend.remove_schedule("often")
     parent = jobs.put(JobStatus.FAILED, unique_key="of one that failed")
     jobs.insert(*[new_job(parents=after(parent))] * 501)
     jobs.backend.requeue([parent], jobs.now)
@@ -166,6 +167,37 @@ def test_threads_share_a_backend(jobs: Jobs) -> None:
     with ThreadPoolExecutor(8) as pool:
         ids = list(pool.map(lambda _: jobs.add(), range(100)))
     assert sorted(ids) == list(range(1, 101))
+
+
+def test_what_is_looked_through_in_portions_is_looked_through_to_its_end(
+    jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobq.backends.redis.LOOK", 2)
+    ids = [jobs.put(JobStatus.COMPLETED) for _ in range(3)]
+    ids += jobs.insert_ids(*[new_job(type=kind) for kind in ("a", "b", "a")])
+    for newest in (False, True):
+        found = jobs.backend.find(JobFilter(), limit=None, newest=newest)
+        assert [job.id for job in found] == sorted(ids, reverse=newest)
+    assert [job.id for job in jobs.backend.find(JobFilter(type="a"), limit=9)] == ids[3::2]
+    assert sorted(jobs.backend.get(ids)) == ids
+    assert jobs.backend.ended_counts(NOON) == {("shell", "default"): (3, 0)}
+    assert len(jobs.backend.ended(NOON, limit=9)) == 3
+
+
+def test_indexes_that_say_what_is_not_so_are_flaws(
+    jobs: Jobs, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobq.backends.redis.LOOK", 2)
+    ids = jobs.insert_ids(*[new_job()] * 5)
+    assert jobs.backend.flaws(thorough=True) == []
+    client.zadd(f"{TAG}i:failed", {str(job_id): job_id for job_id in ids})
+    counts = ["5 jobs are counted, and 10 are in the indexes"]
+    assert jobs.backend.flaws(thorough=False) == counts
+    strays = [f"job {job_id} is not failed" for job_id in ids]
+    assert jobs.backend.flaws(thorough=True) == counts + strays
+    client.delete(f"{TAG}i:failed")
+    client.zadd(f"{TAG}ls", {"1": 1})
+    assert jobs.backend.flaws(thorough=False) == ["0 jobs are running, and 1 leases are held"]
 
 
 # -- answers that are lost -----------------------------------------------------------------------
@@ -355,8 +387,12 @@ def test_what_came_back_to_a_line_that_was_cleared_away_is_in_its_stream_again(
     assert [entry for entry, _ in client.xrange(LINE)] == [f"{job_id}-0"]
     (claim,) = jobs.claim(1)
     assert client.xpending(LINE, "jobq")["pending"] == 1
-    jobs.end(claim)
-    assert client.xlen(LINE) == 0
+    jobs.end(claim, JobStatus.PENDING)
+    jobs.backend.cancel([job_id], None, jobs.now)
+    jobs.backend.maintain()
+    jobs.backend.requeue([job_id], jobs.now)
+    check_keys(jobs.backend)
+    assert [entry for entry, _ in client.xrange(LINE)] == [f"{job_id}-0"]
 
 
 def test_failed_jobs_are_in_the_dead_letter_stream_until_they_are_retried_or_deleted(
@@ -367,6 +403,7 @@ def test_failed_jobs_are_in_the_dead_letter_stream_until_they_are_retried_or_del
     assert letters == [str(retried), str(deleted)]
     jobs.backend.requeue([retried], jobs.now)
     jobs.backend.delete([deleted])
+    check_keys(jobs.backend)
     assert client.xlen(f"{TAG}dead") == 0
 
 
