@@ -117,12 +117,17 @@ def test_the_last_of_several_parents_releases(jobs: Jobs) -> None:
 def test_a_released_job_still_waits_for_its_time(jobs: Jobs) -> None:
     parent = jobs.add()
     early = jobs.add(parents=after(parent), run_at=jobs.now + timedelta(seconds=10))
+    now = jobs.add(parents=after(parent), run_at=jobs.now + timedelta(seconds=20))
     late = jobs.add(parents=after(parent), run_at=jobs.now + timedelta(seconds=30))
     jobs.later(20)
     jobs.finish(parent, JobStatus.COMPLETED)
-    assert jobs.statuses(early, late) == [JobStatus.PENDING, JobStatus.SCHEDULED]
+    assert jobs.statuses(early, now, late) == [
+        JobStatus.PENDING,
+        JobStatus.PENDING,
+        JobStatus.SCHEDULED,
+    ]
     jobs.later(10)
-    assert jobs.claimed() == [early, late]
+    assert jobs.claimed() == [early, now, late]
 
 
 def test_a_chain_is_cancelled_down_and_each_reason_names_the_parent(jobs: Jobs) -> None:

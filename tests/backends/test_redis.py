@@ -101,7 +101,7 @@ def test_every_key_of_every_script_is_in_the_slot_of_its_jobq(
     check_keys(jobs.backend)
 
 
-KEPT = {"meta", "n", "qs", "rt", "r", "again", "dead"}
+KEPT = {"meta", "n", "r", "again", "dead"}
 """Keys that may be left where there is no job; of streams, that is empty ones."""
 
 
@@ -117,7 +117,12 @@ def test_nothing_is_left_of_what_was_deleted(jobs: Jobs, client: Any) -> None:
     jobs.settle()
     assert sorted(jobs.backend.delete(ids)) == ids
     jobs.backend.maintain()
+    jobs.backend.register(supervisor(jobs, "one"))
+    jobs.backend.unregister(["one"])
+    for queue in ("fast", "off"):
+        jobs.backend.delete_queue(queue)
     assert {key.removeprefix(TAG).partition(":")[0] for key in client.keys("*")} <= KEPT
+    assert {name.partition("|")[0] for name in client.hkeys(f"{TAG}n")} == {"default"}
     assert client.xlen(f"{TAG}again") == client.xlen(f"{TAG}dead") == 0
     assert jobs.backend.counts() == {}
 
@@ -408,17 +413,23 @@ def test_failed_jobs_are_in_the_dead_letter_stream_until_they_are_retried_or_del
 
 
 def test_consumers_go_once_nothing_is_pending_for_them(jobs: Jobs, client: Any) -> None:
-    jobs.insert(*[new_job()] * 3)
+    jobs.insert(*[new_job()] * 5)
+    for name in ("alive", "left"):
+        jobs.backend.register(supervisor(jobs, name))
+        jobs.unclaim(*jobs.claim(1, owner=name))
+        jobs.end(jobs.claim(1, owner=name)[0])
+    jobs.backend.unregister(["left"])
     kept, gone = jobs.claim(1, owner="kept"), jobs.claim(1, owner="gone")
 
-    def consumers() -> set[str]:
+    def consumers(key: str = LINE) -> set[str]:
         jobs.backend.maintain()
-        return {each["name"] for each in client.xinfo_consumers(LINE, "jobq")}
+        return {each["name"] for each in client.xinfo_consumers(key, "jobq")}
 
-    assert consumers() == {"kept", "gone"}
+    assert consumers() == {"alive", "kept", "gone"}
+    assert consumers(f"{TAG}again") == {"alive"}
     lost = jobs.ending(gone[0], JobStatus.FAILED, outcome=Outcome.LOST)
     assert jobs.backend.end([lost], jobs.now, lease_before=jobs.now + LEASE * 2) == [True]
-    assert consumers() == {"kept"}
+    assert consumers() == {"alive", "kept"}
     jobs.end(kept[0])
     jobs.end(jobs.claim(1)[0])
     jobs.backend.maintain()

@@ -50,7 +50,7 @@ local function forget_consumers(key)
   if found.err then return end
   for _, consumer in ipairs(found) do
     local name, pending = consumer[2], consumer[4]
-    local there = call('HEXISTS', P .. 'sv', name) == 1 or call('EXISTS', P .. 'o:' .. name) == 1
+    local there = call('HEXISTS', P .. 'sv', name) == 1
     if pending == 0 and not there then stream('XGROUP', 'DELCONSUMER', key, GROUP, name) end
   end
 end
