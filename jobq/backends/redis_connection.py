@@ -103,6 +103,7 @@ class RedisConnection:
         self._is_cluster = False
         self._local = _Local()
         self._ahead: timedelta | None = None if clock == "server" else timedelta()
+        self._born: str | None = None  # which store it is, for who holds something there
 
     # -- the client ------------------------------------------------------------------------
 
@@ -156,6 +157,7 @@ class RedisConnection:
     def listener(self, lock: int) -> RedisListener:
         """A subscription to what wakes, for the owner who holds the lock."""
         channel = self.url.prefix + "wake"
+        self._born = self._born or ""
         try:
             return RedisListener(self.client, channel, lock)
         except (RedisError, OSError) as error:
@@ -168,6 +170,13 @@ class RedisConnection:
             seconds, micros = self.ask("TIME")
             self._note_time(int(seconds) * 1_000_000 + int(micros))
         return self._ahead or timedelta()
+
+    def _note(self, micros: bytes | None = None, born: bytes | None = None) -> None:
+        """What the server has told besides; of an answer that is given again, nothing."""
+        if micros is not None:
+            self._note_time(int(micros))
+        if born is not None:
+            self._born = born.decode()
 
     def _note_time(self, micros: int) -> None:
         self._ahead = to_moment(micros) - utcnow()
@@ -262,6 +271,8 @@ class RedisConnection:
         rehearsal: bool = False,
     ) -> Any:
         request: dict[str, Any] = {"ops": ops, "version": self.layout, "clock": self._clock}
+        if self._born is not None:
+            request["born"] = self._born
         if group is not None:
             request |= {"token": group.token, "lock_ms": int(HELD * 1000), "rehearsal": rehearsal}
             request["begun"] = group.begun
@@ -279,8 +290,7 @@ class RedisConnection:
         answer = self._unlocked(script, _encode(request), wakes=wakes, waits=waits)
         kind, *told = (item.decode() if isinstance(item, bytes) else item for item in answer[:1])
         if kind == "ok":
-            if len(answer) > 2:
-                self._note_time(int(answer[2]))
+            self._note(*answer[2:])
             return answer[1]
         told = [item.decode() if isinstance(item, bytes) else str(item) for item in answer[1:]]
         raise_refused(self.url.shown, kind, *told)

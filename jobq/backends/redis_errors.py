@@ -134,6 +134,11 @@ def raise_refused(shown: str, kind: str, *told: str) -> None:
         raise DatabaseDamagedError(
             f"{shown}: another program uses its keys: choose another ?name=; nothing was changed"
         )
+    if kind == "replaced":
+        raise DatabaseError(
+            f"{shown}: all that was there is gone, or this is another server: bring it back, or "
+            "start again with what is there now"
+        )
     if kind == "expired":
         raise DatabaseLockedError(
             f"{shown}: this took so long that others went on meanwhile: try again; nothing was "

@@ -219,6 +219,24 @@ def test_a_supervisor_that_lacks_a_right_from_some_moment_on_waits_until_it_has_
     assert outcomes(one, job) == ["completed"]
 
 
+def test_a_supervisor_whose_server_has_lost_everything_takes_no_new_job_for_an_old_one(
+    two: list[Host], server: RedisServer
+) -> None:
+    one, other = two
+    old = one.shell("echo $$ > pid; exec sleep 600")
+    supervisor = one.work(said="said")
+    wait_until(lambda: lines(one.root / "pid"))
+    server.client.flushall()
+    new = other.shell("touch ran")
+    assert new.id == old.id
+    assert supervisor.wait(20) == 5
+    assert one.said("all that was there is gone") == 1
+    assert not alive(int(lines(one.root / "pid")[0]))
+    other.drain()
+    assert outcomes(other, new) == ["completed"]
+    assert (other.root / "ran").exists()
+
+
 def test_a_supervisor_that_is_killed_while_nobody_answers_leaves_nothing_running(
     two: list[Host],
 ) -> None:

@@ -1,13 +1,16 @@
 -- Runs the verbs of the request: all take effect, or none does.
 --
--- The answer is {'ok', result, the time} or {what is wrong, ...}. One that may have been lost on its way is
--- given again to whoever asks again with the same number.
+-- The answer is {'ok', result, the time, the store} or {what is wrong, ...}. One that may have been
+-- lost on its way is given again to whoever asks again with the same number.
 
 local LOCK, SLOT = P .. 'lock', request.slot and P .. 'r:' .. request.slot
 
-local version = call('HGET', META, 'v')
+local version, born = unpack(call('HMGET', META, 'v', 'born'))
 if version and version ~= request.version then return {'version', version} end
 if not version and call('EXISTS', META) == 1 then return {'foreign'} end
+-- Numbers begin anew where all was lost: who holds attempts would take those of others for its own.
+local held = request.born ~= '' and request.born
+if held and held ~= born then return {'replaced'} end
 
 if SLOT then
   local kept = call('GET', SLOT)
@@ -42,6 +45,10 @@ if undo then
   roll_back()
 elseif changed then
   if not version then call('HSET', META, 'v', request.version) end
+  if not born then
+    born = request.slot .. '-' .. whole(request.number)  -- nobody else has asked under these
+    call('HSET', META, 'born', born)
+  end
   call('HINCRBY', META, 'ver', 1)
 end
 if request.token and not request.rehearsal then call('DEL', LOCK) end
@@ -49,5 +56,8 @@ if request.token and not request.rehearsal then call('DEL', LOCK) end
 local answer = failure or {'ok', result or false}
 if SLOT then call('SET', SLOT, cmsgpack.pack({request.number, answer}), 'PX', request.kept_ms) end
 if woken and changed and not undo then call('PUBLISH', P .. 'wake', '') end
-if server_now and not failure then answer[3] = whole(server_now) end
+if not failure then
+  answer[3] = server_now and whole(server_now) or false
+  answer[4] = request.born == '' and born or false
+end
 return answer
