@@ -319,6 +319,9 @@ class Supervisor:
         for (run, ending), took_effect in zip(done.endings, recorded, strict=True):
             if took_effect:
                 self._tell_end(run, ending, now)
+            else:
+                what = f"job {run.key[0]}: attempt {run.key[1]} was taken over"
+                self._message(f"{what}: what it came to does not count")
             self._running.close_files(run)
         if done.endings:
             self._look = True

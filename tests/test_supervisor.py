@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
@@ -18,6 +19,7 @@ from jobq.errors import (
     DatabaseStoppedError,
     DatabaseUnreachableError,
 )
+from jobq.models import Ending, Outcome
 from jobq.orders import Event, Stop, WorkOptions
 from jobq.supervisor import Supervisor
 
@@ -129,6 +131,25 @@ def test_what_ends_while_nobody_answers_is_recorded_afterwards(host: Host) -> No
         "nobody answers (trying again until it works)",
         "the database can be reached again",
     ]
+
+
+def test_an_end_that_comes_too_late_is_told(host: Host) -> None:
+    host.queue.settings = replace(host.queue.settings, lease=600)  # or the next renewal tells
+    job = host.shell("touch up; [ $JOBQ_ATTEMPT = 2 ] || until [ -e go ]; do sleep 0.01; done")
+
+    async def disturb(_: Supervisor) -> None:
+        await host.until("up")
+        lost = Ending(
+            job_id=job.id, attempt=1, outcome=Outcome.LOST, status=JobStatus.PENDING,
+            failures=0, crashes=1,
+        )  # fmt: skip
+        assert host.backend.end([lost], host.backend.now()) == [True]
+        (host.folder / "go").touch()
+
+    host.work(disturb)
+    assert host.outcomes(job) == ["lost", "completed"]
+    assert host.said == [f"job {job.id}: attempt 1 was taken over: what it came to does not count"]
+    assert host.finished == [job.id]
 
 
 def test_what_others_may_take_over_is_ended_before_they_can(host: Host) -> None:
