@@ -1,13 +1,16 @@
 """The contract: a store that is filled from another one holds what that one did."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from backends.driver import LEASE, Jobs, after, new_job
+from backends.test_contract_schedules import put
+from backends.test_contract_upkeep import supervisor
 from jobq.backends.base import Backend, Setup
 from jobq.backends.sqlite import SqliteBackend
 from jobq.errors import DatabaseError, HalfFilledError, UsageError, WrongState
@@ -184,6 +187,23 @@ def test_a_store_with_jobs_of_its_own_is_refused(jobs: Jobs, plain: Backend) -> 
     assert jobs.get(own).name == "mine"
 
 
+def test_a_store_with_a_schedule_of_its_own_is_refused(jobs: Jobs) -> None:
+    put(jobs.backend)
+    with pytest.raises(WrongState, match="of its own"):
+        jobs.backend.begin_filling("elsewhere")
+
+
+def test_a_store_is_refused_while_a_supervisor_is_alive_in_it(jobs: Jobs) -> None:
+    listener = jobs.backend.listen("one")
+    info = replace(supervisor(jobs, "one"), heartbeat_at=datetime.now(UTC))
+    jobs.backend.register(info)
+    with pytest.raises(WrongState, match=r"works on it \(one\)"):
+        jobs.backend.begin_filling("elsewhere")
+    listener.close()
+    jobs.backend.register(replace(info, heartbeat_at=info.heartbeat_at - timedelta(hours=1)))
+    assert jobs.backend.begin_filling("elsewhere") == 0
+
+
 def test_a_store_is_not_moved_into_itself(open_backend: Callable[[], Backend]) -> None:
     source = open_backend()
     source.put_queues([Queue(name="slow", paused=True)])
@@ -202,7 +222,9 @@ def test_one_half_filled_from_elsewhere_is_refused_unless_begun_anew(
     target.load(plain.histories(after_id=0, limit=3))
     with pytest.raises(WrongState, match="from elsewhere"):
         move(plain, open_backend(), NAMES)
-    assert move(plain, open_backend(), NAMES, restart=True) == tally(plain)
+    target = open_backend()
+    assert move(plain, target, NAMES, restart=True) == tally(plain)
+    assert target.totals().get("added", 16) == tally(plain).jobs == 16
 
 
 def test_a_source_that_changed_is_noticed(

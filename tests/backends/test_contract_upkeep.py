@@ -349,6 +349,11 @@ def test_upkeep_changes_no_job(jobs: Jobs) -> None:
     job = jobs.get(jobs.add())
     jobs.backend.maintain()
     assert jobs.get(job.id) == job
+    claim = jobs.start(job.id)
+    jobs.backend.maintain()
+    assert jobs.end(claim, JobStatus.PENDING)
+    jobs.backend.maintain()
+    assert jobs.claimed() == [job.id]
 
 
 def test_jobs_that_ended_come_in_the_order_in_which_they_did(jobs: Jobs) -> None:

@@ -335,6 +335,7 @@ def test_what_a_group_does_leaves_no_trace_before_its_end(jobs: Jobs, client: An
         furnish(jobs)
         jobs.unclaim(*jobs.claim(9))
         jobs.backend.delete(range(2, 60))
+        jobs.backend.maintain()
         assert contents(client) == before
     assert contents(client) != before
     assert verify(jobs.backend).violations == []
@@ -436,6 +437,9 @@ def test_consumers_go_once_nothing_is_pending_for_them(jobs: Jobs, client: Any) 
     assert not client.exists(LINE)
     jobs.add()
     assert len(jobs.claim(1)) == 1
+    assert client.xpending(LINE, "jobq")["pending"] == 1
+    jobs.backend.maintain()
+    check_keys(jobs.backend)
 
 
 # -- counters ------------------------------------------------------------------------------------
