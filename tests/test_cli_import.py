@@ -520,7 +520,7 @@ def test_a_row_with_a_time_in_words_is_the_same_on_another_day(
     row = {**ECHO, "key": "a", "at": at}
     (job,) = imported(cli, row)
     later = utcnow() + timedelta(days=2)
-    monkeypatch.setattr("jobq.batches.utcnow", lambda: later)
+    monkeypatch.setattr("jobq.backends.base.utcnow", lambda: later)
     assert [found.run_at for found in imported(cli, row)] == [job.run_at]
     assert "said something else" in refused(cli, {**row, "at": "2099-01-01 00:00"})[0]
 
