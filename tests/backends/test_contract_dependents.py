@@ -431,6 +431,8 @@ def test_descendants_are_the_unfinished_jobs_that_wait_directly_or_not(jobs: Job
     assert jobs.backend.descendants([child]) == [grandchild]
     assert jobs.backend.descendants([other]) == [both]
     assert jobs.backend.descendants([grandchild, 10**6]) == []
+    cancel(jobs, grandchild)
+    assert jobs.backend.descendants([parent]) == [child, both]
 
 
 def test_a_job_that_got_what_it_waited_for_is_no_descendant_any_more(jobs: Jobs) -> None:

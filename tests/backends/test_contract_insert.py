@@ -1,6 +1,7 @@
 """The contract: adding jobs, what they wait for, unique keys, and finding them again."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -249,16 +250,31 @@ def test_find_narrows_by_each_field(jobs: Jobs) -> None:
     done = jobs.put(JobStatus.COMPLETED)
     assert found(jobs, ids=(done, plain)) == [plain, done]
     assert found(jobs, ids=()) == []
-    assert found(jobs, statuses=frozenset({JobStatus.COMPLETED})) == [done]
-    assert found(jobs, statuses=frozenset({JobStatus.COMPLETED, JobStatus.FAILED})) == [done]
-    assert found(jobs, queue="other") == found(jobs, type="tile") == [other]
-    assert found(jobs, tags={"k": "v"}) == found(jobs, tags={"k": "v", "n": "1"}) == [other]
-    assert found(jobs, tags={"k": "w"}) == found(jobs, tags={"k": "v", "n": "2"}) == []
-    assert found(jobs, since=NOON + SECOND) == [done]
-    assert found(jobs, since=jobs.now) == [done]
-    assert found(jobs, until=NOON + SECOND) == found(jobs, until=jobs.now) == [plain, other]
-    assert found(jobs, finished_before=jobs.now) == []
-    assert found(jobs, finished_before=jobs.now + SECOND) == [done]
+    completed, ended = frozenset({JobStatus.COMPLETED}), frozenset(FINISHED)
+    cases: list[tuple[dict[str, Any], list[int]]] = [
+        ({"statuses": completed}, [done]),
+        ({"statuses": ended}, [done]),
+        ({"queue": "other"}, [other]),
+        ({"type": "tile"}, [other]),
+        ({"tags": {"k": "v"}}, [other]),
+        ({"tags": {"k": "v", "n": "1"}}, [other]),
+        ({"tags": {"k": "w"}}, []),
+        ({"tags": {"k": "v", "n": "2"}}, []),
+        ({"since": NOON + SECOND}, [done]),
+        ({"since": jobs.now}, [done]),
+        ({"until": NOON + SECOND}, [plain, other]),
+        ({"until": jobs.now}, [plain, other]),
+        ({"after_id": plain}, [other, done]),
+        ({"before_id": done}, [plain, other]),
+        ({"after_id": plain, "before_id": done}, [other]),
+        ({"finished_before": jobs.now}, []),
+        ({"finished_before": jobs.now + SECOND}, [done]),
+    ]
+    for narrow, expected in cases:
+        for newest in (False, True):
+            ordered = sorted(expected, reverse=newest)
+            assert found(jobs, newest=newest, **narrow) == ordered, narrow
+            assert found(jobs, newest=newest, ids=(done, plain, other), **narrow) == ordered, narrow
 
 
 def test_a_tag_that_nobody_can_have_finds_nothing(jobs: Jobs) -> None:

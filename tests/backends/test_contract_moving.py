@@ -93,7 +93,11 @@ def test_all_that_is_kept_is_moved(jobs: Jobs, plain: Backend, away: bool) -> No
 def test_work_goes_on_where_it_was_moved_to(jobs: Jobs, plain: Backend) -> None:
     old = Jobs(lambda: plain)
     furnish(old)
+    old.put(JobStatus.COMPLETED, unique_key="of one that ended")
+    jobs.limit("one that was there")
     move(plain, jobs.backend, NAMES)
+    assert jobs.backend.queues() == plain.queues()
+    assert jobs.backend.key_holder("of one that ended") is None
     jobs.now = old.now
     last = jobs.backend.setup().last_job_id
     assert jobs.backend.key_holder("k") is not None
@@ -126,6 +130,19 @@ def test_children_that_were_not_told_yet_are_told_where_they_were_moved_to(
     moved = Jobs(lambda: target)
     moved.settle()
     assert target.counts()["default"] == {JobStatus.COMPLETED: 1, JobStatus.PENDING: 502}
+
+
+def test_what_was_loaded_is_left_alone(jobs: Jobs, plain: Backend) -> None:
+    old = Jobs(lambda: plain)
+    furnish(old)
+    jobs.backend.begin_filling("it")
+    for last in (0, 0, 3):
+        jobs.backend.load(plain.histories(after_id=last, limit=99))
+    jobs.backend.load_setup(plain.setup())
+    jobs.backend.end_filling()
+    assert jobs.backend.counts() == plain.counts()
+    assert verify(jobs.backend).violations == []
+    assert jobs.backend.totals().get("added", 16) == 16
 
 
 class PowerCutError(Exception):

@@ -166,6 +166,12 @@ def test_processes_that_were_forked_have_connections_and_answers_of_their_own(jo
     assert os.waitpid(child, 0)[1] == 0
     assert len(set(mine)) == 20
     assert len(jobs.backend.find(JobFilter(after_id=before), limit=None)) == 40
+    child = os.fork()
+    if child == 0:
+        jobs.add()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert jobs.add() == before + 42  # not what the other one was told to its call of that number
 
 
 def test_threads_share_a_backend(jobs: Jobs) -> None:
@@ -185,6 +191,8 @@ def test_what_is_looked_through_in_portions_is_looked_through_to_its_end(
         assert [job.id for job in found] == sorted(ids, reverse=newest)
     assert [job.id for job in jobs.backend.find(JobFilter(type="a"), limit=9)] == ids[3::2]
     assert sorted(jobs.backend.get(ids)) == ids
+    for job_id in ids[3:]:
+        jobs.end(jobs.start(job_id), JobStatus.CANCELLED)
     assert jobs.backend.ended_counts(NOON) == {("shell", "default"): (3, 0)}
     assert len(jobs.backend.ended(NOON, limit=9)) == 3
 
