@@ -33,6 +33,7 @@ from jobq.errors import (
     DatabaseStoppedError,
     DatabaseUnavailableError,
     DiskFullError,
+    NotFound,
     UsageError,
     WrongState,
 )
@@ -296,6 +297,9 @@ def test_who_waits_in_vain_for_the_group_of_another_is_told(
         jobs.add()
     assert not client.exists(f"{TAG}lock")
     assert other.add() == 3
+    with pytest.raises(NotFound), jobs.backend.group():
+        jobs.add(queue="nowhere")
+    assert not client.exists(f"{TAG}lock")
 
 
 def test_a_group_that_died_is_in_the_way_for_a_while_only(jobs: Jobs, client: Any) -> None:
