@@ -25,6 +25,7 @@ class Rival:
     workers: tuple[str, ...]
     left: Callable[[Any], int]
     note: str
+    is_like_ours: bool = True  # set up as people have it, and acknowledges after the work
     share: int = 1  # of the jobs: one in so many, where all would take minutes
     target: float | None = None
 
@@ -40,6 +41,13 @@ def _queued_by_rq(redis: Any) -> int:
     return int(redis.llen("rq:queue:default") + redis.zcard("rq:wip:default"))
 
 
+def _dramatiq(app: str) -> tuple[str, ...]:
+    return (
+        "env", "dramatiq_queue_prefetch=100", str(_BIN / "dramatiq"), app,
+        "--processes", "2", "--threads", "1",
+    )  # fmt: skip
+
+
 _IN_MEMORY = "jobs in Redis's memory: nothing survives a power cut; keeps no output"
 RIVALS = (
     Rival(
@@ -48,6 +56,7 @@ RIVALS = (
         (sys.executable, "-m", "huey.bin.huey_consumer", "huey_app.huey", "-w", "2", "-k", "process", "-q"),
         lambda database: int(database.execute("SELECT count(*) FROM task").fetchone()[0]),
         "deletes a job before running it (at most once); keeps no output",
+        is_like_ours=False,
     ),
     Rival(
         "taskiq, Redis streams",
@@ -63,12 +72,17 @@ RIVALS = (
     Rival(
         "dramatiq, Redis",
         "dramatiq_app",
-        (
-            "env", "dramatiq_queue_prefetch=100", str(_BIN / "dramatiq"), "dramatiq_app",
-            "--processes", "2", "--threads", "1",
-        ),
+        _dramatiq("dramatiq_app"),
         lambda redis: int(redis.hlen("dramatiq:default.msgs")),
-        _IN_MEMORY,
+        f"{_IN_MEMORY}; prefetches 100, not 2",
+    ),
+    Rival(
+        "dramatiq, Redis, no middleware",
+        "dramatiq_bare_app",
+        _dramatiq("dramatiq_bare_app"),
+        lambda redis: int(redis.hlen("dramatiq:default.msgs")),
+        f"{_IN_MEMORY}; prefetches 100, not 2; without retries, time limits and age limits",
+        is_like_ours=False,
     ),
     Rival(
         "saq, Redis",

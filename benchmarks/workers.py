@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
-from benchmarks import floors, onredis, rivals
+from benchmarks import floors, onredis, promises, rivals
 from benchmarks.harness import Project, Unfinished, alternate, rate
 from benchmarks.results import Result, Sample, compared, scaled
 from benchmarks.rivals import RIVALS
@@ -15,6 +16,16 @@ _FASTEST = 1.5  # of whoever acknowledges after the work
 _FASTEST_ON_REDIS = 1.3
 _ON_REDIS = "jobq on Redis"
 _LEAST = "mkdir, two open, dup2 and a pipe for each"
+_RECORDED = "the same, and each claimed and ended in the tables of ours"
+_RECORDED_ON_REDIS = "the same jobs, each claimed and ended in hashes and a line"
+_FLOORS = {
+    _LEAST: "the floor: nothing is recorded",
+    _RECORDED: f"the floor with the promises kept: at FULL in groups of {promises.GROUP}, with the "
+    "triggers that count jobs and a file of events; no other writers, no limits, no stopping, no "
+    "leftovers",
+    _RECORDED_ON_REDIS: f"the floor: a script for {promises.GROUP} jobs, one process with two "
+    "children, and files of output and events; no streams, no leases, no limits",
+}
 
 
 def done(project: Project, jobs: int, supervisors: int = 1) -> float:
@@ -49,13 +60,28 @@ def _measured(bench: Bench) -> Noops:
         if sides:
             own_server = (bench.folder / f"own-{number}" for number in range(1000))
             sides[_ON_REDIS] = lambda: onredis.done(next(own_server), jobs)
+            sides[_RECORDED_ON_REDIS] = lambda: _recorded_on_redis(next(folders), jobs)
         sides[_LEAST] = lambda: floors.handed_over(next(folders), jobs, _SLOTS)
+        sides[_RECORDED] = lambda: _recorded(project, next(folders), jobs)
         own, *samples = alternate(
             bench.scale.long_rounds, lambda: done(project, jobs), *sides.values(), warm=False
         )
         others = dict(zip(sides, samples, strict=True))
         bench.noops = Noops(own, others.pop(_ON_REDIS, None), others)
     return bench.noops
+
+
+def _recorded(like: Project, folder: Path, jobs: int) -> float:
+    with promises.on_sqlite(like.database, folder.with_suffix(".db"), jobs) as exchange:
+        return promises.python_jobs(exchange, folder, jobs, _SLOTS)
+
+
+def _recorded_on_redis(folder: Path, jobs: int) -> float:
+    with (
+        rivals.redis_server(folder) as url,
+        promises.on_redis(url, jobs) as exchange,
+    ):
+        return promises.python_jobs(exchange, folder / "jobs", jobs, _SLOTS)
 
 
 def _chosen(bench: Bench) -> list[rivals.Rival]:
@@ -69,20 +95,23 @@ def noops(bench: Bench) -> Iterator[Result]:
     jobs, measured = bench.scale.python_jobs, _measured(bench)
     chosen = _chosen(bench)
     notes = {rival.name: _note(rival, jobs) for rival in chosen}
-    notes[_LEAST] = "the floor: nothing is recorded" + scaled(jobs, 20_000)
-    targets = {rival.name: rival.target for rival in chosen} | _fastest(measured, _FASTEST)
+    notes |= {name: note + scaled(jobs, 20_000) for name, note in _FLOORS.items()}
+    targets = {rival.name: rival.target for rival in chosen}
+    targets |= _fastest(chosen, measured, _FASTEST)
     what = f"{jobs:,} no-op Python jobs, 2 slots"
     for name, sample in measured.others.items():
+        if name == _RECORDED_ON_REDIS:
+            continue
         yield compared(
             5, what, "jobs/s", measured.own, name, sample,
             want="at least", target=targets.get(name), note=notes[name],
         )  # fmt: skip
 
 
-def _fastest(measured: Noops, target: float) -> dict[str, float]:
-    """The target, for the quickest of those that acknowledge after the work."""
-    late = [name for name in measured.others if name not in (_LEAST, RIVALS[0].name)]
-    return {max(late, key=lambda name: measured.others[name].median): target} if late else {}
+def _fastest(chosen: list[rivals.Rival], measured: Noops, target: float) -> dict[str, float]:
+    """The target, for the quickest of those that are like ours."""
+    speeds = {each.name: measured.others[each.name].median for each in chosen if each.is_like_ours}
+    return {max(speeds, key=lambda name: speeds[name]): target} if speeds else {}
 
 
 def noops_on_redis(bench: Bench) -> Iterator[Result]:
@@ -90,12 +119,15 @@ def noops_on_redis(bench: Bench) -> Iterator[Result]:
     jobs, measured = bench.scale.python_jobs, _measured(bench)
     if measured.on_redis is None:
         return
-    targets = _fastest(measured, _FASTEST_ON_REDIS)
+    chosen = [rival for rival in _chosen(bench) if rival.is_like_ours]
+    targets = _fastest(chosen, measured, _FASTEST_ON_REDIS)
+    notes = {rival.name: _note(rival, jobs) for rival in chosen}
+    notes[_RECORDED_ON_REDIS] = _FLOORS[_RECORDED_ON_REDIS]
     what = f"{jobs:,} no-op Python jobs on Redis, 2 supervisors of 1 slot"
-    for rival in _chosen(bench)[1:]:
+    for name, note in notes.items():
         yield compared(
-            14, what, "jobs/s", measured.on_redis, rival.name, measured.others[rival.name],
-            want="at least", target=targets.get(rival.name), note=_note(rival, jobs),
+            14, what, "jobs/s", measured.on_redis, name, measured.others[name],
+            want="at least", target=targets.get(name), note=note,
         )  # fmt: skip
 
 
