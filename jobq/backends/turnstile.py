@@ -7,6 +7,7 @@ stopped (SIGSTOP) keeps it for ever: so a thread stands in line, and can be left
 import fcntl
 import os
 import threading
+from contextlib import suppress
 
 from jobq.backends.sqlite_errors import LOCKS
 from jobq.errors import DatabaseError, DatabaseLockedError
@@ -103,4 +104,5 @@ class _Waiter(threading.Thread):
         with self._mutex:
             self._dismissed.set()
             fcntl.flock(self._file, fcntl.LOCK_UN)  # it may have come just now
-        self._called.release()
+        with suppress(RuntimeError):  # called, and not come to it yet: it sees this when it does
+            self._called.release()
