@@ -41,11 +41,8 @@ def _queued_by_rq(redis: Any) -> int:
     return int(redis.llen("rq:queue:default") + redis.zcard("rq:wip:default"))
 
 
-def _dramatiq(app: str) -> tuple[str, ...]:
-    return (
-        "env", "dramatiq_queue_prefetch=100", str(_BIN / "dramatiq"), app,
-        "--processes", "2", "--threads", "1",
-    )  # fmt: skip
+_DRAMATIQ = (str(_BIN / "dramatiq"), "dramatiq_app", "--processes", "2", "--threads", "1")
+_PREFETCH = "dramatiq_queue_prefetch=100"
 
 
 _IN_MEMORY = "jobs in Redis's memory: nothing survives a power cut; keeps no output"
@@ -72,14 +69,14 @@ RIVALS = (
     Rival(
         "dramatiq, Redis",
         "dramatiq_app",
-        _dramatiq("dramatiq_app"),
+        ("env", _PREFETCH, *_DRAMATIQ),
         lambda redis: int(redis.hlen("dramatiq:default.msgs")),
         f"{_IN_MEMORY}; prefetches 100, not 2",
     ),
     Rival(
         "dramatiq, Redis, no middleware",
-        "dramatiq_bare_app",
-        _dramatiq("dramatiq_bare_app"),
+        "dramatiq_app",
+        ("env", _PREFETCH, "BENCH_BARE=1", *_DRAMATIQ),
         lambda redis: int(redis.hlen("dramatiq:default.msgs")),
         f"{_IN_MEMORY}; prefetches 100, not 2; without retries, time limits and age limits",
         is_like_ours=False,

@@ -491,12 +491,11 @@ class _Reader:
 
 def _shown(key: str, value: Any) -> str:
     """A value that is wrong, for a complaint: without the password that an address may have."""
-    text = repr(value)
-    return (
-        re.sub(r"//[^/]*@", "//***@", re.sub(r"(password=)[^&']*", r"\1***", text))
-        if key == "backend"
-        else text
-    )
+    if key != "backend" or not isinstance(value, str):
+        return repr(value)
+    from jobq.redisurl import without_password
+
+    return repr(re.sub(r"//[^/]*@", "//***@", without_password(value)))
 
 
 def _absolute(value: str | None, base: Path | None, default: Path) -> Path:

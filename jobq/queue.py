@@ -475,9 +475,8 @@ class JobQueue:
         The rows go first: a job that is retried just now keeps its logs. ``on_left`` is told of
         each job whose log directory can't be deleted; ids are never used again: nobody will get it.
         """
-        self._settle(
-            self.backend.now()
-        )  # a job whose dependents do not know its end is not deleted
+        # A job whose dependents do not know its end is not deleted.
+        self._settle(self.backend.now())
         deleted = self.backend.delete(ids)
         for job_id in deleted:
             try:

@@ -92,12 +92,12 @@ def parse_url(url: str) -> RedisUrl:
     told = urlencode(options | {key: value for key, value in own.items() if value is not None})
     shown = f"{parts.scheme}://{user}{place}{parts.path}" + (f"?{told}" if told else "")
     return RedisUrl(
-        server,
-        _without_password(shown),
-        name,
-        replicas,
-        None if timeout is None else float(timeout),
-        secret,
+        server=server,
+        shown=without_password(shown),
+        name=name,
+        replicas=replicas,
+        timeout=None if timeout is None else float(timeout),
+        secret=secret,
     )
 
 
@@ -123,6 +123,6 @@ def _place(host: str, port: int | None) -> str:
     return host if port is None else f"{host}:{port}"
 
 
-def _without_password(shown: str) -> str:
-    """Some options of redis-py have secrets in them, too."""
-    return re.sub(r"([?&][a-z_]*password=)[^&]*", r"\1***", shown)
+def without_password(address: str) -> str:
+    """An address without the secrets that are in its options."""
+    return re.sub(r"([?&][a-z_]*password=)[^&]*", r"\1***", address)

@@ -41,7 +41,10 @@ class Running:
         show: Callable[[Event], None],
         shipper: "Shipper | None",
     ) -> None:
-        """``on_change``: there is something to record, the end of a run if one is given."""
+        """``now`` is the backend's clock; files of a run have this machine's.
+
+        ``on_change``: there is something to record, the end of a run if one is given.
+        """
         self._settings = settings
         self._pool = pool
         self._unrecorded = unrecorded
@@ -128,16 +131,18 @@ class Running:
         noticed = [run for run in self.runs.values() if run.noticed]
         if not noticed:  # to look at all processes takes a while
             return
-        now, living = self._now(), parents()
+        living = parents()
         for run in noticed:
             run.look(living)
-            self._note_progress(run, now)
+            self._note_progress(run)
 
-    def _note_progress(self, run: Run, now: datetime) -> None:
+    def _note_progress(self, run: Run) -> None:
         if (latest := run.read_progress()) is None:
             return
         self._unrecorded().progress[run.key] = latest
-        run.event("progress", now, done=latest.done, total=latest.total, message=latest.message)
+        run.event(
+            "progress", utcnow(), done=latest.done, total=latest.total, message=latest.message
+        )
         self._show(self._event("progress", run, progress=run.hide.progress(latest)))
 
     def _event(self, kind: str, run: Run, progress: Progress | None = None) -> Event:
@@ -228,16 +233,15 @@ class Running:
         self._note_end(run, end)
 
     def _note_end(self, run: Run, end: Exit) -> None:
-        now = self._now()
         if run.unread_progress:
-            self._note_progress(run, now)
+            self._note_progress(run)
         if not run.noticed and run.pid is not None and (run.is_command or run.claim.attempt > 1):
             self._unrecorded().starts[run.key] = run.started()
         ending = ending_of(
             run.claim,
             end,
             run.stopped,
-            now=now,
+            now=self._now(),
             policy=self._settings.retry,
             chance=random.random(),  # noqa: S311 - jitter, not a secret
         )

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from jobq.backends.base import ClaimRequest, Listener
-from jobq.clock import steady_time
+from jobq.clock import steady_time, utcnow
 from jobq.endings import Exit, StopReason
 from jobq.errors import (
     DatabaseAwayError,
@@ -341,9 +341,9 @@ class Supervisor:
             if (value := getattr(ending, name)) is not None:
                 details[name] = value
         if not (run.told and ending.outcome is Outcome.COMPLETED):
-            run.event("finished", now, **details)
+            run.event("finished", utcnow(), **details)
         if ending.status is JobStatus.RETRYING and ending.run_at is not None:
-            run.event("retry", now, run_at=ending.run_at.isoformat())
+            run.event("retry", utcnow(), run_at=ending.run_at.isoformat())
         job = self._settings.redactor.job(run.claim.job)
         self._on_event(Event("finished", job, ending=run.hide.ending(ending), at=now))
 

@@ -1,11 +1,16 @@
-"""dramatiq on Redis, with the middleware that it has by itself: acknowledged after the work."""
+"""dramatiq on Redis: acknowledged after the work.
+
+It has the middleware that it has by itself; with BENCH_BARE, its workers have none.
+"""
 
 import os
 
 import dramatiq
 from dramatiq.brokers.redis import RedisBroker
 
-broker = RedisBroker(url=os.environ["BENCH_BROKER"])
+broker = RedisBroker(
+    url=os.environ["BENCH_BROKER"], middleware=[] if "BENCH_BARE" in os.environ else None
+)
 dramatiq.set_broker(broker)
 
 

@@ -31,6 +31,7 @@ from jobq.backends.sqlite_connection import (
     LOG_KEPT_BYTES,
     SCHEMA_VERSION,
 )
+from jobq.backends.turnstile import Turnstile
 from jobq.errors import (
     DatabaseDamagedError,
     DatabaseError,
@@ -497,6 +498,25 @@ def waiters_once_there() -> list[threading.Thread]:
     while not found and time.monotonic() < deadline:
         found = [thread for thread in threading.enumerate() if thread.name == "jobq-turnstile"]
     return found
+
+
+def test_who_gives_up_before_the_waiting_thread_has_begun_leaves_the_line(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late: list[threading.Thread] = []
+
+    def start_later(thread: threading.Thread) -> None:
+        late.append(thread)
+
+    with held(path), closing(Turnstile(f"{path}.lock")) as turnstile:
+        monkeypatch.setattr(threading.Thread, "start", start_later)
+        with pytest.raises(DatabaseLockedError):
+            turnstile.take(0.01)
+        monkeypatch.undo()
+    late[0].start()
+    let_waiters_go()
+    with closing(Turnstile(f"{path}.lock")) as turnstile:
+        turnstile.take(0.01)
 
 
 def test_a_process_that_waited_in_vain_can_leave(path: Path) -> None:

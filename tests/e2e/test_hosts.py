@@ -186,36 +186,34 @@ def test_jobs_outlast_a_server_that_is_started_again(two: list[Host], server: Re
     assert watching.poll() is None
 
 
+@pytest.mark.parametrize(
+    ("shut", "named", "open_again"),
+    [
+        (
+            "CONFIG SET requirepass new",
+            "Authentication required",
+            ["CONFIG", "SET", "requirepass", ""],
+        ),
+        ("ACL SETUSER default -evalsha", "'evalsha'", ["ACL", "SETUSER", "default", "+evalsha"]),
+        ("ACL SETUSER default -zadd", "'zadd'", ["ACL", "SETUSER", "default", "+zadd"]),
+    ],
+    ids=["password", "a_right", "a_right_within_a_script"],
+)
 def test_a_supervisor_that_is_not_let_in_any_more_waits_until_it_is(
-    two: list[Host], server: RedisServer
+    two: list[Host], server: RedisServer, shut: str, named: str, open_again: list[str]
 ) -> None:
     one, _ = two
     job = one.shell("echo up; until [ -e go ]; do sleep 0.01; done")
     supervisor = one.work(said="said")
     wait_until(lambda: one.output(job))
-    server.client.config_set("requirepass", "new")
+    server.client.execute_command(*shut.split())
     server.client.execute_command("CLIENT", "KILL", "TYPE", "normal")
-    wait_until(lambda: one.said("Authentication required") or supervisor.poll() is not None)
-    server.client.config_set("requirepass", "")
-    (one.root / "go").touch()
-    one.wait_for(job, JobStatus.COMPLETED)
-    assert supervisor.poll() is None
-
-
-@pytest.mark.parametrize("right", ["evalsha", "zadd"])  # as such, and within a script
-def test_a_supervisor_that_lacks_a_right_from_some_moment_on_waits_until_it_has_it(
-    two: list[Host], server: RedisServer, right: str
-) -> None:
-    one, _ = two
-    job = one.shell("echo up; until [ -e go ]; do sleep 0.01; done")
-    supervisor = one.work(said="said")
-    wait_until(lambda: one.output(job))
-    server.client.execute_command("ACL", "SETUSER", "default", f"-{right}")
-    wait_until(lambda: one.said(f"'{right}'") or supervisor.poll() is not None)
-    server.client.execute_command("ACL", "SETUSER", "default", f"+{right}")
+    wait_until(lambda: one.said(named) or supervisor.poll() is not None)
+    server.client.execute_command(*open_again)
     (one.root / "go").touch()
     one.wait_for(job, JobStatus.COMPLETED)
     wait_until(lambda: one.said("reached again"))
+    assert supervisor.poll() is None
     assert outcomes(one, job) == ["completed"]
 
 
