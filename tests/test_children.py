@@ -235,7 +235,8 @@ def test_a_child_that_there_is_no_room_for_comes_later_and_those_that_run_go_on(
     project: JobQueue,
 ) -> None:
     async def without_room(children: ChildPool, told: Told, long: Run, others: list[Run]) -> None:
-        (server,) = psutil.Process().children()
+        server = psutil.Process(long.pid).parent()
+        assert server is not None
         limits = server.rlimit(psutil.RLIMIT_NOFILE)
         taken = descriptors_of(server.pid)
         free = [number for number in range(1000) if number not in taken]
