@@ -114,9 +114,9 @@ def test_one_more_request_to_stop_ends_hooks(project: Project) -> None:
 def test_a_job_whose_supervisor_died_too_often_is_told_by_another(project: Project) -> None:
     settings = project.root / "jobq.toml"
     settings.write_text(settings.read_text().replace("[retry]", "[retry]\nmax_crashes = 1"))
-    job = project.shell("sleep 60")
+    job = project.shell("echo up; sleep 60")
     first = project.work()
-    project.wait_for(job, JobStatus.RUNNING)
+    wait_until(lambda: project.output(job))  # held by it is not begun: that would be no crash
     first.kill()
     first.wait()
     hook(project, recorder(project))
