@@ -9,6 +9,9 @@ import signal
 import socket
 import sys
 import threading
+
+# `signal.getsignal` makes an enum of each: 64 of them took longer than to make a job's files.
+from _signal import getsignal  # type: ignore[import-not-found]
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -59,9 +62,9 @@ def _umask() -> int:
     return mask
 
 
-def _set_environ(before: dict[str, str]) -> None:
-    os.environ.clear()
-    os.environ.update(before)
+def _set_environ(before: dict[bytes, bytes]) -> None:
+    os.environb.clear()
+    os.environb.update(before)
 
 
 def _set_path(before: list[str]) -> None:
@@ -69,12 +72,12 @@ def _set_path(before: list[str]) -> None:
 
 
 def _handlers() -> dict[int, Any]:
-    return {number: signal.getsignal(number) for number in _SIGNALS}
+    return {number: getsignal(number) for number in _SIGNALS}
 
 
 def _set_handlers(before: dict[int, Any]) -> None:
     for number, handler in before.items():
-        if signal.getsignal(number) is not handler:
+        if getsignal(number) is not handler:
             signal.signal(number, handler)
 
 
@@ -101,7 +104,7 @@ _TRAITS = (
     _Trait(lambda: signal.getitimer(signal.ITIMER_REAL), _set_timer),
     _Trait(_limits, _set_limits),
     _Trait(os.getcwd, os.chdir),
-    _Trait(lambda: dict(os.environ), _set_environ),
+    _Trait(lambda: dict(os.environb), _set_environ),
     _Trait(_umask, os.umask),
     _Trait(lambda: list(sys.path), _set_path),
     _Trait(_handlers, _set_handlers),

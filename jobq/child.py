@@ -26,7 +26,7 @@ from jobq.logs import EVENTS, LOG, STDERR, STDOUT, JobLogs, append_line, event_l
 from jobq.models import JobStatus, Outcome
 from jobq.outcome import call, jsonable, report_of
 from jobq.processes import ATTEMPT_MARK, JOB_MARK, SUPERVISOR_MARK
-from jobq.progress import FILE, ProgressFile
+from jobq.progress import ProgressFile
 from jobq.queue import JobQueue
 from jobq.redaction import Redaction
 from jobq.registry import Registry, args_model
@@ -164,7 +164,7 @@ class _Run:
         self.attempt = task["attempt"]
         self.told = False
         self.written: int | None = None
-        self.progress = ProgressFile(logs.path(self._id) / FILE)
+        self.progress = ProgressFile(logs.path(self._id))
         self._files: dict[str, int] = {}  # those that are written to here, by name
 
     def __enter__(self) -> None:
@@ -191,8 +191,7 @@ class _Run:
         flushed = _flush()
         with suppress(OSError):
             self.written = sum(os.fstat(each).st_size for each in (1, 2, *self._files.values()))
-        for descriptor in (1, 2):
-            _point(os.open(os.devnull, os.O_WRONLY), descriptor)
+        _point(os.open(os.devnull, os.O_WRONLY), 1, 2)
         if not flushed:
             _flush()  # what a full disk did not take is not the next job's
         for mark in self._marks:
@@ -224,12 +223,14 @@ class _Run:
 # -- capture -----------------------------------------------------------------------------------
 
 
-def _point(source: int, target: int) -> None:
-    if source == target:  # a job has closed it, so that it was given again
-        os.set_inheritable(target, True)
-        return
-    os.dup2(source, target)
-    os.close(source)
+def _point(source: int, *targets: int) -> None:
+    for target in targets:
+        if source == target:  # a job has closed it, so that it was given again
+            os.set_inheritable(target, True)
+        else:
+            os.dup2(source, target)
+    if source not in targets:
+        os.close(source)
 
 
 def _flush() -> bool:
@@ -287,10 +288,11 @@ class Meter:
 
     def start(self) -> None:
         """A run begins."""
-        if self._peak_memory() != self._peak:
+        own = resource.getrusage(resource.RUSAGE_SELF)
+        if _peak_memory(own) != self._peak:
             _reset_peak_memory()  # this process has run other jobs, or was another, before
-            self._peak = self._peak_memory()
-        self._begun, self._cpu = time.perf_counter(), _cpu_seconds()
+            self._peak = _peak_memory(resource.getrusage(resource.RUSAGE_SELF))
+        self._begun, self._cpu = time.perf_counter(), _cpu_seconds(own)
 
     @property
     def seconds(self) -> float:
@@ -303,20 +305,21 @@ class Meter:
         The kernel keeps the peak of a whole process: where a run has not moved it, that is what
         the process had at the run's beginning.
         """
+        own = resource.getrusage(resource.RUSAGE_SELF)
         return {
             "took": self.seconds,
-            "cpu_seconds": _cpu_seconds() - self._cpu,
-            "max_rss_bytes": self._peak_memory(),
+            "cpu_seconds": _cpu_seconds(own) - self._cpu,
+            "max_rss_bytes": _peak_memory(own),
         }
 
-    def _peak_memory(self) -> int:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024
+
+def _peak_memory(own: resource.struct_rusage) -> int:
+    return own.ru_maxrss if sys.platform == "darwin" else own.ru_maxrss * 1024
 
 
-def _cpu_seconds() -> float:
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(item.ru_utime + item.ru_stime for item in used)
+def _cpu_seconds(own: resource.struct_rusage) -> float:
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return own.ru_utime + own.ru_stime + ended.ru_utime + ended.ru_stime
 
 
 def _reset_peak_memory() -> None:

@@ -36,6 +36,7 @@ SPOOLED = "stdin-"
 _COMMON = os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _BLOCK = 1 << 16
+_EVENTS = json.JSONEncoder(ensure_ascii=False)
 _LONGEST_CUTS = 1 << 16
 
 
@@ -62,12 +63,19 @@ class JobLogs:
             make_directory(self._jobs)
             jobs = os.open(self._jobs, _DIRECTORY)
         try:
-            with _named_in_full(self._jobs), suppress(FileExistsError):
-                os.mkdir(str(job_id), DIRECTORY_MODE, dir_fd=jobs)
-                os.chmod(str(job_id), DIRECTORY_MODE, dir_fd=jobs)
+            self._make(str(job_id), jobs)
             return self._open(job_id, jobs)
         finally:
             os.close(jobs)
+
+    def _make(self, name: str, jobs: int) -> None:
+        try:
+            os.mkdir(name, DIRECTORY_MODE, dir_fd=jobs)
+            os.chmod(name, DIRECTORY_MODE, dir_fd=jobs)
+        except FileExistsError:
+            pass
+        except OSError as error:
+            raise _named_in_full(error, self._jobs) from None
 
     def open(self, job_id: int) -> "JobLog | None":
         """Open a job's directory; None if it has none yet."""
@@ -83,8 +91,10 @@ class JobLogs:
             os.close(jobs)
 
     def _open(self, job_id: int, jobs: int) -> "JobLog":
-        with _named_in_full(self._jobs):
+        try:
             return JobLog(self.path(job_id), os.open(str(job_id), _DIRECTORY, dir_fd=jobs))
+        except OSError as error:
+            raise _named_in_full(error, self._jobs) from None
 
     def delete(self, job_id: int) -> None:
         """Remove a job's directory and all in it; a symbolic link is removed, not followed."""
@@ -95,13 +105,12 @@ class JobLogs:
         except FileNotFoundError:
             return
         try:
-            with _named_in_full(self._jobs):
-                shutil.rmtree(str(job_id), dir_fd=jobs)
+            shutil.rmtree(str(job_id), dir_fd=jobs)
         except FileNotFoundError:
             pass
-        except (NotADirectoryError, OSError):
+        except OSError as error:
             if not self.path(job_id).is_symlink():
-                raise
+                raise _named_in_full(error, self._jobs) from None
             os.unlink(str(job_id), dir_fd=jobs)
         finally:
             os.close(jobs)
@@ -161,15 +170,11 @@ class JobLogs:
         return total
 
 
-@contextmanager
-def _named_in_full(folder: Path) -> Iterator[None]:
+def _named_in_full(error: OSError, folder: Path) -> OSError:
     """An error names its file as it was opened: by its name in a directory that is open."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is not None:
-            error.filename = str(folder / os.fsdecode(error.filename))
-        raise
+    if error.filename is not None:
+        error.filename = str(folder / os.fsdecode(error.filename))
+    return error
 
 
 class JobLog:
@@ -213,8 +218,10 @@ class JobLog:
     def open(self, name: str, flags: int) -> int:
         """A descriptor of a regular file of the directory, private to its owner if it is new."""
         opener = open_file if flags & os.O_CREAT else os.open
-        with _named_in_full(self.path):
+        try:
             return _regular(opener(name, flags | _COMMON, dir_fd=self.descriptor), name)
+        except OSError as error:
+            raise _named_in_full(error, self.path) from None
 
     def size(self, name: str) -> int:
         """How many bytes were written to a file, dropped ones included; 0 if it is not there."""
@@ -422,7 +429,7 @@ def _regular(descriptor: int, name: str) -> int:
 def event_line(event: str, at: datetime, attempt: int, **details: Any) -> bytes:
     """One line of ``events.jsonl``."""
     record = {"time": at.isoformat(), "event": event, "attempt": attempt, **details}
-    return json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+    return _EVENTS.encode(record).encode("utf-8", "backslashreplace") + b"\n"
 
 
 def write_all(descriptor: int, data: bytes) -> None:

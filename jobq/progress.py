@@ -22,8 +22,8 @@ _TEXT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:(%)|/\s*(\d+(?:\.\d+)?))?\s*(.*)", 
 class ProgressFile:
     """A worker's own progress file: each call is one small write at the start of it."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
         self._descriptor: int | None = None
         self.is_written = False
 
@@ -33,7 +33,7 @@ class ProgressFile:
         with suppress(OSError):
             if self._descriptor is None:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
-                self._descriptor = open_file(self._path, flags)
+                self._descriptor = open_file(self._directory / FILE, flags)
             os.pwrite(self._descriptor, text.ljust(_SIZE).encode(), 0)
             self.is_written = True
 

@@ -89,20 +89,7 @@ class Redactor:
 
     def job(self, job: Job) -> ShownJob:
         """A job as it may be shown."""
-        hide = self.of(job.args, job.tags)
-        return ShownJob(
-            replace(
-                job,
-                name=hide.text(job.name),
-                args=hide.value(job.args),
-                tags=hide.tags(job.tags),
-                unique_key=hide.text(job.unique_key),
-                progress=job.progress and hide.progress(job.progress),
-                error=hide.text(job.error),
-                reason=hide.text(job.reason),
-                result=hide.value(job.result),
-            )
-        )
+        return self.of(job.args, job.tags).job(job)
 
     def attempt(self, attempt: Attempt, job: Job) -> Attempt:
         """An attempt at a job as it may be shown."""
@@ -155,8 +142,26 @@ class Redaction:
         """Progress without them."""
         return progress._replace(message=self.text(progress.message))
 
+    def job(self, job: Job) -> ShownJob:
+        """The job without them."""
+        return ShownJob(
+            replace(
+                job,
+                name=self.text(job.name),
+                args=self.value(job.args),
+                tags=self.tags(job.tags),
+                unique_key=self.text(job.unique_key),
+                progress=job.progress and self.progress(job.progress),
+                error=self.text(job.error),
+                reason=self.text(job.reason),
+                result=self.value(job.result),
+            )
+        )
+
     def ending(self, ending: Ending) -> Ending:
         """How an attempt ended, without them."""
+        if ending.error is None and ending.result is None:
+            return ending
         return replace(ending, error=self.text(ending.error), result=None)
 
     def tags(self, tags: Mapping[str, str]) -> dict[str, str]:

@@ -146,7 +146,7 @@ class Running:
         self._show(self._event("progress", run, progress=run.hide.progress(latest)))
 
     def _event(self, kind: str, run: Run, progress: Progress | None = None) -> Event:
-        return Event(kind, self._settings.redactor.job(run.claim.job), progress=progress)
+        return Event(kind, run.hide.job(run.claim.job), progress=progress)
 
     # -- ending ----------------------------------------------------------------------------
 

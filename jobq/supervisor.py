@@ -344,7 +344,7 @@ class Supervisor:
             run.event("finished", utcnow(), **details)
         if ending.status is JobStatus.RETRYING and ending.run_at is not None:
             run.event("retry", utcnow(), run_at=ending.run_at.isoformat())
-        job = self._settings.redactor.job(run.claim.job)
+        job = run.hide.job(run.claim.job)
         self._on_event(Event("finished", job, ending=run.hide.ending(ending), at=now))
 
     def _room(self) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from e2e.conftest import Project
 from jobq import JobQueue, UsageError
 from jobq.bounds import DEEPEST, DROPPED, LONGEST_ERROR, LONGEST_MESSAGE, bounded_text
 from jobq.models import Progress
-from jobq.progress import FILE, ProgressFile, read
+from jobq.progress import ProgressFile, read
 from jobq.testing import drain
 
 MUCH = "x" * 10_000_000
@@ -91,7 +91,7 @@ def test_results_of_programs_are_bounded_too(cli: Cli) -> None:
 
 
 def test_a_long_message_goes_through_the_progress_file(tmp_path: Path) -> None:
-    file = ProgressFile(tmp_path / FILE)
+    file = ProgressFile(tmp_path)
     directory = os.open(tmp_path, os.O_RDONLY)
     for message in ("\U0001f600" * 1000, "short"):
         progress = Progress(1.0, 2.0, message)
