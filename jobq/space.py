@@ -1,6 +1,7 @@
 """Whether the disks have room for more jobs."""
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,11 +27,13 @@ class Shortage:
 
 def shortage(settings: Settings) -> Shortage | None:
     """The first disk, of the logs' and the database's, that is short of room; None if none is."""
-    for path in disks(settings):
-        found = shortage_at(path, settings.min_free)
-        if found is not None:
-            return found
-    return None
+    return first_shortage(disks(settings), settings.min_free)
+
+
+def first_shortage(directories: Iterable[Path], least: int | None) -> Shortage | None:
+    """The first of these directories whose disk has less than ``least`` bytes free, if any."""
+    found = (shortage_at(path, least) for path in directories)
+    return next((short for short in found if short is not None), None)
 
 
 def disks(settings: Settings) -> tuple[Path, ...]:
@@ -43,13 +46,22 @@ def disks(settings: Settings) -> tuple[Path, ...]:
 def shortage_at(path: Path, least: int | None) -> Shortage | None:
     """Whether less than ``least`` bytes are free where a directory is, or will be made."""
     try:
-        there = next((each for each in (path, *path.parents) if each.exists()), path)
-        disk = os.statvfs(there)
+        disk = _disk(path)
     except OSError:  # to use it will say what is wrong
         return None
     size, free = disk.f_blocks * disk.f_frsize, disk.f_bavail * disk.f_frsize
     wanted = min(_AUTO, size // _AUTO_SHARE) if least is None else least
     return Shortage(path, free, wanted) if free < wanted else None
+
+
+def _disk(path: Path) -> os.statvfs_result:
+    """The disk where a directory is, or will be made."""
+    try:
+        return os.statvfs(path)
+    except FileNotFoundError:
+        if path == path.parent:
+            raise
+        return _disk(path.parent)
 
 
 def _size(size: int) -> str:

@@ -45,7 +45,7 @@ from jobq.running import LEFTOVER_BEAT, Running
 from jobq.runs import Run
 from jobq.scheduler import Scheduler
 from jobq.shell import JOB_TYPE as SHELL
-from jobq.space import Shortage, shortage
+from jobq.space import Shortage, disks, first_shortage
 from jobq.unrecorded import Unrecorded
 
 if TYPE_CHECKING:
@@ -113,6 +113,7 @@ class Supervisor:
         self._claimable_at: datetime | None = None  # by waiting alone
         self._fires_at: datetime | None = None  # the next schedule
         self._renewed_at = 0.0
+        self._disks = disks(self._settings)
         self._shortage: Shortage | None = None
         self._outage = Outage(self._message)
         self._reconnecting: asyncio.Task[None] | None = None
@@ -660,7 +661,8 @@ class Supervisor:
 
     def _is_disk_short(self) -> bool:
         """Whether a disk is too full to start anything; said once, and once when it is over."""
-        before, self._shortage = self._shortage, shortage(self._settings)
+        before = self._shortage
+        self._shortage = first_shortage(self._disks, self._settings.min_free)
         if self._shortage is not None and before is None:
             self._message(f"{self._shortage}: nothing is started until there is more")
         elif self._shortage is None and before is not None:
