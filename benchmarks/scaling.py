@@ -6,7 +6,6 @@ between the marks that stand there; what is said about them there is written by 
 
 import argparse
 import json
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable
@@ -50,37 +49,38 @@ def main() -> None:
     parser.add_argument("--only", choices=[each.__name__ for each in MEASURES], help="measure it")
     options = parser.parse_args()
     scale = 0.1 if options.small else 1.0
-    if options.only:
-        _measure_anew(options.only, scale)
-    elif not options.draw:
-        _measure(scale)
+    # Removed at the end only: without a journal, ext4 is slow to make files for minutes after many
+    # were removed, as it steps over each of their places.
+    with tempfile.TemporaryDirectory(prefix="scaling-", ignore_cleanup_errors=True) as folder:
+        if options.only:
+            _measure_anew(Path(folder), options.only, scale)
+        elif not options.draw:
+            _measure(Path(folder), scale)
     _write()
 
 
-def _measured(measure: Measure, scale: float) -> Series:
-    folder = Path(tempfile.mkdtemp(prefix="scaling-"))
-    try:
-        series = measure(folder, scale)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+def _measured(folder: Path, measure: Measure, scale: float) -> Series:
+    own = folder / measure.__name__
+    own.mkdir()
+    series = measure(own, scale)
     print(report.table_of(asdict(series)), flush=True)
     return series
 
 
-def _measure_anew(name: str, scale: float) -> None:
+def _measure_anew(folder: Path, name: str, scale: float) -> None:
     """Measure one of them, and put it in the place of what was measured before."""
     kept = json.loads(RESULTS.read_text("utf-8"))
     (measure,) = (each for each in MEASURES if each.__name__ == name)
     series = {each["name"]: each for each in kept["series"]}
     machine = report.machine()
-    series[name] = asdict(_measured(measure, scale)) | {"machine": machine}
+    series[name] = asdict(_measured(folder, measure, scale)) | {"machine": machine}
     kept["series"] = list(series.values())
     RESULTS.write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
 
 
-def _measure(scale: float) -> None:
+def _measure(folder: Path, scale: float) -> None:
     machine = report.machine()
-    series = [_measured(measure, scale) for measure in MEASURES]
+    series = [_measured(folder, measure, scale) for measure in MEASURES]
     (_, adds), *_ = next(each for each in series if each.name == "writers").lines["adds/s"]
     series.append(simulated(2 / adds))
     kept = {"machine": machine, "series": [asdict(each) for each in series]}
@@ -157,9 +157,7 @@ def history(folder: Path, scale: float) -> Series:
     def point(size: int) -> dict[str, float]:
         project = filled(Project(folder / str(size)), size, size // 10)
         with project.queue() as queue:
-            costs = _cycle(queue)
-        shutil.rmtree(project.folder)
-        return costs
+            return _cycle(queue)
 
     points = [(size, point(size)) for size in _sizes(scale, 1_000, 10_000, 100_000, 1_000_000)]
     title = "History: what a verb costs beside finished jobs"
