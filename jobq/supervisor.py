@@ -88,6 +88,7 @@ class Supervisor:
             tell=self._message,
         )
         self._hooks = Hooks(self._settings, self._message_from_a_thread)
+        self._to_hook: set[int] = set()  # jobs at which an attempt has ended
         self._listener: Listener | None = None
         self._hand = Hand()
         self._pace = Pace(options.slots)
@@ -282,6 +283,7 @@ class Supervisor:
         now = self._backend.now()
         if self._is_renewal_due() or self._outage.error is not None:
             self._renew(now)
+        self._start_hooks()
         limit, ahead = self._room()
         if self._unrecorded or (limit + ahead and self._look):
             short = self._is_disk_short()
@@ -331,10 +333,15 @@ class Supervisor:
 
     def _done(self, jobs: Collection[Job]) -> None:
         """Attempts at these jobs have ended: see to their hooks, where that was for good."""
-        wanted = [job.id for job in jobs if self._hooks.wants(job)]
-        if wanted:
-            with suppress(DatabaseError):
-                self._hooks.ended(self._backend.get(wanted).values())
+        self._to_hook |= {job.id for job in jobs if self._hooks.wants(job)}
+        with suppress(DatabaseError):  # at the next step
+            self._start_hooks()
+
+    def _start_hooks(self) -> None:
+        if self._to_hook:
+            ended = self._backend.get(self._to_hook)
+            self._to_hook.clear()
+            self._hooks.ended(ended.values())
 
     def _tell_end(self, run: Run, ending: Ending, now: datetime) -> None:
         details: dict[str, Any] = {"outcome": ending.outcome.value, "status": ending.status.value}
@@ -386,7 +393,8 @@ class Supervisor:
         )
 
     def _is_done(self) -> bool:
-        if self._running or self._hand or self._unrecorded.endings or self._unrecorded.unstarted:
+        unrecorded = self._unrecorded.endings or self._unrecorded.unstarted
+        if self._running or self._hand or unrecorded or self._to_hook:
             return False
         if self._stop or self._left() == 0:
             return True

@@ -55,8 +55,8 @@ class Server:
 class Host:
     """A supervisor in this process, its server, and what it said."""
 
-    def __init__(self, folder: Path) -> None:
-        (folder / "jobq.toml").write_text(SETTINGS)
+    def __init__(self, folder: Path, settings: str = SETTINGS) -> None:
+        (folder / "jobq.toml").write_text(settings)
         self.folder = folder
         self.queue = JobQueue.open(folder / "jobq.toml")
         self.backend = self.queue.backend
@@ -209,6 +209,16 @@ def test_an_answer_that_is_lost_costs_nothing(host: Host, lost: int) -> None:
     assert host.finished == [job.id]
     assert (host.folder / "ran").read_text() == "ran\n"
     assert host.said[0].startswith("the answer was lost")
+
+
+def test_a_hook_is_run_although_nobody_could_be_asked_for_its_job_at_first(tmp_path: Path) -> None:
+    host = Host(tmp_path, SETTINGS + '[hooks]\non_finish = ["sh", "-c", "cat >> told"]\n')
+    job = host.shell("true")
+    host.server.loses_answers_of = {"get"}
+    host.work()
+    host.backend.close()
+    told = (host.folder / "told").read_text().splitlines()
+    assert [json.loads(line)["id"] for line in told] == [job.id]
 
 
 def test_who_is_told_to_leave_at_once_does_although_nobody_answers(host: Host) -> None:
