@@ -10,7 +10,7 @@ import queue as queues
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -49,6 +49,7 @@ class Hooks:
         self._on_message = on_message
         self._seconds = seconds
         self._logs = JobLogs(settings.log_dir)
+        self._noted: set[int] = set()
         self._line: queues.SimpleQueue[Call | None] = queues.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._running: set[subprocess.Popen[bytes]] = set()
@@ -56,8 +57,23 @@ class Hooks:
         self._lock = threading.Lock()
         self._closed = False
 
-    def wants(self, job: Job) -> bool:
-        """Whether something is to be done at the end of this job."""
+    def note(self, jobs: Iterable[Job]) -> None:
+        """Attempts at these jobs have ended: for good, or not, as `run_noted` finds out."""
+        self._noted |= {job.id for job in jobs if self._wants(job)}
+
+    def run_noted(self, get: Callable[[Collection[int]], Mapping[int, Job]]) -> None:
+        """Do what is to be done for the jobs noted, as ``get`` finds them; if it fails, later."""
+        if self._noted:
+            jobs = get(self._noted)
+            self._noted.clear()
+            self.ended(jobs.values())
+
+    @property
+    def has_noted(self) -> bool:
+        """Whether something is noted that was not looked at yet."""
+        return bool(self._noted)
+
+    def _wants(self, job: Job) -> bool:
         return bool(self._settings.on_finish) or job.tags.get(TAG) == "1"
 
     def ended(self, jobs: Iterable[Job]) -> None:

@@ -1,7 +1,7 @@
 """Whether the disks have room for more jobs."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,18 +25,37 @@ class Shortage:
         return f"only {_size(self.free)} free at {self.path}, and {SETTING} is {_size(self.wanted)}"
 
 
+class Disks:
+    """Whether there is room for more jobs: told once where there is not, and once when there is."""
+
+    def __init__(self, settings: Settings, tell: Callable[[str], None] = lambda _: None) -> None:
+        self._directories = directories(settings)
+        self._least = settings.min_free
+        self._tell = tell
+        self.shortage: Shortage | None = None
+        """The first disk that was short of room at the last look."""
+
+    def are_short(self) -> bool:
+        """Look whether one of them is too full to start anything."""
+        before, self.shortage = self.shortage, self.find_shortage()
+        if self.shortage is not None and before is None:
+            self._tell(f"{self.shortage}: nothing is started until there is more")
+        elif self.shortage is None and before is not None:
+            self._tell("there is room on the disk again: going on")
+        return self.shortage is not None
+
+    def find_shortage(self) -> Shortage | None:
+        """The first disk that is short of room now; None if none is."""
+        found = (shortage_at(path, self._least) for path in self._directories)
+        return next((each for each in found if each is not None), None)
+
+
 def shortage(settings: Settings) -> Shortage | None:
     """The first disk, of the logs' and the database's, that is short of room; None if none is."""
-    return first_shortage(disks(settings), settings.min_free)
+    return Disks(settings).find_shortage()
 
 
-def first_shortage(directories: Iterable[Path], least: int | None) -> Shortage | None:
-    """The first of these directories whose disk has less than ``least`` bytes free, if any."""
-    found = (shortage_at(path, least) for path in directories)
-    return next((short for short in found if short is not None), None)
-
-
-def disks(settings: Settings) -> tuple[Path, ...]:
+def directories(settings: Settings) -> tuple[Path, ...]:
     """The directories of logs and database; a database that is a link is where that leads to."""
     if settings.backend != SQLITE:
         return (settings.log_dir,)

@@ -45,7 +45,7 @@ from jobq.running import LEFTOVER_BEAT, Running
 from jobq.runs import Run
 from jobq.scheduler import Scheduler
 from jobq.shell import JOB_TYPE as SHELL
-from jobq.space import Shortage, disks, first_shortage
+from jobq.space import Disks
 from jobq.unrecorded import Unrecorded
 
 if TYPE_CHECKING:
@@ -88,7 +88,6 @@ class Supervisor:
             tell=self._message,
         )
         self._hooks = Hooks(self._settings, self._message_from_a_thread)
-        self._to_hook: set[int] = set()  # jobs at which an attempt has ended
         self._listener: Listener | None = None
         self._hand = Hand()
         self._pace = Pace(options.slots)
@@ -114,8 +113,7 @@ class Supervisor:
         self._claimable_at: datetime | None = None  # by waiting alone
         self._fires_at: datetime | None = None  # the next schedule
         self._renewed_at = 0.0
-        self._disks = disks(self._settings)
-        self._shortage: Shortage | None = None
+        self._disks = Disks(self._settings, self._message)
         self._outage = Outage(self._message)
         self._reconnecting: asyncio.Task[None] | None = None
         self._failure: DatabaseError | None = None
@@ -283,10 +281,10 @@ class Supervisor:
         now = self._backend.now()
         if self._is_renewal_due() or self._outage.error is not None:
             self._renew(now)
-        self._start_hooks()
+        self._hooks.run_noted(self._backend.get)
         limit, ahead = self._room()
         if self._unrecorded or (limit + ahead and self._look):
-            short = self._is_disk_short()
+            short = self._disks.are_short()
             request = self._request(limit, ahead) if limit + ahead and not short else None
             told = self._backend.exchange(self._unrecorded.report(), request, now)
             self._take(told.claims)  # before anything else can fail: nobody else would start them
@@ -333,15 +331,9 @@ class Supervisor:
 
     def _done(self, jobs: Collection[Job]) -> None:
         """Attempts at these jobs have ended: see to their hooks, where that was for good."""
-        self._to_hook |= {job.id for job in jobs if self._hooks.wants(job)}
+        self._hooks.note(jobs)
         with suppress(DatabaseError):  # at the next step
-            self._start_hooks()
-
-    def _start_hooks(self) -> None:
-        if self._to_hook:
-            ended = self._backend.get(self._to_hook)
-            self._to_hook.clear()
-            self._hooks.ended(ended.values())
+            self._hooks.run_noted(self._backend.get)
 
     def _tell_end(self, run: Run, ending: Ending, now: datetime) -> None:
         details: dict[str, Any] = {"outcome": ending.outcome.value, "status": ending.status.value}
@@ -394,7 +386,7 @@ class Supervisor:
 
     def _is_done(self) -> bool:
         unrecorded = self._unrecorded.endings or self._unrecorded.unstarted
-        if self._running or self._hand or unrecorded or self._to_hook:
+        if self._running or self._hand or unrecorded or self._hooks.has_noted:
             return False
         if self._stop or self._left() == 0:
             return True
@@ -459,14 +451,14 @@ class Supervisor:
         if due is not None and not self._stop:
             ahead = (due - self._backend.now()).total_seconds()
             # What is overdue waits for a slot, or for room on the disk, and not for a beat.
-            if ahead > 0 or (self._room()[0] and self._shortage is None):
+            if ahead > 0 or (self._room()[0] and self._disks.shortage is None):
                 wait = min(wait, ahead)
         return max(wait, 0.005)
 
     def _look_around(self) -> None:
         now = self._backend.now()
         due = self._due()
-        if (due is not None and due <= now) or self._shortage is not None:
+        if (due is not None and due <= now) or self._disks.shortage is not None:
             self._look = True
         changes = self._backend.change_counter()
         if changes != self._seen_changes:
@@ -666,16 +658,6 @@ class Supervisor:
         if not self._stop or any(not run.ended for run in self._running.runs.values()):
             return False
         return self._stop is Stop.KILL or not self._unrecorded.endings
-
-    def _is_disk_short(self) -> bool:
-        """Whether a disk is too full to start anything; said once, and once when it is over."""
-        before = self._shortage
-        self._shortage = first_shortage(self._disks, self._settings.min_free)
-        if self._shortage is not None and before is None:
-            self._message(f"{self._shortage}: nothing is started until there is more")
-        elif self._shortage is None and before is not None:
-            self._message("there is room on the disk again: going on")
-        return self._shortage is not None
 
     def _message_from_a_thread(self, text: str) -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody is left to be told

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from jobq.config import load
-from jobq.space import disks, shortage
+from jobq.space import directories, shortage
 
 
 def test_the_disk_of_a_database_is_that_which_its_link_leads_to(
@@ -11,7 +11,7 @@ def test_the_disk_of_a_database_is_that_which_its_link_leads_to(
     elsewhere.mkdir()
     (project / "link.db").symlink_to(elsewhere / "jobq.db")
     (project / "jobq.toml").write_text('database = "link.db"')
-    assert disks(load(project / "jobq.toml")) == (project / "logs", elsewhere)
+    assert directories(load(project / "jobq.toml")) == (project / "logs", elsewhere)
 
 
 def test_the_least_that_is_left_free_is_what_is_set(project: Path) -> None:

@@ -21,7 +21,7 @@ from jobq.plans import PLAN
 from jobq.private import DIRECTORY_MODE, FILE_MODE
 from jobq.registry import load
 from jobq.space import SETTING as MIN_FREE
-from jobq.space import disks, shortage_at
+from jobq.space import directories, shortage_at
 
 NETWORK = re.compile(r"nfs\d?|cifs|smb\d?|smbfs|9p|afs|ceph|glusterfs|lustre|ncpfs|vboxsf|prl_fs")
 NETWORK_FUSE = re.compile(
@@ -158,7 +158,7 @@ def _passes(descriptor: int) -> bool:
 def check_space(examined: Examination) -> Iterator[Finding]:
     """Whether there is room on the disks."""
     settings = examined.settings
-    for path in disks(settings):
+    for path in directories(settings):
         folder = next(p for p in (path, *path.parents) if p.is_dir())
         free = shutil.disk_usage(folder).free
         text, remedy = f"{free / 1e6:,.0f} MB are free", "make room: `jobq prune`, for one thing"
