@@ -51,6 +51,7 @@ class Child:
         self._owner = os.environ[SUPERVISOR_MARK]
         self._cancelled = False
         self._running: type[JobWorker] | None = None
+        self._is_used = False  # a job was run here before
 
     def serve(self) -> NoReturn:
         """Run jobs until the supervisor closes the connection."""
@@ -58,11 +59,9 @@ class Child:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._baseline = Baseline()
         self._meter = Meter()
-        own = os.getpid()
+        self._pid = os.getpid()
         while task := self._next():
             report = self._run(task)
-            if os.getpid() != own:
-                os._exit(0)  # a process that the job forked, and that came back here
             report["id"], report["attempt"] = task["id"], task["attempt"]
             with suppress(BrokenPipeError):
                 self._tasks.sendall(json.dumps(report).encode() + b"\n")
@@ -90,28 +89,40 @@ class Child:
 
     def _run(self, task: dict[str, Any]) -> dict[str, Any]:
         if task["start_by"] is not None and steady_time() > task["start_by"]:
-            return {"late": True, "leftovers": False}
+            return {"begun": False, "leftovers": False}
         self._cancelled = False
         self._meter.start()
         run = _Run(self._logs, task, self._owner)
         try:
             with run:
                 report = self._call(task, run)
+                self._leave_if_forked()
                 if task["timeout"] is not None and self._meter.seconds > task["timeout"]:
                     # The supervisor may have been too slow to stop it.
                     report = {"outcome": Outcome.TIMED_OUT, "error": timed_out(task["timeout"])}
                 run.note_end(report, cancelled=self._cancelled)
         except Cancelled:  # between two steps of ours
             report = {"outcome": Outcome.CANCELLED}
-        except OSError as error:
+        except OSError as error:  # its files can't be made
+            if self._is_used:  # which may be the fault of a job before it: a new child will tell
+                return {"begun": False, "leftovers": True}
             report = {"outcome": Outcome.FAILED, "error": f"{error.filename}: {error.strerror}"}
+            run.is_clean = False
+        self._is_used = True
         report |= self._meter.read()
-        report["late"] = False
+        report["begun"] = True
         report["told"], report["progress"] = run.told, run.progress.is_written
         report["written"] = run.written
         report["terminated"] = self._cancelled
-        report["leftovers"] = not self._baseline.restore() or _has_children()
+        usable = self._baseline.restore() and run.is_clean
+        report["leftovers"] = not usable or _has_children()
         return report
+
+    def _leave_if_forked(self) -> None:
+        """A process that the job forked, and that came back here, has no say in what it came to."""
+        if os.getpid() != self._pid:
+            _flush()
+            os._exit(0)
 
     def _call(self, task: dict[str, Any], run: "_Run") -> dict[str, Any]:
         try:
@@ -164,6 +175,7 @@ class _Run:
         self.attempt = task["attempt"]
         self.told = False
         self.written: int | None = None
+        self.is_clean = True  # what it used of this process is as it was before
         self.progress = ProgressFile(logs.path(self._id))
         self._files: dict[str, int] = {}  # those that are written to here, by name
 
@@ -191,15 +203,18 @@ class _Run:
         flushed = _flush()
         with suppress(OSError):
             self.written = sum(os.fstat(each).st_size for each in (1, 2, *self._files.values()))
-        _point(os.open(os.devnull, os.O_WRONLY), 1, 2)
-        if not flushed:
-            _flush()  # what a full disk did not take is not the next job's
-        for mark in self._marks:
-            os.environ.pop(mark, None)
-        self.progress.close()
-        for descriptor in self._files.values():
-            os.close(descriptor)
-        self.log.close()
+        try:
+            _point(os.open(os.devnull, os.O_RDWR), 0, 1, 2)
+            if not flushed:
+                _flush()  # what a full disk did not take is not the next job's
+            for mark in self._marks:
+                os.environ.pop(mark, None)
+            self.progress.close()
+            for descriptor in self._files.values():
+                os.close(descriptor)
+            self.log.close()
+        except OSError:  # the job has closed, or limited, too much
+            self.is_clean = False
 
     def note(self, name: str, at: datetime, **details: Any) -> None:
         """Append to the events. A full disk loses the event, not the job."""
@@ -240,11 +255,10 @@ def _flush() -> bool:
         Whether all of it was taken.
     """
     flushed = True
-    # The job may have put others in their places, or None.
-    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+    for name in ("stdout", "stderr", "__stdout__", "__stderr__"):
         try:
-            stream.flush()  # type: ignore[union-attr]
-        except (OSError, ValueError, AttributeError):
+            getattr(sys, name).flush()
+        except Exception:  # noqa: BLE001 - the job may have put anything in their places
             flushed = False
     return _LIBC.fflush(None) == 0 and flushed
 
@@ -254,6 +268,8 @@ def _logger(run: _Run, hide: Callable[[], Redaction]) -> logging.Logger:
     logger = logging.getLogger("jobq.job")
     logger.setLevel(logging.DEBUG)
     logger.propagate = False
+    logger.disabled = False  # as `logging.config` does with all that it was not told of
+    logger.filters.clear()
     logger.handlers[:] = [_LogHandler(run, hide)]
     return logger
 

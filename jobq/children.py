@@ -428,7 +428,11 @@ class ChildPool:
         if run is None or (report["id"], report["attempt"]) != run.key:
             return  # told by somebody else than this run
         child.runs.popleft()
-        if report["late"]:
+        if not report["begun"]:
+            if report[
+                "leftovers"
+            ]:  # those behind it are given back first, so that it is before them
+                self._hang_up(child)
             self._events.on_back([run])
             self._go_on(child)
             return

@@ -49,7 +49,7 @@ class Hooks:
         self._on_message = on_message
         self._seconds = seconds
         self._logs = JobLogs(settings.log_dir)
-        self._noted: set[int] = set()
+        self._noted: dict[int, int] = {}  # attempts by job
         self._line: queues.SimpleQueue[Call | None] = queues.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._running: set[subprocess.Popen[bytes]] = set()
@@ -58,15 +58,16 @@ class Hooks:
         self._closed = False
 
     def note(self, jobs: Iterable[Job]) -> None:
-        """Attempts at these jobs have ended: for good, or not, as `run_noted` finds out."""
-        self._noted |= {job.id for job in jobs if self._wants(job)}
+        """The latest attempts at these jobs have ended: for good, or not, as `run_noted` finds."""
+        self._noted |= {job.id: job.attempts for job in jobs if self._wants(job)}
 
     def run_noted(self, get: Callable[[Collection[int]], Mapping[int, Job]]) -> None:
         """Do what is to be done for the jobs noted, as ``get`` finds them; if it fails, later."""
         if self._noted:
-            jobs = get(self._noted)
-            self._noted.clear()
-            self.ended(jobs.values())
+            jobs = get(self._noted.keys())
+            noted, self._noted = self._noted, {}
+            # Another attempt's end is for whoever has seen that.
+            self.ended(job for job in jobs.values() if job.attempts == noted[job.id])
 
     @property
     def has_noted(self) -> bool:
@@ -96,7 +97,7 @@ class Hooks:
         """End what is still being done; how many things were not done."""
         with self._lock:
             self._closed = True
-            left = self._left
+            left = self._left + len(self._noted)
             for process in self._running:
                 _kill(process)
         for _ in self._threads:

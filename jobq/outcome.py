@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -54,7 +55,8 @@ def report_of(error: BaseException) -> dict[str, Any]:
             return {"outcome": Outcome.FAILED, "retryable": False, "error": text}
         case SystemExit(code=None | 0):
             return {"outcome": Outcome.COMPLETED}
-    traceback.print_exception(error.with_traceback(_own_frames(error)))
+    with suppress(Exception):  # its stderr may be closed, or the disk full
+        traceback.print_exception(error.with_traceback(_own_frames(error)))
     return {"outcome": Outcome.FAILED, "error": f"{type(error).__name__}: {text}"}
 
 
