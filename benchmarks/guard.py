@@ -5,7 +5,7 @@ and a cost that has doubled does. Whoever makes something quicker sets its thres
 """
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from benchmarks.results import Result
 
@@ -32,13 +32,20 @@ LIMITS: dict[tuple[int, str], float] = {
 """The worst ratio that passes, by row and by how the measure, or the peer or floor, begins."""
 
 
-def judge(results: Iterable[Result], limits: Mapping[tuple[int, str], float] = LIMITS) -> int:
-    """Say what is worse than it may be; the exit code."""
+def judge(
+    results: Iterable[Result],
+    limits: Mapping[tuple[int, str], float] = LIMITS,
+    rows: Collection[int] = ROWS,
+) -> int:
+    """Say what is worse than it may be, or was not measured of these rows; the exit code."""
     code = 0
+    missing = {key for key in limits if key[0] in rows}
     for result in results:
-        limit = _limit_of(result, limits)
-        if limit is None:
+        key = _key_of(result, limits)
+        if key is None:
             continue
+        missing.discard(key)
+        limit = limits[key]
         worse = result.figure > limit if result.want == "at most" else result.figure < limit
         if worse:
             code = 1
@@ -47,13 +54,18 @@ def judge(results: Iterable[Result], limits: Mapping[tuple[int, str], float] = L
                 f"{result.figure:.2f}, and {result.want} {limit:.2f} passes",
                 file=sys.stderr,
             )
+    for row, name in sorted(missing):
+        code = 1
+        print(
+            f"row {row}: {name}: not measured (`make bench` installs the others)", file=sys.stderr
+        )
     return code
 
 
-def _limit_of(result: Result, limits: Mapping[tuple[int, str], float]) -> float | None:
-    """The threshold of a result; None where nothing is guarded."""
-    for (row, beginning), limit in limits.items():
-        names = (result.measure, result.against)
+def _key_of(result: Result, limits: Mapping[tuple[int, str], float]) -> tuple[int, str] | None:
+    """Which threshold is a result's; None where nothing is guarded."""
+    names = (result.measure, result.against)
+    for row, beginning in limits:
         if row == result.row and any(name.startswith(beginning) for name in names):
-            return limit
+            return row, beginning
     return None

@@ -17,20 +17,29 @@ from benchmarks.results import Result
 _PAGE = """\
 # Benchmarks
 
-Written by `make bench`. Each figure of ours stands beside a peer's or a floor's, measured in turns in
-the same run (A B A B …); the medians are compared, and it is the ratio that has a target. `±` is the
-range of the middle half, as a share of the median. How cost grows, and where SQLite stops, is in
+Written by `make bench`. Where a figure of ours stands beside a peer's or a floor's with a `±`, they were
+measured in turns in the same run (A B A B …); the medians are compared, and it is the ratio that has a
+target. `±` is the range of the middle half, or with three rounds of all, as a share of the median.
+Figures without it were measured once. How cost grows, and where SQLite stops, is in
 [scaling.md](scaling.md).
 
-Everything is as durable as [promised](internals.md#promises) while it is measured: `synchronous=FULL`,
-every attempt recorded, output captured, a log directory for each job. The peers on Redis keep jobs in
-its memory alone here, which is the quickest that they can be.
+In SQLite everything is as durable as [promised](internals.md#promises) while it is measured:
+`synchronous=FULL`, every attempt recorded, output captured, a log directory for each job. Whoever uses
+Redis, ours in rows 14 to 18 and the peers, keeps jobs in its memory alone here, which is the quickest
+that they can be.
 
 {machine}
 
 | # | measure | jobq | compared with | | ratio | target | |
 | --- | --- | --- | --- | --- | --- | --- | --- |
 {rows}
+
+## Where a target is missed
+
+A floor does the least that the promises allow, without what a supervisor is for besides. Where it would
+meet the target, the rest is what jobq itself takes.
+
+{missed}
 
 ## Notes
 
@@ -91,8 +100,13 @@ def described(machine: dict[str, Any]) -> str:
         f"{machine['processor']}, {machine['memory_gb']} GB, Linux {machine['kernel']}, "
         f"{machine['filesystem']} (a flush takes {machine['flush_ms']} ms), "
         f"Python {machine['python']}, SQLite {machine['sqlite']}. "
-        f"The load before it began was {machine['load']}. {machine.get('remark', '')}".rstrip()
+        f"The load before it began was {machine['load']}. {_length(machine)}".rstrip()
     )
+
+
+def _length(machine: dict[str, Any]) -> str:
+    taken = machine.get("seconds")
+    return f"All of it took {taken / 60:.1f} minutes." if taken else ""
 
 
 def save(path: Path, machine: dict[str, Any], results: Sequence[Result]) -> None:
@@ -121,7 +135,25 @@ def page(machine: dict[str, Any], results: Sequence[Result]) -> str:
         place = f" ({notes.index(result.note) + 1})" if result.note else ""
         rows.append(_table_row(result, place))
     numbered = "\n".join(f"{number}. {note}" for number, note in enumerate(notes, 1))
-    return _PAGE.format(machine=described(machine), rows="\n".join(rows), notes=numbered)
+    missed = "\n".join(f"- {_missed(each, results)}" for each in results if each.met is False)
+    return _PAGE.format(
+        machine=described(machine), rows="\n".join(rows), missed=missed or "None.", notes=numbered
+    )
+
+
+def _missed(result: Result, results: Sequence[Result]) -> str:
+    """A target that is missed, and whether the floor would meet it."""
+    against = f", against {result.against}" if result.theirs else ""
+    target = f"{result.figure:.2f}, and the target is {_target(result)}"
+    text = f"Row {result.row}, {result.measure}{against}: {target}."
+    floor = next((each for each in results if each.is_floor and each.row == result.row), None)
+    if floor is None or floor.theirs is None or result.theirs is None:
+        return f"{text} There is no floor for it."
+    # Beside the same as ours; or measured by itself, as ours is beside its own.
+    same = floor.measure == result.measure
+    reached = floor.theirs / result.theirs if same else floor.figure
+    verdict = "meets it" if result.allows(reached) else "misses it, too"
+    return f"{text} The floor comes to {reached:.2f} and {verdict}."
 
 
 def _table_row(result: Result, note: str) -> str:

@@ -20,7 +20,7 @@ class Sample:
 
     @property
     def spread(self) -> float:
-        """The range of the middle half of the values, as a share of the median."""
+        """The range of the middle half of the values, of all if there are few, by the median."""
         if len(self.values) < 4:
             low, high = min(self.values), max(self.values)
         else:
@@ -47,6 +47,7 @@ class Result:
     want: Want = "at most"
     target: float | None = None  # None: to inform
     note: str = ""
+    is_floor: bool = False  # what it is compared with is the least that the promises allow
 
     @property
     def figure(self) -> float:
@@ -56,11 +57,12 @@ class Result:
     @property
     def met(self) -> bool | None:
         """Whether the target is met; None where there is none."""
-        if self.target is None:
-            return None
-        if self.want == "at most":
-            return self.figure <= self.target
-        return self.figure >= self.target
+        return None if self.target is None else self.allows(self.figure)
+
+    def allows(self, figure: float) -> bool:
+        """Whether a figure would meet the target."""
+        assert self.target is not None
+        return figure <= self.target if self.want == "at most" else figure >= self.target
 
     @property
     def key(self) -> str:
@@ -79,6 +81,7 @@ def compared(
     want: Want = "at most",
     target: float | None = None,
     note: str = "",
+    is_floor: bool = False,
 ) -> Result:
     """Two samples as a result."""
     return Result(
@@ -93,6 +96,7 @@ def compared(
         want=want,
         target=target,
         note=note,
+        is_floor=is_floor,
     )
 
 

@@ -8,7 +8,7 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -74,6 +74,8 @@ def _measure_anew(folder: Path, name: str, scale: float) -> None:
     series = {each["name"]: each for each in kept["series"]}
     machine = report.machine()
     series[name] = asdict(_measured(folder, measure, scale)) | {"machine": machine}
+    if name == writers.__name__:  # which it is calculated from
+        series["simulated"] = asdict(_simulated(series[name]["lines"]))
     kept["series"] = list(series.values())
     RESULTS.write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
 
@@ -81,8 +83,7 @@ def _measure_anew(folder: Path, name: str, scale: float) -> None:
 def _measure(folder: Path, scale: float) -> None:
     machine = report.machine()
     series = [_measured(folder, measure, scale) for measure in MEASURES]
-    (_, adds), *_ = next(each for each in series if each.name == "writers").lines["adds/s"]
-    series.append(simulated(2 / adds))
+    series.append(_simulated(next(each for each in series if each.name == "writers").lines))
     kept = {"machine": machine, "series": [asdict(each) for each in series]}
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
@@ -261,6 +262,12 @@ def redis(folder: Path, scale: float) -> Series:
 
 
 MEASURES: tuple[Measure, ...] = (history, pending, queues, dependents, slots, writers, redis)
+
+
+def _simulated(lines: Mapping[str, Sequence[tuple[float, float]]]) -> Series:
+    """From what one process adds in a second, as measured: a job is two such writes."""
+    (_, adds), *_ = lines["adds/s"]
+    return simulated(2 / adds)
 
 
 def simulated(write_seconds: float) -> Series:

@@ -48,11 +48,37 @@ def test_the_guard_leaves_with_1_where_a_ratio_is_out_of_bounds(
 ) -> None:
     fine, slow = ratio(1.5, 1.0), ratio(2.0, 1.0)
     limits = {(99, "the"): 1.8, (98, "ours"): 1.0}  # another row's
-    assert guard.judge([fine], limits) == 0
-    assert guard.judge([fine, slow], limits) == 1
+    assert guard.judge([fine], limits, rows=[99]) == 0
+    assert guard.judge([fine, slow], limits, rows=[99]) == 1
     assert "ours against theirs: 2.00, and at most 1.80 passes" in capsys.readouterr().err
-    assert guard.judge([ratio(1.0, 1.0, want="at least")], limits) == 1
+    assert guard.judge([ratio(1.0, 1.0, want="at least")], limits, rows=[99]) == 1
     assert guard.judge([slow], {}) == 0  # nothing is guarded that has no threshold
+
+
+def test_the_guard_misses_what_was_not_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    assert guard.judge([ratio(1.5, 1.0)], {(99, "another"): 1.8}, rows=[99]) == 1
+    assert "row 99: another: not measured" in capsys.readouterr().err
+    assert guard.judge([], {(99, "another"): 1.8}, rows=[98]) == 0
+
+
+def test_a_target_that_is_missed_stands_beside_what_the_floor_comes_to() -> None:
+    def result(against: str, theirs: float, target: float | None, *, is_floor: bool) -> Result:
+        return Result(
+            row=99, measure="jobs", unit="jobs/s", ours=10, against=against, theirs=theirs,
+            want="at least", target=target, is_floor=is_floor,
+        )  # fmt: skip
+
+    floor = result("the least", 40, None, is_floor=True)
+    machine = report.machine()
+    met = report.page(machine, [result("a peer", 20, 1.5, is_floor=False), floor])
+    assert (
+        "against a peer: 0.50, and the target is ≥ 1.5. The floor comes to 2.00 and meets it."
+        in met
+    )
+    missed = report.page(machine, [result("a peer", 40, 1.5, is_floor=False), floor])
+    assert "The floor comes to 1.00 and misses it, too." in missed
+    alone = report.page(machine, [result("a peer", 40, 1.5, is_floor=False)])
+    assert "There is no floor for it." in alone
 
 
 @pytest.mark.parametrize("verb", ["add", "show"])
