@@ -27,11 +27,17 @@ from redis.exceptions import (
 )
 from redis.retry import Retry
 
-from jobq.backends.redis_errors import LAYOUT, is_lost, raise_ours, raise_refused
+from jobq.backends.redis_errors import (
+    LAYOUT,
+    is_lost,
+    may_have_arrived,
+    raise_ours,
+    raise_refused,
+)
 from jobq.backends.redis_listener import RedisListener
-from jobq.backends.redis_rights import explained
+from jobq.backends.redis_rights import explained, in_scripts, lacking
 from jobq.backends.redis_rows import to_moment
-from jobq.backends.redis_scripts import Script, script_of
+from jobq.backends.redis_scripts import Script, rights_script, script_of
 from jobq.clock import utcnow
 from jobq.errors import (
     ConfigError,
@@ -103,6 +109,7 @@ class RedisConnection:
         self._is_cluster = False
         self._local = _Local()
         self._ahead: timedelta | None = None if clock == "server" else timedelta()
+        self._may_write = False  # as far as is known
         self._born: str | None = None  # which store it is, for who holds something there
 
     # -- the client ------------------------------------------------------------------------
@@ -270,6 +277,8 @@ class RedisConnection:
         group: _Group | None = None,
         rehearsal: bool = False,
     ) -> Any:
+        if (writes or group is not None) and not self._may_write:
+            self._check_rights()
         request: dict[str, Any] = {"ops": ops, "version": self.layout, "clock": self._clock}
         if self._born is not None:
             request["born"] = self._born
@@ -287,7 +296,9 @@ class RedisConnection:
             }
         script = script_of({verb for verb, _ in ops})
         waits = bool(self.url.replicas) and writes and not rehearsal
-        answer = self._unlocked(script, _encode(request), wakes=wakes, waits=waits)
+        answer = self._unlocked(
+            script, _encode(request), writes="number" in request, wakes=wakes, waits=waits
+        )
         kind, *told = (item.decode() if isinstance(item, bytes) else item for item in answer[:1])
         if kind == "ok":
             self._note(*answer[2:])
@@ -296,31 +307,48 @@ class RedisConnection:
         raise_refused(self.url.shown, kind, *told)
         raise Refused(kind, *told)
 
-    def _unlocked(self, script: Script, request: str, *, wakes: bool, waits: bool) -> Any:
+    def _check_rights(self) -> None:
+        """See that the user may use every command: a script that is refused one has written half.
+
+        Raises:
+            DatabaseRefusesError: some are refused.
+        """
+        if missing := self.run(rights_script(), *in_scripts(self.url.prefix)):
+            raise_ours(self.url.shown, lacking(missing))
+        self._may_write = True
+
+    def _unlocked(
+        self, script: Script, request: str, *, writes: bool, wakes: bool, waits: bool
+    ) -> Any:
         """The answer once no group of somebody else is in the way."""
         deadline = time.monotonic() + PATIENCE
         while True:
-            answer = self._sent(lambda: self._send(script, request, wakes=wakes, waits=waits))
+            answer = self._sent(
+                lambda: self._send(script, request, wakes=wakes, waits=waits), writes=writes
+            )
             if answer[0] != b"locked":
                 return answer
             if time.monotonic() > deadline:
                 raise DatabaseLockedError(f"{self.url.shown}: another process keeps it locked")
             time.sleep(random.uniform(0.0005, 0.003))  # noqa: S311 - so that waiters do not march
 
-    def _sent(self, send: Any) -> Any:
+    def _sent(self, send: Any, *, writes: bool = False) -> Any:
         """Send something until it is answered. A script that has run does not run again for it."""
-        silence = False
+        silence = arrived = False
         for pause in (*AGAIN, None):
             try:
                 return send()
             except (RedisError, RedisClusterException, OSError) as error:
                 silent = isinstance(error, NoAnswerError)
+                arrived = arrived or may_have_arrived(error)
                 if isinstance(error, MovedError):
                     self._become_cluster()
                 elif is_lost(error) and pause is not None and not (silent and silence):
                     time.sleep(pause)
                 else:
-                    raise_ours(self.url.shown, explained(self.client, self.url.prefix, error))
+                    self._may_write = False  # what was allowed may not be any more
+                    error = explained(self.client, self.url.prefix, error)
+                    raise_ours(self.url.shown, error, may_be_done=writes and arrived)
                 silence = silent
         raise AssertionError
 

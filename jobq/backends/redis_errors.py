@@ -77,14 +77,22 @@ def is_lost(error: Exception) -> bool:
     return isinstance(error, _LOST) and not isinstance(error, _ANSWERED)
 
 
-def raise_ours(shown: str, error: Exception) -> NoReturn:
+def may_have_arrived(error: Exception) -> bool:
+    """Whether what was asked for may have reached the server, although no answer came."""
+    return is_lost(error) and "connecting to" not in str(error)
+
+
+def raise_ours(shown: str, error: Exception, *, may_be_done: bool = False) -> NoReturn:
     """Raise a `DatabaseError` for what the server answered, or redis-py raised.
+
+    With ``may_be_done``, one of a lost connection says that there is no telling.
 
     What is raised because of a mistake in jobq stays as it is.
     """
     text = _NOISE.sub("", " ".join(str(error).split())).rstrip(".")
     if is_lost(error):
-        raise _of_connection(shown, text, error) from error
+        doubt = "; what was asked for may have been done all the same" if may_be_done else ""
+        raise _of_connection(shown, text, error, doubt) from error
     kind, advice = _ANSWERS.get(_code_of(error, text), (None, ""))
     if kind is not None:
         raise kind(f"{shown}: {text}: {advice}") from error
@@ -100,7 +108,7 @@ def _code_of(error: Exception, text: str) -> str:
     return codes[0] if codes else text.partition(" ")[0]
 
 
-def _of_connection(shown: str, text: str, error: Exception) -> DatabaseError:
+def _of_connection(shown: str, text: str, error: Exception, doubt: str) -> DatabaseError:
     """What is wrong with a connection that could not be made, or was lost."""
     cause: BaseException | None = error
     while cause is not None and not (isinstance(cause, OSError) and cause.errno):
@@ -112,9 +120,11 @@ def _of_connection(shown: str, text: str, error: Exception) -> DatabaseError:
     if isinstance(cause, FileNotFoundError) and not shown.startswith("unix:"):
         return DatabaseError(f"{shown}: {text}: see that the files that it names are there")
     if isinstance(cause, ConnectionRefusedError | FileNotFoundError):
-        return DatabaseStoppedError(f"{shown}: {text}: start the server, or name another one")
+        return DatabaseStoppedError(
+            f"{shown}: {text}: start the server, or name another one{doubt}"
+        )
     return DatabaseUnreachableError(
-        f"{shown}: {text}: see that the server runs and can be reached from here"
+        f"{shown}: {text}: see that the server runs and can be reached from here{doubt}"
     )
 
 

@@ -1,10 +1,12 @@
 """What a user must be allowed to do on a Redis server, and what the server must be able to."""
 
-from collections.abc import Mapping
-from contextlib import suppress
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from redis.exceptions import NoPermissionError, RedisError, ResponseError
+from redis.exceptions import RedisError, ResponseError
+
+from jobq.backends.redis_scripts import rights_script
 
 OLDEST = (6, 2)
 
@@ -74,33 +76,36 @@ _NOT_PERMITTED = "The user executing the script can't run"
 _UNKNOWN = "unknown redis command"
 
 
+def in_scripts(prefix: str) -> list[str]:
+    """The arguments of `rights_script`: what it tries."""
+    key = f"{prefix}rights"
+    return [
+        json.dumps([command, *(key if each is _KEY else each for each in arguments)])
+        for command, arguments in IN_SCRIPTS.items()
+    ]
+
+
+def lacking(commands: Sequence[bytes]) -> Exception:
+    """The error for a user who may not use these."""
+    names = ", ".join(command.decode().lower() for command in commands)
+    told: Exception = ResponseError(f"NOPERM its user may not use {names}")
+    return told
+
+
 def explained(client: Any, prefix: str, error: Exception) -> Exception:
     """A better error, where a server says of a script neither which command, nor why not."""
     text = str(error)
     try:
         if _NOT_PERMITTED in text:
-            return _missing_right(client, prefix) or error
-        if _UNKNOWN in text.lower():
+            source = rights_script().source
+            missing: list[bytes] = client.eval(source, 1, f"{prefix}meta", *in_scripts(prefix))
+            if missing:
+                return lacking(missing)
+        elif _UNKNOWN in text.lower():
             return _too_old(client) or error
     except (RedisError, OSError):  # a moment ago there was an answer: that one is told
         pass
     return error
-
-
-def _missing_right(client: Any, prefix: str) -> Exception | None:
-    """The first right that the user lacks, in the server's words."""
-    missing: Exception | None = None
-    key = f"{prefix}rights"
-    for command, arguments in IN_SCRIPTS.items():
-        try:
-            client.execute_command(command, *(key if each is _KEY else each for each in arguments))
-        except NoPermissionError as error:
-            missing = missing or ResponseError(f"NOPERM {error}")
-        except ResponseError:  # the key is of another kind, most often
-            pass
-        with suppress(ResponseError):
-            client.execute_command("DEL", key)
-    return missing
 
 
 def _too_old(client: Any) -> Exception | None:

@@ -73,6 +73,12 @@ def ship_script() -> Script:
 
 
 @cache
+def rights_script() -> Script:
+    """What tells which commands the user may not use."""
+    return _of(_file("rights"))
+
+
+@cache
 def place_script() -> Script:
     """What tells the server that holds the keys from every other."""
     return _of("return string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')")

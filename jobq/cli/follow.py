@@ -171,9 +171,12 @@ class Follower:
                 self._go_on_with(found, job)
 
     def _go_on_with(self, log: JobLog | ShippedLog, job: Job) -> None:
-        """From where the job's attempt begins in it, if another one was shown before."""
-        if self._log is not None and self._queue.backend.ships:
+        """From where the job's attempt begins in it, if what was shown before is somewhere else."""
+        if self._log is not None and isinstance(log, ShippedLog) is not (self._came is not None):
             start = self._start_in(log, job)
+            if start is None:
+                log.close()
+                return
             for stream in self._streams:
                 stream.at = getattr(start, FIELDS[stream.name])
         self.close()
@@ -182,10 +185,12 @@ class Follower:
         if isinstance(log, JobLog) and self._queue.backend.ships and not wrote(log, job.attempts):
             self._attempt = _UNKNOWN  # it may run elsewhere
 
-    def _start_in(self, log: JobLog | ShippedLog, job: Job) -> LogOffsets:
+    def _start_in(self, log: JobLog | ShippedLog, job: Job) -> LogOffsets | None:
+        """None: that is not known yet."""
         if isinstance(log, ShippedLog):
             return log.span(job.attempts)[0]
-        return self._queue.attempts(job.id)[-1].offsets
+        attempt = self._queue.attempts(job.id)[-1]
+        return None if attempt.pid is None else attempt.offsets
 
     @property
     def _came(self) -> ShippedLog | None:

@@ -25,6 +25,7 @@ def command(ctx: Context, as_json: AsJson = False) -> None:
         [
             ("jobs", ", ".join(f"{n:,} {s}" for s, n in found.counts.items() if n) or "none"),
             ("completed", _completed(found)),
+            ("in all", ", ".join(f"{n:,} {name}" for name, n in found.totals.items())),
             ("oldest waiting", _oldest(found)),
             ("logs", f"{format_bytes(found.log_bytes)} in {log_dir}"),
             ("supervisors", str(len(found.supervisors) or "none: jobq work")),

@@ -23,6 +23,7 @@ from e2e.conftest import wait_until
 from jobq import JobQueue
 from jobq.backends.base import ClaimRequest, Report
 from jobq.backends.redis import RedisBackend
+from jobq.backends.redis_connection import RedisConnection
 from jobq.errors import (
     DatabaseAwayError,
     DatabaseDamagedError,
@@ -32,6 +33,7 @@ from jobq.errors import (
     DatabaseRefusesError,
     DatabaseStoppedError,
     DatabaseUnavailableError,
+    DatabaseUnreachableError,
     DiskFullError,
     NotFound,
     UsageError,
@@ -264,6 +266,38 @@ def test_a_verb_whose_answer_is_lost_is_done_once_and_answers_all_the_same(
         assert call(jobs, prepared) == expected
         assert int(client.hget("{far}:meta", "ver")) == changes + 1
     assert all(0 < client.pttl(key) <= 120_000 for key in client.keys("{far}:r:*"))
+
+
+def test_a_request_that_comes_after_the_next_one_is_not_done(
+    jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[Callable[[], Any]] = []
+    send = RedisConnection._send
+
+    def recorded(*given: Any, **how: Any) -> Any:
+        sent.append(lambda: send(*given, **how))
+        return sent[-1]()
+
+    monkeypatch.setattr(RedisConnection, "_send", recorded)
+    ids = [jobs.add(), jobs.add()]
+    held_up = sent[0]
+    assert held_up() == [b"late"]
+    assert [job.id for job in jobs.backend.find(JobFilter(), limit=None)] == ids
+
+
+def test_who_hears_nothing_is_told_that_it_may_be_done(open_on: Open, redis_url: str) -> None:
+    port = redis_url.rpartition(":")[2].partition("/")[0]
+    with TcpProxy(int(port)) as proxy:
+        far = redis_url.replace(f":{port}", f":{proxy.port}")
+        jobs = Jobs(lambda: open_on(f"{far}?socket_timeout=0.3"))
+        jobs.add()
+        proxy.swallow_replies()
+        with pytest.raises(DatabaseUnreachableError, match="may have been done"):
+            jobs.add()
+        with pytest.raises(DatabaseUnreachableError, match=r"reached from here$"):
+            jobs.backend.counts()
+        proxy.heal()
+        assert len(jobs.backend.find(JobFilter(), limit=None)) == 2
 
 
 # -- groups --------------------------------------------------------------------------------------

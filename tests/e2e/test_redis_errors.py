@@ -9,6 +9,7 @@ import trustme
 
 from cli_runner import Result
 from jobq import JobQueue
+from jobq.backends.redis_rights import IN_SCRIPTS
 from jobq.cli.main import run
 from jobq.errors import DiskFullError
 from jobq.invariants import verify
@@ -84,7 +85,25 @@ def test_a_right_that_is_missing_is_named(add: Add, locked: RedisServer, command
     locked.add_user(command, "s3cret", "~*", "&*", "+@all", f"-{command}")
     words = ("work", "--drain") if command == "subscribe" else ()
     said = add(locked.url_as(command, "s3cret"), *words)
-    refused(said, f"'{command}'", "give the user the rights that docs/redis.md names")
+    refused(said, command, "give the user the rights that docs/redis.md names")
+
+
+@pytest.mark.parametrize("command", IN_SCRIPTS)
+def test_without_a_right_nothing_is_half_written(
+    add: Add, locked: RedisServer, command: str
+) -> None:
+    user = f"without-{command}"
+    locked.add_user(user, "s3cret", "~*", "&*", "+@all", f"-{command.lower()}")
+    url = f"{locked.url_as(user, 's3cret')}?name={user}"
+    refused(add(url, "add", "--unique", "once", "--", "true"), f"may not use {command.lower()}: ")
+    left = set(locked.client.keys(f"{{{user}}}:*"))
+    assert left <= {f"{{{user}}}:rights"}  # which expires
+
+
+def test_with_rights_for_other_keys_nothing_is_written(add: Add, locked: RedisServer) -> None:
+    locked.add_user("elsewhere", "s3cret", "~{other}:*", "&*", "+@all")
+    refused(add(f"{locked.url_as('elsewhere', 's3cret')}?name=ours"), "redis://elsewhere@")
+    assert locked.client.keys("{ours}:*") == []
 
 
 @pytest.fixture(scope="module")

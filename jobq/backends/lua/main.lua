@@ -16,6 +16,8 @@ if SLOT then
   local kept = call('GET', SLOT)
   kept = kept and cmsgpack.unpack(kept)
   if kept and kept[1] == request.number then return kept[2] end
+  -- Its sender has gone on since: nobody waits for this one, or knows that it is done.
+  if kept and kept[1] > request.number then return {'late'} end
 end
 
 -- A server that is full takes no jobs in; what it has can still be held up, run, ended and deleted.

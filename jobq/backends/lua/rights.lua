@@ -1,0 +1,24 @@
+-- Which commands the user may not use here, or not with these keys: their names.
+--
+-- ARGV: each command with its arguments, as JSON. They are tried on a key that nobody uses, and that
+-- is of a kind for which those that would change something are refused.
+
+local key = string.match(KEYS[1], '^(.*)meta$') .. 'rights'
+
+local function refused(command)
+  local done = redis.pcall(unpack(command))
+  local err = type(done) == 'table' and done.err
+  return err and (string.find(err, 'NOPERM', 1, true)
+    or string.find(err, 'The user executing the script', 1, true))
+end
+
+local missing = {}
+for _, text in ipairs(ARGV) do
+  local command = cjson.decode(text)
+  local without_key = refused({'SET', key, '', 'PX', 1000})
+  if without_key and command[1] == 'SET' or not without_key and refused(command) then
+    missing[#missing + 1] = command[1]
+  end
+end
+redis.pcall('DEL', key)
+return missing
