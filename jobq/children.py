@@ -425,7 +425,7 @@ class ChildPool:
 
     def _on_report(self, child: _Child, report: dict[str, Any]) -> None:
         run = child.run
-        if run is None or (report["id"], report["attempt"]) != run.key:
+        if run is None or (report["id"], report["attempt"]) != run.key[:2]:
             return  # told by somebody else than this run
         child.runs.popleft()
         if not report["begun"]:

@@ -89,8 +89,7 @@ def ending_of(
         outcome, error = Outcome.RELEASED, "given back: its lease could not be renewed"
     step = _next_step(claim, outcome, end, now=now, policy=policy, chance=chance)
     return Ending(
-        job_id=claim.job.id,
-        attempt=claim.attempt,
+        key=claim.key,
         outcome=outcome,
         status=step.status,
         failures=step.failures,

@@ -8,6 +8,7 @@ because those before it turn out to be long, is given back.
 from collections import deque
 from collections.abc import Collection, Iterator
 
+from jobq.models import AttemptKey
 from jobq.runs import Run
 
 WORTH = 0.010
@@ -53,7 +54,7 @@ class Hand:
 
     def __init__(self) -> None:
         self._line: deque[Run] = deque()
-        self._following: dict[tuple[int, int], Run] = {}
+        self._following: dict[AttemptKey, Run] = {}
 
     def __len__(self) -> int:
         return len(self._line) + len(self._following)
@@ -95,13 +96,13 @@ class Hand:
             self._following.pop(run.key, None)
         self._line.extendleft(reversed(list(runs)))
 
-    def drop(self, keys: Collection[tuple[int, int]]) -> list[Run]:
+    def drop(self, keys: Collection[AttemptKey]) -> list[Run]:
         """Take these out of the line, as far as they are in it."""
         dropped = [run for run in self._line if run.key in keys]
         if dropped:
             self._line = deque(run for run in self._line if run.key not in keys)
         return dropped
 
-    def overdue(self, now: float) -> set[tuple[int, int]]:
+    def overdue(self, now: float) -> set[AttemptKey]:
         """Those that have waited for too long."""
         return {run.key for run in self if now - run.held_since > PATIENCE}

@@ -231,6 +231,17 @@ class LogOffsets(NamedTuple):
     log: int = 0
 
 
+class AttemptKey(NamedTuple):
+    """What names an attempt.
+
+    Ids and numbers are not enough: a server that has lost what it was told last gives them again.
+    """
+
+    job_id: int
+    attempt: int
+    started_at: datetime
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
     """One try at running a job, as the history keeps it."""
@@ -251,6 +262,11 @@ class Attempt:
     cpu_seconds: float | None
     offsets: LogOffsets
 
+    @property
+    def key(self) -> AttemptKey:
+        """What names it."""
+        return AttemptKey(self.job_id, self.attempt, self.started_at)
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:
@@ -260,12 +276,17 @@ class Claim:
     attempt: int
     owner: str
 
+    @property
+    def key(self) -> AttemptKey:
+        """What names the attempt."""
+        assert self.job.started_at is not None
+        return AttemptKey(self.job.id, self.attempt, self.job.started_at)
+
 
 class Started(NamedTuple):
     """What is known of an attempt once its process runs."""
 
-    job_id: int
-    attempt: int
+    key: AttemptKey
     pid: int
     pid_started: int | None
     offsets: LogOffsets
@@ -282,8 +303,7 @@ class Usage(NamedTuple):
 class Ending:
     """How an attempt ends, and where its job goes from there."""
 
-    job_id: int
-    attempt: int
+    key: AttemptKey
     outcome: Outcome
     status: JobStatus  # the job's next
     failures: int  # the job's count from here on
@@ -295,6 +315,16 @@ class Ending:
     reason: str | None = None
     result: Any = None
     usage: Usage | None = None
+
+    @property
+    def job_id(self) -> int:
+        """Whose attempt it is."""
+        return self.key.job_id
+
+    @property
+    def attempt(self) -> int:
+        """Its number."""
+        return self.key.attempt
 
     def __post_init__(self) -> None:
         if self.status not in TRANSITIONS[_S.RUNNING]:
@@ -310,8 +340,7 @@ class Ending:
 class Held(NamedTuple):
     """An attempt that its owner still holds after a heartbeat."""
 
-    job_id: int
-    attempt: int
+    key: AttemptKey
     cancel_requested: bool
 
 

@@ -624,8 +624,7 @@ class JobQueue:
         """Renew the owner's leases. False: the attempt is lost or to be cancelled: stop working."""
         span = timedelta(seconds=parse_duration(self.settings.lease if lease is None else lease))
         return any(
-            (held.job_id, held.attempt) == (claim.job.id, claim.attempt)
-            and not held.cancel_requested
+            held.key == claim.key and not held.cancel_requested
             for held in self.backend.heartbeat(claim.owner, span, self.backend.now())
         )
 
@@ -640,8 +639,7 @@ class JobQueue:
         checked_json("result", result)
         return self._end(
             Ending(
-                job_id=claim.job.id,
-                attempt=claim.attempt,
+                key=claim.key,
                 outcome=Outcome.COMPLETED,
                 status=JobStatus.COMPLETED,
                 failures=claim.job.failures,
@@ -663,8 +661,7 @@ class JobQueue:
         )
         return self._end(
             Ending(
-                job_id=claim.job.id,
-                attempt=claim.attempt,
+                key=claim.key,
                 outcome=Outcome.FAILED,
                 status=step.status,
                 failures=step.failures,
@@ -678,9 +675,7 @@ class JobQueue:
         self, claim: Claim, done: float, total: float | None = None, message: str | None = None
     ) -> bool:
         """Note how far an attempt has come. False: it was lost."""
-        return self.backend.progress(
-            claim.job.id, claim.attempt, Progress(done, total, message).bounded()
-        )
+        return self.backend.progress(claim.key, Progress(done, total, message).bounded())
 
     def _end(self, ending: Ending) -> bool:
         now = self.backend.now()
@@ -730,7 +725,7 @@ class JobQueue:
         endings = [
             lost_ending(
                 job,
-                attempt.attempt,
+                attempt.key,
                 self.settings.retry,
                 f"its supervisor {attempt.supervisor} died or lost its lease",
                 begun=elsewhere or rescue.was_begun(self.logs, job, attempt),

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from jobq.models import Ending, Job, JobStatus, Outcome
+from jobq.models import AttemptKey, Ending, Job, JobStatus, Outcome
 
 LONGEST_DELAY = 3600.0
 """Seconds. Backoff doubles up to here."""
@@ -67,7 +67,7 @@ def after_loss(job: Job, policy: RetryPolicy) -> NextStep:
 
 
 def lost_ending(
-    job: Job, attempt: int, policy: RetryPolicy, why: str, *, begun: bool = True
+    job: Job, key: AttemptKey, policy: RetryPolicy, why: str, *, begun: bool = True
 ) -> Ending:
     """How an attempt ends when nobody is left to end it; ``begun``: it had been started."""
     step = after_loss(job, policy)
@@ -76,8 +76,7 @@ def lost_ending(
     elif not begun:
         step = NextStep(JobStatus.PENDING, None, job.failures, job.crashes)
     return Ending(
-        job_id=job.id,
-        attempt=attempt,
+        key=key,
         outcome=Outcome.LOST if begun else Outcome.RELEASED,
         status=step.status,
         failures=step.failures,

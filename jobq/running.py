@@ -11,7 +11,7 @@ from jobq.clock import utcnow
 from jobq.config import Settings
 from jobq.endings import Exit, StopReason, ending_of
 from jobq.logkeeper import LogKeeper
-from jobq.models import Outcome, Progress
+from jobq.models import AttemptKey, Outcome, Progress
 from jobq.orders import Event
 from jobq.pool import Pool
 from jobq.processes import parents, start_time
@@ -55,7 +55,7 @@ class Running:
         self._shipper = shipper
         self._tasks: set[asyncio.Task[None]] = set()
         self._notices: asyncio.TimerHandle | None = None
-        self.runs: dict[tuple[int, int], Run] = {}
+        self.runs: dict[AttemptKey, Run] = {}
         self.grace = settings.grace
 
     def __len__(self) -> int:
@@ -120,7 +120,7 @@ class Running:
             run.pid_started = start_time(run.pid)
         self._unrecorded().starts[run.key] = run.started()
         if self._shipper is not None:
-            self._shipper.watch(*run.key, run.offsets)
+            self._shipper.watch(run.key, run.offsets)
         self._show(self._event("started", run))
         self._on_change(None)
 
@@ -220,8 +220,8 @@ class Running:
         run.close()
         if self._shipper is not None:
             if not run.noticed:
-                self._shipper.watch(*run.key, run.offsets)
-            self._shipper.ended(*run.key)
+                self._shipper.watch(run.key, run.offsets)
+            self._shipper.ended(run.key)
 
     def _trim(self, run: Run) -> None:
         loud = run.written is None or run.written > self._settings.log_max_bytes

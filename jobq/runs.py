@@ -14,7 +14,7 @@ from jobq import descendants, progress
 from jobq.clock import utcnow
 from jobq.endings import StopReason
 from jobq.logs import STDERR, JobLog, JobLogs, append_line, event_line
-from jobq.models import Claim, LogOffsets, Progress, Started
+from jobq.models import AttemptKey, Claim, LogOffsets, Progress, Started
 from jobq.processes import ProcessTree
 from jobq.redaction import Redaction, Redactor
 from jobq.shell import JOB_TYPE as SHELL
@@ -34,6 +34,7 @@ class Run:
     claim: Claim
     logs: JobLogs
     redactor: Redactor
+    key: AttemptKey = field(init=False)
     offsets: LogOffsets = field(default_factory=LogOffsets)
     pid: int | None = None
     pid_started: int | None = None
@@ -59,10 +60,8 @@ class Run:
     _events: int | None = None  # a descriptor of events.jsonl
     _hide: Redaction | None = None
 
-    @property
-    def key(self) -> tuple[int, int]:
-        """What names the attempt."""
-        return self.claim.job.id, self.claim.attempt
+    def __post_init__(self) -> None:
+        self.key = self.claim.key
 
     @property
     def is_command(self) -> bool:
@@ -144,8 +143,7 @@ class Run:
         """What the backend is told once the process runs."""
         assert self.pid is not None
         return Started(
-            job_id=self.claim.job.id,
-            attempt=self.claim.attempt,
+            key=self.key,
             pid=self.pid,
             pid_started=self.pid_started,
             offsets=self.offsets,

@@ -16,7 +16,7 @@ from datetime import timedelta
 from jobq.backends.base import Backend, Part
 from jobq.errors import DatabaseError
 from jobq.logs import EVENTS, LOG, STDERR, STDOUT, JobLog, JobLogs
-from jobq.models import LogOffsets
+from jobq.models import AttemptKey, LogOffsets
 
 FILES = (STDOUT, STDERR, LOG, EVENTS)
 """In this order: who sees that an attempt has finished has seen all that it wrote."""
@@ -45,8 +45,7 @@ PAUSES = (1.0, 5.0)
 
 @dataclass(slots=True, eq=False)
 class _Attempt:
-    job_id: int
-    number: int
+    key: AttemptKey
     at: dict[str, int]  # up to where each file has been shipped
     until: dict[str, int] = field(default_factory=dict)  # where the next attempt's output begins
     log: JobLog | None = None
@@ -63,13 +62,13 @@ class Shipper:
         self._logs = logs
         self._most = most
         self._kept = kept
-        self._running: dict[tuple[int, int], _Attempt] = {}
+        self._running: dict[AttemptKey, _Attempt] = {}
         self._ended: deque[_Attempt] = deque(maxlen=ENDED)
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closed = False
 
-    def watch(self, job_id: int, attempt: int, offsets: LogOffsets) -> None:
+    def watch(self, key: AttemptKey, offsets: LogOffsets) -> None:
         """An attempt has started; its output begins there."""
         at = dict(
             zip(FILES, (offsets.stdout, offsets.stderr, offsets.log, offsets.events), strict=True)
@@ -77,18 +76,18 @@ class Shipper:
         with self._changed:
             if not (self._running or self._ended):
                 self._changed.notify()  # else it beats
-            for before in (*self._running.values(), *self._ended) if attempt > 1 else ():
-                if before.job_id == job_id:
+            for before in (*self._running.values(), *self._ended) if key.attempt > 1 else ():
+                if before.key.job_id == key.job_id:
                     before.until = at
-            self._running[job_id, attempt] = _Attempt(job_id, attempt, dict(at))
+            self._running[key] = _Attempt(key, dict(at))
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="jobq-shipping", daemon=True)
             self._thread.start()
 
-    def ended(self, job_id: int, attempt: int) -> None:
+    def ended(self, key: AttemptKey) -> None:
         """An attempt has ended, and written its last."""
         with self._changed:
-            if found := self._running.pop((job_id, attempt), None):
+            if found := self._running.pop(key, None):
                 self._ended.append(found)
 
     def close(self) -> None:
@@ -150,9 +149,8 @@ class Shipper:
         with self._changed:
             # Who has waited longest for its turn comes first.
             for attempt in running if shipped else ():
-                key = attempt.job_id, attempt.number
-                if key in self._running:
-                    self._running[key] = self._running.pop(key)
+                if attempt.key in self._running:
+                    self._running[attempt.key] = self._running.pop(attempt.key)
             if not shipped:
                 self._ended.extendleft(reversed(done[: ENDED - len(self._ended)]))
                 return
@@ -167,7 +165,7 @@ class Shipper:
             return
         with suppress(OSError):  # the job plays with its files
             if attempt.log is None:
-                attempt.log = self._logs.open(attempt.job_id)
+                attempt.log = self._logs.open(attempt.key.job_id)
             if attempt.log is not None:
                 for name in FILES:
                     yield from _part(attempt, attempt.log, name)
@@ -186,7 +184,7 @@ def _part(attempt: _Attempt, log: JobLog, name: str) -> Iterator[Part]:
         data, behind = file.read(at, end - at)
         attempt.ahead[name] = behind
         if behind == at + len(data):  # else it is a line of ours, for what is not in the file
-            yield Part(attempt.job_id, attempt.number, name, at, data)
+            yield Part(attempt.key.job_id, attempt.key.attempt, name, at, data)
 
 
 def _size(parts: list[Part]) -> int:

@@ -27,6 +27,7 @@ from jobq.hooks import SECONDS as HOOK_SECONDS
 from jobq.hooks import Hooks
 from jobq.models import (
     UNFINISHED,
+    AttemptKey,
     Claim,
     Ending,
     Held,
@@ -309,8 +310,7 @@ class Supervisor:
 
     def _is_on_record(self, ending: Ending) -> bool:
         return any(
-            (each.attempt, each.supervisor, each.outcome)
-            == (ending.attempt, self.id, ending.outcome)
+            (each.key, each.supervisor, each.outcome) == (ending.key, self.id, ending.outcome)
             for each in self._backend.attempts(ending.job_id)
         )
 
@@ -321,7 +321,7 @@ class Supervisor:
             if took_effect:
                 self._tell_end(run, ending, now)
             else:
-                what = f"job {run.key[0]}: attempt {run.key[1]} was taken over"
+                what = f"job {run.key.job_id}: attempt {run.key.attempt} was taken over"
                 self._message(f"{what}: what it came to does not count")
             self._running.close_files(run)
         if done.endings:
@@ -465,7 +465,7 @@ class Supervisor:
             self._seen_changes = changes
             self._look = True
             self._stop_cancelled()
-        if self._scheduler.tick(now, own={key[0] for key in self._known()}):
+        if self._scheduler.tick(now, own={key.job_id for key in self._known()}):
             self._look = True
         self._fires_at = self._scheduler.next_tick()
 
@@ -474,7 +474,7 @@ class Supervisor:
         dues = (self._claimable_at, self._fires_at)
         return min((due for due in dues if due is not None), default=None)
 
-    def _known(self) -> set[tuple[int, int]]:
+    def _known(self) -> set[AttemptKey]:
         """The attempts that this process has, and has not given away for good."""
         in_hand = {run.key for run in self._hand}
         return in_hand | self._running.runs.keys() | self._unrecorded.keys()
@@ -484,7 +484,7 @@ class Supervisor:
             self._cancel(self._backend.cancel_requests(self.id))
 
     def _cancel(self, held: Collection[Held]) -> None:
-        keys = {(item.job_id, item.attempt) for item in held if item.cancel_requested}
+        keys = {item.key for item in held if item.cancel_requested}
         for key in keys & self._running.runs.keys():
             self._running.stop(self._running.runs[key], StopReason.CANCELLED)
         if keys & {run.key for run in self._hand}:
@@ -498,22 +498,26 @@ class Supervisor:
         asked_at = steady_time()
         held = self._backend.heartbeat(self.id, self._lease, now)
         self._cancel(held)
-        keys = {(item.job_id, item.attempt) for item in held}
+        keys = {item.key for item in held}
         if not {run.key for run in self._hand} <= keys:
             self._pool.take_back()
             self._hand.drop({run.key for run in self._hand} - keys)
         for key, run in list(self._running.runs.items()):
             if key not in keys and not run.ended:
-                self._message(f"job {key[0]}: attempt {key[1]} was taken over: ending it here")
+                self._message(
+                    f"job {key.job_id}: attempt {key.attempt} was taken over: ending it here"
+                )
                 self._running.end_at_once(run, StopReason.LOST)
         self._give_back(keys - self._known(), now)
+        if all(each.id != self.id for each in self._backend.supervisors()):
+            self._announce()  # a server may have lost what it was told last
         self._renewed_at = asked_at
 
-    def _give_back(self, keys: Collection[tuple[int, int]], now: datetime) -> None:
+    def _give_back(self, keys: Collection[AttemptKey], now: datetime) -> None:
         """Attempts that are held, and nobody knows of here: the answer to a claim was lost."""
         if keys:
-            jobs = self._backend.get([job_id for job_id, _ in keys])
-            claims = [Claim(jobs[job_id], attempt, self.id) for job_id, attempt in keys]
+            jobs = self._backend.get([key.job_id for key in keys])
+            claims = [Claim(jobs[key.job_id], key.attempt, self.id) for key in keys]
             self._backend.unclaim(claims, now)
             self._look = True
 
@@ -564,7 +568,7 @@ class Supervisor:
         self._pool.take_back()
         self._put_back({run.key for run in self._hand})
 
-    def _put_back(self, keys: Collection[tuple[int, int]]) -> None:
+    def _put_back(self, keys: Collection[AttemptKey]) -> None:
         """Give claims back that are in hand, and with no child."""
         if dropped := self._hand.drop(keys):
             self._unrecorded.unstarted += [run.claim for run in dropped]

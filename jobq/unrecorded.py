@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from jobq.backends.base import Report
-from jobq.models import Claim, Ending, Progress, Started
+from jobq.models import AttemptKey, Claim, Ending, Progress, Started
 from jobq.runs import Run
 
 
@@ -11,9 +11,9 @@ from jobq.runs import Run
 class Unrecorded:
     """What the backend is to be told next."""
 
-    starts: dict[tuple[int, int], Started] = field(default_factory=dict)
+    starts: dict[AttemptKey, Started] = field(default_factory=dict)
     endings: list[tuple[Run, Ending]] = field(default_factory=list)
-    progress: dict[tuple[int, int], Progress] = field(default_factory=dict)
+    progress: dict[AttemptKey, Progress] = field(default_factory=dict)
     unstarted: list[Claim] = field(default_factory=list)
 
     def report(self) -> Report:
@@ -21,9 +21,9 @@ class Unrecorded:
         endings = [ending for _, ending in self.endings]
         return Report(list(self.starts.values()), self.progress, endings, self.unstarted)
 
-    def keys(self) -> set[tuple[int, int]]:
+    def keys(self) -> set[AttemptKey]:
         """The attempts that are over, as far as this process is concerned."""
-        given_back = {(claim.job.id, claim.attempt) for claim in self.unstarted}
+        given_back = {claim.key for claim in self.unstarted}
         return given_back | {run.key for run, _ in self.endings}
 
     def __bool__(self) -> bool:

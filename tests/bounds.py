@@ -99,8 +99,7 @@ def take(queue: JobQueue, limit: int) -> int:
 
 def completed(claim: Claim) -> Ending:
     return Ending(
-        job_id=claim.job.id,
-        attempt=claim.attempt,
+        key=claim.key,
         outcome=Outcome.COMPLETED,
         status=JobStatus.COMPLETED,
         failures=0,

@@ -488,10 +488,18 @@ def _odd_effects(path: Path, histories: Mapping[int, tuple[Job, Sequence[Attempt
     return wrong
 
 
+def positive(text: str) -> float:
+    """Seconds, as an option has them."""
+    seconds = float(text)
+    if not 0 < seconds < float("inf"):
+        raise ValueError(text)
+    return seconds
+
+
 def main() -> None:
     """Run it, print the account; exit with 1 if it does not add up."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--seconds", type=positive, default=600)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     parser.add_argument("--jobs", type=int, default=100_000, help="at most so many")
     parser.add_argument("--bytes", type=int, default=100_000_000, help="that one job prints")

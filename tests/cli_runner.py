@@ -82,8 +82,7 @@ class Cli:
         exit_code, signal = options.pop("exit_code", None), options.pop("signal", None)
         claim = self.running(**{"max_retries": 0, **options})
         ending = Ending(
-            job_id=claim.job.id,
-            attempt=claim.attempt,
+            key=claim.key,
             outcome=Outcome.FAILED,
             status=JobStatus.FAILED,
             failures=1,

@@ -223,10 +223,10 @@ def test_many_parents_are_cut_short(cli: Cli) -> None:
 
 
 def test_a_retry_that_is_due_says_so(cli: Cli) -> None:
-    job = cli.running().job
+    claim = cli.running()
+    job = claim.job
     ending = Ending(
-        job_id=job.id,
-        attempt=1,
+        key=claim.key,
         outcome=Outcome.FAILED,
         status=JobStatus.RETRYING,
         failures=1,
@@ -383,8 +383,7 @@ def test_show_says_everything(cli: Cli) -> None:
 def test_show_of_a_job_that_ended(cli: Cli) -> None:
     claim = cli.running()
     ending = Ending(
-        job_id=1,
-        attempt=1,
+        key=claim.key,
         outcome=Outcome.CRASHED,
         status=JobStatus.FAILED,
         failures=1,

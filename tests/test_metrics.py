@@ -51,12 +51,11 @@ def test_jobs_count_in_the_hour_and_the_day_that_they_completed_in(queue: JobQue
     for ago in (timedelta(minutes=30), timedelta(hours=2), timedelta(hours=25)):
         job = queue.add("shell", {"argv": ["true"]})
         started = now - ago
-        queue.backend.claim(
+        (claim,) = queue.backend.claim(
             ClaimRequest(owner="test", limit=1, lease=timedelta(minutes=1), ids=[job.id]), started
         )
         ending = Ending(
-            job_id=job.id,
-            attempt=1,
+            key=claim.key,
             outcome=Outcome.COMPLETED,
             status=JobStatus.COMPLETED,
             failures=0,

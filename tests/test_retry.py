@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobq.models import Job, JobStatus, Outcome
+from jobq.models import AttemptKey, Job, JobStatus, Outcome
 from jobq.retry import (
     LONGEST_DELAY,
     RetryPolicy,
@@ -17,6 +17,7 @@ from jobq.retry import (
 )
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+KEY = AttemptKey(1, 1, NOON)
 POLICY = RetryPolicy(jitter=0.0, max_crashes=3)
 
 JOB = Job(
@@ -103,7 +104,7 @@ def test_a_lost_attempt_costs_no_retry_and_runs_again_at_once_up_to_the_crash_li
 
 
 def test_a_lost_attempt_of_a_job_that_was_to_stop_ends_it() -> None:
-    ending = lost_ending(replace(JOB, cancel_requested=True), 1, POLICY, "its supervisor died")
+    ending = lost_ending(replace(JOB, cancel_requested=True), KEY, POLICY, "its supervisor died")
     assert (ending.status, ending.outcome) == (JobStatus.CANCELLED, Outcome.LOST)
-    ending = lost_ending(JOB, 1, POLICY, "its supervisor died")
+    ending = lost_ending(JOB, KEY, POLICY, "its supervisor died")
     assert (ending.status, ending.error) == (JobStatus.PENDING, "its supervisor died")

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from jobq.backends.base import Part
 from jobq.backends.redis import RedisBackend
 from jobq.errors import DatabaseUnreachableError
 from jobq.logs import EVENTS, STDOUT, JobLogs
-from jobq.models import LogOffsets
+from jobq.models import AttemptKey, LogOffsets
 from jobq.shipped import ShippedLog
 from jobq.shipping import AT_ONCE, PART, PARTS, Shipper
 
@@ -61,6 +61,10 @@ def write(folder: Path, job_id: int, data: bytes, name: str = STDOUT) -> None:
         file.write(data)
 
 
+def key(job_id: int) -> AttemptKey:
+    return AttemptKey(job_id, 1, datetime(2026, 1, 1, tzinfo=UTC))
+
+
 def seen(server: Server, job_id: int, name: str = STDOUT) -> bytes:
     log = ShippedLog(server, server.get([job_id])[job_id])
     log.refresh()
@@ -71,7 +75,7 @@ def seen(server: Server, job_id: int, name: str = STDOUT) -> bytes:
 def test_what_is_written_arrives_and_costs_a_bounded_number_of_bytes(
     server: Server, shipper: Shipper, tmp_path: Path
 ) -> None:
-    shipper.watch(1, 1, LogOffsets())
+    shipper.watch(key(1), LogOffsets())
     for number in range(20):
         write(tmp_path, 1, b"%d\n" % number)
     wait_until(lambda: seen(server, 1).count(b"\n") == 20)
@@ -86,10 +90,10 @@ def test_of_a_crowd_each_gets_its_turn_and_no_command_is_long(
     server: Server, shipper: Shipper, tmp_path: Path
 ) -> None:
     for job_id in range(1, 301):
-        shipper.watch(job_id, 1, LogOffsets())
+        shipper.watch(key(job_id), LogOffsets())
         write(tmp_path, job_id, b"%d\n" % job_id * 1000)
         if job_id > 100:
-            shipper.ended(job_id, 1)
+            shipper.ended(key(job_id))
     wait_until(lambda: len({part.job_id for each in server.commands for part in each}) == 300)
     assert all(len(each) <= PARTS for each in server.commands)
     assert all(sum(len(p.data) for p in each) <= AT_ONCE + PART for each in server.commands)
@@ -99,14 +103,14 @@ def test_of_a_crowd_each_gets_its_turn_and_no_command_is_long(
 def test_while_nothing_can_be_shipped_nothing_piles_up_and_the_gap_is_said(
     server: Server, shipper: Shipper, tmp_path: Path
 ) -> None:
-    shipper.watch(1, 1, LogOffsets())
+    shipper.watch(key(1), LogOffsets())
     write(tmp_path, 1, b"before\n")
     wait_until(lambda: seen(server, 1) == b"before\n")
     server.away, tries = True, server.tries
     write(tmp_path, 1, b"lost\n" * 10_000)
     for job_id in range(2, 2 + 2 * shipping.ENDED):
-        shipper.watch(job_id, 1, LogOffsets())
-        shipper.ended(job_id, 1)
+        shipper.watch(key(job_id), LogOffsets())
+        shipper.ended(key(job_id))
     wait_until(lambda: server.tries > tries + 3)
     assert len(shipper._ended) <= shipping.ENDED
     write(tmp_path, 1, b"after\n")
@@ -122,9 +126,9 @@ def test_what_ended_last_is_shipped_at_the_end(
     server: Server, shipper: Shipper, tmp_path: Path
 ) -> None:
     for job_id in range(1, 200):
-        shipper.watch(job_id, 1, LogOffsets())
+        shipper.watch(key(job_id), LogOffsets())
         write(tmp_path, job_id, b"done\n")
-        shipper.ended(job_id, 1)
+        shipper.ended(key(job_id))
     shipper.close()
     assert {seen(server, job_id) for job_id in (1, 100, 199)} == {b"done\n"}
 

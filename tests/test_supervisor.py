@@ -138,8 +138,9 @@ def test_an_end_that_comes_too_late_is_told(host: Host) -> None:
 
     async def disturb(_: Supervisor) -> None:
         await host.until("up")
+        (attempt,) = host.queue.attempts(job.id)
         lost = Ending(
-            job_id=job.id, attempt=1, outcome=Outcome.LOST, status=JobStatus.PENDING,
+            key=attempt.key, outcome=Outcome.LOST, status=JobStatus.PENDING,
             failures=0, crashes=1,
         )  # fmt: skip
         assert host.backend.end([lost], host.backend.now()) == [True]

@@ -377,9 +377,9 @@ def test_the_time_left_of_jobs_like_those_before(project: Path, cli: Cli) -> Non
 
     job = cli.queue.add("shell", {"argv": ["sleep", "30"]})
     request = ClaimRequest(owner="t", limit=1, lease=timedelta(minutes=1), ids=[job.id])
-    cli.queue.backend.claim(request, began)
+    (claim,) = cli.queue.backend.claim(request, began)
     ending = Ending(
-        job_id=job.id, attempt=1, outcome=Outcome.COMPLETED, status=JobStatus.COMPLETED,
+        key=claim.key, outcome=Outcome.COMPLETED, status=JobStatus.COMPLETED,
         failures=0, crashes=0,
     )  # fmt: skip
     cli.queue.backend.end([ending], began + timedelta(seconds=600))

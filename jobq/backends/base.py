@@ -1,8 +1,8 @@
 """The contract between jobq and the place where jobs live.
 
 Verbs cross this boundary: neither SQL nor bytes. Each is atomic. Those that end or renew an
-attempt are fenced: they take effect only while the job is running under that attempt's number,
-and say whether they did. Time is always passed in. `tests/backends/` is this contract as tests.
+attempt are fenced: they take effect only while the job is running under that attempt's number, as
+it was claimed then, and say whether they did. Time is always passed in. `tests/backends/` is this contract as tests.
 
 Where backends differ
     Time: on SQLite, that which is passed in counts. On Redis, the server's does, so that a host whose
@@ -33,6 +33,7 @@ from typing import ClassVar, NamedTuple
 from jobq.clock import utcnow
 from jobq.models import (
     Attempt,
+    AttemptKey,
     CancelEffect,
     Claim,
     Condition,
@@ -74,7 +75,7 @@ class Report:
     """What a supervisor has to tell since the last time."""
 
     starts: Sequence[Started] = ()
-    progress: Mapping[tuple[int, int], Progress] = field(default_factory=dict)  # by id and attempt
+    progress: Mapping[AttemptKey, Progress] = field(default_factory=dict)
     endings: Sequence[Ending] = ()
     unstarted: Sequence[Claim] = ()  # claimed ahead, and given back
 
@@ -289,7 +290,7 @@ class Backend(ABC):
         """Note the processes of running attempts. An attempt that has ended is left alone."""
 
     @abstractmethod
-    def progress(self, job_id: int, attempt: int, progress: Progress) -> bool:
+    def progress(self, key: AttemptKey, progress: Progress) -> bool:
         """Note how far a running attempt has come; False if it is not running any more."""
 
     @abstractmethod

@@ -19,6 +19,7 @@ from jobq.clock import utcnow
 from jobq.models import (
     FINISHED,
     Attempt,
+    AttemptKey,
     CancelEffect,
     Claim,
     Ended,
@@ -199,13 +200,12 @@ class RedisBackend(RedisLogs):
 
     def unclaim(self, claims: Sequence[Claim], now: datetime) -> None:
         if claims:
-            held = [(str(each.job.id), each.attempt, each.owner) for each in claims]
+            held = [(rows.from_key(each.key), each.owner) for each in claims]
             self._write("unclaim", wakes=True, claims=held, now=to_micros(now))
 
     def exchange(self, report: Report, request: ClaimRequest | None, now: datetime) -> Exchange:
         progress = [
-            (str(job_id), attempt, rows.from_progress(each))
-            for (job_id, attempt), each in report.progress.items()
+            (rows.from_key(key), rows.from_progress(each)) for key, each in report.progress.items()
         ]
         wanted = given(request=request and _from_request(request))
         ended, claims, due = self._write(
@@ -213,7 +213,7 @@ class RedisBackend(RedisLogs):
             starts=[rows.from_started(start) for start in report.starts],
             progress=progress,
             endings=[rows.from_ending(ending) for ending in report.endings],
-            unstarted=[(str(each.job.id), each.attempt, each.owner) for each in report.unstarted],
+            unstarted=[(rows.from_key(each.key), each.owner) for each in report.unstarted],
             now=to_micros(now),
             **wanted,
         )
@@ -233,9 +233,9 @@ class RedisBackend(RedisLogs):
     def started(self, starts: Sequence[Started]) -> None:
         self._write("started", starts=[rows.from_started(start) for start in starts])
 
-    def progress(self, job_id: int, attempt: int, progress: Progress) -> bool:
+    def progress(self, key: AttemptKey, progress: Progress) -> bool:
         told = rows.from_progress(progress)
-        return bool(self._write("progress", id=str(job_id), attempt=attempt, progress=told))
+        return bool(self._write("progress", key=rows.from_key(key), progress=told))
 
     def heartbeat(self, owner: str, lease: timedelta, now: datetime) -> list[Held]:
         held = self._write("heartbeat", owner=owner, lease=span(lease), now=to_micros(now))
@@ -429,7 +429,7 @@ def _from_request(request: ClaimRequest) -> dict[str, Any]:
 
 
 def _to_held(found: Sequence[Any]) -> list[Held]:
-    return [Held(int(job_id), int(attempt), bool(asked)) for job_id, attempt, asked in found]
+    return [Held(rows.to_key(*key), bool(asked)) for *key, asked in found]
 
 
 def _to_retried(row: Sequence[Any]) -> Retried:

@@ -8,6 +8,7 @@ from typing import Any
 from jobq.backends.sqlite_rows import encode, storable
 from jobq.models import (
     Attempt,
+    AttemptKey,
     Claim,
     Condition,
     Ending,
@@ -165,9 +166,19 @@ def from_progress(progress: Progress) -> str:
 # -- attempts ----------------------------------------------------------------------------------
 
 
+def from_key(key: AttemptKey) -> tuple[str, int, int]:
+    """As `running` in end.lua takes it."""
+    return str(key.job_id), key.attempt, to_micros(key.started_at)
+
+
+def to_key(job_id: bytes, attempt: bytes, started_at: bytes) -> AttemptKey:
+    """The key of an attempt that is held."""
+    return AttemptKey(int(job_id), int(attempt), to_moment(int(started_at)))
+
+
 def from_started(start: Started) -> dict[str, Any]:
     record = encode([start.pid, start.pid_started, *start.offsets])
-    return {"id": str(start.job_id), "attempt": start.attempt, "record": record}
+    return {"key": from_key(start.key), "record": record}
 
 
 def from_ending(ending: Ending) -> dict[str, Any]:
@@ -178,8 +189,7 @@ def from_ending(ending: Ending) -> dict[str, Any]:
         usage and usage.max_rss_bytes, usage and usage.cpu_seconds,
     ]  # fmt: skip
     return given(
-        id=str(ending.job_id),
-        attempt=ending.attempt,
+        key=from_key(ending.key),
         status=ending.status.value,
         failures=ending.failures,
         crashes=ending.crashes,

@@ -34,6 +34,7 @@ from jobq.models import (
     DEFAULT_QUEUE,
     FINISHED,
     Attempt,
+    AttemptKey,
     CancelEffect,
     Claim,
     Ended,
@@ -184,8 +185,8 @@ class SqliteBackend(SqliteFilling):
         with self._db.write():
             if report.starts:
                 self.started(report.starts)
-            for (job_id, attempt), progress in report.progress.items():
-                self.progress(job_id, attempt, progress)
+            for key, progress in report.progress.items():
+                self.progress(key, progress)
             ended = self.end(report.endings, now) if report.endings else []
             self.unclaim(report.unstarted, now)
             claims = [] if request is None else self.claim(request, now)
@@ -216,23 +217,28 @@ class SqliteBackend(SqliteFilling):
             connection.executemany(
                 "UPDATE attempts SET pid = ?, pid_started = ?, stdout_offset = ?, "
                 "stderr_offset = ?, events_offset = ?, log_offset = ? "
-                "WHERE job_id = ? AND attempt = ? AND ended_at IS NULL",
+                "WHERE job_id = ? AND attempt = ? AND started_at = ? AND ended_at IS NULL",
                 [
                     (
                         start.pid, start.pid_started, start.offsets.stdout, start.offsets.stderr,
-                        start.offsets.events, start.offsets.log, start.job_id, start.attempt,
+                        start.offsets.events, start.offsets.log, *rows.from_key(start.key),
                     )
                     for start in starts
                 ],
             )  # fmt: skip
 
-    def progress(self, job_id: int, attempt: int, progress: Progress) -> bool:
+    def progress(self, key: AttemptKey, progress: Progress) -> bool:
         message = progress.message
         with self._db.write() as connection:
             noted = connection.execute(
                 "UPDATE job_queue SET progress_done = ?, progress_total = ?, progress_message = ? "
-                f"WHERE id = ? AND attempts = ? AND {_BUSY}",
-                (progress.done, progress.total, message and storable(message), job_id, attempt),
+                f"WHERE id = ? AND attempts = ? AND started_at = ? AND {_BUSY}",
+                (
+                    progress.done,
+                    progress.total,
+                    message and storable(message),
+                    *rows.from_key(key),
+                ),
             )
         return noted.rowcount == 1
 
@@ -449,11 +455,11 @@ class SqliteBackend(SqliteFilling):
 
 def _held(connection: sqlite3.Connection, owner: str) -> list[Held]:
     found = connection.execute(
-        "SELECT job_id, attempt, cancel_requested FROM attempts JOIN job_queue ON id = job_id "
+        "SELECT job_id, attempt, attempts.started_at, cancel_requested FROM attempts JOIN job_queue ON id = job_id "
         "WHERE supervisor = ? AND ended_at IS NULL",
         (owner,),
     )
-    return [Held(job_id, attempt, bool(asked)) for job_id, attempt, asked in found]
+    return [Held(rows.to_key(*key), bool(asked)) for *key, asked in found]
 
 
 def _requeue(connection: sqlite3.Connection, job_id: int) -> Retried:

@@ -19,8 +19,8 @@ def end(
     lease_before: datetime | None,
 ) -> JobStatus | None:
     """The job's status from here on; None if the attempt was not running."""
-    fence = f"id = ? AND attempts = ? AND {_BUSY}"
-    values: list[Any] = [ending.job_id, ending.attempt]
+    fence = f"id = ? AND attempts = ? AND started_at = ? AND {_BUSY}"
+    values: list[Any] = [*rows.from_key(ending.key)]
     if lease_before is not None:
         fence += (
             " AND EXISTS (SELECT 1 FROM attempts AS held WHERE held.job_id = id "
@@ -67,9 +67,9 @@ def unclaim(connection: sqlite3.Connection, claims: Sequence[Claim], now: float)
     cancelled: list[int] = []
     for claim in claims:
         held = connection.execute(
-            "DELETE FROM attempts WHERE job_id = ? AND attempt = ? AND supervisor = ? "
-            "AND ended_at IS NULL RETURNING started_at",
-            (claim.job.id, claim.attempt, claim.owner),
+            "DELETE FROM attempts WHERE job_id = ? AND attempt = ? AND started_at = ? "
+            "AND supervisor = ? AND ended_at IS NULL RETURNING started_at",
+            (*rows.from_key(claim.key), claim.owner),
         ).fetchall()
         for (started_at,) in held:
             _forget_start(connection, claim.job.queue, started_at)

@@ -10,6 +10,7 @@ from typing import Any
 
 from jobq.models import (
     Attempt,
+    AttemptKey,
     Condition,
     Job,
     JobFilter,
@@ -138,6 +139,16 @@ def to_parents(rows: Iterable[Row]) -> dict[int, tuple[Parent, ...]]:
     for child, parent, condition in rows:
         parents.setdefault(child, []).append(Parent(parent, Condition(condition)))
     return {child: tuple(of_child) for child, of_child in parents.items()}
+
+
+def from_key(key: AttemptKey) -> tuple[int, int, float]:
+    """What the tables know an attempt by."""
+    return key.job_id, key.attempt, key.started_at.timestamp()
+
+
+def to_key(job_id: int, attempt: int, started_at: float) -> AttemptKey:
+    """The key of an attempt that is held."""
+    return AttemptKey(job_id, attempt, _moment(started_at))
 
 
 def to_attempt(row: Sequence[Any]) -> Attempt:

@@ -107,8 +107,7 @@ class Jobs:
         if status in (JobStatus.RETRYING, JobStatus.SCHEDULED):
             fields.setdefault("run_at", self.now + timedelta(seconds=60))
         plain = Ending(
-            job_id=claim.job.id,
-            attempt=claim.attempt,
+            key=claim.key,
             outcome=OUTCOMES[status],
             status=status,
             failures=claim.job.failures,

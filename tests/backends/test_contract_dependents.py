@@ -173,7 +173,7 @@ def test_a_retried_job_starts_afresh_and_its_attempts_go_on_counting(
     jobs: Jobs, status: JobStatus
 ) -> None:
     claim = jobs.start(jobs.add(max_retries=1))
-    jobs.backend.progress(claim.job.id, 1, Progress(1, 2, "half"))
+    jobs.backend.progress(claim.key, Progress(1, 2, "half"))
     jobs.end(claim, status, failures=2, crashes=2, exit_code=1, signal=9, reason="why")
     assert requeue(jobs, claim.job.id) == [Retried(claim.job.id, RetryEffect.PENDING)]
     job = jobs.get(claim.job.id)

@@ -6,9 +6,11 @@ from datetime import timedelta
 import pytest
 
 from backends.driver import LEASE, NOON, OUTCOMES, Jobs, after
+from jobq.backends.base import Report
 from jobq.models import (
     FINISHED,
     TRANSITIONS,
+    AttemptKey,
     Claim,
     Ending,
     Held,
@@ -73,7 +75,7 @@ def test_text_that_is_not_unicode_does_not_stop_an_ending(jobs: Jobs) -> None:
     """As it comes from the name of a file in another encoding."""
     name = b"caf\xe9".decode("utf-8", "surrogateescape")
     claim = jobs.start(jobs.add())
-    assert jobs.backend.progress(claim.job.id, 1, Progress(1, None, name))
+    assert jobs.backend.progress(claim.key, Progress(1, None, name))
     assert "caf" in (getattr(jobs.get(claim.job.id).progress, "message", None) or "")
     assert jobs.end(claim, JobStatus.FAILED, error=name, reason=name, result={"name": [name]})
     job = jobs.get(claim.job.id)
@@ -95,8 +97,7 @@ def test_several_attempts_end_together_and_each_says_whether_it_took(jobs: Jobs)
 def test_an_ending_can_only_lead_where_a_running_job_may_go(status: JobStatus) -> None:
     with pytest.raises(ValueError, match=status):
         Ending(
-            job_id=1,
-            attempt=1,
+            key=AttemptKey(1, 1, NOON),
             outcome=Outcome.RELEASED,
             status=status,
             failures=0,
@@ -143,23 +144,21 @@ def test_the_process_and_the_log_offsets_of_an_attempt_are_noted(jobs: Jobs) -> 
 
 
 def started(claim: Claim, offsets: LogOffsets = LogOffsets()) -> Started:  # noqa: B008 - frozen
-    return Started(
-        job_id=claim.job.id, attempt=claim.attempt, pid=4711, pid_started=99, offsets=offsets
-    )
+    return Started(key=claim.key, pid=4711, pid_started=99, offsets=offsets)
 
 
 def test_progress_is_on_the_job_while_and_after_it_runs(jobs: Jobs) -> None:
     claim = jobs.start(jobs.add())
-    assert jobs.backend.progress(claim.job.id, 1, Progress(1, 3, "decoding"))
+    assert jobs.backend.progress(claim.key, Progress(1, 3, "decoding"))
     assert jobs.get(claim.job.id).progress == Progress(1, 3, "decoding")
-    assert jobs.backend.progress(claim.job.id, 1, Progress(2.5, None, None))
+    assert jobs.backend.progress(claim.key, Progress(2.5, None, None))
     jobs.end(claim)
     assert jobs.get(claim.job.id).progress == Progress(2.5, None, None)
 
 
 def test_the_next_attempt_starts_without_progress(jobs: Jobs) -> None:
     claim = jobs.start(jobs.add())
-    jobs.backend.progress(claim.job.id, 1, Progress(1, 3, "decoding"))
+    jobs.backend.progress(claim.key, Progress(1, 3, "decoding"))
     jobs.end(claim, JobStatus.PENDING)
     assert jobs.start(claim.job.id).job.progress is None
 
@@ -195,7 +194,7 @@ def test_a_late_finisher_releases_no_children(jobs: Jobs) -> None:
 def test_late_progress_and_a_late_start_change_nothing(jobs: Jobs) -> None:
     claim = rescued(jobs)
     before = jobs.get(claim.job.id), jobs.backend.attempts(claim.job.id)
-    assert not jobs.backend.progress(claim.job.id, claim.attempt, Progress(9, 9, "late"))
+    assert not jobs.backend.progress(claim.key, Progress(9, 9, "late"))
     jobs.backend.started([started(claim)])
     assert (jobs.get(claim.job.id), jobs.backend.attempts(claim.job.id)) == before
 
@@ -214,7 +213,7 @@ def test_an_attempt_ends_once(jobs: Jobs, status: JobStatus) -> None:
     jobs.end(claim, status)
     before = jobs.get(claim.job.id)
     assert not jobs.end(claim, JobStatus.COMPLETED)
-    assert not jobs.backend.progress(claim.job.id, claim.attempt, Progress(1, 1, None))
+    assert not jobs.backend.progress(claim.key, Progress(1, 1, None))
     assert jobs.get(claim.job.id) == before
 
 
@@ -228,7 +227,7 @@ def test_a_job_that_is_not_there_cannot_be_ended(jobs: Jobs) -> None:
     claim = jobs.start(jobs.add())
     stranger = replace(claim, job=replace(claim.job, id=claim.job.id + 1))
     assert not jobs.end(stranger)
-    assert not jobs.backend.progress(stranger.job.id, 1, Progress(1, 1, None))
+    assert not jobs.backend.progress(stranger.key, Progress(1, 1, None))
 
 
 # -- a request to stop -------------------------------------------------------------------------
@@ -268,12 +267,12 @@ def test_owners_are_told_of_requests_to_stop(jobs: Jobs) -> None:
     other = jobs.start(jobs.add(), "two")
     assert jobs.backend.cancel_requests("one") == []
     jobs.backend.cancel([mine.job.id, other.job.id], None, jobs.now)
-    asked = Held(mine.job.id, 1, cancel_requested=True)
+    asked = Held(mine.key, cancel_requested=True)
     assert jobs.backend.cancel_requests("one") == [asked]
     held = jobs.backend.heartbeat("one", LEASE, jobs.now)
-    assert sorted(held, key=lambda h: h.job_id) == [
+    assert sorted(held, key=lambda h: h.key) == [
         asked,
-        Held(also_mine.job.id, 1, cancel_requested=False),
+        Held(also_mine.key, cancel_requested=False),
     ]
 
 
@@ -284,6 +283,27 @@ def test_a_request_does_not_outlive_the_attempt(jobs: Jobs) -> None:
     jobs.backend.requeue([claim.job.id], jobs.now)
     assert not jobs.start(claim.job.id).job.cancel_requested
     assert jobs.backend.cancel_requests("one") == []
+
+
+# -- jobs that got the id of another one -----------------------------------------------------------
+
+
+def test_what_was_claimed_at_another_time_is_another_attempt(jobs: Jobs) -> None:
+    """As when a server lost what it was told last: its next job has the id of one that is gone."""
+    claim = jobs.start(jobs.add())
+    job = replace(claim.job, started_at=jobs.now - timedelta(microseconds=1))
+    gone = replace(claim, job=job)
+    assert not jobs.end(gone)
+    assert not jobs.backend.progress(gone.key, Progress(1, 1, None))
+    jobs.backend.started([started(gone)])
+    jobs.unclaim(gone)
+    report = Report([started(gone)], {gone.key: Progress(1, 1, None)}, unstarted=[gone])
+    jobs.backend.exchange(report, None, jobs.now)
+    (attempt,) = jobs.backend.attempts(claim.job.id)
+    assert (attempt.pid, attempt.outcome) == (None, None)
+    assert jobs.get(claim.job.id) == claim.job
+    assert [held.key for held in jobs.backend.heartbeat("one", LEASE, jobs.now)] == [claim.key]
+    assert jobs.end(claim)
 
 
 # -- leases ------------------------------------------------------------------------------------
@@ -298,7 +318,7 @@ def test_a_heartbeat_renews_every_lease_of_its_owner_and_no_other(jobs: Jobs) ->
     jobs.end(ended)
     jobs.later(20)
     held = jobs.backend.heartbeat("one", timedelta(seconds=50), jobs.now)
-    assert held == [Held(mine.job.id, 1, cancel_requested=False)]
+    assert held == [Held(mine.key, cancel_requested=False)]
     leases = {
         claim.job.id: jobs.backend.attempts(claim.job.id)[0].lease_until
         for claim in (mine, ended, other)

@@ -25,7 +25,7 @@ def test_a_claim_ahead_holds_each_job_as_any_claim_does(jobs: Jobs) -> None:
     claims = jobs.claim(1, ahead=1, owner="me")
     assert [(c.job.id, c.attempt, c.owner) for c in claims] == [(i, 1, "me") for i in ids]
     held = jobs.backend.heartbeat("me", LEASE, jobs.now)
-    assert sorted(item.job_id for item in held) == ids
+    assert sorted(item.key.job_id for item in held) == ids
     assert jobs.end(claims[1])
 
 
@@ -50,7 +50,7 @@ def test_a_claim_given_back_leaves_no_trace(jobs: Jobs) -> None:
     before = jobs.get(job_id)
     jobs.later(5)
     (claim,) = jobs.claim()
-    jobs.backend.started([Started(job_id, claim.attempt, 123, 456, LogOffsets(stdout=7))])
+    jobs.backend.started([Started(claim.key, 123, 456, LogOffsets(stdout=7))])
     jobs.unclaim(claim)
     assert jobs.get(job_id) == before
     assert jobs.backend.heartbeat("one", LEASE, jobs.now) == []
@@ -125,8 +125,8 @@ def test_an_exchange_does_all_that_was_told_and_then_claims(jobs: Jobs) -> None:
     lost = jobs.start(jobs.add())
     assert jobs.end(lost, JobStatus.PENDING)
     report = Report(
-        starts=[Started(runs.job.id, 1, 123, 456, LogOffsets(stdout=7))],
-        progress={(runs.job.id, 1): Progress(1, 2, "half")},
+        starts=[Started(runs.key, 123, 456, LogOffsets(stdout=7))],
+        progress={runs.key: Progress(1, 2, "half")},
         endings=[jobs.ending(lost, JobStatus.FAILED), jobs.ending(ended, JobStatus.COMPLETED)],
         unstarted=[unstarted],
     )

@@ -44,10 +44,8 @@ def furnish(jobs: Jobs) -> None:
     jobs.add(parents=after(gone, condition=Condition.ENDED), unique_key="k", key="import")
     jobs.backend.delete([gone])
     claim = jobs.start(jobs.add(args={"z": [1.5, None, "ü"], "a": {}}, max_retries=7, timeout=3.25))
-    jobs.backend.started(
-        [Started(claim.job.id, claim.attempt, pid=7, pid_started=8, offsets=LogOffsets(1, 2, 3, 4))]
-    )
-    jobs.backend.progress(claim.job.id, claim.attempt, Progress(1.0, 3.0, "one"))
+    jobs.backend.started([Started(claim.key, pid=7, pid_started=8, offsets=LogOffsets(1, 2, 3, 4))])
+    jobs.backend.progress(claim.key, Progress(1.0, 3.0, "one"))
     assert jobs.end(claim, JobStatus.RETRYING, error="e" * 100, exit_code=3, failures=1)
     assert jobs.end(jobs.start(jobs.add(key="done")), result={"b": [1, {"a": None}]}, reason="r")
     jobs.insert(*[new_job(parents=after(1, condition=Condition.FAILED)) for _ in range(3)])

@@ -1,6 +1,7 @@
 """The contract: each verb on a job in each status, and nothing that `TRANSITIONS` does not allow."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -33,10 +34,16 @@ def parents_are_retried(jobs: Jobs, job_id: int) -> None:
     jobs.settle()
 
 
+def attempt_at(jobs: Jobs, job_id: int) -> Claim:
+    """Its last attempt; the first, if it has had none."""
+    job = jobs.get(job_id)
+    claimed = replace(job, started_at=job.started_at or jobs.now)
+    return Claim(claimed, max(job.attempts, 1), "one")
+
+
 def an_attempt_ends(status: JobStatus) -> Callable[[Jobs, int], object]:
     def verb(jobs: Jobs, job_id: int) -> None:
-        job = jobs.get(job_id)
-        jobs.end(Claim(job, max(job.attempts, 1), "one"), status)
+        jobs.end(attempt_at(jobs, job_id), status)
 
     return verb
 
@@ -51,7 +58,9 @@ VERBS: dict[str, Callable[[Jobs, int], object]] = {
     "requeue": lambda jobs, job_id: jobs.backend.requeue([job_id], jobs.now),
     "claim": lambda jobs, job_id: jobs.claim(ids=[job_id]),
     "delete": lambda jobs, job_id: jobs.backend.delete([job_id]),
-    "progress": lambda jobs, job_id: jobs.backend.progress(job_id, 1, Progress(1, 2, None)),
+    "progress": lambda jobs, job_id: jobs.backend.progress(
+        attempt_at(jobs, job_id).key, Progress(1, 2, None)
+    ),
     "its time comes": somebody_looks_for_other_work,
     "its parent completes": a_parent_ends(S.COMPLETED),
     "its parent fails": a_parent_ends(S.FAILED),

@@ -133,6 +133,34 @@ def test_a_host_that_is_cut_off_ends_its_job_before_another_takes_over(two: list
     assert outcomes(one, job) == ["lost", "completed"]
 
 
+def test_a_server_that_lost_the_last_takes_no_result_for_the_job_that_has_its_id(
+    tmp_path: Path,
+) -> None:
+    with RedisServer() as server, hosts(tmp_path, server) as (one, other):
+        one.queue.create_queue("kept")
+        server.client.save()
+        lost = one.shell("echo $$ > up; until [ -e go ]; do sleep 0.01; done")
+        one.work(said="said")
+        wait_until(lambda: lines(one.root / "up"))
+        one.cable.refuse()
+        server.kill()
+        server.start()
+        job = other.shell("touch up; until [ -e go ]; do sleep 0.01; done")
+        assert job.id == lost.id
+        other.work(said="said")
+        wait_until((other.root / "up").exists)
+        (one.root / "go").touch()
+        wait_until(lambda: not alive(int(lines(one.root / "up")[0])))
+        one.cable.heal()
+        wait_until(lambda: one.said("was taken over"))
+        wait_until(lambda: len(other.queue.supervisors()) == 2)  # it has announced itself again
+        assert other.queue.get(job.id).status is JobStatus.RUNNING
+        (other.root / "go").touch()
+        other.wait_for(job, JobStatus.COMPLETED)
+        (attempt,) = other.queue.attempts(job.id)
+        assert attempt.supervisor in {each.id for each in other.queue.supervisors()}
+
+
 @pytest.mark.parametrize("where", [0, 1], ids=["where_it_runs", "elsewhere"])
 def test_each_try_is_followed_once(two: list[Host], where: int) -> None:
     runs = two[0]

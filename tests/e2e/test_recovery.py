@@ -438,9 +438,8 @@ def lease(project: Project, job: Job) -> float:
 def note_start(project: Project, job: Job, pid: int) -> None:
     from jobq.models import LogOffsets, Started
 
-    started = Started(
-        job_id=job.id, attempt=1, pid=pid, pid_started=start_time(pid), offsets=LogOffsets()
-    )
+    (attempt,) = project.queue.attempts(job.id)
+    started = Started(key=attempt.key, pid=pid, pid_started=start_time(pid), offsets=LogOffsets())
     project.queue.backend.started([started])
 
 

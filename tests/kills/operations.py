@@ -138,8 +138,7 @@ def _claim(queue: JobQueue, ids: list[int] | None, owner: str, limit: int = 1) -
 
 def _ending(claim: Claim, status: JobStatus) -> Ending:
     return Ending(
-        job_id=claim.job.id,
-        attempt=claim.attempt,
+        key=claim.key,
         outcome=Outcome.COMPLETED if status is S.COMPLETED else Outcome.FAILED,
         status=status,
         failures=claim.job.failures,
@@ -224,12 +223,12 @@ def start(queue: JobQueue, acknowledge: Acknowledge) -> None:
     owner = _announce(queue)
     claimed = _claim(queue, None, owner)
     started = Started(
-        job_id=claimed.job.id, attempt=claimed.attempt, pid=2**22 + 1, pid_started=1,
+        key=claimed.key, pid=2**22 + 1, pid_started=1,
         offsets=LogOffsets(),
     )  # fmt: skip
     with queue.backend.group():
         queue.backend.started([started])
-        queue.backend.progress(claimed.job.id, claimed.attempt, Progress(1, 2, "half"))
+        queue.backend.progress(claimed.key, Progress(1, 2, "half"))
     queue.backend.heartbeat(owner, timedelta(seconds=30), utcnow())
     acknowledge(claimed.job.id)
 

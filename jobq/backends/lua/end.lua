@@ -1,8 +1,11 @@
 -- running → the status that an ending names. Fenced: only the attempt that runs can end.
 
-local function running(id, attempt)
-  local job = load(id)
-  if job and job.status == 'running' and job.attempts == attempt then return job end
+-- The job of an attempt, {id, number, when it was claimed}, if that runs. The number would not do:
+-- a server that lost what it was told last gives ids and numbers again.
+local function running(key)
+  local job = load(key[1])
+  if job and job.status == 'running' and job.attempts == key[2] and tonumber(job.started) == key[3]
+  then return job end
 end
 
 -- Nobody holds the attempt any more.
@@ -26,9 +29,9 @@ end
 
 -- The status of the job from here on; nil if the attempt was not running.
 local function end_one(e, now, at, lease_before)
-  local job = running(e.id, e.attempt)
+  local job = running(e.key)
   if not job then return nil end
-  local lease = call('ZSCORE', P .. 'ls', e.id)
+  local lease = call('ZSCORE', P .. 'ls', job.id)
   if lease_before and tonumber(lease) >= lease_before then return nil end
   local status = e.status
   job.run_at = e.run_at and whole(carried(e.run_at, now))
@@ -43,7 +46,7 @@ local function end_one(e, now, at, lease_before)
   move(job, status, at)
   freed[job.queue] = true
   local record = whole(at) .. '|' .. whole(tonumber(lease)) .. '|' .. e.record
-  write('HSET', P .. 'a:' .. e.id, whole(e.attempt) .. 'e', record)
+  write('HSET', P .. 'a:' .. job.id, whole(job.attempts) .. 'e', record)
   if e.lost then tell('recovered', 1) end
   return status
 end
@@ -53,7 +56,7 @@ local function end_all(endings, now, at, lease_before)
   for place, ending in ipairs(endings) do
     local status = end_one(ending, now, at, lease_before)
     took[place] = status and 1 or 0
-    if FINISHED[status] then finished[#finished + 1] = ending.id end
+    if FINISHED[status] then finished[#finished + 1] = ending.key[1] end
     pending = pending or status == 'pending'
   end
   local released = settle_for(finished, at)

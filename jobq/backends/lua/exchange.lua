@@ -1,8 +1,8 @@
 -- All that a supervisor has to tell since the last time, and what it gets for it.
 
 -- running → pending as if the attempt had never been claimed; its number is used again.
-local function unclaim(id, attempt, owner, at)
-  local job = running(id, attempt)
+local function unclaim(key, owner, at)
+  local id, attempt, job = key[1], key[2], running(key)
   if not job or job.owner ~= owner then return end
   local earlier = call('HGET', P .. 'a:' .. id, whole(attempt - 1))
   let_go(job)
@@ -16,7 +16,7 @@ local function unclaim(id, attempt, owner, at)
 end
 
 local function unclaim_all(claims, at)
-  for _, claim in ipairs(claims) do unclaim(claim[1], claim[2], claim[3], at) end
+  for _, claim in ipairs(claims) do unclaim(claim[1], claim[2], at) end
 end
 
 function verbs.unclaim(a)
@@ -27,7 +27,7 @@ end
 function verbs.exchange(a)
   local at = clock(a.now)
   note_starts(a.starts)
-  for _, p in ipairs(a.progress) do note_progress(p[1], p[2], p[3]) end
+  for _, p in ipairs(a.progress) do note_progress(p[1], p[2]) end
   local ended = end_all(a.endings, a.now, at)
   unclaim_all(a.unstarted, at)
   local claims = a.request and claim(a.request, at) or {}

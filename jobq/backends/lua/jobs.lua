@@ -9,7 +9,8 @@
 local AGAIN, DEAD = P .. 'again', P .. 'dead'
 
 local function load(id)
-  local f = call('HMGET', P .. 'j:' .. id, 's', 'h', 'n', 'u', 'e', 'cr', 'um', 'ra', 'np', 'o', 'de')
+  local f = call('HMGET', P .. 'j:' .. id, 's', 'h', 'n', 'u', 'e', 'cr', 'um', 'ra', 'np', 'o', 'de',
+    'sa')
   if not f[1] then return nil end
   local priority, queue, created, kind = string.match(f[2], '^(%d)|([^|]*)|(%d+)|(.*)$')
   return {
@@ -17,7 +18,7 @@ local function load(id)
     created = created, kind = kind, line = priority .. '|' .. queue .. '|' .. kind,
     attempts = tonumber(f[3] or 0), unique = f[4], entry = f[5], asked = f[6],
     unmet = tonumber(f[7] or 0), run_at = f[8], parents = tonumber(f[9] or 0), owner = f[10],
-    dead = f[11],
+    dead = f[11], started = f[12],
   }
 end
 

@@ -2,14 +2,14 @@
 
 local function note_starts(starts)
   for _, s in ipairs(starts) do
-    if running(s.id, s.attempt) then
-      write('HSET', P .. 'a:' .. s.id, whole(s.attempt) .. 's', s.record)
+    if running(s.key) then
+      write('HSET', P .. 'a:' .. s.key[1], whole(s.key[2]) .. 's', s.record)
     end
   end
 end
 
-local function note_progress(id, attempt, progress)
-  local job = running(id, attempt)
+local function note_progress(key, progress)
+  local job = running(key)
   if not job then return 0 end
   write('HSET', job.key, 'pg', progress)
   return 1
@@ -18,8 +18,8 @@ end
 local function held_by(owner)
   local held = {}
   for _, id in ipairs(call('SMEMBERS', P .. 'o:' .. owner)) do
-    local f = call('HMGET', P .. 'j:' .. id, 'n', 'cr')
-    held[#held + 1] = {id, f[1], f[2] and 1 or 0}
+    local f = call('HMGET', P .. 'j:' .. id, 'n', 'sa', 'cr')
+    held[#held + 1] = {id, f[1], f[2], f[3] and 1 or 0}
   end
   return held
 end
@@ -30,7 +30,7 @@ function verbs.started(a)
 end
 
 function verbs.progress(a)
-  return note_progress(a.id, a.attempt, a.progress)
+  return note_progress(a.key, a.progress)
 end
 
 function verbs.cancel_requests(a)
