@@ -107,7 +107,8 @@ class ShippedLog:
         parts, self._after = self._backend.shipped(self._job_id, self._after)
         if any(part.attempt not in self._attempts for part in parts):
             found = self._backend.attempts(self._job_id)
-            self._attempts = {each.attempt: each.offsets for each in found}
+            # What came of an attempt may be here before it is known where its output starts.
+            self._attempts = {each.attempt: each.offsets for each in found if each.pid is not None}
         for part in parts:
             self._take(part)
         return bool(self._files)
@@ -118,7 +119,9 @@ class ShippedLog:
             starts = {name: each.layout().end for name, each in self._files.items()}
             self._starts[part.attempt] = starts
         key = part.file, part.attempt
-        begun = getattr(self._attempts.get(part.attempt, LogOffsets()), _FIELDS[part.file], 0)
+        first = LogOffsets() if part.attempt == 1 else None
+        offsets = self._attempts.get(part.attempt, first)
+        begun = part.offset if offsets is None else getattr(offsets, _FIELDS[part.file])
         expected = self._ends.get(key, begun)
         if part.offset > expected:
             file.append(_missing(part.file, part.offset - expected))

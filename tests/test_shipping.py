@@ -86,6 +86,14 @@ def test_what_is_written_arrives_and_costs_a_bounded_number_of_bytes(
     assert all(sum(len(part.data) for part in each) <= PART for each in server.commands)
 
 
+def test_what_came_of_an_attempt_before_its_start_is_on_record_misses_nothing(
+    server: Server,
+) -> None:
+    parts = [Part(1, 1, STDOUT, 0, b"try 1\n"), Part(1, 2, STDOUT, 6, b"try 2\n")]
+    server.ship(parts, most=1 << 20, kept=timedelta(minutes=1))
+    assert seen(server, 1) == b"try 1\ntry 2\n"
+
+
 def test_of_a_crowd_each_gets_its_turn_and_no_command_is_long(
     server: Server, shipper: Shipper, tmp_path: Path
 ) -> None:
