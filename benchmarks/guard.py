@@ -17,7 +17,7 @@ LIMITS: dict[tuple[int, str], float] = {
     (2, "one bare INSERT"): 4.4,
     (3, "a bare executemany"): 4.4,
     (4, "xargs"): 0.38,
-    (5, "saq"): 0.9,
+    (5, "saq"): 0.7,
     (6, "from add to the job's first instruction, p50"): 8.0,  # milliseconds
     (8, "add"): 2.0,
     (8, "claim"): 2.0,
