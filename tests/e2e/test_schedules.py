@@ -14,10 +14,10 @@ from jobq.models import Schedule
 from jobq.schedules import Schedules
 
 
-def due(project: Project, name: str, seconds: float, **options: object) -> Schedule:
+def due(project: Project, name: str, seconds: float, cron: str = "* * * * *") -> Schedule:
     """A schedule whose next time is near: it need not be one of its expression's."""
     schedules = Schedules(project.queue)
-    added = schedules.add(name, "* * * * *", {"args": {"argv": ["true"]}}, overlap="allow")
+    added = schedules.add(name, cron, {"args": {"argv": ["true"]}}, overlap="allow")
     at = utcnow() + timedelta(seconds=seconds)
     assert project.queue.backend.replace_schedule(added, replace(added, next_at=at))
     return schedules.get(name)
@@ -50,7 +50,8 @@ def test_many_supervisors_fire_once(project: Project) -> None:
 
 def test_a_supervisor_wakes_at_the_time(project: Project) -> None:
     """Not at its next look around, which is put off here."""
-    schedule = due(project, "s", 2)
+    # Of an expression whose own next time is sooner, that one would count.
+    schedule = due(project, "s", 2, cron="0 0 29 2 *")
     slow = "import jobq.supervisor as s; s.BEAT = 600; from jobq.__main__ import main; main()"
     worker = subprocess.Popen([sys.executable, "-c", slow, "work"], cwd=project.root)
     try:
