@@ -2,7 +2,8 @@
 
 Verbs cross this boundary: neither SQL nor bytes. Each is atomic. Those that end or renew an
 attempt are fenced: they take effect only while the job is running under that attempt's number, as
-it was claimed then, and say whether they did. Time is always passed in. `tests/backends/` is this contract as tests.
+it was claimed then, and say whether they did. Time is always passed in. `tests/backends/` is this
+contract as tests.
 
 Where backends differ
     Time: on SQLite, that which is passed in counts. On Redis, the server's does, so that a host whose

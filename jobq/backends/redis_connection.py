@@ -314,7 +314,7 @@ class RedisConnection:
             DatabaseRefusesError: some are refused.
         """
         if missing := self.run(rights_script(), *in_scripts(self.url.prefix)):
-            raise_ours(self.url.shown, lacking(missing))
+            raise_ours(self.url.shown, lacking(self.url.prefix, missing))
         self._may_write = True
 
     def _unlocked(

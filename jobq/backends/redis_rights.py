@@ -85,10 +85,10 @@ def in_scripts(prefix: str) -> list[str]:
     ]
 
 
-def lacking(commands: Sequence[bytes]) -> Exception:
-    """The error for a user who may not use these."""
+def lacking(prefix: str, commands: Sequence[bytes]) -> Exception:
+    """The error for a user who may not use these, or not with the keys that begin so."""
     names = ", ".join(command.decode().lower() for command in commands)
-    told: Exception = ResponseError(f"NOPERM its user may not use {names}")
+    told: Exception = ResponseError(f"NOPERM its user may not use {names} with the keys {prefix}*")
     return told
 
 
@@ -100,7 +100,7 @@ def explained(client: Any, prefix: str, error: Exception) -> Exception:
             source = rights_script().source
             missing: list[bytes] = client.eval(source, 1, f"{prefix}meta", *in_scripts(prefix))
             if missing:
-                return lacking(missing)
+                return lacking(prefix, missing)
         elif _UNKNOWN in text.lower():
             return _too_old(client) or error
     except (RedisError, OSError):  # a moment ago there was an answer: that one is told

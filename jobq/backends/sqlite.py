@@ -455,7 +455,8 @@ class SqliteBackend(SqliteFilling):
 
 def _held(connection: sqlite3.Connection, owner: str) -> list[Held]:
     found = connection.execute(
-        "SELECT job_id, attempt, attempts.started_at, cancel_requested FROM attempts JOIN job_queue ON id = job_id "
+        "SELECT job_id, attempt, attempts.started_at, cancel_requested "
+        "FROM attempts JOIN job_queue ON id = job_id "
         "WHERE supervisor = ? AND ended_at IS NULL",
         (owner,),
     )

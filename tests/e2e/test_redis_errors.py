@@ -95,14 +95,21 @@ def test_without_a_right_nothing_is_half_written(
     user = f"without-{command}"
     locked.add_user(user, "s3cret", "~*", "&*", "+@all", f"-{command.lower()}")
     url = f"{locked.url_as(user, 's3cret')}?name={user}"
-    refused(add(url, "add", "--unique", "once", "--", "true"), f"may not use {command.lower()}: ")
+    refused(
+        add(url, "add", "--unique", "once", "--", "true"), f"may not use {command.lower()} with"
+    )
     left = set(locked.client.keys(f"{{{user}}}:*"))
     assert left <= {f"{{{user}}}:rights"}  # which expires
 
 
+def test_stats_tell_what_there_was_in_all(add: Add, server: RedisServer) -> None:
+    add(server.url)
+    assert "1 added, 0 completed, 0 failed, 0 recovered" in add(server.url, "stats").out
+
+
 def test_with_rights_for_other_keys_nothing_is_written(add: Add, locked: RedisServer) -> None:
     locked.add_user("elsewhere", "s3cret", "~{other}:*", "&*", "+@all")
-    refused(add(f"{locked.url_as('elsewhere', 's3cret')}?name=ours"), "redis://elsewhere@")
+    refused(add(f"{locked.url_as('elsewhere', 's3cret')}?name=ours"), "to access one of the keys")
     assert locked.client.keys("{ours}:*") == []
 
 

@@ -14,11 +14,10 @@ end
 
 local missing = {}
 for _, text in ipairs(ARGV) do
+  -- Without the key, others would make it. Some delete it.
+  if refused({'SET', key, '', 'PX', 1000}) then return {'SET'} end
   local command = cjson.decode(text)
-  local without_key = refused({'SET', key, '', 'PX', 1000})
-  if without_key and command[1] == 'SET' or not without_key and refused(command) then
-    missing[#missing + 1] = command[1]
-  end
+  if refused(command) then missing[#missing + 1] = command[1] end
 end
 redis.pcall('DEL', key)
 return missing
