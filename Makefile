@@ -21,10 +21,10 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(STAMP) ## Run a dozen real jobs and look at them
-	$(BIN)/python tests/demo.py
+	$(BIN)/python -m tools.demo
 
 pictures: $(STAMP) ## Make the pictures of the docs anew
-	$(BIN)/python tests/pictures.py
+	$(BIN)/python -m tools.pictures
 
 # Two more than there are processors: many tests wait for processes.
 WORKERS = $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 2)')
@@ -35,11 +35,11 @@ test: $(STAMP) ## Run the tests
 SECONDS ?= 600
 
 soak: $(STAMP) ## Kill at every step, fill to the bounds, disturb at random (SECONDS=600 SEED=…)
-	cd tests && ../$(BIN)/python -m kills
-	cd tests && ../$(BIN)/python -m kills --torn finish add_many cancel prune import
-	$(BIN)/python tests/bounds.py
-	$(BIN)/python tests/chaos.py --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
-	$(BIN)/python tests/chaos.py --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) --redis
+	$(BIN)/python -m tools.soak.kills
+	$(BIN)/python -m tools.soak.kills --torn finish add_many cancel prune import
+	$(BIN)/python -m tools.soak.limits
+	$(BIN)/python -m tools.soak.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m tools.soak.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) --redis
 
 lint: $(STAMP) ## Check style and types
 	$(BIN)/ruff check .

@@ -10,8 +10,8 @@ from inspect import Parameter, signature
 from pathlib import Path
 from typing import get_args
 
-from jobq.cli.typed import app_of
-from jobq.cli.verbs import VERBS
+from jobq.cli.command_table import VERBS
+from jobq.cli.parsing.typer_adapter import app_of
 
 _TYPER_APP = """
 from typing import Annotated

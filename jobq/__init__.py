@@ -10,11 +10,11 @@ from jobq.errors import (
     WorkerLoadError,
     WrongState,
 )
+from jobq.job_types.worker import Cancelled, JobContext, JobWorker, Permanent, RetryAfter, Snooze
+from jobq.jobs.spec import JobSpec
 from jobq.models import Attempt, Claim, Condition, Job, JobFilter, JobStatus, Progress, Queue
 from jobq.queue import JobQueue
-from jobq.specs import JobSpec
-from jobq.timespec import Rate
-from jobq.worker import Cancelled, JobContext, JobWorker, Permanent, RetryAfter, Snooze
+from jobq.units import Rate
 
 __all__ = [
     "ArgsError",

@@ -4,7 +4,7 @@ import os
 import sys
 from contextlib import suppress
 
-from jobq.worker import BUNDLED
+from jobq.job_types.worker import BUNDLED
 
 INTERRUPTED = 130
 

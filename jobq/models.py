@@ -1,14 +1,15 @@
 """What jobq speaks of: jobs, attempts, queues, and the transitions between states. No I/O."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum, StrEnum
 from typing import Any, NamedTuple
 
-from jobq.bounds import LONGEST_ERROR, LONGEST_MESSAGE, bounded_result, bounded_text
 from jobq.errors import UsageError
-from jobq.timespec import Rate
+from jobq.limits import LONGEST_ERROR, LONGEST_MESSAGE, bounded_result, bounded_text
+from jobq.units import Rate
 
 DEFAULT_QUEUE = "default"
 
@@ -300,7 +301,7 @@ class Usage(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
+class AttemptResult:
     """How an attempt ends, and where its job goes from there."""
 
     key: AttemptKey
@@ -490,3 +491,14 @@ class Fired(NamedTuple):
     at: datetime
     job_id: int
     created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """What jobq.toml says of all retries."""
+
+    jitter: float = 0.1  # a delay is stretched or shrunk by up to this share of itself
+    max_crashes: int = 3  # after so many crashes a job goes to the dead letter queue
+
+
+QUEUE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

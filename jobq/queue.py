@@ -1,7 +1,7 @@
 """`JobQueue`: the one door through which the command, programs and workers reach the jobs.
 
 It fills in defaults, checks input, and keeps rows and log directories together. Where a job goes
-after an attempt is decided by `jobq.retry`; that it goes there only once, by the backend.
+after an attempt is decided by `jobq.jobs.retry`; that it goes there only once, by the backend.
 """
 
 import os
@@ -14,19 +14,38 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Self
 
-from jobq import config, rescue, shell
+from jobq import recovery
 from jobq.backends.base import Backend, ClaimRequest
-from jobq.backends.choice import open_backend
-from jobq.config import QUEUE_NAME, Settings
+from jobq.backends.factory import open_backend
+from jobq.backends.outage import Outage
+from jobq.config.loader import load_settings
+from jobq.config.settings import Settings
 from jobq.errors import NotFound, UsageError, WrongState
-from jobq.logs import STDIN, JobLogs
+from jobq.job_types import shell
+from jobq.jobs.new_job import as_added, new_job, parsed_args, template
+from jobq.jobs.retry import after_failure, lost_ending
+from jobq.jobs.spec import (
+    Duration,
+    JobSpec,
+    checked_json,
+    checked_text,
+    keys_of,
+    parents_first,
+    parse_statuses,
+    placed,
+    require_shape,
+    to_spec,
+    with_limits,
+)
+from jobq.logs.directory import STDIN, JobLogs
 from jobq.models import (
     DEFAULT_QUEUE,
     FINISHED,
+    QUEUE_NAME,
     Attempt,
+    AttemptResult,
     CancelEffect,
     Claim,
-    Ending,
     Fired,
     Inserted,
     Job,
@@ -42,27 +61,11 @@ from jobq.models import (
     Schedule,
     SupervisorInfo,
 )
-from jobq.newjobs import as_added, new_job, parsed_args, template
-from jobq.outages import Outage
 from jobq.redaction import ShownJob
-from jobq.retry import after_failure, lost_ending
-from jobq.specs import (
-    Duration,
-    JobSpec,
-    checked_json,
-    checked_text,
-    keys_of,
-    parents_first,
-    parse_statuses,
-    placed,
-    require_shape,
-    to_spec,
-    with_limits,
-)
-from jobq.timespec import parse_duration
+from jobq.units import parse_duration
 
 if TYPE_CHECKING:
-    from jobq.registry import JobType, Registry
+    from jobq.job_types.registry import JobType, Registry
 
 
 CHUNK = 1000
@@ -91,7 +94,7 @@ class JobQueue:
             ConfigError: the file is wrong.
             DatabaseError: the database can't be used.
         """
-        return cls.from_settings(config.load(path))
+        return cls.from_settings(load_settings(path))
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
@@ -114,7 +117,9 @@ class JobQueue:
     def registry(self) -> "Registry":
         """The job types, loaded at the first use."""
         if self._registry is None:
-            from jobq.registry import load  # worker files are only read when they are needed
+            from jobq.job_types.registry import (
+                load,  # worker files are only read when they are needed
+            )
 
             self._registry = load(self.settings.worker_paths)
         return self._registry
@@ -126,7 +131,7 @@ class JobQueue:
             UsageError: there is none.
         """
         if name == shell.JOB_TYPE:
-            from jobq.registry import SHELL
+            from jobq.job_types.registry import SHELL
 
             return SHELL
         return self.registry.get(name)
@@ -568,7 +573,7 @@ class JobQueue:
             if changed:
                 self.backend.put_queues(changed)
 
-    # -- schedules: see jobq.schedules -----------------------------------------------------
+    # -- schedules: see jobq.scheduling.schedules -----------------------------------------------------
 
     def checked(self, spec: JobSpec, now: datetime) -> NewJob:
         """A job without parents as `insert` would store it, every default filled in.
@@ -638,7 +643,7 @@ class JobQueue:
         """
         checked_json("result", result)
         return self._end(
-            Ending(
+            AttemptResult(
                 key=claim.key,
                 outcome=Outcome.COMPLETED,
                 status=JobStatus.COMPLETED,
@@ -660,7 +665,7 @@ class JobQueue:
             retryable=retry,
         )
         return self._end(
-            Ending(
+            AttemptResult(
                 key=claim.key,
                 outcome=Outcome.FAILED,
                 status=step.status,
@@ -677,7 +682,7 @@ class JobQueue:
         """Note how far an attempt has come. False: it was lost."""
         return self.backend.progress(claim.key, Progress(done, total, message).bounded())
 
-    def _end(self, ending: Ending) -> bool:
+    def _end(self, ending: AttemptResult) -> bool:
         now = self.backend.now()
         (took_effect,) = self.backend.end([ending], now)
         self._settle(now)  # there may be no supervisor to do so
@@ -688,7 +693,7 @@ class JobQueue:
     def supervisors(self) -> list[SupervisorInfo]:
         """The supervisors that are alive, as far as is known."""
         there = self.backend.supervisors()
-        dead = rescue.dead(self.backend, there)
+        dead = recovery.dead(self.backend, there)
         return [supervisor for supervisor in there if supervisor.id not in dead]
 
     def rescue_dead(
@@ -696,13 +701,13 @@ class JobQueue:
     ) -> int:
         """Give back the jobs of supervisors that are known to be dead; how many."""
         there = [info for info in self.backend.supervisors() if info.id != own]
-        dead = rescue.dead(self.backend, there)
+        dead = recovery.dead(self.backend, there)
         if not dead:
             return 0
         lost = [pair for pair in self.backend.open_attempts() if pair[1].supervisor in dead]
-        rescue.kill_left(self.backend, self.logs, lost)
+        recovery.kill_left(self.backend, self.logs, lost)
         if self.backend.spans_hosts:
-            rescue.kill_marked(dead)
+            recovery.kill_marked(dead)
         rescued = self.rescue(lost, lease_before=None, on_end=on_end)
         self.backend.unregister(dead)
         return rescued
@@ -728,7 +733,7 @@ class JobQueue:
                 attempt.key,
                 self.settings.retry,
                 f"its supervisor {attempt.supervisor} died or lost its lease",
-                begun=elsewhere or rescue.was_begun(self.logs, job, attempt),
+                begun=elsewhere or recovery.was_begun(self.logs, job, attempt),
             )
             for job, attempt in lost
         ]
@@ -743,7 +748,7 @@ class JobQueue:
 
     def _mend_logs(self, lost: Collection[tuple[Job, Attempt]]) -> None:
         """Make ordinary files of the logs that dead supervisors had trimmed."""
-        from jobq.trimming import compact  # ctypes, which few calls need
+        from jobq.logs.truncation import compact  # ctypes, which few calls need
 
         for job, _ in lost:
             with suppress(OSError):  # a full disk: the next attempt tries again

@@ -12,7 +12,7 @@ from fnmatch import translate
 from functools import lru_cache
 from typing import Any, NamedTuple, NewType, TypeVar
 
-from jobq.models import Attempt, Ending, Job, Progress, Schedule
+from jobq.models import Attempt, AttemptResult, Job, Progress, Schedule
 
 REDACTED = "[redacted-by-jobq]"
 """What stands where a secret was."""
@@ -158,7 +158,7 @@ class Redaction:
             )
         )
 
-    def ending(self, ending: Ending) -> Ending:
+    def ending(self, ending: AttemptResult) -> AttemptResult:
         """How an attempt ended, without them."""
         if ending.error is None and ending.result is None:
             return ending

@@ -16,18 +16,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jobq import shell
-from jobq.backends.sqlite import SqliteBackend
+from jobq.backends.sqlite.backend import SqliteBackend
 from jobq.clock import utcnow
-from jobq.config import Settings, job_environment
-from jobq.endings import Exit, ending_of, exit_of_process
-from jobq.logs import LOG, STDERR, STDOUT
+from jobq.config.environment import job_environment
+from jobq.config.settings import Settings
+from jobq.execution.children.call import call, jsonable, report_of
+from jobq.job_types import shell
+from jobq.job_types.registry import JobType, args_model
+from jobq.job_types.worker import JobContext, JobWorker
+from jobq.jobs.outcome import Exit, ending_of, exit_of_process
+from jobq.logs.directory import LOG, STDERR, STDOUT
 from jobq.models import Claim, Job, Outcome, Progress
-from jobq.outcome import call, jsonable, report_of
 from jobq.queue import JobQueue
-from jobq.registry import JobType, args_model
-from jobq.timespec import parse_duration
-from jobq.worker import JobContext, JobWorker
+from jobq.units import parse_duration
 
 _OWNER = "jobq.testing"
 

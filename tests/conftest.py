@@ -1,6 +1,7 @@
 """A project of its own for every test, and nothing of the one who runs them."""
 
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from hypothesis import settings
 from jobq import JobQueue
 
 if TYPE_CHECKING:
-    from redis_server import SharedServer
+    from tests.support.redis_server import SharedServer
 
 # With it, each of the many processes that tests start would compile all that it imports.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -47,7 +48,7 @@ def queue(project: Path) -> Iterator[JobQueue]:
 @pytest.fixture(scope="session")
 def shared_redis() -> "Iterator[SharedServer]":
     """A Redis server for the tests of this process."""
-    from redis_server import SharedServer  # its library, only where it is wanted
+    from tests.support.redis_server import SharedServer  # its library, only where it is wanted
 
     server = SharedServer(int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]))
     yield server
@@ -58,3 +59,18 @@ def shared_redis() -> "Iterator[SharedServer]":
 def redis_url(shared_redis: "SharedServer") -> str:
     """The address of a Redis server on which there is nothing."""
     return shared_redis.empty()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, one megabyte large."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True,
+        check=False,
+    )  # fmt: skip
+    if made.returncode:
+        pytest.skip(f"needs the right to mount: {made.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)

@@ -22,7 +22,7 @@ from pydantic import AfterValidator, BaseModel, Field, StrictInt, model_validato
 
 from jobq import JobContext, JobQueue, JobWorker, Permanent, UsageError
 from jobq.clock import utcnow
-from jobq.timespec import parse_duration, parse_size
+from jobq.units import parse_duration, parse_size
 
 if TYPE_CHECKING:
     from logging import Logger

@@ -35,11 +35,11 @@ from jobq.clock import utcnow
 from jobq.models import (
     Attempt,
     AttemptKey,
+    AttemptResult,
     CancelEffect,
     Claim,
     Condition,
     Ended,
-    Ending,
     Finished,
     Fired,
     Held,
@@ -77,7 +77,7 @@ class Report:
 
     starts: Sequence[Started] = ()
     progress: Mapping[AttemptKey, Progress] = field(default_factory=dict)
-    endings: Sequence[Ending] = ()
+    endings: Sequence[AttemptResult] = ()
     unstarted: Sequence[Claim] = ()  # claimed ahead, and given back
 
 
@@ -307,7 +307,11 @@ class Backend(ABC):
 
     @abstractmethod
     def end(
-        self, endings: Sequence[Ending], now: datetime, *, lease_before: datetime | None = None
+        self,
+        endings: Sequence[AttemptResult],
+        now: datetime,
+        *,
+        lease_before: datetime | None = None,
     ) -> list[bool]:
         """running → the status that each ending names; False where the attempt was not running.
 
@@ -491,7 +495,7 @@ class Backend(ABC):
         behind it. Some that ended at the same moment may come again.
         """
 
-    # -- moving: see jobq.moving -----------------------------------------------------------
+    # -- moving: see jobq.transfer.migrate -----------------------------------------------------------
 
     @abstractmethod
     def place(self) -> str:
@@ -528,3 +532,11 @@ class Backend(ABC):
     @abstractmethod
     def end_filling(self) -> None:
         """Open the store to everybody."""
+
+
+REMEMBERED = timedelta(days=8)
+"""How long it is known what a schedule fired for: a clock may be set back by so much."""
+
+
+SHOWN = 20
+"""The last so many are kept, however old."""

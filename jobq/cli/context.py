@@ -7,10 +7,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobq import config
-from jobq.bounds import bounded_text
-from jobq.cli.output import inert
-from jobq.config import Settings
+from jobq.cli.rendering.output import inert
+from jobq.config.loader import load_settings
+from jobq.config.settings import Settings
+from jobq.limits import bounded_text
 from jobq.queue import JobQueue
 
 INTERRUPTED = 130
@@ -33,7 +33,7 @@ class Cli:
 
     def settings(self) -> Settings:
         """The settings that this command works with."""
-        return config.load(self.config)
+        return load_settings(self.config)
 
     @contextmanager
     def queue(self) -> Iterator[JobQueue]:

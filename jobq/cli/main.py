@@ -5,9 +5,9 @@ import sys
 from errno import EDQUOT, ENOSPC
 from io import TextIOWrapper
 
-from jobq.cli import quick
+from jobq.cli.command_table import VERBS
 from jobq.cli.context import INTERRUPTED, ReaderLeftError, complain
-from jobq.cli.verbs import VERBS
+from jobq.cli.parsing import fast_parser as quick
 from jobq.errors import DiskFullError, JobqError
 
 
@@ -34,13 +34,15 @@ def run(argv: list[str]) -> int:
 
 def _run(argv: list[str]) -> int:
     if "_JOBQ_COMPLETE" in os.environ:
-        from jobq.cli import shells
+        from jobq.cli.parsing import shell_completion as shells
 
         if (answer := shells.answer(os.environ)) is not None:
             return answer.give()
     elif (call := quick.call_of(argv)) is not None:
         return call()
-    from jobq.cli.app import run_with_typer  # Typer takes three times as long as all the rest
+    from jobq.cli.parsing.typer_app import (
+        run_with_typer,  # Typer takes three times as long as all the rest
+    )
 
     return run_with_typer(argv)
 

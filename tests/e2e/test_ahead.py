@@ -7,10 +7,10 @@ from functools import partial
 
 import pytest
 
-from e2e.conftest import Project, wait_until
 from jobq import JobStatus
-from jobq.invariants import verify
+from jobq.diagnostics.verify import verify
 from jobq.models import Outcome
+from tests.support.project import Project, wait_until
 
 WORKER = """
 import os, time

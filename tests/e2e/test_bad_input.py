@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from e2e.conftest import Project
 from jobq import UsageError
+from tests.support.project import Project
 
 WORKER = """
 from pydantic import BaseModel

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from e2e.conftest import SETTINGS, Project
 from jobq import Job, JobStatus
+from tests.support.project import SETTINGS, Project
 
 WORKER = """
 import faulthandler, io, logging, logging.config, os, resource, signal, sys, time

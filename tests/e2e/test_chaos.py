@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos import Chaos
+from tools.soak.chaos import Chaos
 
 
 @pytest.mark.parametrize("seed", [4])

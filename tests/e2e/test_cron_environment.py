@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from e2e.conftest import Project, wait_until
 from jobq import JobStatus
 from jobq.clock import utcnow
-from jobq.schedules import Schedules
+from jobq.scheduling.schedules import Schedules
+from tests.support.project import Project, wait_until
 
 JOBQ = Path(sys.executable).parent / "jobq"
 CLIP = "Bj\u00f6rk \U0001f3b5"

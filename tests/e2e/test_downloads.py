@@ -9,10 +9,20 @@ from pathlib import Path
 import pytest
 from yt_dlp.aes import aes_cbc_encrypt_bytes
 
-from e2e.conftest import Project, wait_until
 from jobq import Job, JobStatus
 from jobq.models import Outcome
-from local_site import SIZE, Gate, Site, answers, breaks_off, clip, sends, serving, waits_at
+from tests.support.local_site import (
+    SIZE,
+    Gate,
+    Site,
+    answers,
+    breaks_off,
+    clip,
+    sends,
+    serving,
+    waits_at,
+)
+from tests.support.project import Project, wait_until
 
 
 @pytest.fixture

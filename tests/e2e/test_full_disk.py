@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from cli_runner import on_terminal
-from e2e.conftest import SETTINGS, Project, wait_until
 from jobq import Job, JobStatus
+from tests.support.cli_runner import on_terminal
+from tests.support.project import SETTINGS, Project, wait_until
 
 
 def fill(disk: Path) -> None:

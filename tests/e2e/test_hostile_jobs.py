@@ -4,15 +4,15 @@ import signal
 
 import pytest
 
-from e2e.conftest import Project, wait_until
 from jobq import JobStatus
 from jobq.models import Outcome
+from tests.support.project import Project, wait_until
 
 STILLBORN = """
 import os, sys
 from jobq import JobWorker
 
-if "jobq.forkserver" in sys.orig_argv:  # whoever adds a job reads this file, too, and may fork
+if "jobq.execution.children.fork_server" in sys.orig_argv:  # whoever adds a job reads this file, too, and may fork
     os.register_at_fork(after_in_child=lambda: os._exit(9))
 
 class Stillborn(JobWorker):

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from e2e.conftest import alive, wait_until
-from e2e.hosts import Host, hosts
 from jobq import Job, JobStatus
 from jobq.clock import utcnow
 from jobq.models import SupervisorInfo
-from jobq.processes import host_name
-from jobq.schedules import Schedules
-from redis_server import AOF_ALWAYS, RedisServer
+from jobq.scheduling.schedules import Schedules
+from jobq.system.processes import host_name
+from tests.support.hosts import Host, hosts
+from tests.support.project import alive, wait_until
+from tests.support.redis_server import AOF_ALWAYS, RedisServer
 
 WORKER = """
 import os, time

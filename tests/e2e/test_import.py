@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from e2e.conftest import Project, wait_until
 from jobq import JobStatus
+from tests.support.project import Project, wait_until
 
 ROWS = 30_000
 

@@ -6,8 +6,8 @@ import shutil
 import psutil
 import pytest
 
-from e2e.conftest import Project, wait_until
 from jobq import JobStatus
+from tests.support.project import Project, wait_until
 
 
 def test_output_that_nobody_reads_holds_no_job_up(project: Project) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from e2e.conftest import SETTINGS, Project, wait_until
 from jobq import JobStatus
+from jobq.logs.truncation import compact
 from jobq.models import Job
-from jobq.trimming import compact
+from tests.support.project import SETTINGS, Project, wait_until
 
 # A portion at a time, and each only when there is room for it: so the test needs no luck.
 PRINTER = """

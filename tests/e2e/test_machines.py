@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from e2e.conftest import Project, wait_until
-from e2e.hosts import SETTINGS
 from jobq import JobStatus
-from redis_server import RedisServer
+from tests.support.hosts import SETTINGS
+from tests.support.project import Project, wait_until
+from tests.support.redis_server import RedisServer
 
 LEASE = 5.0
 

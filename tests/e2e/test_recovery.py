@@ -10,11 +10,11 @@ from contextlib import suppress
 import psutil
 import pytest
 
-from e2e.conftest import Project, alive, wait_until
 from jobq import Job, JobStatus
 from jobq.clock import utcnow
 from jobq.models import Outcome, SupervisorInfo
-from jobq.processes import boot_id, host_name, start_time
+from jobq.system.processes import boot_id, host_name, start_time
+from tests.support.project import Project, alive, wait_until
 
 WORKER = '''
 import os, resource, signal, subprocess, sys, threading, time
@@ -149,7 +149,7 @@ def fork_server(supervisor: "subprocess.Popen[str]") -> psutil.Process:
 
 def is_fork_server(process: psutil.Process) -> bool:
     try:
-        return "jobq.forkserver" in process.cmdline()
+        return "jobq.execution.children.fork_server" in process.cmdline()
     except psutil.Error:  # it has just ended
         return False
 
@@ -453,7 +453,12 @@ def test_a_fork_server_that_dies_early_is_started_again(workers: Project) -> Non
     )
     supervisor = workers.work()
     wait_until(lambda: psutil.Process(supervisor.pid).children())
-    wait_until(lambda: "jobq.forkserver" in psutil.Process(supervisor.pid).children()[0].cmdline())
+    wait_until(
+        lambda: (
+            "jobq.execution.children.fork_server"
+            in psutil.Process(supervisor.pid).children()[0].cmdline()
+        )
+    )
     fork_server(supervisor).kill()
     (workers.root / "go").touch()
     workers.wait_for(job, JobStatus.COMPLETED)

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import trustme
 
-from cli_runner import Result
 from jobq import JobQueue
-from jobq.backends.redis_rights import IN_SCRIPTS
+from jobq.backends.redis.acl import IN_SCRIPTS
 from jobq.cli.main import run
+from jobq.diagnostics.verify import verify
 from jobq.errors import DiskFullError
-from jobq.invariants import verify
-from redis_server import RedisServer, replica_of
-from tcp_proxy import TcpProxy
+from tests.support.cli_runner import Result
+from tests.support.redis_server import RedisServer, replica_of
+from tests.support.tcp_proxy import TcpProxy
 
 Add = Callable[..., Result]
 

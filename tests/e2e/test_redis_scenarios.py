@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from e2e.conftest import alive, wait_until
 from jobq import Job, JobQueue, JobStatus
 from jobq.backends.base import ClaimRequest
 from jobq.clock import utcnow
+from jobq.execution.options import WorkOptions
+from jobq.execution.supervisor import Supervisor
 from jobq.models import Outcome
-from jobq.orders import WorkOptions
-from jobq.supervisor import Supervisor
+from tests.support.project import alive, wait_until
 
 SETTINGS = """
 backend = "{url}"

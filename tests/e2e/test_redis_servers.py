@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from e2e.conftest import Project, wait_until
 from jobq import JobQueue, JobStatus
-from jobq.backends.redis_rights import DIRECT, IN_SCRIPTS
+from jobq.backends.redis.acl import DIRECT, IN_SCRIPTS
 from jobq.cli.main import run
+from jobq.diagnostics.verify import verify
 from jobq.errors import ConfigError, DatabaseAwayError
-from jobq.invariants import verify
-from redis_server import AOF_ALWAYS, RedisServer, cluster
+from tests.support.paths import ROOT
+from tests.support.project import Project, wait_until
+from tests.support.redis_server import AOF_ALWAYS, RedisServer, cluster
 
 SETTINGS = """
 backend = "{url}"
@@ -24,7 +25,6 @@ grace = 0.5
 base = 0.05
 jitter = 0
 """
-ROOT = Path(__file__).parents[2]
 LUA = ROOT / "jobq" / "backends" / "lua"
 
 

@@ -7,11 +7,11 @@ from datetime import timedelta
 
 import pytest
 
-from e2e.conftest import Project, wait_until
 from jobq import JobStatus
 from jobq.clock import utcnow
 from jobq.models import Schedule
-from jobq.schedules import Schedules
+from jobq.scheduling.schedules import Schedules
+from tests.support.project import Project, wait_until
 
 
 def due(project: Project, name: str, seconds: float, cron: str = "* * * * *") -> Schedule:
@@ -52,7 +52,7 @@ def test_a_supervisor_wakes_at_the_time(project: Project) -> None:
     """Not at its next look around, which is put off here."""
     # Of an expression whose own next time is sooner, that one would count.
     schedule = due(project, "s", 2, cron="0 0 29 2 *")
-    slow = "import jobq.supervisor as s; s.BEAT = 600; from jobq.__main__ import main; main()"
+    slow = "import jobq.execution.supervisor as s; s.BEAT = 600; from jobq.__main__ import main; main()"
     worker = subprocess.Popen([sys.executable, "-c", slow, "work"], cwd=project.root)
     try:
         wait_until(lambda: Schedules(project.queue).get("s").next_at != schedule.next_at)
@@ -69,4 +69,4 @@ def test_add_does_not_pay_for_cron(project: Project, verb: str) -> None:
     done = project.jobq(*words, env={"PYTHONPROFILEIMPORTTIME": "1"})
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "jobq.queue" in imported
-    assert not imported & {"cronsim", "jobq.cron", "jobq.schedules"}
+    assert not imported & {"cronsim", "jobq.scheduling.cron", "jobq.scheduling.schedules"}

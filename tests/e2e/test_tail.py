@@ -11,9 +11,9 @@ import time
 
 import pytest
 
-from cli_runner import on_terminal
-from e2e.conftest import Project, wait_until
 from jobq import JobStatus
+from tests.support.cli_runner import on_terminal
+from tests.support.project import Project, wait_until
 
 
 def test_the_last_lines_of_each_stream(project: Project) -> None:

@@ -9,11 +9,11 @@ import sys
 import psutil
 import pytest
 
-from e2e.conftest import Project, wait_until
 from jobq import JobStatus
 from jobq.clock import utcnow
-from jobq.explain import explain, gather
+from jobq.diagnostics.explain import explain, gather
 from jobq.models import Outcome
+from tests.support.project import Project, wait_until
 
 WORKER = '''
 import asyncio, ctypes, os, subprocess, sys, time
@@ -335,7 +335,7 @@ def test_workers_go_on_after_the_process_they_are_forked_from_is_killed(many: Pr
     (server,) = [
         child
         for child in psutil.Process(supervisor.pid).children()
-        if "jobq.forkserver" in child.cmdline()
+        if "jobq.execution.children.fork_server" in child.cmdline()
     ]
     server.kill()
     second = many.queue.add("plain")

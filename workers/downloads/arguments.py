@@ -12,8 +12,8 @@ from pydantic import AfterValidator, BaseModel, Field
 
 from jobq import JobContext, Permanent, UsageError
 from jobq.clock import utcnow
-from jobq.config import QUEUE_NAME
-from jobq.timespec import parse_since
+from jobq.models import QUEUE_NAME
+from jobq.units import parse_since
 
 SCHEMES = ("http", "https")
 """What is fetched. Nothing else is, after a redirect or in a feed neither."""

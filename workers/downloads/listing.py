@@ -12,15 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from jobq import (
-    JobContext,
-    JobFilter,
-    JobQueue,
-    JobSpec,
-    JobStatus,
-    NotFound,
-    WrongState,
-)
+from jobq import JobContext, JobFilter, JobQueue, JobSpec, JobStatus, NotFound, WrongState
 from jobq.models import DEFAULT_QUEUE, Priority
 
 from .arguments import ListArgs, checked_url, output_dir, since_moment

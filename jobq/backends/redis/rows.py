@@ -1,0 +1,317 @@
+"""Jobs, attempts and the like as Redis keeps them, and back. Times are whole microseconds."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from jobq.backends.text import encode, storable
+from jobq.models import (
+    Attempt,
+    AttemptKey,
+    AttemptResult,
+    Claim,
+    Condition,
+    Job,
+    JobStatus,
+    LogOffsets,
+    NewJob,
+    Outcome,
+    Parent,
+    ParentRef,
+    Progress,
+    Queue,
+    Schedule,
+    Started,
+    SupervisorInfo,
+)
+from jobq.units import Rate
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_CONDITIONS = {condition.value[0]: condition for condition in Condition}
+LARGEST = 2**53
+"""From here on, Lua can't tell a number from the next."""
+
+
+def to_micros(moment: datetime) -> int:
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def span(duration: timedelta) -> int:
+    return duration // _MICROSECOND
+
+
+def to_moment(micros: bytes | str | float) -> datetime:
+    number = micros if isinstance(micros, int) else int(float(micros))
+    return _EPOCH + timedelta(microseconds=number)
+
+
+def _moment(micros: bytes | None) -> datetime | None:
+    return None if micros is None else _EPOCH + timedelta(microseconds=int(micros))
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("utf-8", "replace")
+
+
+def _number(value: bytes | None) -> int | None:
+    return None if value is None else int(value)
+
+
+def given(**fields: Any) -> dict[str, Any]:
+    """Those that are not None: Lua takes a null for true."""
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
+    """A hash, from the list that the server gives."""
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def ids_of(ids: Iterable[int]) -> list[str]:
+    """Those ids that a job can have, as text."""
+    return [str(job_id) for job_id in ids if 0 < job_id < LARGEST]
+
+
+# -- jobs --------------------------------------------------------------------------------------
+
+
+def from_new_job(job: NewJob) -> dict[str, Any]:
+    """What `insert.lua` takes; `d` is what no script looks into."""
+    kept = [
+        job.name, job.args, dict(job.tags), job.added_by, job.max_retries, job.retry_base,
+        job.timeout,
+    ]  # fmt: skip
+    return given(
+        d=encode(kept),
+        type=job.type,
+        queue=job.queue,
+        priority=job.priority,
+        unique=job.unique_key,
+        key=job.key,
+        digest=job.digest,
+        run_at=job.run_at and to_micros(job.run_at),
+        parents=[_from_ref(ref) for ref in job.parents] or None,
+    )
+
+
+def _from_ref(ref: ParentRef) -> dict[str, Any]:
+    job_id = None if ref.id is None else str(ref.id)
+    return given(condition=ref.condition.value, id=job_id, index=ref.index, key=ref.key)
+
+
+def to_job(row: Sequence[Any]) -> Job:
+    """A job from its id, its hash and its parents."""
+    fields = pairs(row[1])
+    get = fields.get
+    priority, queue, created, job_type = fields[b"h"].split(b"|", 3)
+    name, args, tags, added_by, max_retries, retry_base, timeout = json.loads(fields[b"d"])
+    result = get(b"re")
+    progress = get(b"pg")
+    return Job(
+        id=int(row[0]),
+        type=job_type.decode(),
+        name=name,
+        status=JobStatus(fields[b"s"].decode()),
+        queue=queue.decode(),
+        priority=int(priority),
+        args=args,
+        tags=tags,
+        unique_key=_text(get(b"u")),
+        parents=_to_parents(row[2]),
+        unmet_parents=int(get(b"um", 0)),
+        added_by=added_by,
+        attempts=int(get(b"n", 0)),
+        failures=int(get(b"f", 0)),
+        crashes=int(get(b"c", 0)),
+        max_retries=max_retries,
+        retry_base=retry_base,
+        timeout=timeout,
+        created_at=to_moment(int(created)),
+        run_at=_moment(get(b"ra")),
+        started_at=_moment(get(b"sa")),
+        finished_at=_moment(get(b"fa")),
+        cancel_requested=b"cr" in fields,
+        cancelled_by=_number(get(b"cb")),
+        progress=None if progress is None else Progress(*json.loads(progress)),
+        exit_code=_number(get(b"ec")),
+        signal=_number(get(b"sg")),
+        error=_text(get(b"er")),
+        reason=_text(get(b"rs")),
+        result=None if result is None else json.loads(result),
+    )
+
+
+def _to_parents(flat: Sequence[bytes]) -> tuple[Parent, ...]:
+    found = pairs(flat)
+    parents = [Parent(int(each), to_condition(found[each])) for each in found]
+    return tuple(sorted(parents))
+
+
+def to_condition(code: bytes) -> Condition:
+    return _CONDITIONS[chr(code[0])]
+
+
+def to_claim(row: Sequence[Any], owner: str) -> Claim:
+    job = to_job(row)
+    return Claim(job, job.attempts, owner)
+
+
+def from_progress(progress: Progress) -> str:
+    message = progress.message and storable(progress.message)
+    return encode([progress.done, progress.total, message])
+
+
+# -- attempts ----------------------------------------------------------------------------------
+
+
+def from_key(key: AttemptKey) -> tuple[str, int, int]:
+    """As `running` in end.lua takes it."""
+    return str(key.job_id), key.attempt, to_micros(key.started_at)
+
+
+def to_key(job_id: bytes, attempt: bytes, started_at: bytes) -> AttemptKey:
+    """The key of an attempt that is held."""
+    return AttemptKey(int(job_id), int(attempt), to_moment(int(started_at)))
+
+
+def from_started(start: Started) -> dict[str, Any]:
+    record = encode([start.pid, start.pid_started, *start.offsets])
+    return {"key": from_key(start.key), "record": record}
+
+
+def from_ending(ending: AttemptResult) -> dict[str, Any]:
+    error, reason, usage = ending.error, ending.reason, ending.usage
+    error = None if error is None else storable(error)
+    record = [
+        ending.outcome.value, ending.exit_code, ending.signal, error,
+        usage and usage.max_rss_bytes, usage and usage.cpu_seconds,
+    ]  # fmt: skip
+    return given(
+        key=from_key(ending.key),
+        status=ending.status.value,
+        failures=ending.failures,
+        crashes=ending.crashes,
+        run_at=ending.run_at and to_micros(ending.run_at),
+        exit_code=ending.exit_code,
+        signal=ending.signal,
+        error=error,
+        reason=None if reason is None else storable(reason),
+        result=None if ending.result is None else encode(ending.result),
+        record=encode(record),
+        lost=ending.outcome is Outcome.LOST or None,
+    )
+
+
+def to_attempts(job_id: int, row: Sequence[Any]) -> list[Attempt]:
+    """The attempts of a job, from their hash and the lease of the open one."""
+    fields = pairs(row[0])
+    lease = row[1] if len(row) > 1 else None
+    numbers = sorted(int(name) for name in fields if name.isdigit())
+    return [_to_attempt(job_id, number, fields, lease) for number in numbers]
+
+
+def _to_attempt(
+    job_id: int, number: int, fields: Mapping[bytes, bytes], lease: bytes | None
+) -> Attempt:
+    started_at, _, owner = fields[b"%d" % number].partition(b"|")
+    pid, pid_started, *offsets = json.loads(fields.get(b"%ds" % number, b"[null,null,0,0,0,0]"))
+    ended_at, outcome = None, [None] * 6
+    if (end := fields.get(b"%de" % number)) is not None:
+        ended_at, lease, record = end.split(b"|", 2)
+        outcome = json.loads(record)
+    kind, exit_code, signal, error, rss, seconds = outcome
+    return Attempt(
+        job_id=job_id,
+        attempt=number,
+        supervisor=owner.decode(),
+        pid=pid,
+        pid_started=pid_started,
+        started_at=to_moment(int(started_at)),
+        lease_until=to_moment(lease or started_at),
+        ended_at=_moment(ended_at),
+        outcome=None if kind is None else Outcome(kind),
+        exit_code=exit_code,
+        signal=signal,
+        error=error,
+        max_rss_bytes=rss,
+        cpu_seconds=seconds,
+        offsets=LogOffsets(*offsets),
+    )
+
+
+# -- queues and supervisors --------------------------------------------------------------------
+
+
+def from_queue(queue: Queue) -> str:
+    """JSON in which the scripts read the limits."""
+    rate = queue.rate
+    limits = given(
+        priority=queue.priority,
+        max=queue.max_concurrent,
+        rate=rate and rate.count,
+        span=rate and round(rate.seconds * 1e6),
+        paused=queue.paused or None,
+        description=queue.description,
+        timeout=queue.timeout,
+        max_retries=queue.max_retries,
+    )
+    return encode(limits)
+
+
+def to_queue(name: bytes, text: bytes) -> Queue:
+    told = json.loads(text)
+    return Queue(
+        name=name.decode(),
+        description=told.get("description"),
+        max_concurrent=told.get("max"),
+        priority=told["priority"],
+        paused=told.get("paused", False),
+        rate=Rate(told["rate"], told["span"] / 1e6) if "rate" in told else None,
+        timeout=told.get("timeout"),
+        max_retries=told.get("max_retries"),
+    )
+
+
+def from_supervisor(info: SupervisorInfo) -> str:
+    return encode([
+        info.host, info.boot_id, info.pid, info.slots, info.queues, info.types,
+        to_micros(info.started_at),
+    ])  # fmt: skip
+
+
+def to_supervisor(name: bytes, text: bytes, heartbeat: bytes) -> SupervisorInfo:
+    host, boot_id, pid, slots, queues, types, started_at = json.loads(text)
+    return SupervisorInfo(
+        id=name.decode(),
+        host=host,
+        boot_id=boot_id,
+        pid=pid,
+        slots=slots,
+        queues=None if queues is None else tuple(queues),
+        types=tuple(types),
+        started_at=to_moment(started_at),
+        heartbeat_at=to_moment(int(heartbeat)),
+    )
+
+
+# -- schedules ---------------------------------------------------------------------------------
+
+
+def from_schedule(schedule: Schedule) -> dict[str, Any]:
+    """What `schedules.lua` takes; `d` is what no script looks into."""
+    kept = [
+        schedule.cron, schedule.tz, schedule.type, schedule.args, schedule.queue,
+        schedule.priority, dict(schedule.tags), schedule.timeout, schedule.max_retries,
+        schedule.retry_base, schedule.missed.value, schedule.overlap.value,
+        to_micros(schedule.created_at), schedule.last_error,
+    ]  # fmt: skip
+    return given(
+        d=encode(kept),
+        settled_until=str(to_micros(schedule.settled_until)),
+        next_at=schedule.next_at and str(to_micros(schedule.next_at)),
+        last_at=schedule.last_at and str(to_micros(schedule.last_at)),
+        last_job_id=schedule.last_job_id,
+        paused=schedule.paused or None,
+    )

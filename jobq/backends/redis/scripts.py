@@ -1,0 +1,84 @@
+"""The Lua scripts of the Redis backend: each verb's, put together from the files that it needs."""
+
+from functools import cache
+from hashlib import sha1
+from importlib.resources import files
+from typing import NamedTuple
+
+_JOBS = ("common", "jobs")
+_QUEUES = (*_JOBS, "queues")
+_SETTLE = (*_QUEUES, "dependents")
+_END = (*_SETTLE, "end")
+
+EVERYTHING = (
+    *_END, "claim", "insert", "running", "exchange", "change", "schedules", "upkeep", "read",
+    "filling",
+)  # fmt: skip
+"""All files, in an order in which each finds what it needs: for the verbs of a group."""
+
+_VERBS: dict[str, tuple[str, ...]] = {
+    "next_due": _QUEUES,
+    "settle": _SETTLE,
+    "insert": (*_SETTLE, "insert"),
+    "claim": (*_QUEUES, "claim"),
+    "end": _END,
+    "cancel requeue delete": (*_SETTLE, "change"),
+    "exchange unclaim": (*_END, "claim", "running", "exchange"),
+    "started progress heartbeat cancel_requests": (*_END, "running"),
+    "queues put_queues delete_queue register unregister supervisors maintain": (
+        *_QUEUES, "upkeep",
+    ),
+    "add_schedule schedules replace_schedule remove_schedule fire firings": (
+        *_SETTLE, "insert", "schedules",
+    ),
+    "get find counts attempts open_attempts histories children known_keys key_holder ended "
+    "finished_before ahead next_start unsettled strays flaws": (*_SETTLE, "read"),
+}  # fmt: skip
+_PARTS = {verb: parts for verbs, parts in _VERBS.items() for verb in verbs.split()}
+"""The files of each verb; any other runs from all of them."""
+
+
+class Script(NamedTuple):
+    """What the server runs, and the name that it goes by there."""
+
+    source: str
+    sha: str
+
+
+@cache
+def _file(name: str) -> str:
+    return files("jobq.backends.redis").joinpath("lua", f"{name}.lua").read_text("utf-8")
+
+
+@cache
+def _script(parts: tuple[str, ...]) -> Script:
+    return _of("\n".join(map(_file, (*parts, "main"))))
+
+
+def _of(source: str) -> Script:
+    return Script(source, sha1(source.encode(), usedforsecurity=False).hexdigest())
+
+
+def script_of(verbs: set[str]) -> Script:
+    """What runs these verbs."""
+    if len(verbs) == 1:
+        return _script(_PARTS.get(next(iter(verbs)), EVERYTHING))
+    return _script(EVERYTHING)
+
+
+@cache
+def ship_script() -> Script:
+    """What keeps output for other machines: none of the verbs, and alone in its script."""
+    return _of(_file("ship"))
+
+
+@cache
+def rights_script() -> Script:
+    """What tells which commands the user may not use."""
+    return _of(_file("rights"))
+
+
+@cache
+def place_script() -> Script:
+    """What tells the server that holds the keys from every other."""
+    return _of("return string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')")

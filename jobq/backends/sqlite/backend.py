@@ -1,0 +1,486 @@
+"""The embedded backend: one SQLite file, shared by every process on this machine."""
+
+import sqlite3
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from jobq.backends.base import ClaimRequest, Exchange, History, Report
+from jobq.backends.liveness import presence_of
+from jobq.backends.sqlite import dependents, rows, stats, verify
+from jobq.backends.sqlite.claim import (
+    all_queues,
+    choose,
+    choose_among,
+    promote_due,
+    queues_named,
+    queues_with_rate,
+    room_of,
+    select_jobs,
+    start,
+)
+from jobq.backends.sqlite.connection import SqliteConnection
+from jobq.backends.sqlite.finish import end, unclaim
+from jobq.backends.sqlite.insert import insert, known_keys, require_queues, statuses_of
+from jobq.backends.sqlite.migrate_data import SqliteFilling
+from jobq.backends.text import encode, storable
+from jobq.backends.wakeup import FifoListener
+from jobq.errors import WrongState
+from jobq.models import (
+    DEFAULT_QUEUE,
+    FINISHED,
+    Attempt,
+    AttemptKey,
+    AttemptResult,
+    CancelEffect,
+    Claim,
+    Ended,
+    Finished,
+    Held,
+    Inserted,
+    Job,
+    JobFilter,
+    JobStatus,
+    KnownKey,
+    NewJob,
+    Progress,
+    Queue,
+    Retried,
+    RetryEffect,
+    Started,
+    SupervisorInfo,
+)
+
+_BUSY = "status = 'running'"
+_CLOSED = ("completed", "failed", "cancelled")
+SETTLED_AT_ONCE = 500
+
+
+class SqliteBackend(SqliteFilling):
+    """The `Backend` contract on SQLite. Safe to use from several threads and processes."""
+
+    def __init__(self, path: Path, *, untouched: bool = False) -> None:
+        """With ``untouched``, nothing is written, and every verb that would write fails."""
+        self._db = SqliteConnection(path, untouched=untouched)
+        self._presence = presence_of(path)
+
+    # -- life ------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Create or check the database now, rather than at the first verb."""
+        with self._db.read():
+            pass
+
+    def close(self) -> None:
+        self._db.close()
+
+    @contextmanager
+    def group(self) -> Iterator[None]:
+        with self._db.write():
+            yield
+
+    def change_counter(self) -> int:
+        return self._db.data_version()
+
+    def listen(self, owner: str) -> FifoListener:
+        return self._presence.announce(owner)
+
+    def dead(self, owners: Collection[str]) -> set[str]:
+        return self._presence.dead(owners)
+
+    def maintain(self) -> None:
+        self._db.checkpoint()
+
+    # -- adding ----------------------------------------------------------------------------
+
+    def insert(self, jobs: Sequence[NewJob], now: datetime) -> list[Inserted]:
+        with self._db.write() as connection:
+            inserted = insert(connection, jobs, now)
+            self._wake()
+        return inserted
+
+    def known_keys(self, keys: Collection[str]) -> dict[str, KnownKey]:
+        with self._db.read() as connection:
+            return known_keys(connection, keys)
+
+    # -- reading ---------------------------------------------------------------------------
+
+    def get(self, ids: Collection[int]) -> dict[int, Job]:
+        with self._db.read() as connection:
+            found = select_jobs(
+                connection, "WHERE id IN (SELECT value FROM json_each(?))", (encode(list(ids)),)
+            )
+        return {job.id: job for job in found}
+
+    def find(self, jobs: JobFilter, *, limit: int | None, newest: bool = False) -> list[Job]:
+        clause, values = rows.where(jobs)
+        order = "DESC" if newest else "ASC"
+        with self._db.read() as connection:
+            return select_jobs(
+                connection,
+                f"WHERE {clause} ORDER BY id {order} LIMIT ?",
+                (*values, -1 if limit is None else limit),
+            )
+
+    def counts(self) -> dict[str, dict[JobStatus, int]]:
+        counts: dict[str, dict[JobStatus, int]] = defaultdict(dict)
+        with self._db.read() as connection:
+            for queue, status, number in connection.execute(
+                "SELECT queue, status, jobs FROM job_counts WHERE jobs"
+            ):
+                counts[queue][JobStatus(status)] = number
+        return dict(counts)
+
+    def histories(self, *, after_id: int, limit: int) -> list[History]:
+        with self._db.read() as connection:
+            return verify.histories(connection, after_id, limit)
+
+    def flaws(self, *, thorough: bool) -> list[str]:
+        with self._db.read() as connection:
+            return list(verify.flaws(connection, thorough=thorough))
+
+    def attempts(self, job_id: int) -> list[Attempt]:
+        with self._db.read() as connection:
+            found = connection.execute(
+                f"SELECT {rows.ATTEMPT_COLUMNS} FROM attempts WHERE job_id = ? ORDER BY attempt",
+                (job_id,),
+            )
+            return [rows.to_attempt(row) for row in found]
+
+    def open_attempts(self) -> list[tuple[Job, Attempt]]:
+        with self._db.read() as connection:
+            found = connection.execute(
+                f"SELECT {rows.ATTEMPT_COLUMNS} FROM attempts WHERE ended_at IS NULL"
+            )
+            held = {attempt.job_id: attempt for attempt in map(rows.to_attempt, found)}
+        jobs = self.get(held)
+        return [(jobs[job_id], attempt) for job_id, attempt in held.items() if job_id in jobs]
+
+    # -- claiming --------------------------------------------------------------------------
+
+    def claim(self, request: ClaimRequest, now: datetime) -> list[Claim]:
+        if request.limit + request.ahead <= 0:
+            return []
+        with self._db.write() as connection:
+            promote_due(connection, now.timestamp())
+            if request.ids is None:
+                ids = choose(connection, request, now.timestamp())
+            else:
+                ids = choose_among(connection, request, now.timestamp())
+            return start(connection, ids, request, now)
+
+    def unclaim(self, claims: Sequence[Claim], now: datetime) -> None:
+        if not claims:
+            return
+        with self._db.write() as connection:
+            cancelled = unclaim(connection, claims, now.timestamp())
+            self._settle(connection, cancelled, now)
+        self._wake()
+
+    def exchange(self, report: Report, request: ClaimRequest | None, now: datetime) -> Exchange:
+        with self._db.write():
+            if report.starts:
+                self.started(report.starts)
+            for key, progress in report.progress.items():
+                self.progress(key, progress)
+            ended = self.end(report.endings, now) if report.endings else []
+            self.unclaim(report.unstarted, now)
+            claims = [] if request is None else self.claim(request, now)
+            return Exchange(ended, claims, self.next_due(now))
+
+    def next_due(self, now: datetime) -> datetime | None:
+        with self._db.read() as connection:
+            (due,) = connection.execute(
+                "SELECT min(run_at) FROM job_queue WHERE status IN ('scheduled', 'retrying')"
+            ).fetchone()
+            times = [due] if due is not None else []
+            for queue in queues_with_rate(connection):
+                if queue.rate and room_of(connection, queue, now.timestamp()) <= 0:
+                    (oldest,) = connection.execute(
+                        "SELECT min(started_at) FROM recent_starts "
+                        "WHERE queue = ? AND started_at > ? AND EXISTS "
+                        "(SELECT 1 FROM job_queue AS j WHERE j.queue = ? AND status = 'pending')",
+                        (queue.name, now.timestamp() - queue.rate.seconds, queue.name),
+                    ).fetchone()
+                    if oldest is not None:
+                        times.append(oldest + queue.rate.seconds)
+        return rows.to_moment(min(times)) if times else None
+
+    # -- running ---------------------------------------------------------------------------
+
+    def started(self, starts: Sequence[Started]) -> None:
+        with self._db.write() as connection:
+            connection.executemany(
+                "UPDATE attempts SET pid = ?, pid_started = ?, stdout_offset = ?, "
+                "stderr_offset = ?, events_offset = ?, log_offset = ? "
+                "WHERE job_id = ? AND attempt = ? AND started_at = ? AND ended_at IS NULL",
+                [
+                    (
+                        start.pid, start.pid_started, start.offsets.stdout, start.offsets.stderr,
+                        start.offsets.events, start.offsets.log, *rows.from_key(start.key),
+                    )
+                    for start in starts
+                ],
+            )  # fmt: skip
+
+    def progress(self, key: AttemptKey, progress: Progress) -> bool:
+        message = progress.message
+        with self._db.write() as connection:
+            noted = connection.execute(
+                "UPDATE job_queue SET progress_done = ?, progress_total = ?, progress_message = ? "
+                f"WHERE id = ? AND attempts = ? AND started_at = ? AND {_BUSY}",
+                (
+                    progress.done,
+                    progress.total,
+                    message and storable(message),
+                    *rows.from_key(key),
+                ),
+            )
+        return noted.rowcount == 1
+
+    def heartbeat(self, owner: str, lease: timedelta, now: datetime) -> list[Held]:
+        with self._db.write() as connection:
+            connection.execute(
+                "UPDATE supervisors SET heartbeat_at = ? WHERE id = ?", (now.timestamp(), owner)
+            )
+            connection.execute(
+                "UPDATE attempts SET lease_until = ? WHERE supervisor = ? AND ended_at IS NULL",
+                ((now + lease).timestamp(), owner),
+            )
+            return _held(connection, owner)
+
+    def cancel_requests(self, owner: str) -> list[Held]:
+        with self._db.read() as connection:
+            return [held for held in _held(connection, owner) if held.cancel_requested]
+
+    def end(
+        self,
+        endings: Sequence[AttemptResult],
+        now: datetime,
+        *,
+        lease_before: datetime | None = None,
+    ) -> list[bool]:
+        with self._db.write() as connection:
+            after = [end(connection, ending, now, lease_before) for ending in endings]
+            finished = [
+                ending.job_id
+                for ending, status in zip(endings, after, strict=True)
+                if status in FINISHED
+            ]
+            released = self._settle(connection, finished, now)
+        # A supervisor that ends an attempt has room for one job: others are woken for more.
+        if released > 1 or JobStatus.PENDING in after:
+            self._wake()
+        return [status is not None for status in after]
+
+    def cancel(
+        self, ids: Collection[int], reason: str | None, now: datetime
+    ) -> dict[int, CancelEffect]:
+        wanted = encode(list(ids))
+        with self._db.write() as connection:
+            stopped = connection.execute(
+                "UPDATE job_queue SET status = 'cancelled', finished_at = ?, reason = ? "
+                "WHERE id IN (SELECT value FROM json_each(?)) "
+                "AND status IN ('blocked', 'scheduled', 'pending', 'retrying') RETURNING id",
+                (now.timestamp(), reason, wanted),
+            ).fetchall()
+            asked = connection.execute(
+                "UPDATE job_queue SET cancel_requested = 1, reason = coalesce(?, reason) "
+                f"WHERE id IN (SELECT value FROM json_each(?)) AND {_BUSY} RETURNING id",
+                (reason, wanted),
+            ).fetchall()
+            self._settle(connection, [row[0] for row in stopped], now)
+            there = statuses_of(connection, ids)
+        self._wake()
+        effects = dict.fromkeys(ids, CancelEffect.MISSING)
+        effects.update(dict.fromkeys(there, CancelEffect.FINISHED))
+        effects.update(dict.fromkeys((row[0] for row in stopped), CancelEffect.CANCELLED))
+        effects.update(dict.fromkeys((row[0] for row in asked), CancelEffect.REQUESTED))
+        return effects
+
+    def requeue(self, ids: Collection[int], now: datetime) -> list[Retried]:
+        with self._db.write() as connection:
+            there = statuses_of(connection, ids)
+            retried = [
+                _requeue(connection, job_id)
+                if job_id in there
+                else Retried(job_id, RetryEffect.MISSING)
+                for job_id in ids
+            ]
+            changed = (RetryEffect.PENDING, RetryEffect.BLOCKED)
+            self._settle(connection, [r.id for r in retried if r.effect in changed], now)
+        self._wake()
+        return retried
+
+    def settle_dependents(self, now: datetime, limit: int = SETTLED_AT_ONCE) -> bool:
+        with self._db.read() as connection:
+            if not connection.execute("SELECT EXISTS (SELECT 1 FROM unsettled_parents)").fetchone()[
+                0
+            ]:
+                return False
+        with self._db.write() as connection:
+            released, more = dependents.settle(connection, now.timestamp(), limit)
+        if released:
+            self._wake()
+        return more
+
+    def _settle(self, connection: sqlite3.Connection, ids: list[int], now: datetime) -> int:
+        if not ids or not dependents.unsettle(connection, ids):
+            return 0
+        released, _ = dependents.settle(connection, now.timestamp(), SETTLED_AT_ONCE)
+        return released
+
+    def descendants(self, ids: Collection[int]) -> list[int]:
+        with self._db.read() as connection:
+            found = connection.execute(
+                "WITH RECURSIVE below (id) AS ("
+                "SELECT child_id FROM dependencies "
+                "WHERE parent_id IN (SELECT value FROM json_each(?)) AND met = 0 "
+                "UNION SELECT child_id FROM dependencies JOIN below ON parent_id = below.id "
+                "WHERE met = 0) "
+                "SELECT id FROM below JOIN job_queue USING (id) "
+                "WHERE status NOT IN (?, ?, ?) ORDER BY id",
+                (encode(list(ids)), *_CLOSED),
+            )
+            return [row[0] for row in found]
+
+    def delete(self, ids: Collection[int]) -> list[int]:
+        with self._db.write() as connection:
+            deleted = [
+                row[0]
+                for row in connection.execute(
+                    "DELETE FROM job_queue WHERE id IN (SELECT value FROM json_each(?)) "
+                    "AND status IN (?, ?, ?) "
+                    "AND id NOT IN (SELECT parent_id FROM unsettled_parents) RETURNING id",
+                    (encode(list(ids)), *_CLOSED),
+                ).fetchall()
+            ]
+            for table, column in (
+                ("attempts", "job_id"),
+                ("dependencies", "child_id"),
+                ("job_keys", "job_id"),
+            ):
+                connection.execute(
+                    f"DELETE FROM {table} WHERE {column} IN (SELECT value FROM json_each(?))",
+                    (encode(deleted),),
+                )
+        return deleted
+
+    # -- queues ----------------------------------------------------------------------------
+
+    def queues(self, names: Collection[str] | None = None) -> list[Queue]:
+        with self._db.read() as connection:
+            if names is None:
+                return list(all_queues(connection))
+            return queues_named(connection, names)
+
+    def put_queues(self, queues: Sequence[Queue]) -> None:
+        marks = ", ".join("?" * len(rows.QUEUE_COLUMNS.split(",")))
+        with self._db.write() as connection:
+            connection.executemany(
+                f"INSERT OR REPLACE INTO queues ({rows.QUEUE_COLUMNS}) VALUES ({marks})",
+                [rows.queue_row(queue) for queue in queues],
+            )
+        self._wake()
+
+    def delete_queue(self, name: str) -> None:
+        with self._db.write() as connection:
+            require_queues(connection, {name})
+            if name == DEFAULT_QUEUE:
+                raise WrongState(f"queue {name!r} can't be deleted: jobs without a queue go there")
+            (jobs,) = connection.execute(
+                "SELECT coalesce(sum(jobs), 0) FROM job_counts WHERE queue = ?", (name,)
+            ).fetchone()
+            if jobs:
+                raise WrongState(
+                    f"queue {name!r} has {jobs} jobs: cancel and prune them first "
+                    f"(`jobq list --queue {name}`)"
+                )
+            connection.execute("DELETE FROM queues WHERE name = ?", (name,))
+
+    # -- supervisors -----------------------------------------------------------------------
+
+    def register(self, supervisor: SupervisorInfo) -> None:
+        marks = ", ".join("?" * len(rows.SUPERVISOR_COLUMNS.split(",")))
+        with self._db.write() as connection:
+            connection.execute(
+                f"INSERT OR REPLACE INTO supervisors ({rows.SUPERVISOR_COLUMNS}) VALUES ({marks})",
+                rows.supervisor_row(supervisor),
+            )
+
+    def unregister(self, ids: Collection[str]) -> None:
+        with self._db.write() as connection:
+            connection.execute(
+                "DELETE FROM supervisors WHERE id IN (SELECT value FROM json_each(?))",
+                (encode(list(ids)),),
+            )
+        self._presence.forget(ids)
+
+    def supervisors(self) -> list[SupervisorInfo]:
+        with self._db.read() as connection:
+            found = connection.execute(
+                f"SELECT {rows.SUPERVISOR_COLUMNS} FROM supervisors ORDER BY started_at"
+            )
+            return [rows.to_supervisor(row) for row in found]
+
+    def ended(self, since: datetime, *, limit: int) -> list[Ended]:
+        with self._db.read() as connection:
+            return stats.ended(connection, since.timestamp(), limit)
+
+    def ended_counts(self, since: datetime) -> dict[tuple[str, str], tuple[int, int]]:
+        with self._db.read() as connection:
+            return stats.ended_counts(connection, since.timestamp())
+
+    def finished_before(
+        self, before: datetime, *, after: Finished | None = None, limit: int
+    ) -> list[Finished]:
+        with self._db.read() as connection:
+            return stats.finished_before(connection, before.timestamp(), after, limit)
+
+    def ahead(self, job: Job, now: datetime) -> int:
+        with self._db.read() as connection:
+            return stats.ahead(connection, job, now.timestamp())
+
+    def next_start(self, queue: Queue, now: datetime) -> datetime | None:
+        with self._db.read() as connection:
+            return rows.to_moment(stats.next_start(connection, queue, now.timestamp()))
+
+    def key_holder(self, key: str) -> int | None:
+        with self._db.read() as connection:
+            return dependents.key_holder(connection, key)
+
+
+# -- parts of verbs ----------------------------------------------------------------------------
+
+
+def _held(connection: sqlite3.Connection, owner: str) -> list[Held]:
+    found = connection.execute(
+        "SELECT job_id, attempt, attempts.started_at, cancel_requested "
+        "FROM attempts JOIN job_queue ON id = job_id "
+        "WHERE supervisor = ? AND ended_at IS NULL",
+        (owner,),
+    )
+    return [Held(rows.to_key(*key), bool(asked)) for *key, asked in found]
+
+
+def _requeue(connection: sqlite3.Connection, job_id: int) -> Retried:
+    row = connection.execute(
+        "SELECT status, unique_key, unmet_parents FROM job_queue WHERE id = ?", (job_id,)
+    ).fetchone()
+    status, key, unmet = row
+    if status not in ("failed", "cancelled"):
+        return Retried(job_id, RetryEffect.REFUSED)
+    if (holder := dependents.key_holder(connection, key)) is not None:
+        return Retried(job_id, RetryEffect.KEY_TAKEN, holder)
+    if (excluding := dependents.excluding_parent(connection, job_id)) is not None:
+        return Retried(job_id, RetryEffect.IMPOSSIBLE, excluding[0])
+    effect = RetryEffect.BLOCKED if unmet else RetryEffect.PENDING
+    connection.execute(
+        "UPDATE job_queue SET status = ?, failures = 0, crashes = 0, run_at = NULL, "
+        "finished_at = NULL, cancelled_by = NULL, reason = NULL, exit_code = NULL, signal = NULL, "
+        "progress_done = NULL, progress_total = NULL, progress_message = NULL WHERE id = ?",
+        (effect.value, job_id),
+    )
+    return Retried(job_id, effect)

@@ -1,0 +1,234 @@
+"""Claiming jobs from SQLite: which are next, within the limits of their queues."""
+
+import sqlite3
+from collections.abc import Collection, Iterator, Sequence
+from datetime import datetime
+from itertools import groupby
+from typing import Any
+
+from jobq.backends.base import ClaimRequest
+from jobq.backends.sqlite import rows
+from jobq.backends.sqlite.connection import LOCK_SECONDS
+from jobq.backends.text import encode
+from jobq.models import Claim, Job, Parent, Queue
+
+
+def choose(connection: sqlite3.Connection, request: ClaimRequest, now: float) -> list[int]:
+    """The ids to claim: queues of equal priority share one line, by priority and age."""
+    choice = _Choice(request)
+    for _, line in groupby(_in_line(connection, request), key=lambda queue: queue.priority):
+        candidates: list[tuple[int, int, Queue]] = []
+        enough = choice.left()
+        for queue in line:
+            if (room := min(choice.left(queue), room_of(connection, queue, now))) > 0:
+                found = _candidates(connection, queue.name, request.types, room)
+                candidates += [(*each, queue) for each in found]
+                enough -= choice.left(queue) == choice.left()
+            if enough <= 0:
+                break  # all others come after the first jobs of these queues
+        for _, job_id, queue in sorted(candidates, key=lambda each: each[:2]):
+            choice.offer(job_id, queue)
+        if choice.left() <= 0:
+            break
+    return choice.ids
+
+
+def _in_line(connection: sqlite3.Connection, request: ClaimRequest) -> Iterator[Queue]:
+    """Open queues with pending jobs, those served first first; in a line, by their first jobs."""
+    types = "" if request.types is None else f"AND type IN ({', '.join('?' * len(request.types))})"
+    found = connection.execute(
+        # Priority and id as one number, so that one look finds both: ids are far from 2 ** 48.
+        "WITH lines AS MATERIALIZED (SELECT *, (SELECT (9 - priority << 48) + id FROM job_queue "
+        f"WHERE queue = queues.name AND status = 'pending' {types} ORDER BY priority DESC, id LIMIT 1) "
+        f"AS first FROM queues WHERE NOT paused) SELECT {rows.QUEUE_COLUMNS} FROM lines "
+        "WHERE first IS NOT NULL ORDER BY priority DESC, first",
+        tuple(request.types or ()),
+    )
+    for row in found:
+        if request.queues is None or row[0] in request.queues:
+            yield rows.to_queue(row)
+
+
+def choose_among(connection: sqlite3.Connection, request: ClaimRequest, now: float) -> list[int]:
+    """Those of the ids asked for whose queue has room, in the order of `choose`."""
+    pending = connection.execute(
+        "SELECT id, queue, priority, type FROM job_queue WHERE status = 'pending' "
+        "AND id IN (SELECT value FROM json_each(?))",
+        (encode(list(request.ids or ())),),
+    ).fetchall()
+    named = queues_named(connection, {queue for _, queue, *_ in pending})
+    lines = {
+        queue.name: queue
+        for queue in named
+        if not queue.paused and (request.queues is None or queue.name in request.queues)
+    }
+    room = {name: room_of(connection, queue, now) for name, queue in lines.items()}
+    candidates = sorted(
+        (-lines[queue].priority, -priority, job_id, queue)
+        for job_id, queue, priority, job_type in pending
+        if queue in lines and (request.types is None or job_type in request.types)
+    )
+    choice = _Choice(request)
+    for *_, job_id, queue in candidates:
+        if room[queue] > 0 and choice.offer(job_id, lines[queue]):
+            room[queue] -= 1
+    return choice.ids
+
+
+class _Choice:
+    """The jobs that a claim takes of those that it is offered, the next one first."""
+
+    def __init__(self, request: ClaimRequest) -> None:
+        self.ids: list[int] = []
+        self._limit = request.limit
+        self._most = request.limit + request.ahead
+
+    def left(self, queue: Queue | None = None) -> int:
+        """How many more jobs, or jobs of a queue, are taken at most."""
+        unlimited = queue is None or (queue.max_concurrent is None and queue.rate is None)
+        return (self._most if unlimited else self._limit) - len(self.ids)
+
+    def offer(self, job_id: int, queue: Queue) -> bool:
+        """Take a job, if there is room for it."""
+        if self.left(queue) <= 0:
+            return False
+        self.ids.append(job_id)
+        return True
+
+
+PROMOTED_AT_ONCE = 1000
+
+AHEAD = LOCK_SECONDS
+"""Starts may lie ahead by so many seconds: who looked at the clock before them had to wait for the
+turnstile. Those that lie further ahead come from a clock that was set back: they do not count."""
+
+
+def all_queues(connection: sqlite3.Connection) -> Iterator[Queue]:
+    for row in connection.execute(
+        f"SELECT {rows.QUEUE_COLUMNS} FROM queues ORDER BY priority DESC, name"
+    ).fetchall():
+        yield rows.to_queue(row)
+
+
+def queues_named(connection: sqlite3.Connection, names: Collection[str]) -> list[Queue]:
+    found = (
+        connection.execute(
+            f"SELECT {rows.QUEUE_COLUMNS} FROM queues WHERE name = ?", (name,)
+        ).fetchone()
+        for name in names
+    )
+    queues = [rows.to_queue(row) for row in found if row is not None]
+    return sorted(queues, key=lambda queue: (-queue.priority, queue.name))
+
+
+def queues_with_rate(connection: sqlite3.Connection) -> list[Queue]:
+    """Open queues whose starts are limited in time."""
+    found = connection.execute(
+        f"SELECT {rows.QUEUE_COLUMNS} FROM queues WHERE rate_count IS NOT NULL AND NOT paused"
+    )
+    return [rows.to_queue(row) for row in found.fetchall()]
+
+
+def open_queues(connection: sqlite3.Connection, names: Collection[str] | None) -> Iterator[Queue]:
+    for queue in all_queues(connection):
+        if not queue.paused and (names is None or queue.name in names):
+            yield queue
+
+
+def room_of(connection: sqlite3.Connection, queue: Queue, now: float) -> float:
+    """How many more jobs the queue may start now."""
+    room = float("inf")
+    if queue.max_concurrent is not None:
+        (running,) = connection.execute(
+            "SELECT count(*) FROM job_queue WHERE queue = ? AND status = 'running'", (queue.name,)
+        ).fetchone()
+        room = queue.max_concurrent - running
+    if queue.rate is not None:
+        (started,) = connection.execute(
+            "SELECT count(*) FROM recent_starts "
+            "WHERE queue = ? AND started_at > ? AND started_at <= ?",
+            (queue.name, now - queue.rate.seconds, now + AHEAD),
+        ).fetchone()
+        room = min(room, queue.rate.count - started)
+    return room
+
+
+def _candidates(
+    connection: sqlite3.Connection, queue: str, types: Collection[str] | None, room: float
+) -> list[tuple[int, int]]:
+    """(-priority, id) of the queue's first pending jobs."""
+    query, values = "SELECT -priority, id FROM job_queue WHERE queue = ?", [queue]
+    if types is not None:
+        query += " AND type IN (SELECT value FROM json_each(?))"
+        values.append(encode(list(types)))
+    query += " AND status = 'pending' ORDER BY priority DESC, id LIMIT ?"
+    return connection.execute(query, (*values, int(room))).fetchall()
+
+
+def promote_due(connection: sqlite3.Connection, now: float) -> None:
+    connection.execute(
+        "UPDATE job_queue SET status = 'pending' WHERE id IN ("
+        "SELECT id FROM job_queue WHERE status IN ('scheduled', 'retrying') AND run_at <= ? "
+        "ORDER BY run_at LIMIT ?)",
+        (now, PROMOTED_AT_ONCE),
+    )
+
+
+def start(
+    connection: sqlite3.Connection, ids: list[int], request: ClaimRequest, now: datetime
+) -> list[Claim]:
+    if not ids:
+        return []
+    at = now.timestamp()
+    found = connection.execute(
+        "UPDATE job_queue SET status = 'running', attempts = attempts + 1, started_at = ?, "
+        "finished_at = NULL, run_at = NULL, exit_code = NULL, signal = NULL, reason = NULL, "
+        "cancel_requested = 0, progress_done = NULL, progress_total = NULL, "
+        "progress_message = NULL WHERE id IN (SELECT value FROM json_each(?)) "
+        f"RETURNING {rows.JOB_COLUMNS}",
+        (at, encode(ids)),
+    ).fetchall()
+    jobs = {job.id: job for job in with_parents(connection, found)}
+    claims = [Claim(jobs[job_id], jobs[job_id].attempts, request.owner) for job_id in ids]
+    until = (now + request.lease).timestamp()
+    rows.insert(
+        connection,
+        "attempts",
+        "job_id, attempt, supervisor, started_at, lease_until",
+        [(claim.job.id, claim.attempt, request.owner, at, until) for claim in claims],
+    )
+    _note_starts(connection, [claim.job.queue for claim in claims], at)
+    return claims
+
+
+def _note_starts(connection: sqlite3.Connection, queues: list[str], now: float) -> None:
+    for queue in queues_named(connection, set(queues)):
+        if queue.rate is None:
+            continue
+        connection.execute(
+            "DELETE FROM recent_starts WHERE queue = ? AND (started_at <= ? OR started_at > ?)",
+            (queue.name, now - queue.rate.seconds, now + AHEAD),
+        )
+        connection.executemany(
+            "INSERT INTO recent_starts (queue, started_at) VALUES (?, ?)",
+            [(queue.name, now)] * queues.count(queue.name),
+        )
+
+
+def select_jobs(connection: sqlite3.Connection, tail: str, values: Sequence[Any] = ()) -> list[Job]:
+    found = connection.execute(f"SELECT {rows.JOB_COLUMNS} FROM job_queue {tail}", values)
+    return with_parents(connection, found.fetchall())
+
+
+def with_parents(connection: sqlite3.Connection, found: list[rows.Row]) -> list[Job]:
+    children = [row[0] for row in found if row[9]]
+    parents: dict[int, tuple[Parent, ...]] = {}
+    if children:
+        parents = rows.to_parents(
+            connection.execute(
+                "SELECT child_id, parent_id, condition FROM dependencies "
+                "WHERE child_id IN (SELECT value FROM json_each(?)) ORDER BY child_id, parent_id",
+                (encode(children),),
+            )
+        )
+    return [rows.to_job(row, parents.get(row[0], ())) for row in found]

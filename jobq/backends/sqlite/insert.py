@@ -1,0 +1,199 @@
+"""Adding jobs to SQLite: which state each starts in, what it waits for, who holds its key."""
+
+import sqlite3
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from jobq.backends.sqlite import dependents, rows
+from jobq.backends.text import encode
+from jobq.errors import NotFound, UsageError
+from jobq.models import (
+    FINISHED,
+    Condition,
+    Inserted,
+    JobStatus,
+    KnownKey,
+    NewJob,
+    ParentRef,
+    impossible_because,
+)
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What an insert has found and made so far."""
+
+    inserted: list[Inserted] = field(default_factory=list)
+    jobs: list[rows.Row] = field(default_factory=list)
+    dependencies: list[tuple[int, int, str, int]] = field(default_factory=list)
+    unique: dict[str, int] = field(default_factory=dict)  # held by jobs of this batch
+    known: dict[str, int] = field(default_factory=dict)  # what keys stand for
+    keys: list[tuple[str, int, str]] = field(default_factory=list)
+    statuses: dict[int, JobStatus] = field(default_factory=dict)
+
+
+def require_queues(connection: sqlite3.Connection, names: Iterable[str]) -> None:
+    for name in names:
+        if not connection.execute("SELECT 1 FROM queues WHERE name = ?", (name,)).fetchone():
+            known = [row[0] for row in connection.execute("SELECT name FROM queues ORDER BY name")]
+            raise NotFound(
+                f"no queue {name!r}: known are {', '.join(known)} "
+                f"(create it with `jobq queue create {name}`)"
+            )
+
+
+def statuses_of(connection: sqlite3.Connection, ids: Collection[int]) -> dict[int, JobStatus]:
+    found = connection.execute(
+        "SELECT id, status FROM job_queue WHERE id IN (SELECT value FROM json_each(?))",
+        (encode(list(ids)),),
+    )
+    return {job_id: JobStatus(status) for job_id, status in found}
+
+
+def known_keys(connection: sqlite3.Connection, keys: Collection[str]) -> dict[str, KnownKey]:
+    found = connection.execute(
+        "SELECT key, job_id, digest FROM job_keys WHERE key IN (SELECT value FROM json_each(?))",
+        (encode(list(keys)),),
+    )
+    return {key: KnownKey(job_id, digest) for key, job_id, digest in found}
+
+
+def _start_batch(connection: sqlite3.Connection, jobs: Sequence[NewJob]) -> _Batch:
+    """A batch that knows the parents named by id, and the jobs that keys stand for."""
+    batch = _Batch()
+    refs = [ref for job in jobs for ref in job.parents]
+    keys = {job.key for job in jobs if job.key is not None}
+    keys.update(ref.key for ref in refs if ref.key is not None)
+    if keys:
+        known = known_keys(connection, keys)
+        batch.known.update((key, found.job_id) for key, found in known.items())
+    ids = {ref.id for ref in refs if ref.id is not None}
+    ids.update(batch.known.values())
+    if ids:
+        batch.statuses.update(statuses_of(connection, ids))
+    return batch
+
+
+def _parents_of(connection: sqlite3.Connection, batch: _Batch, job: NewJob) -> dict[int, Condition]:
+    """Each parent once: two places in a batch are one job if one holds the other's unique key."""
+    parents: dict[int, Condition] = {}
+    for ref in job.parents:
+        parent_id = _parent_of(connection, batch, ref)
+        if parents.setdefault(parent_id, ref.condition) is not ref.condition:
+            raise UsageError(f"parent {parent_id} is named with two conditions: choose one")
+    return parents
+
+
+def _parent_of(connection: sqlite3.Connection, batch: _Batch, ref: ParentRef) -> int:
+    parent_id = ref.id if ref.index is None else batch.inserted[ref.index].id
+    if ref.key is not None:
+        parent_id = batch.known.get(ref.key)
+    if parent_id is not None and parent_id not in batch.statuses:
+        batch.statuses.update(statuses_of(connection, (parent_id,)))
+    if parent_id is None or parent_id not in batch.statuses:
+        named = parent_id if ref.key is None else repr(ref.key)
+        raise NotFound(f"no job {named} to wait for: see `jobq list`")
+    return parent_id
+
+
+def _first_status(job: NewJob, now: float, *, unmet: int, excluded: bool) -> JobStatus:
+    if excluded:
+        return JobStatus.CANCELLED
+    if unmet:
+        return JobStatus.BLOCKED
+    if job.run_at is not None and job.run_at.timestamp() > now:
+        return JobStatus.SCHEDULED
+    return JobStatus.PENDING
+
+
+def _already_there(connection: sqlite3.Connection, batch: _Batch, job: NewJob) -> int | None:
+    """The job that the new one's key stands for, or that holds its unique key."""
+    if job.key is not None and job.key in batch.known:
+        return batch.known[job.key]
+    if job.unique_key is None:
+        return None
+    holder = batch.unique.get(job.unique_key)
+    if holder is None:
+        holder = dependents.key_holder(connection, job.unique_key)
+    if holder is not None:
+        _note_key(batch, job, holder)
+    return holder
+
+
+def _note_key(batch: _Batch, job: NewJob, job_id: int) -> None:
+    if job.key is not None:
+        batch.known[job.key] = job_id
+        batch.keys.append((job.key, job_id, job.digest))
+
+
+def _prepare(
+    connection: sqlite3.Connection,
+    batch: _Batch,
+    job: NewJob,
+    job_id: int,
+    now: float,
+) -> int:
+    """Make a job's rows, and note what became of it; how many ids it takes: 1 or 0."""
+    if (there := _already_there(connection, batch, job)) is not None:
+        batch.inserted.append(Inserted(there, created=False))
+        return 0
+    unmet, excluded = 0, None
+    for parent_id, condition in _parents_of(connection, batch, job).items():
+        ended = batch.statuses[parent_id]
+        met = condition.met_by(ended)
+        unmet += not met
+        if condition.excluded_by(ended) and excluded is None:
+            excluded = (parent_id, impossible_because(parent_id, ended, condition))
+        batch.dependencies.append((job_id, parent_id, condition.value, int(met)))
+    status = _first_status(job, now, unmet=unmet, excluded=excluded is not None)
+    cancelled_by, reason = excluded or (None, None)
+    batch.jobs.append(
+        rows.job_row(
+            job,
+            job_id,
+            status,
+            now,
+            unmet=unmet,
+            cancelled_by=cancelled_by,
+            reason=reason,
+        )
+    )
+    if job.unique_key is not None and status not in FINISHED:
+        batch.unique[job.unique_key] = job_id
+    _note_key(batch, job, job_id)
+    _note_added(batch, job_id, status)
+    return 1
+
+
+def _note_added(batch: _Batch, job_id: int, status: JobStatus) -> None:
+    batch.statuses[job_id] = status
+    batch.inserted.append(Inserted(job_id, created=True))
+
+
+def _prepare_plain(batch: _Batch, job: NewJob, job_id: int, now: float) -> int:
+    """`_prepare` for a job that nothing else has to do with: most are."""
+    status = _first_status(job, now, unmet=0, excluded=False)
+    batch.jobs.append(rows.job_row(job, job_id, status, now))
+    _note_key(batch, job, job_id)
+    _note_added(batch, job_id, status)
+    return 1
+
+
+def insert(connection: sqlite3.Connection, jobs: Sequence[NewJob], now: datetime) -> list[Inserted]:
+    """Add jobs inside a write transaction; what became of each."""
+    require_queues(connection, {job.queue for job in jobs})
+    batch = _start_batch(connection, jobs)
+    row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'job_queue'").fetchone()
+    next_id, at = row[0] + 1 if row else 1, now.timestamp()
+    for job in jobs:
+        if job.parents or job.unique_key is not None or job.key in batch.known:
+            next_id += _prepare(connection, batch, job, next_id, at)
+        else:
+            next_id += _prepare_plain(batch, job, next_id, at)
+    rows.insert(connection, "job_queue", rows.INSERTED_COLUMNS, batch.jobs)
+    rows.insert(
+        connection, "dependencies", "child_id, parent_id, condition, met", batch.dependencies
+    )
+    rows.insert(connection, "job_keys", "key, job_id, digest", batch.keys)
+    return batch.inserted

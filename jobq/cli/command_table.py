@@ -1,0 +1,47 @@
+"""The verbs of the command line, and where each is."""
+
+from pathlib import Path
+
+VERBS = {
+    "init": "jobq.cli.commands.init",
+    "add": "jobq.cli.commands.add",
+    "list": "jobq.cli.commands.list",
+    "show": "jobq.cli.commands.show",
+    "explain": "jobq.cli.commands.explain",
+    "tail": "jobq.cli.commands.tail",
+    "cancel": "jobq.cli.commands.cancel",
+    "retry": "jobq.cli.commands.retry",
+    "wait": "jobq.cli.commands.wait",
+    "run": "jobq.cli.commands.run",
+    "work": "jobq.cli.commands.work",
+    "import": "jobq.cli.commands.import_",
+    "export": "jobq.cli.commands.export",
+    "queue": "jobq.cli.commands.queue",
+    "schedule": "jobq.cli.commands.schedule",
+    "service": "jobq.cli.commands.service",
+    "types": "jobq.cli.commands.types",
+    "stats": "jobq.cli.commands.stats",
+    "prune": "jobq.cli.commands.prune",
+    "verify": "jobq.cli.commands.verify",
+    "config": "jobq.cli.commands.config",
+    "doctor": "jobq.cli.commands.doctor",
+    "backup": "jobq.cli.commands.backup",
+    "migrate": "jobq.cli.commands.migrate",
+    "version": "jobq.cli.commands.version",
+}
+"""Every verb and its module, in the order of ``jobq --help``."""
+
+GROUPS = frozenset({"queue", "schedule", "service", "config"})
+"""Verbs with verbs of their own: their modules have a Typer `app`.
+
+Those of all others have a function `command`, which is declared without Typer.
+"""
+
+
+def title_of(verb: str) -> str:
+    """What a verb is about, as the first line of its module says: which is not imported for that."""
+    module = VERBS[verb].rpartition(".")[2]
+    with (
+        Path(__file__).with_name("commands").joinpath(f"{module}.py").open(encoding="utf-8") as file
+    ):
+        return file.readline().partition(": ")[2].strip('."\n')

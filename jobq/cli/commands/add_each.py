@@ -1,0 +1,179 @@
+"""``jobq add --each``: a job for each line that is piped in, with GNU parallel's placeholders."""
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from jobq.cli.commands.import_ import Summary
+from jobq.cli.parsing.arguments import piped_in
+from jobq.cli.parsing.job_options import JobOptions, job_spec
+from jobq.cli.rendering.output import is_terminal, print_json_array
+from jobq.clock import utcnow
+from jobq.errors import UsageError
+from jobq.job_types import shell
+from jobq.queue import JobQueue
+from jobq.serializers import job_document
+from jobq.transfer.formats import Row, Table
+from jobq.transfer.importer import Importer
+
+_PLACEHOLDER = re.compile(r"\{(|\.|/|//|/\.|#)\}")
+_SUFFIX = re.compile(r"\.[^/.]*$")
+
+
+def add_each(
+    queue: JobQueue, options: JobOptions, *, null: bool, as_json: bool, quiet: bool
+) -> None:
+    """Add a job for each line of stdin, or for what is between NUL bytes; print their ids.
+
+    Raises:
+        UsageError: the options are wrong, or do not go together.
+    """
+    template = _Template(queue, options)
+    with Importer(queue, Path.cwd()) as batch:
+        batch.check(Table(template.rows(_pieces(piped_in().buffer, b"\0" if null else b"\n"))))
+        summary = Summary(batch, "stdin")
+        if batch.problem_count:
+            summary.show_problems()
+            raise UsageError("nothing was added: these lines can't be made jobs of")
+        portions = batch.add()
+        if as_json:
+            print_json_array(
+                job_document(queue.shown(job), queue.logs.path(job.id))
+                for inserted in portions
+                for job in queue.get_many([item.id for item in inserted])
+            )
+            return
+        for inserted in portions:
+            summary.note(inserted)
+            if quiet or not is_terminal():
+                print(*(item.id for item in inserted), sep="\n")
+    if is_terminal() and not quiet:
+        print(summary.sentence())
+
+
+class _Template:
+    """What the options say of every job, with places for the line."""
+
+    def __init__(self, queue: JobQueue, options: JobOptions) -> None:
+        _refuse(options)
+        spec = job_spec(queue, options)
+        queue.template(spec, utcnow())  # what is wrong for all is said once
+        self._fixed: dict[str, Any] = {
+            "type": spec.type,
+            "queue": spec.queue,
+            "priority": spec.priority,
+            "timeout": spec.timeout,
+            "retries": spec.max_retries,
+            "retry_base": spec.retry_base,
+            "after": list(spec.after),
+            "after_any": list(spec.after_any),
+            "after_fail": list(spec.after_fail),
+            "at": options.at,
+            "delay": spec.delay,
+        }
+        self._open: dict[str, Any] = {"name": spec.name, "unique": spec.unique, "tags": spec.tags}
+        self._env: dict[str, str] = {}  # without places
+        args = dict(spec.args or {})
+        if spec.type == shell.JOB_TYPE:
+            self._command(args, options)
+        elif not _has_place(args):
+            raise UsageError(
+                f"say where the line goes, as in `jobq add --each {spec.type} url={{}}`"
+            )
+        else:
+            self._open["args"] = args
+
+    def _command(self, args: dict[str, Any], options: JobOptions) -> None:
+        argv = args.get("argv")
+        if not argv:
+            raise UsageError("give a command: `… | jobq add --each -- COMMAND {}`")
+        if not _has_place(argv):
+            argv = [*argv, "{}"]
+        given = {word.partition("=")[0] for word in options.env or ()}
+        env = args.get("env", {})
+        self._open |= {
+            "argv": argv,
+            # As they were typed: made absolute, {//} would not be what it is.
+            "cwd": options.cwd,
+            "stdin": options.stdin,
+            "env": {name: env[name] for name in given},
+        }
+        self._env = {name: value for name, value in env.items() if name not in given}
+        self._fixed |= {"cwd": args.get("cwd"), "stdin": args.get("stdin"), "as_is": True}
+
+    def rows(self, pieces: Iterator[tuple[int, str]]) -> Iterator[Row]:
+        """A row for each piece."""
+        for number, (line, text) in enumerate(pieces, 1):
+
+            def fill(match: re.Match[str], text: str = text, number: int = number) -> str:
+                return _value(match[1], text, number)
+
+            filled = {name: _filled(value, fill) for name, value in self._open.items() if value}
+            row = {**self._fixed, **filled}
+            if row.get("as_is"):
+                row["env"] = {**self._env, **filled.get("env", {})}
+            yield Row(line, row)
+
+
+def _refuse(options: JobOptions) -> None:
+    if options.shell is not None or any(word.startswith("shell=") for word in options.words):
+        raise UsageError(
+            "--each does not go with --shell, where a file name could be a command: "
+            """give `-- sh -c 'sort "$1" | head' sh {}`"""
+        )
+    if "-" in (options.stdin, options.args) or "-" in [
+        *(options.after or ()), *(options.after_any or ()), *(options.after_fail or ())
+    ]:  # fmt: skip
+        raise UsageError("with --each the lines come from stdin: nothing else can be read from it")
+
+
+def _pieces(source: BinaryIO, end: bytes) -> Iterator[tuple[int, str]]:
+    """What stands between the ends, with its number; empty ones are left out."""
+    number, rest = 1, b""
+    while block := source.read(65536):
+        *whole, rest = (rest + block).split(end)
+        for piece in whole:
+            if piece:
+                yield number, os.fsdecode(piece)
+            number += 1
+    if rest:
+        yield number, os.fsdecode(rest)
+
+
+def _value(sign: str, text: str, number: int) -> str:
+    """What a placeholder stands for."""
+    if sign == "#":
+        return str(number)
+    if sign == "//":
+        return _folder(text)
+    if sign.startswith("/"):
+        text = text.rpartition("/")[2]
+    return _SUFFIX.sub("", text) if sign.endswith(".") else text
+
+
+def _folder(text: str) -> str:
+    above, slash, _ = text.rstrip("/").rpartition("/")
+    if not slash:
+        return "." if text.strip("/") else "/"
+    return above.rstrip("/") or "/"
+
+
+def _has_place(value: Any) -> bool:
+    if isinstance(value, str):
+        return _PLACEHOLDER.search(value) is not None
+    if isinstance(value, dict):
+        return any(map(_has_place, value.values()))
+    return isinstance(value, list) and any(map(_has_place, value))
+
+
+def _filled(value: Any, fill: Callable[[re.Match[str]], str]) -> Any:
+    """A value with its placeholders filled in; an argument stays one argument."""
+    if isinstance(value, str):
+        return _PLACEHOLDER.sub(fill, value)
+    if isinstance(value, list):
+        return [_filled(item, fill) for item in value]
+    if isinstance(value, dict):
+        return {name: _filled(item, fill) for name, item in value.items()}
+    return value

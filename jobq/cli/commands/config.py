@@ -1,0 +1,90 @@
+"""``jobq config``: the settings in effect, and whether they are fine."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import typer
+
+from jobq.cli.context import Cli, complain, project_file
+from jobq.cli.parsing.declarations import Context
+from jobq.cli.parsing.options import AsJson
+from jobq.cli.parsing.typer_adapter import as_typer
+from jobq.cli.rendering.output import count_of, inert, is_terminal, note, print_json
+from jobq.config.loader import find_file, working_directory
+from jobq.serializers import settings_document
+
+app = typer.Typer(add_completion=False, help="Show or check the settings in effect.")
+
+
+@app.callback(invoke_without_command=True)
+def default(ctx: typer.Context) -> None:
+    if ctx.invoked_subcommand is None:
+        show(Context(ctx.obj, ctx.meta))
+
+
+@app.command()
+@as_typer
+def show(ctx: Context, as_json: AsJson = False) -> None:
+    """Print every setting as it is in effect, as TOML."""
+    cli: Cli = ctx.obj
+    document = settings_document(cli.settings())
+    if as_json:
+        print_json(document)
+        return
+    for line in toml_lines(document):
+        print(inert(line))
+
+
+@app.command()
+@as_typer
+def path(ctx: Context) -> None:
+    """Print which file the settings come from."""
+    cli: Cli = ctx.obj
+    found = find_file(cli.config, os.environ, working_directory())
+    if found is None:
+        note("No jobq.toml here or above, and none of your own: the defaults hold (`jobq init`)")
+    else:
+        print(inert(str(found)) if is_terminal() else found)
+
+
+@app.command()
+@as_typer
+def check(ctx: Context) -> int:
+    """Read the settings and the workers; leave with 2, saying what is wrong, if anything is."""
+    cli: Cli = ctx.obj
+    settings = cli.settings()
+    from jobq.job_types.registry import load
+
+    registry = load(settings.worker_paths)
+    for folder in settings.worker_paths:
+        if not folder.is_dir():
+            note(f"no workers are loaded from {project_file(folder)}: there is no such folder")
+    for error in registry.errors:
+        complain(str(error))
+    if registry.errors:
+        return 2
+    where = "The defaults" if settings.path is None else project_file(settings.path)
+    are = "are" if settings.path is None else "is"
+    print(inert(f"{where} {are} fine: {count_of(len(registry.types), 'job type')}"))
+    return 0
+
+
+def toml_lines(table: Mapping[str, Any], name: tuple[str, ...] = ()) -> Iterator[str]:
+    """A nested mapping as TOML; values that are None are left out."""
+    tables = {key: value for key, value in table.items() if isinstance(value, Mapping)}
+    values = {k: v for k, v in table.items() if v is not None and k not in tables}
+    if name and (values or not tables):
+        yield ""
+        yield f"[{'.'.join(map(_key, name))}]"
+    for key, value in values.items():
+        # The texts, numbers, flags and lists of JSON are TOML too.
+        yield f"{_key(key)} = {json.dumps(value, ensure_ascii=False)}"
+    for key, value in tables.items():
+        yield from toml_lines(value, (*name, key))
+
+
+def _key(key: str) -> str:
+    bare = key.isascii() and key.replace("_", "").replace("-", "").isalnum()
+    return key if bare else json.dumps(key, ensure_ascii=False)

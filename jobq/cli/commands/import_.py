@@ -1,0 +1,191 @@
+"""``jobq import``: add the jobs that the rows of a file describe."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO
+
+from jobq.cli.context import Cli, complain
+from jobq.cli.parsing.arguments import piped_in
+from jobq.cli.parsing.declarations import Argument, Context, option
+from jobq.cli.parsing.options import AsJson, DryRun
+from jobq.cli.rendering.output import count_of, is_terminal, note, print_json
+from jobq.cli.rendering.progress_bar import Bar, bar_of
+from jobq.errors import UsageError
+from jobq.jobs.spec import checked_text
+from jobq.models import Inserted
+from jobq.transfer import formats
+from jobq.transfer.formats import FORMATS, UTF_16, Table
+from jobq.transfer.importer import Importer
+
+File = Annotated[str, Argument(metavar="FILE|-", help="The file; - reads from stdin.")]
+Format = Annotated[
+    str | None,
+    option(
+        "--format",
+        metavar="FORMAT",
+        help=f"{', '.join(FORMATS)} (default: by the file's ending, or else by how it begins).",
+    ),
+]
+SkipInvalid = Annotated[
+    bool, option("--skip-invalid", help="Add the rows that are good; report the others.")
+]
+KeyPrefix = Annotated[
+    str, option("--key-prefix", metavar="TEXT", help="Put this before every key.")
+]
+Ids = Annotated[bool, option("--ids", help="Print the id of each row's job, one a line.")]
+
+
+def command(
+    ctx: Context,
+    file: File,
+    kind: Format = None,
+    dry_run: DryRun = False,
+    skip_invalid: SkipInvalid = False,
+    key_prefix: KeyPrefix = "",
+    ids: Ids = False,
+    as_json: AsJson = False,
+) -> int:
+    """Add the jobs that the rows of a file describe: jsonl, json, csv or tsv.
+
+    Every row is checked before any is added. A row with a key is added once, however often it is
+    imported: after an interruption, import the same file again.
+    """
+    cli: Cli = ctx.obj
+    checked_text("--key-prefix", key_prefix)
+    if ids and as_json:
+        raise UsageError("give one of --ids and --json")
+    with (
+        _opened(file) as source,
+        cli.queue() as queue,
+        Importer(queue, Path.cwd(), prefix=key_prefix) as batch,
+    ):
+        name = "stdin" if file == "-" else file
+        summary = Summary(batch, name, dry_run=dry_run)
+        with bar_of(cli) as bar:
+            _check(batch, source, kind, name, bar)
+            good = not batch.problem_count or (skip_invalid and not batch.header_wrong)
+            if good and not dry_run:
+                _add(batch, summary, bar, print_ids=ids)
+        summary.report(as_json=as_json, ids=ids, good=good)
+    return 0 if good else UsageError.exit_code
+
+
+@contextmanager
+def _opened(file: str) -> Iterator[BinaryIO]:
+    if file == "-":
+        yield piped_in().buffer
+        return
+    with ExitStack() as stack:
+        try:
+            source = stack.enter_context(Path(file).open("rb"))
+        except OSError as error:
+            raise UsageError(f"{file}: {error.strerror}") from None
+        yield source
+
+
+def _check(batch: Importer, source: Any, kind: str | None, name: str, bar: Bar | None) -> None:
+    head = source.peek(4096)
+    if head.startswith(UTF_16):
+        raise UsageError(
+            f"{name}: UTF-16, and not UTF-8: pass it through `iconv -f UTF-16 -t UTF-8`"
+        )
+    kind = kind or formats.format_of(name, head)
+    try:
+        table: Table = formats.read(source, kind)
+        size = Path(name).stat().st_size if bar and name != "stdin" else None
+        step = bar.step("checking", size) if bar else None
+        batch.check(table, step and (lambda: step(source.tell() if size else batch.rows)))
+    except OSError as error:
+        raise UsageError(f"{name}: {error.strerror}") from None
+
+
+def _add(batch: Importer, summary: "Summary", bar: Bar | None, *, print_ids: bool) -> None:
+    step = bar.step("adding", len(batch)) if bar else None
+    done = 0
+    try:
+        for inserted in batch.add():
+            summary.note(inserted)
+            done += len(inserted)
+            if step:
+                step(done)
+            if print_ids:
+                print(*(item.id for item in inserted), sep="\n")
+    except KeyboardInterrupt:
+        note(
+            f"Interrupted after {count_of(batch.added)}: "
+            "import the file again, and rows with a key are not added twice."
+        )
+        raise
+
+
+@dataclass(slots=True)
+class Summary:
+    """What came of an import."""
+
+    batch: Importer
+    name: str
+    dry_run: bool = False
+    runs: list[int] = field(default_factory=list)  # the first and the last id
+
+    def note(self, inserted: list[Inserted]) -> None:
+        """Take in what became of some rows."""
+        new = [item.id for item in inserted if item.created]
+        if new:
+            self.runs = [self.runs[0] if self.runs else new[0], new[-1]]
+
+    def report(self, *, as_json: bool, ids: bool, good: bool) -> None:
+        """Say it: problems on stderr, always; the rest to people, or as a document."""
+        self.show_problems()
+        if as_json:
+            print_json(self._document(good=good))
+        elif good and not ids and (is_terminal() or self.dry_run):
+            print(self.sentence())
+        if not good:
+            complain(
+                f"{self.name}: nothing was added: mend these rows, or add the others "
+                "with --skip-invalid"
+            )
+
+    def _counts(self, *, good: bool) -> tuple[int, int]:
+        """Rows added, and rows that were there; or those that would be."""
+        if self.dry_run and good:
+            return len(self.batch) - self.batch.known, self.batch.known
+        return self.batch.added, self.batch.existing
+
+    def show_problems(self) -> None:
+        """What is wrong with the rows: the first few, and how many more."""
+        for problem in self.batch.problems:
+            note(f"{self.name}:{problem}")
+        if more := self.batch.problem_count - len(self.batch.problems):
+            note(f"and {more:,} more")
+
+    def sentence(self) -> str:
+        """What was added, or would be."""
+        added, existing = self._counts(good=True)
+        text = f"{'Would add' if self.dry_run else 'Added'} {count_of(added)}"
+        if self.runs:
+            first, last = self.runs
+            text += f" ({first}-{last})" if last > first else f" ({first})"
+        if existing:
+            text += f", {existing:,} {'was' if existing == 1 else 'were'} there already"
+        return text
+
+    def _document(self, *, good: bool) -> dict[str, Any]:
+        added, existing = self._counts(good=good)
+        problems = [
+            {"file": self.name, "line": p.line, "column": p.column or None, "message": p.what}
+            for p in self.batch.problems
+        ]
+        first, last = self.runs or (None, None)
+        return {
+            "rows": self.batch.rows,
+            "added": added,
+            "existing": existing,
+            "first_id": first,
+            "last_id": last,
+            "problems": problems,
+            "problem_count": self.batch.problem_count,
+            "dry_run": self.dry_run,
+        }

@@ -1,0 +1,56 @@
+"""``jobq init``: the files of a new project."""
+
+import shlex
+from importlib import resources
+from pathlib import Path
+from typing import Annotated
+
+from jobq.cli.context import project_file
+from jobq.cli.parsing.declarations import Argument, Context
+from jobq.cli.rendering.output import inert, note
+from jobq.errors import UsageError
+
+Directory = Annotated[
+    str,
+    Argument(metavar="[DIR]", help="Where (default: here); it is made if it is not there."),
+]
+
+PRIVATE = 0o700
+IGNORE_ALL = "*\n"
+
+
+def command(ctx: Context, folder: Directory = ".") -> None:
+    """Write jobq.toml, workers/ with an example, and logs/; what is there already stays."""
+    del ctx
+    directory = Path(folder)
+    if directory.exists() and not directory.is_dir():
+        raise UsageError(f"{directory}: not a directory")
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, mode in (("workers", 0o777), ("logs", PRIVATE), (".jobq", PRIVATE)):
+        if not (directory / name).is_dir():
+            (directory / name).mkdir(mode=mode)
+    templates = resources.files("jobq.templates")
+    _write(directory / "jobq.toml", templates.joinpath("jobq.toml").read_text("utf-8"))
+    _write(
+        directory / "workers" / "hello.py",
+        templates.joinpath("example_worker.py").read_text("utf-8"),
+    )
+    _write(directory / "logs" / ".gitignore", IGNORE_ALL)
+    _write(directory / ".jobq" / ".gitignore", IGNORE_ALL)
+    note("Next:")
+    if directory.resolve() != Path.cwd():
+        note(f"  cd {shlex.quote(str(directory))}")
+    note("  jobq add -- echo hello      add a command, or a job: jobq add hello name=you")
+    note("  jobq work --drain           run what there is; without --drain, go on for ever")
+    note("  jobq list                   see how it went")
+
+
+def _write(file: Path, text: str) -> None:
+    """Create a file; one that is there stays as it is."""
+    try:
+        with file.open("x", encoding="utf-8") as new:
+            new.write(text)
+    except FileExistsError:
+        print(inert(f"kept {project_file(file)}"))
+    else:
+        print(inert(f"created {project_file(file)}"))

@@ -1,0 +1,242 @@
+"""``jobq list``: which jobs there are, and how they are doing."""
+
+import heapq
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import Annotated, Any
+
+from jobq.cli.context import Cli
+from jobq.cli.parsing.arguments import selection
+from jobq.cli.parsing.declarations import Context, option
+from jobq.cli.parsing.options import (
+    AsJson,
+    AsJsonl,
+    Ids,
+    InQueue,
+    Limit,
+    OfType,
+    Since,
+    Status,
+    Tags,
+    Until,
+)
+from jobq.cli.rendering.job_text import describe, progress_of, time_of, tries_of
+from jobq.cli.rendering.output import (
+    COLOURS,
+    count_of,
+    note,
+    print_columns,
+    print_json_array,
+    print_jsonl,
+    print_tabs,
+)
+from jobq.clock import utcnow
+from jobq.errors import NotFound, UsageError
+from jobq.models import DEFAULT_QUEUE, Job, JobFilter, JobStatus
+from jobq.queue import JobQueue
+from jobq.redaction import ShownJob
+from jobq.serializers import job_document
+
+SHOWN = 50
+"""Jobs that people are shown where they do not say how many."""
+
+_FAILED = frozenset({JobStatus.FAILED})
+_ORDER = list(JobStatus)
+KEYS: dict[str, Callable[[Job], Any]] = {
+    "id": lambda job: job.id,
+    "status": lambda job: _ORDER.index(job.status),
+    "priority": lambda job: job.priority,
+    "queue": lambda job: job.queue,
+    "type": lambda job: job.type,
+    "name": lambda job: job.name,
+    "attempts": lambda job: job.attempts,
+    "run-at": lambda job: job.run_at,
+    "started": lambda job: job.started_at,
+    "finished": lambda job: job.finished_at,
+    "took": lambda job: job.started_at and job.finished_at and job.finished_at - job.started_at,
+}
+"""What ``--sort`` takes."""
+
+Sort = Annotated[
+    str,
+    option("--sort", metavar="KEY", help=f"{', '.join(KEYS)}; -KEY turns the order round."),
+]
+Watch = Annotated[
+    bool,
+    option("--watch", "-w", help="Go on, with a live table, or in a pipe a line a change."),
+]
+Plain = Annotated[bool, option("--plain", help="Columns with a tab between them, for scripts.")]
+
+
+def command(
+    ctx: Context,
+    ids: Ids = None,
+    status: Status = None,
+    in_queue: InQueue = None,
+    of_type: OfType = None,
+    tags: Tags = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = None,
+    sort: Sort = "id",
+    watch: Watch = False,
+    plain: Plain = False,
+    as_json: AsJson = False,
+    as_jsonl: AsJsonl = False,
+) -> None:
+    """List jobs, the newest last.
+
+    People are shown the newest 50, unless they say which or how many; scripts get all that match.
+    """
+    cli: Cli = ctx.obj
+    if plain + as_json + as_jsonl > 1:
+        raise UsageError("give one of --plain, --json and --jsonl")
+    if watch and (plain or as_json or limit is not None or sort != "id"):
+        raise UsageError("--watch goes with a selection and --jsonl, and with nothing else")
+    with cli.queue() as queue:
+        wanted = selection(
+            queue,
+            ids=ids,
+            status=status,
+            in_queue=in_queue,
+            of_type=of_type,
+            tags=tags,
+            since=since,
+            until=until,
+        )
+        if watch:
+            _watch(queue, wanted, cli, as_jsonl=as_jsonl)
+            return
+        for_people = not (plain or as_json or as_jsonl)
+        by_default = limit is None and for_people and wanted.ids is None
+        jobs, more = fetch(queue, wanted, sort, SHOWN if by_default else limit or None)
+        if for_people:
+            _show(cli, queue, wanted, [queue.shown(job) for job in jobs])
+        elif plain:
+            print_tabs(_plain(queue.shown(job)) for job in jobs)
+        else:
+            documents = (job_document(queue.shown(job), queue.logs.path(job.id)) for job in jobs)
+            (print_json_array if as_json else print_jsonl)(documents)
+        if more and by_default:
+            note(f"There are more than these {SHOWN}: --limit 0 shows all.")
+        if wanted.ids is not None:
+            _require(queue, wanted.ids)
+
+
+def fetch(
+    queue: JobQueue, wanted: JobFilter, sort: str, limit: int | None
+) -> tuple[Iterable[Job], bool]:
+    """The last ``limit`` jobs in an order, and whether there are more.
+
+    Raises:
+        UsageError: there is no such order.
+    """
+    name = sort.removeprefix("-")
+    if name not in KEYS:
+        raise UsageError(f"--sort {sort!r}: give one of {', '.join(KEYS)}")
+    if sort == "id":
+        if limit is None:
+            return queue.each(wanted), False
+        last = queue.backend.find(wanted, limit=limit + 1, newest=True)
+    else:
+        last = _last(queue.each(wanted), KEYS[name], limit, backwards=sort != name)
+    more = limit is not None and len(last) > limit
+    return last[:limit][::-1], more
+
+
+def _last(
+    jobs: Iterable[Job], key: Callable[[Job], Any], limit: int | None, *, backwards: bool
+) -> list[Job]:
+    """The last jobs in an order, one more than the limit, the last one first.
+
+    Jobs without a value come before those with one.
+    """
+
+    def place(job: Job) -> tuple[Any, ...]:
+        value = key(job)
+        return (value is not None, value, job.id)
+
+    if limit is None:
+        return sorted(jobs, key=place, reverse=not backwards)
+    return (heapq.nsmallest if backwards else heapq.nlargest)(limit + 1, jobs, key=place)
+
+
+def _require(queue: JobQueue, ids: Sequence[int]) -> None:
+    there = queue.backend.get(ids)
+    missing = [job_id for job_id in ids if job_id not in there]
+    if missing:
+        raise NotFound(f"no job {', '.join(map(str, missing))}")
+
+
+def _watch(queue: JobQueue, wanted: JobFilter, cli: Cli, *, as_jsonl: bool) -> None:
+    from jobq.cli.rendering.watch_screen import watch  # statistics, and more
+
+    watch(queue, wanted, color=cli.color, draws=cli.draws, as_jsonl=as_jsonl)
+
+
+# -- for people ------------------------------------------------------------------------------
+
+
+def _show(cli: Cli, queue: JobQueue, wanted: JobFilter, jobs: list[ShownJob]) -> None:
+    if jobs:
+        print_table(jobs, utcnow(), color=cli.color, errors=wanted.statuses == _FAILED)
+        hint_no_worker(queue, jobs)
+    elif wanted != JobFilter() and queue.find(limit=1):
+        note("No job matches.")
+    else:
+        note("No jobs yet: jobq add -- echo hello")
+
+
+def print_table(jobs: Sequence[ShownJob], now: datetime, *, color: bool, errors: bool) -> None:
+    """A line for each job, with the columns that there is something to show in."""
+    columns = {
+        "id": [str(job.id) for job in jobs],
+        "status": [job.status.value for job in jobs],
+        "prio": [str(job.priority) for job in jobs],
+        "queue": [job.queue for job in jobs],
+        "job": [job.name or describe(job) for job in jobs],
+        "tries": [tries_of(job) for job in jobs],
+        "time": [time_of(job, now) for job in jobs],
+        "done": [progress_of(job) for job in jobs],
+        "error": [job.error or "" for job in jobs],
+    }
+    if all(job.queue == DEFAULT_QUEUE for job in jobs):
+        del columns["queue"]
+    del columns["prio" if errors else "error"]
+    print_columns(
+        columns,
+        color=color,
+        looks={"status": [COLOURS[job.status] for job in jobs]},
+        flexible=("job", "error"),
+        optional=("prio", "tries", "queue", "done", "time"),
+    )
+
+
+def hint_no_worker(queue: JobQueue, jobs: Sequence[Job]) -> None:
+    """Say so where jobs are ready and nobody is there to run them."""
+    waiting = sum(job.status is JobStatus.PENDING for job in jobs)
+    if waiting and not any(each.takes_jobs for each in queue.supervisors()):
+        verb = "waits" if waiting == 1 else "wait"
+        note(f"{count_of(waiting)} {verb}, and no worker is running: jobq work")
+
+
+# -- for scripts -----------------------------------------------------------------------------
+
+
+def _plain(job: ShownJob) -> list[str]:
+    """The columns of ``--plain``. New ones are only added at the end."""
+    return [
+        str(job.id),
+        job.status.value,
+        job.queue,
+        str(job.priority),
+        job.type,
+        str(job.attempts),
+        *map(_iso, (job.created_at, job.started_at, job.finished_at)),
+        job.name or "",
+        describe(job),
+    ]
+
+
+def _iso(moment: datetime | None) -> str:
+    return "" if moment is None else moment.isoformat().replace("+00:00", "Z")

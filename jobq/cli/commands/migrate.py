@@ -1,0 +1,169 @@
+"""``jobq migrate``: move everything to another store, such as a Redis server, or back."""
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+from jobq.backends.base import Backend
+from jobq.backends.factory import backend_of
+from jobq.cli.context import project_file
+from jobq.cli.parsing.declarations import Context, option
+from jobq.cli.parsing.options import AsJson, DryRun
+from jobq.cli.rendering.output import count_of, note, print_json
+from jobq.cli.rendering.progress_bar import Bar, bar_of
+from jobq.config.loader import FILE_NAME
+from jobq.config.redis_url import parse_url
+from jobq.config.settings import SQLITE, Settings
+from jobq.errors import HalfFilledError, UsageError, WrongState
+from jobq.transfer.migrate import OnProgress, Tally, move, require_another, require_idle, tally
+
+
+def command(
+    ctx: Context,
+    to: Annotated[
+        str,
+        option(
+            "--to",
+            metavar="WHERE",
+            help="redis://HOST:PORT/DB; sqlite: the `database` of jobq.toml; or a file.",
+        ),
+    ],
+    restart: Annotated[
+        bool, option("--restart", help="Begin anew where a move was interrupted.")
+    ] = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Move all jobs, their history, queues and schedules to another store, while nothing runs.
+
+    What has arrived is read back and compared. Interrupted, it goes on when run again. The store
+    that they came from stays as it was: change jobq.toml to work with the other.
+    """
+    cli = ctx.obj
+    here = cli.settings()
+    there = _destination(here, to)
+    names = _name(here), _name(there)
+    with (
+        closing(backend_of(here)) as source,
+        closing(backend_of(there)) as target,
+        bar_of(cli) as bar,
+    ):
+        if dry_run:
+            moved = _looked(source, target, there, names)
+        else:
+            total = sum(sum(of.values()) for of in source.counts().values())
+            on_progress = _drawn(bar, total)
+            moved = move(
+                source, target, names,
+                restart=restart, silent=_silent(here), on_progress=on_progress,
+            )  # fmt: skip
+    if as_json:
+        print_json(_document(moved, names, dry_run=dry_run))
+    elif dry_run:
+        print(f"Would move {_amount(moved)} to {names[1]}")
+    else:
+        print(f"Moved {_amount(moved)} to {names[1]}: read back, and the same")
+        _tell_what_is_next(here, there, names)
+
+
+def _destination(here: Settings, to: str) -> Settings:
+    """The settings of a queue whose jobs are where ``--to`` says."""
+    if to == "redis":
+        raise UsageError("--to redis: give its address: redis://HOST:6379/0")
+    if "://" in to:
+        try:
+            parse_url(to)
+        except UsageError as error:
+            raise UsageError(f"--to {to.partition('://')[0]}://…: {error}") from None
+        there = replace(here, backend=to)
+    elif to == SQLITE:
+        there = replace(here, backend=SQLITE)
+    else:
+        there = replace(here, backend=SQLITE, database=Path.cwd() / Path(to).expanduser())
+    if _name(there) == _name(here):
+        raise UsageError(
+            f"--to {to}: this is where the jobs are; if {FILE_NAME} has been changed already, say "
+            "where they were: `JOBQ_BACKEND=sqlite jobq migrate …`"
+        )
+    return there
+
+
+def _name(settings: Settings) -> str:
+    """What people know a store by."""
+    if settings.backend == SQLITE:
+        return project_file(settings.database.resolve())
+    return settings.backend_shown
+
+
+def _silent(settings: Settings) -> timedelta:
+    return timedelta(seconds=3 * settings.lease)
+
+
+def _looked(source: Backend, target: Backend, there: Settings, names: tuple[str, str]) -> Tally:
+    """What would be moved. Where the target is a file that is not there, none is made."""
+    require_another(source, target, names)
+    require_idle(source, names[0], _silent(there))
+    found = tally(source)
+    if there.backend != SQLITE or there.database.exists():
+        try:
+            if target.counts() or target.schedules():
+                raise WrongState(f"{names[1]}: has jobs or schedules of its own")
+        except HalfFilledError:
+            note(f"{names[1]} is half filled: a move that was interrupted would go on.")
+    return found
+
+
+def _amount(moved: Tally) -> str:
+    parts = [
+        count_of(moved.jobs),
+        count_of(moved.attempts, "attempt"),
+        count_of(moved.queues, "queue"),
+    ]
+    return f"{', '.join(parts)} and {count_of(moved.schedules, 'schedule')}"
+
+
+def _tell_what_is_next(here: Settings, there: Settings, names: tuple[str, str]) -> None:
+    note(f"{names[0]} is as it was. Logs stay where they are, in {project_file(here.log_dir)}.")
+    where = project_file(here.path) if here.path else f"a {FILE_NAME} (`jobq init` makes one)"
+    note(f"To go on with {names[1]}, set in {where}:")
+    for line in _settings_of(here, there):
+        note(f"    {line}")
+
+
+def _settings_of(here: Settings, there: Settings) -> list[str]:
+    """The lines of jobq.toml that are to be different from now on."""
+    lines = [f'backend = "{there.backend_shown}"']
+    if there.backend != SQLITE and parse_url(there.backend).secret:
+        lines[0] += "    # with its password"
+    if there.database != here.database:
+        lines.append(f'database = "{there.database}"')
+    return lines
+
+
+def _document(moved: Tally, names: tuple[str, str], *, dry_run: bool) -> dict[str, Any]:
+    return {
+        "jobs": moved.jobs,
+        "attempts": moved.attempts,
+        "queues": moved.queues,
+        "schedules": moved.schedules,
+        "checksum": moved.checksum,
+        "from": names[0],
+        "to": names[1],
+        "dry_run": dry_run,
+    }
+
+
+def _drawn(bar: Bar | None, total: int) -> OnProgress:
+    """What to call with how far it has come: a bar for each step."""
+    steps: dict[str, Callable[[int], None]] = {}
+
+    def on_progress(what: str, done: int) -> None:
+        if bar is not None:
+            if what not in steps:
+                steps[what] = bar.step(what, total)
+            steps[what](done)
+
+    return on_progress

@@ -1,0 +1,95 @@
+"""``jobq retry``: put jobs that failed or were cancelled back in line."""
+
+from collections.abc import Sequence
+
+from jobq.cli.commands.bulk import Report, approved, choose
+from jobq.cli.context import Cli
+from jobq.cli.parsing.arguments import selection
+from jobq.cli.parsing.declarations import Context
+from jobq.cli.parsing.options import (
+    AsJson,
+    DryRun,
+    Ids,
+    InQueue,
+    Limit,
+    OfType,
+    Since,
+    Status,
+    Tags,
+    Until,
+    Yes,
+)
+from jobq.cli.rendering.output import count_of, note
+from jobq.models import JobStatus, Retried, RetryEffect
+from jobq.queue import JobQueue
+
+RETRIABLE = frozenset({JobStatus.FAILED, JobStatus.CANCELLED})
+_SENTENCES = {
+    "pending": ("Back in line: {}", "Would retry {}"),
+    "blocked": ("Waits for parents again: {}", "Would wait for parents again: {}"),
+}
+
+
+def command(
+    ctx: Context,
+    ids: Ids = None,
+    status: Status = None,
+    in_queue: InQueue = None,
+    of_type: OfType = None,
+    tags: Tags = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = None,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> int:
+    """Put failed and cancelled jobs back in line.
+
+    They keep their ids, and their attempts go on counting. Give ids, or select jobs by what they
+    have in common.
+    """
+    cli: Cli = ctx.obj
+    with cli.queue() as queue:
+        wanted = selection(
+            queue,
+            ids=ids,
+            status=status,
+            in_queue=in_queue,
+            of_type=of_type,
+            tags=tags,
+            since=since,
+            until=until,
+        )
+        chosen, named = choose(queue, wanted, among=RETRIABLE, limit=limit)
+        if not chosen:
+            note("No job matches.")
+        elif not (named or yes or dry_run or approved(f"Retry {count_of(len(chosen))}?")):
+            return 1
+        retried = foresee(queue, chosen) if dry_run else queue.retry_many(chosen)
+        return _report(queue, retried).show(as_json=as_json, dry_run=dry_run)
+
+
+def foresee(queue: JobQueue, ids: Sequence[int]) -> list[Retried]:
+    """What retrying these jobs would do, as far as their own state tells."""
+    there = queue.backend.get(ids)
+
+    def effect(job_id: int) -> RetryEffect:
+        if job_id not in there:
+            return RetryEffect.MISSING
+        if there[job_id].status not in RETRIABLE:
+            return RetryEffect.REFUSED
+        return RetryEffect.BLOCKED if there[job_id].unmet_parents else RetryEffect.PENDING
+
+    return [Retried(job_id, effect(job_id)) for job_id in dict.fromkeys(ids)]
+
+
+def _report(queue: JobQueue, retried: Sequence[Retried]) -> Report:
+    ids = {wanted: [r.id for r in retried if r.effect is wanted] for wanted in RetryEffect}
+    told = {RetryEffect.PENDING, RetryEffect.BLOCKED, RetryEffect.MISSING}
+    return Report(
+        done={"pending": ids[RetryEffect.PENDING], "blocked": ids[RetryEffect.BLOCKED]},
+        sentences=_SENTENCES,
+        missing=ids[RetryEffect.MISSING],
+        refused={r.id: queue.retry_refusal(r) for r in retried if r.effect not in told},
+    )

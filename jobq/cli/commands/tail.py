@@ -1,0 +1,169 @@
+"""``jobq tail``: the log of a job."""
+
+import json
+import sys
+from datetime import datetime
+from typing import Annotated
+
+from jobq.cli.context import Cli
+from jobq.cli.parsing.arguments import parse_one_id
+from jobq.cli.parsing.declarations import Context, option
+from jobq.cli.parsing.options import Id
+from jobq.cli.rendering.log_follower import FIELDS, Follower, follow, show_part, tell_failure
+from jobq.cli.rendering.output import inert, is_terminal, note
+from jobq.errors import NotFound, UsageError
+from jobq.logs.directory import EVENTS, LOG, STDERR, STDOUT, JobLog
+from jobq.logs.remote import RemoteLog, open_log, wrote
+from jobq.models import FINISHED, Job, LogOffsets
+from jobq.queue import JobQueue
+
+DEFAULT_LINES = 100
+
+
+def command(
+    ctx: Context,
+    job: Id,
+    following: Annotated[
+        bool, option("--follow", "-f", help="Go on until the job ends, across retries.")
+    ] = False,
+    lines: Annotated[
+        str, option("--lines", "-n", metavar="N|all", help="How many lines of each stream.")
+    ] = str(DEFAULT_LINES),
+    stdout: Annotated[bool, option("--stdout", help="Only what it wrote to stdout.")] = False,
+    stderr: Annotated[bool, option("--stderr", help="Only what it wrote to stderr.")] = False,
+    events: Annotated[bool, option("--events", help="Only its events, a line each.")] = False,
+    attempt: Annotated[
+        int | None, option("--attempt", least=1, metavar="K", help="Only the K-th try.")
+    ] = None,
+    raw: Annotated[
+        bool, option("--raw", help="The bytes as they are, control sequences and all.")
+    ] = False,
+) -> None:
+    """Show a job's log: its last lines, or as it grows."""
+    cli: Cli = ctx.obj
+    count = _count(lines)
+    names = _names(stdout=stdout, stderr=stderr, events=events)
+    if following and attempt is not None:
+        raise UsageError("give -f or --attempt, not both: -f follows what is written now")
+    with cli.queue() as queue:
+        job_id = parse_one_id(job, queue)
+        found = queue.get(job_id)
+        log = open_log(queue.logs, queue.backend, found, attempt)
+        if attempt is not None and log is not None and not _has(log, queue, attempt):
+            log.close()
+            log = None
+        span = _span(queue, found, log, attempt)
+        ends: dict[str, int] = {}
+        if log is not None:
+            ends = _show(log, names, count, span, raw=raw, color=cli.color)
+        if following:
+            if log is None and found.status not in FINISHED and sys.stderr.isatty():
+                note(f"Job {job_id} is {found.status}: waiting for it to start.")
+            follower = Follower(
+                queue, job_id, names=names, raw=raw, color=cli.color, offsets=ends,
+                log=log, attempt=found.attempts,
+            )  # fmt: skip
+            tell_failure(queue.shown(follow(queue, follower, job_id)))
+        elif log is None:
+            note(_nothing(queue, found, attempt))
+        else:
+            log.close()
+
+
+def _show(
+    log: JobLog | RemoteLog,
+    names: list[str],
+    count: int | None,
+    span: tuple[LogOffsets, LogOffsets | None],
+    *,
+    raw: bool,
+    color: bool,
+) -> dict[str, int]:
+    """Show what there is; where each file ended."""
+    starts, stops = span
+    if names == [EVENTS] and is_terminal() and not raw:
+        return {EVENTS: _show_events(log, count)}
+    there = [name for name in names if log.size(name) > getattr(starts, FIELDS[name])]
+    ends = dict.fromkeys(names, 0)
+    for place, name in enumerate(there):
+        if len(there) > 1:
+            print(f"{chr(10) if place else ''}==> {name} <==", flush=True)
+        start = getattr(starts, FIELDS[name])
+        stop = None if stops is None else getattr(stops, FIELDS[name])
+        ends[name] = show_part(log, name, count, (start, stop), raw=raw, color=color)
+    return ends
+
+
+def _span(
+    queue: JobQueue, job: Job, log: JobLog | RemoteLog | None, attempt: int | None
+) -> tuple[LogOffsets, LogOffsets | None]:
+    """Where the output of an attempt starts, and where that of the next one does."""
+    if attempt is None:
+        return LogOffsets(), None
+    history = {item.attempt: item.offsets for item in queue.attempts(job.id)}
+    if attempt not in history:
+        raise NotFound(f"job {job.id} has no attempt {attempt}: it has had {job.attempts}")
+    if isinstance(log, RemoteLog):
+        return log.span(attempt)
+    later = (number for number in sorted(history) if number > attempt)
+    here = (number for number in later if log is None or _has(log, queue, number))
+    return history[attempt], history.get(next(here, 0))
+
+
+def _has(log: JobLog | RemoteLog, queue: JobQueue, attempt: int) -> bool:
+    """Whether an attempt's output is in this log: others may be on other machines."""
+    return not queue.backend.ships or isinstance(log, RemoteLog) or wrote(log, attempt)
+
+
+def _show_events(log: JobLog | RemoteLog, count: int | None) -> int:
+    """The events as lines for people."""
+    with log.read(EVENTS) as file:
+        if file is None:
+            return 0
+        end = file.layout().end
+        lines = file.read_all().splitlines()
+        for line in lines if count is None else lines[len(lines) - min(count, len(lines)) :]:
+            print(_event_text(line))
+        return end
+
+
+def _event_text(line: bytes) -> str:
+    """A line of events; the job can write there, too: what is none is shown as it is."""
+    try:
+        event = json.loads(line)
+        at = datetime.fromisoformat(event.pop("time")).astimezone()
+        head = f"{at:%H:%M:%S} attempt {event.pop('attempt')} {event.pop('event')}"
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+        return inert(line.decode("utf-8", "replace"))
+    details = " ".join(f"{key}={value}" for key, value in event.items() if value is not None)
+    return inert(f"{head} {details}".rstrip())
+
+
+def _nothing(queue: JobQueue, job: Job, attempt: int | None) -> str:
+    if queue.backend.ships and (history := queue.attempts(job.id)):
+        asked = [item for item in history if attempt in (None, item.attempt)]
+        host = asked[-1].supervisor.split(":")[0]
+        return (
+            f"Job {job.id} is {job.status}; nothing of its log is kept for other machines any "
+            f"more: it is in the log directory of {host}, in jobs/{job.id}."
+        )
+    if job.status in FINISHED:
+        return f"Job {job.id} is {job.status} and has no log."
+    return f"Job {job.id} is {job.status}: it has no log yet (-f waits for it)."
+
+
+def _count(text: str) -> int | None:
+    if text == "all":
+        return None
+    if not (text.isascii() and text.isdigit()):
+        raise UsageError(f"--lines {text!r}: give a number, or all")
+    return int(text)
+
+
+def _names(*, stdout: bool, stderr: bool, events: bool) -> list[str]:
+    if events:
+        if stdout or stderr:
+            raise UsageError("--events stands alone: the other streams are not events")
+        return [EVENTS]
+    chosen = [name for name, wanted in ((STDOUT, stdout), (STDERR, stderr)) if wanted]
+    return chosen or [STDOUT, STDERR, LOG]

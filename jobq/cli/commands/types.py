@@ -1,0 +1,138 @@
+"""``jobq types``: the job types that can be added."""
+
+import json
+import shlex
+import shutil
+import textwrap
+from pathlib import Path
+from typing import Annotated, Any
+
+from jobq.cli.context import Cli, complain, project_file
+from jobq.cli.parsing.declarations import Argument, Context
+from jobq.cli.parsing.options import AsJson
+from jobq.cli.rendering.output import (
+    inert,
+    is_terminal,
+    print_columns,
+    print_fields,
+    print_json,
+    styled,
+)
+from jobq.job_types import shell
+from jobq.job_types.registry import JobType, load
+from jobq.serializers import type_document
+
+TypeName = Annotated[
+    str | None,
+    Argument(metavar="[TYPE]", help="Show the arguments of this one.", completion="types"),
+]
+
+
+def command(ctx: Context, name: TypeName = None, as_json: AsJson = False) -> None:
+    """List the job types, or the arguments of one."""
+    cli: Cli = ctx.obj
+    registry = load(cli.settings().worker_paths)
+    if name is not None:
+        job_type = registry.get(name)
+        print_json(_document(job_type)) if as_json else _show(job_type, color=cli.color)
+        return
+    found = [registry.types[each] for each in sorted(registry.types)]
+    if as_json:
+        print_json([_document(job_type) for job_type in found])
+    else:
+        print_columns(
+            {
+                "type": [each.name for each in found],
+                "description": [each.description for each in found],
+                "source": [_source(each) for each in found],
+            },
+            color=cli.color,
+            flexible=("description", "source"),
+            optional=("source",),
+        )
+    for error in registry.errors:
+        complain(str(error))
+
+
+def _document(job_type: JobType) -> dict[str, Any]:
+    return type_document(job_type.name, job_type.description, job_type.source, job_type.schema())
+
+
+def _source(job_type: JobType) -> str:
+    return project_file(Path(job_type.source))
+
+
+def _show(job_type: JobType, *, color: bool) -> None:
+    print_fields(
+        [
+            ("type", job_type.name),
+            ("description", job_type.description),
+            ("source", _source(job_type)),
+            ("example", inert(example(job_type))),
+        ]
+    )
+    arguments = arguments_of(job_type.schema())
+    if arguments:
+        print()
+        print(styled("arguments", "bold", color=color and is_terminal()))
+        print_fields(arguments)
+
+
+def arguments_of(schema: dict[str, Any]) -> list[tuple[str, str]]:
+    """Name and meaning of each argument, from the JSON Schema of all."""
+    required = schema.get("required", ())
+    arguments = []
+    for name, about in schema.get("properties", {}).items():
+        says = "required" if name in required else _default(about)
+        first = f"{kind_of(about, schema)}{says and f', {says}'}"
+        arguments.append((name, "\n".join([first, *_wrapped(about.get("description", ""))])))
+    return arguments
+
+
+def _wrapped(text: str) -> list[str]:
+    width = shutil.get_terminal_size().columns if is_terminal() else 100
+    return textwrap.wrap(text, max(20, width - 24), break_long_words=False)
+
+
+def _default(about: dict[str, Any]) -> str:
+    default = about.get("default")
+    return "" if default is None else f"default {json.dumps(default, ensure_ascii=False)}"
+
+
+def kind_of(about: dict[str, Any], schema: dict[str, Any]) -> str:
+    """What an argument may be, in a few words."""
+    if "$ref" in about:
+        about = schema["$defs"][about["$ref"].rsplit("/", 1)[-1]]
+    if "enum" in about:
+        return " | ".join(json.dumps(value, ensure_ascii=False) for value in about["enum"])
+    if "const" in about:
+        return json.dumps(about["const"], ensure_ascii=False)
+    choices = about.get("anyOf") or about.get("oneOf")
+    if choices:
+        kinds = [kind_of(each, schema) for each in choices]
+        return " | ".join(kind for kind in kinds if kind != "null")
+    kind = about.get("format") or about.get("type", "anything")
+    if kind == "array":
+        return f"list of {kind_of(about.get('items', {}), schema)}"
+    return str(kind)
+
+
+_SAMPLES = {"integer": "1", "number": "1.5", "boolean": "true", "array": "[]", "object": "{}"}
+
+
+def example(job_type: JobType) -> str:
+    """A command line that adds such a job, with the arguments that it must have."""
+    if job_type.name == shell.JOB_TYPE:
+        return "jobq add -- COMMAND ARG…"
+    schema = job_type.schema()
+    words = [f"{name}={_sample(schema['properties'][name])}" for name in schema.get("required", ())]
+    return shlex.join(["jobq", "add", job_type.name, *words])
+
+
+def _sample(about: dict[str, Any]) -> str:
+    if about.get("examples"):
+        value = about["examples"][0]
+        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if "enum" in about:
+        return str(about["enum"][0])
+    return _SAMPLES.get(about.get("type", ""), "TEXT")

@@ -1,0 +1,65 @@
+"""``jobq verify``: check that the database holds nothing that can't be."""
+
+from typing import Annotated
+
+from jobq.cli.context import Cli
+from jobq.cli.parsing.declarations import Context, option
+from jobq.cli.parsing.options import AsJson
+from jobq.cli.rendering.output import count_of, inert, note, print_json
+from jobq.diagnostics.verify import Verification, Violation
+
+_SHOWN = 20
+
+
+def command(
+    ctx: Context,
+    thorough: Annotated[
+        bool, option("--thorough", help="Read all of the storage for damage, too.")
+    ] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Check every job and its history; exit code 1 if anything is there that can't be."""
+    cli: Cli = ctx.obj
+    from jobq.diagnostics.verify import verify as check
+
+    with cli.queue() as queue:
+        found = check(queue.backend, thorough=thorough)
+    if as_json:
+        print_json(_document(found))
+    else:
+        _print(found)
+    return int(bool(found.violations))
+
+
+def _print(found: Verification) -> None:
+    for violation in found.violations[:_SHOWN]:
+        print(inert(_line(violation)))
+    if len(found.violations) > _SHOWN:
+        print(f"and {len(found.violations) - _SHOWN} more (`jobq verify --json` names all)")
+    for queue, running in found.over_limits:
+        note(
+            f"queue {queue.name}: {running} jobs run, and {queue.max_concurrent} may: "
+            "right only if its limit was lowered while they ran"
+        )
+    wrong = count_of(len(found.violations), "violation") if found.violations else "nothing wrong"
+    print(f"{count_of(found.jobs)}, {count_of(found.attempts, 'attempt')}: {wrong}")
+
+
+def _line(violation: Violation) -> str:
+    where = violation.rule if violation.job_id is None else f"job {violation.job_id}"
+    return f"{where}: {violation.message}"
+
+
+def _document(found: Verification) -> dict[str, object]:
+    return {
+        "jobs": found.jobs,
+        "attempts": found.attempts,
+        "violations": [
+            {"rule": each.rule, "job": each.job_id, "message": each.message}
+            for each in found.violations
+        ],
+        "over_limits": [
+            {"queue": queue.name, "max_concurrent": queue.max_concurrent, "running": running}
+            for queue, running in found.over_limits
+        ],
+    }

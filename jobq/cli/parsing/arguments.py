@@ -1,0 +1,136 @@
+"""What words on the command line stand for: ids, pairs, spans, selections, stdin."""
+
+import sys
+from collections.abc import Sequence
+from typing import TextIO
+
+from jobq.clock import utcnow
+from jobq.errors import NotFound, UsageError
+from jobq.jobs.spec import parse_statuses
+from jobq.models import JobFilter
+from jobq.queue import JobQueue
+from jobq.units import parse_duration, parse_since
+
+
+def parse_pairs(pairs: Sequence[str] | None, what: str) -> dict[str, str]:
+    """``KEY=VALUE`` words as a dict.
+
+    Raises:
+        UsageError: a word has no key or no ``=``.
+    """
+    parsed = {}
+    for pair in pairs or ():
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise UsageError(f"{what} {pair!r}: expected KEY=VALUE")
+        parsed[key] = value
+    return parsed
+
+
+def parse_span(option: str, text: str) -> float:
+    """Seconds, from an option's text.
+
+    Raises:
+        UsageError: it is not a duration; the message names the option.
+    """
+    try:
+        return parse_duration(text)
+    except UsageError as error:
+        raise UsageError(f"{option}: {error}") from None
+
+
+def piped_in() -> TextIO:
+    """What is piped in.
+
+    Raises:
+        UsageError: stdin is closed.
+    """
+    if sys.stdin is None:
+        raise UsageError("stdin is closed: there is nothing to read")
+    return sys.stdin
+
+
+def parse_ids(words: Sequence[str], queue: JobQueue) -> list[int]:
+    """Ids from ``42``, ``3-9``, ``3,5,8``, ``last`` and ``-`` (stdin), in order, each once.
+
+    A range stands for the jobs in it that exist.
+
+    Raises:
+        UsageError: a word is none of these.
+        NotFound: ``last`` or a range of no jobs.
+    """
+    ids: list[int] = []
+    for word in words:
+        if word == "-":
+            ids += parse_ids(piped_in().read().split(), queue)
+            continue
+        for part in word.split(","):
+            ids += _parse_id(part, queue)
+    return list(dict.fromkeys(ids))
+
+
+def parse_one_id(word: str, queue: JobQueue) -> int:
+    """One id, or ``last``.
+
+    Raises:
+        UsageError: it is not one id.
+    """
+    ids = parse_ids([word], queue)
+    if len(ids) != 1:
+        raise UsageError(f"{word!r}: expected one job id")
+    return ids[0]
+
+
+def _parse_id(part: str, queue: JobQueue) -> list[int]:
+    if part == "last":
+        newest = queue.backend.find(JobFilter(), limit=1, newest=True)
+        if not newest:
+            raise NotFound("no jobs yet: jobq add -- echo hello")
+        return [newest[0].id]
+    first, dash, last = part.partition("-")
+    if _is_id(first) and not dash:
+        return [int(first)]
+    if _is_id(first) and _is_id(last):
+        within = JobFilter(after_id=int(first) - 1, before_id=int(last) + 1)
+        found = [job.id for job in queue.each(within)]
+        if not found:
+            raise NotFound(f"no jobs from {first} to {last}: see `jobq list`")
+        return found
+    raise UsageError(f"{part!r} is not a job id: give 42, 3-9, 3,5,8, last or -")
+
+
+def _is_id(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 19
+
+
+def selection(
+    queue: JobQueue,
+    *,
+    ids: Sequence[str] | None = None,
+    status: Sequence[str] | None = None,
+    in_queue: str | None = None,
+    of_type: str | None = None,
+    tags: Sequence[str] | None = None,
+    since: str | None = None,
+    until: str | None = None,
+) -> JobFilter:
+    """The jobs that a command line means.
+
+    Raises:
+        UsageError: an option's value is wrong.
+        NotFound: the queue does not exist.
+    """
+    now = utcnow()
+    if in_queue is not None:
+        queue.queue(in_queue)
+    return JobFilter(
+        ids=None if not ids else tuple(parse_ids(ids, queue)),
+        statuses=parse_statuses(
+            [name for word in status or () for name in word.split(",")] or None
+        ),
+        queue=in_queue,
+        type=of_type,
+        tags=parse_pairs(tags, "tag"),
+        since=None if since is None else parse_since(since, now),
+        until=None if until is None else parse_since(until, now),
+    )

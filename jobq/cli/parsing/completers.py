@@ -1,0 +1,174 @@
+"""What the shell may complete a word to: verbs, job ids, queues, schedules, types and their arguments.
+
+The shell waits, and runs what is printed here through `eval`: so nothing heavy is imported, nothing
+is created, no error is shown, and of what people named their jobs only harmless characters are kept.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from io import StringIO
+from typing import Any, NamedTuple
+
+from jobq.config.loader import load_settings
+from jobq.config.settings import SQLITE, Settings
+from jobq.models import FINISHED, UNFINISHED, JobFilter, JobStatus
+from jobq.queue import JobQueue
+from jobq.redaction import ShownJob
+
+Items = list[tuple[str, str]]
+"""What a word may become, and a few words on it."""
+
+
+class Line(NamedTuple):
+    """What stands before the word that is to be completed."""
+
+    verb: str
+    words: tuple[str, ...]  # that are no options
+    config_file: str | None = None
+
+
+Finder = Callable[[Line, str], Iterator[tuple[str, str]]]
+"""Finds what a word that has been begun may become; more than that does no harm."""
+
+SHOWN = 50
+"""Jobs that are offered at most: the newest ones."""
+
+_READ = 1000
+_AMONG = {
+    "cancel": UNFINISHED,
+    "wait": UNFINISHED,
+    "retry": frozenset({JobStatus.FAILED, JobStatus.CANCELLED}),
+    "prune": FINISHED,
+    "add": UNFINISHED,  # --after
+}
+"""The jobs that a verb is mostly meant for."""
+
+_VALUE = re.compile(r"[A-Za-z0-9_.,-]+=?")
+_HARMFUL = re.compile(r"[^\w .,:=@%/+-]+")
+
+
+def harmless(text: str) -> str:
+    """A few words that no shell makes anything of: no quotes, brackets, `$`, backslash or control."""
+    return re.sub(r"\s+", " ", _HARMFUL.sub(" ", text)).strip()[:60].rstrip()
+
+
+def offered(find: Finder, line: Line, incomplete: str) -> Items:
+    """What a word may become; nothing where that can't be found out."""
+    try:
+        return [
+            (value, harmless(words))
+            for value, words in find(line, incomplete)
+            if value.startswith(incomplete) and _VALUE.fullmatch(value)
+        ]
+    except Exception:  # noqa: BLE001 - whoever types must not be disturbed, whatever is wrong
+        return []
+
+
+def _settings(line: Line) -> Settings:
+    return load_settings(line.config_file)
+
+
+@contextmanager
+def _queue(line: Line) -> Iterator[JobQueue | None]:
+    """The queue, if there is one: it is not made for this."""
+    settings = _settings(line)
+    if settings.backend == SQLITE and not settings.database.exists():
+        yield None
+        return
+    with JobQueue.from_settings(settings) as queue:
+        yield queue
+
+
+# -- jobs ------------------------------------------------------------------------------------
+
+
+def _job_ids(line: Line, incomplete: str) -> Iterator[tuple[str, str]]:
+    before, comma, last = incomplete.rpartition(",")
+    among = _AMONG.get(line.verb, frozenset(JobStatus))
+    if "last".startswith(last):
+        yield before + comma + "last", "the newest job"
+    if last and not last.isdigit():
+        return
+    with _queue(line) as queue:
+        if queue is None:
+            return
+        # Any id that begins with these digits; most are among the newest.
+        wanted = JobFilter(statuses=None if len(among) == len(JobStatus) else among)
+        found = queue.backend.find(wanted, limit=_READ, newest=True)
+        if last and (exact := queue.backend.get([int(last)])):
+            found = [*exact.values(), *(job for job in found if job.id != int(last))]
+        chosen = [job for job in found if str(job.id).startswith(last)][:SHOWN]
+        for job in chosen:
+            yield f"{before}{comma}{job.id}", _words_on(queue.shown(job))
+
+
+def _words_on(job: ShownJob) -> str:
+    from jobq.cli.rendering.job_text import describe
+
+    return f"{job.status}: {job.name or describe(job)}"
+
+
+# -- names -----------------------------------------------------------------------------------
+
+
+def _queues(line: Line, incomplete: str) -> Iterator[tuple[str, str]]:
+    del incomplete
+    with _queue(line) as queue:
+        if queue is None:
+            for name, configured in _settings(line).queues.items():
+                yield name, configured.description or "queue"
+            return
+        for each in queue.queues():
+            yield each.name, ("paused " if each.paused else "") + (each.description or "queue")
+
+
+def _schedules(line: Line, incomplete: str) -> Iterator[tuple[str, str]]:
+    del incomplete
+    with _queue(line) as queue:
+        for each in queue.backend.schedules() if queue else ():
+            yield each.name, ("paused " if each.paused else "") + each.type
+
+
+def _statuses(line: Line, incomplete: str) -> Iterator[tuple[str, str]]:
+    del line
+    before, comma, _ = incomplete.rpartition(",")
+    for status in JobStatus:
+        yield f"{before}{comma}{status.value}", "status"
+
+
+def _registry(line: Line) -> Any:
+    from jobq.job_types.registry import load  # pydantic, and the files of workers
+
+    with redirect_stdout(StringIO()), redirect_stderr(StringIO()):  # what they print is none
+        return load(_settings(line).worker_paths)
+
+
+def _types(line: Line, incomplete: str) -> Iterator[tuple[str, str]]:
+    del incomplete
+    for name, job_type in sorted(_registry(line).types.items()):
+        yield name, job_type.description.partition("\n")[0]
+
+
+def _words(line: Line, incomplete: str) -> Iterator[tuple[str, str]]:
+    """A job type; after it, the names of its arguments."""
+    given = line.words
+    if not given:
+        yield from _types(line, incomplete)
+        return
+    schema = _registry(line).get(given[0]).schema()
+    taken = {word.partition("=")[0] for word in given[1:]}
+    for name, field in schema.get("properties", {}).items():
+        if name not in taken:
+            yield f"{name}=", str(field.get("description") or field.get("type") or "argument")
+
+
+FINDERS: Mapping[str, Finder] = {
+    "job_ids": _job_ids,
+    "queues": _queues,
+    "schedules": _schedules,
+    "statuses": _statuses,
+    "types": _types,
+    "words": _words,
+}
+"""By the names that declarations have for them."""

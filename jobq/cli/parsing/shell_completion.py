@@ -1,0 +1,111 @@
+"""What shells ask while a line is typed, answered without Typer where the line is plain.
+
+They ask, and are answered, as the scripts of ``jobq --install-completion`` have it, which are
+Typer's; and all that is not plain is left to Typer.
+"""
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from jobq.cli.command_table import VERBS, title_of
+from jobq.cli.parsing.completers import FINDERS, Items, Line, harmless, offered
+from jobq.cli.parsing.fast_parser import command_of, sought
+
+_HARD = frozenset("'\"\\#")
+"""What makes words of a line hard to tell apart."""
+
+
+class Answer(NamedTuple):
+    """What to print, and the exit code."""
+
+    text: str
+    code: int = 0
+
+    def give(self) -> int:
+        """Print it; the exit code."""
+        sys.stdout.write(self.text)
+        return self.code
+
+
+def answer(environ: Mapping[str, str]) -> Answer | None:
+    """What a shell is told that asks through these variables; None: ask Typer."""
+    shell = _SHELLS.get(environ.get("_JOBQ_COMPLETE", ""))
+    split = shell and _split(environ, shell.line)
+    if not shell or not split:
+        return None
+    items = _items(*split)
+    return None if items is None else shell.told(items, environ)
+
+
+def _split(environ: Mapping[str, str], variable: str) -> tuple[list[str], str] | None:
+    """The words before the one that is being typed, and what there is of that."""
+    line = environ.get(variable, "")
+    if not line.isprintable() or _HARD.intersection(line):
+        return None
+    words = line.split()
+    if variable == "COMP_WORDS":
+        place = environ.get("COMP_CWORD", "")
+        if not (place.isascii() and place.isdigit()):
+            return None
+        return words[1 : int(place)], "".join(words[int(place) : int(place) + 1])
+    if len(words) > 1 and not line.endswith(" "):
+        return words[1:-1], words[-1]
+    return words[1:], ""
+
+
+def _items(words: list[str], incomplete: str) -> Items | None:
+    """What it may become."""
+    if incomplete and not incomplete[0].isalnum():
+        return None
+    if not words:
+        verbs = [verb for verb in VERBS if verb.startswith(incomplete)]
+        return [(verb, harmless(title_of(verb))) for verb in verbs]
+    command = command_of(words)
+    asked = None if command is None else sought(command, words[1:])
+    if asked is None:
+        return None
+    if asked.completion is None:
+        return []
+    return offered(FINDERS[asked.completion], Line(words[0], asked.words), incomplete)
+
+
+# -- each in its language --------------------------------------------------------------------
+
+
+def _bash(items: Items, environ: Mapping[str, str]) -> Answer:
+    del environ
+    return Answer("\n".join(value for value, _ in items) + "\n")
+
+
+def _zsh(items: Items, environ: Mapping[str, str]) -> Answer:
+    del environ
+    specs = [f'"{value}"' + (f':"{about}"' if about else "") for value, about in _escaped(items)]
+    text = "\n".join(specs)
+    return Answer(f"_arguments '*: :(({text}))'\n" if specs else "_files\n")
+
+
+def _escaped(items: Items) -> Items:
+    return [(value, about.replace(":", r"\\:")) for value, about in items]
+
+
+def _fish(items: Items, environ: Mapping[str, str]) -> Answer | None:
+    match environ.get("_TYPER_COMPLETE_FISH_ACTION"):
+        case "is-args":
+            return Answer("", 0 if items else 1)
+        case "get-args":
+            lines = [f"{value}\t{about}" if about else value for value, about in items]
+            return Answer("\n".join(lines) + "\n")
+    return None
+
+
+class _Shell(NamedTuple):
+    line: str  # the variable that has it
+    told: Callable[[Items, Mapping[str, str]], Answer | None]
+
+
+_SHELLS = {
+    "complete_bash": _Shell("COMP_WORDS", _bash),
+    "complete_zsh": _Shell("_TYPER_COMPLETE_ARGS", _zsh),
+    "complete_fish": _Shell("_TYPER_COMPLETE_ARGS", _fish),
+}

@@ -1,0 +1,128 @@
+"""The road through Typer: finds the module of the verb asked for.
+
+Typer builds every command that it knows of at start; so each verb is imported when it is asked for.
+"""
+
+import os
+from contextlib import suppress
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from jobq.cli.command_table import GROUPS, VERBS, title_of
+from jobq.cli.context import ReaderLeftError, cli_of, complain
+from jobq.cli.parsing.completers import harmless
+from jobq.cli.parsing.typer_adapter import app_of
+
+_NAMES_ONLY = "jobq.names_only"
+
+
+class Verbs(TyperGroup):
+    """The verbs, each imported when it is asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        del ctx
+        return list(VERBS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in VERBS:
+            return None
+        if ctx.meta.get(_NAMES_ONLY):
+            return TyperCommand(cmd_name, short_help=harmless(title_of(cmd_name)))
+        return command_of(cmd_name)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:  # which Typer would make exit code 1
+            raise ReaderLeftError from error
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        """The verbs that a word may become: to import them all would take long."""
+        ctx.meta[_NAMES_ONLY] = True
+        try:
+            return super().shell_complete(ctx, incomplete)
+        finally:
+            del ctx.meta[_NAMES_ONLY]
+
+
+def command_of(verb: str) -> Any:
+    """The Typer command of a verb."""
+    module = import_module(VERBS[verb])
+    command = typer.main.get_command(module.app if verb in GROUPS else app_of(module.command))
+    command.name = verb
+    return command
+
+
+app = typer.Typer(
+    cls=Verbs,
+    help="A durable job runner: add commands and jobs, let `jobq work` run them, see what they did.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from jobq.cli.rendering.version import installed
+
+        print("jobq", installed())
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    ctx: typer.Context,
+    config_file: Annotated[
+        str | None, typer.Option("--config", metavar="FILE", help="Use this jobq.toml.")
+    ] = None,
+    no_color: Annotated[bool, typer.Option("--no-color", help="Print without colours.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    del version
+    ctx.obj = cli_of(config_file, no_color=no_color, debug=debug)
+
+
+def run_with_typer(argv: list[str]) -> int:
+    """Run one command line; the exit code.
+
+    Raises:
+        JobqError: what was asked for was refused, or failed.
+        ReaderLeftError: whoever read the output has left.
+    """
+    if "_JOBQ_COMPLETE" in os.environ:
+        _keep_markup()
+    if len(argv) == 2 and argv[0] in ("--install-completion", "--show-completion"):
+        # The shell is named: left to itself, Typer would pass over that, and take the one around.
+        os.environ["_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION"] = "1"
+    try:
+        code = app(argv, prog_name="jobq", standalone_mode=False)
+    except typer.TyperException as error:
+        return _usage(error)
+    return code if isinstance(code, int) else 0
+
+
+def _keep_markup() -> None:
+    """Keep Typer from reading markup in what is completed: it would import rich, for 100 ms."""
+    with suppress(ImportError):
+        from typer import _completion_classes as classes
+
+        setattr(classes, "_sanitize_help_text", str)  # noqa: B010 - it is private
+
+
+def _usage(error: typer.TyperException) -> int:
+    text = error.format_message() if hasattr(error, "format_message") else str(error)
+    if ctx := getattr(error, "ctx", None):
+        if type(error).__name__ == "NoArgsIsHelpError":
+            print(ctx.get_help())
+            return 2
+        text = f"{text.rstrip('.')}: see `{ctx.command_path} --help`"
+    complain(text)
+    return getattr(error, "exit_code", 2)

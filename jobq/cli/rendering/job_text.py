@@ -1,0 +1,94 @@
+"""A job in a few words."""
+
+import shlex
+from datetime import datetime
+from typing import Any
+
+from jobq.cli.rendering.output import inert
+from jobq.job_types import shell
+from jobq.jobs.outcome import signal_name
+from jobq.models import FINISHED, Job, JobStatus, Progress
+from jobq.redaction import ShownJob
+from jobq.units import format_duration
+
+
+def describe(job: ShownJob) -> str:
+    """What a job does: its command as one would type it, or its type and arguments."""
+    if job.type == shell.JOB_TYPE:
+        text = job.args.get("shell")
+        return inert(text if text is not None else shlex.join(job.args.get("argv", ())))
+    return inert(" ".join([job.type, *(f"{k}={_plain(v)}" for k, v in job.args.items())]))
+
+
+def _plain(value: Any) -> str:
+    import json
+
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def time_of(job: Job, now: datetime) -> str:
+    """How long a job waits, runs or took, or what it waits for; its status says which."""
+    match job.status:
+        case JobStatus.BLOCKED:
+            first = [str(parent.id) for parent in job.parents[:3]]
+            more = "…" if len(job.parents) > 3 else ""
+            return f"after {', '.join(first)}{more}"
+        case JobStatus.SCHEDULED | JobStatus.RETRYING if job.run_at:
+            return f"in {_span(now, job.run_at)}" if job.run_at > now else "due"
+        case JobStatus.PENDING:
+            return _span(job.created_at, now)
+        case JobStatus.RUNNING:
+            return "stopping" if job.cancel_requested else _span(job.started_at or now, now)
+        case JobStatus.COMPLETED | JobStatus.FAILED if job.started_at and job.finished_at:
+            return _span(job.started_at, job.finished_at)
+    return ""
+
+
+def _span(since: datetime, until: datetime) -> str:
+    return format_duration(max(0.0, (until - since).total_seconds()))
+
+
+def tries_of(job: Job) -> str:
+    """How often a job was tried; and of how many at most, while that matters."""
+    if job.status in FINISHED:
+        return str(job.attempts)
+    uncounted = job.attempts - job.failures - (job.status is JobStatus.RUNNING)
+    return f"{job.attempts}/{uncounted + job.max_retries + 1}"
+
+
+def progress_of(job: Job) -> str:
+    """How far a job has come: a completed one all the way, whatever it reported last."""
+    progress = job.progress
+    if progress is not None and job.status is JobStatus.COMPLETED:
+        progress = progress._replace(done=progress.total or progress.done)
+    return percent(progress)
+
+
+def percent(progress: Progress | None) -> str:
+    """Progress in a few characters: ``40%``, or ``12`` where nobody knows of how many."""
+    if progress is None:
+        return ""
+    if not progress.total or progress.total < 0:
+        return f"{progress.done:g}"
+    return f"{min(100.0, 100 * progress.done / progress.total):.0f}%"
+
+
+def exit_of(exit_code: int | None, number: int | None) -> str:
+    """How a process ended: ``exit code 3`` or ``SIGKILL``."""
+    if number is not None:
+        return signal_name(number)
+    return "" if exit_code is None else f"exit code {exit_code}"
+
+
+def is_or_was(status: JobStatus) -> str:
+    """A status as the end of a sentence about a job: ``failed``, ``was cancelled``."""
+    if status is JobStatus.CANCELLED:
+        return f"was {status}"
+    return str(status) if status in FINISHED else f"is {status}"
+
+
+def outcome_of(job: ShownJob) -> str:
+    """Why a job that has ended is not completed, in one line."""
+    why = job.reason if job.status is JobStatus.CANCELLED else job.error
+    why = why or exit_of(job.exit_code, job.signal)
+    return f"job {job.id} {is_or_was(job.status)}{f': {why}' if why else ''}"

@@ -1,0 +1,280 @@
+"""What ``jobq work`` shows: a line an event, and on a terminal the running jobs below them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import termios
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
+from queue import Full, Queue
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Self
+
+from jobq.cli.rendering.job_text import describe, percent
+from jobq.cli.rendering.live_table import Look, Row, plain_cut, table, totals
+from jobq.cli.rendering.output import COLOURS, inert, styled
+from jobq.cli.rendering.watch_screen import COSTLY, terminate
+from jobq.clock import utcnow
+from jobq.diagnostics.eta import PastRuns, remaining
+from jobq.errors import DatabaseError
+from jobq.execution.options import Event
+from jobq.models import AttemptResult, Job, JobStatus
+from jobq.queue import JobQueue
+from jobq.redaction import ShownJob
+from jobq.units import format_duration
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+LINES = 10_000
+"""So many lines wait to be printed, at most: about as many as a busy minute makes."""
+
+
+def event_text(event: Event, now: datetime) -> str:
+    """An event as one line, without the time."""
+    if event.job is None:
+        return inert(event.text)
+    what = inert(event.job.name or describe(event.job))
+    if event.kind == "started":
+        again = f" (attempt {event.job.attempts})" if event.job.attempts > 1 else ""
+        return f"job {event.job.id} started{again}: {what}"
+    if event.ending is not None:
+        return f"job {event.job.id} {_ending_text(event.job, event.ending, now)}: {what}"
+    return f"job {event.job.id} {percent(event.progress)}: {what}"
+
+
+def _ending_text(job: Job, ending: AttemptResult, now: datetime) -> str:
+    took = format_duration((now - job.started_at).total_seconds()) if job.started_at else ""
+    text = {
+        JobStatus.COMPLETED: f"completed in {took}",
+        JobStatus.CANCELLED: f"cancelled after {took}",
+        JobStatus.PENDING: f"given back after {took}",
+        JobStatus.SCHEDULED: f"snoozed after {took}",
+    }.get(ending.status, f"{ending.outcome.value.replace('_', ' ')} after {took}")
+    if ending.run_at is not None:
+        again = "retry" if ending.status is JobStatus.RETRYING else "again"
+        text += f", {again} in {format_duration((ending.run_at - now).total_seconds())}"
+    if ending.error and ending.status in (JobStatus.FAILED, JobStatus.RETRYING):
+        text += f" ({inert(ending.error)})"
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What is printed about one event."""
+
+    at: datetime
+    text: str
+    status: JobStatus | None
+    whole: bool  # not cut where there is little room
+
+
+class Printer:
+    """A line an event, as it suits a log file.
+
+    A thread prints them: a terminal that was stopped with Ctrl-S, or a pipe that nobody reads,
+    blocks that and not the supervisor. Lines that find no room in the queue are dropped, and counted.
+    """
+
+    def __init__(self) -> None:
+        self._statuses: Counter[JobStatus] = Counter()
+        self._lines: Queue[Line | None] = Queue(LINES)
+        self._dropped = 0
+        self._thread = threading.Thread(target=self._print, name="jobq-print", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lines.put(None)
+        self._thread.join()
+
+    def show_start(self, owner: str, slots: int) -> None:
+        """Say that the supervisor works."""
+        self.line(f"{owner} takes up to {slots} jobs at once", None, whole=True)
+
+    def show(self, event: Event) -> None:
+        """Show an event."""
+        status = None
+        if event.ending is not None:
+            status = event.ending.status
+            self._statuses[status] += 1
+        if event.kind != "progress":
+            self.line(event_text(event, event.at or utcnow()), status, whole=event.job is None)
+
+    def summary(self) -> str:
+        """What was done, in one line."""
+        parts = [f"{number} {status.value}" for status, number in sorted(self._statuses.items())]
+        total = self._statuses.total()
+        tries = "1 try" if total == 1 else f"{total} tries"
+        return f"{tries}: {', '.join(parts)}" if parts else "Nothing to do."
+
+    def line(self, text: str, status: JobStatus | None, *, whole: bool) -> None:
+        """Have a line printed; it is cut where there is little room, unless it is ``whole``."""
+        try:
+            self._lines.put_nowait(Line(datetime.now().astimezone(), text, status, whole))
+        except Full:
+            self._dropped += 1
+
+    def write(self, line: Line) -> None:
+        """Print a line."""
+        print(f"{line.at:%H:%M:%S} {line.text}", flush=self._lines.empty())
+
+    def _print(self) -> None:
+        while (line := self._lines.get()) is not None:
+            with suppress(OSError):  # nobody is there to be shown anything
+                if self._dropped and self._lines.empty():
+                    dropped, self._dropped = self._dropped, 0
+                    self.write(replace(line, text=f"{dropped:,} lines were not shown", whole=True))
+                self.write(line)
+
+
+def printer() -> Printer:
+    """Shows events where there is no terminal."""
+    return Printer()
+
+
+def _in_background() -> bool:
+    """Whether to set the terminal would stop this process."""
+    try:
+        return os.tcgetpgrp(sys.stdin.fileno()) != os.getpgrp()
+    except OSError:
+        return False
+
+
+def _without_control_echo() -> list[Any] | None:
+    """Keep the terminal from printing ``^C`` into the picture; how it was set before."""
+    if not sys.stdin.isatty() or _in_background():
+        return None
+    before = termios.tcgetattr(sys.stdin)
+    quiet = termios.tcgetattr(sys.stdin)
+    quiet[3] &= ~termios.ECHOCTL
+    termios.tcsetattr(sys.stdin, termios.TCSADRAIN, quiet)
+    return before
+
+
+class Figures:
+    """What the database knows, for the picture: looked up when something has changed."""
+
+    def __init__(self, queue: JobQueue) -> None:
+        self.counts: Mapping[JobStatus, int] = {}
+        self.typical: dict[int, float | None] = {}  # by job: seconds that such jobs take
+        self._queue = queue
+        self._past = PastRuns(queue)
+        self._seen: int | None = None
+        self._next = 0.0
+
+    def refresh(self, running: Sequence[Job]) -> None:
+        """Look again; seldom, where a look takes long."""
+        began = time.monotonic()
+        with suppress(DatabaseError):  # the supervisor meets it, and says so
+            self.typical = {job.id: self._past.typical(job) for job in running}
+            version = self._queue.backend.change_counter()
+            if version != self._seen and began >= self._next:
+                self.counts, self._seen = self._queue.counts(), version
+                self._next = time.monotonic() + COSTLY * (time.monotonic() - began)
+
+
+_LEAVING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Screen(Printer):
+    """Events scroll by, and the running jobs stay below them, with their progress."""
+
+    def __init__(self, queue: JobQueue, *, color: bool) -> None:
+        super().__init__()
+        from rich.console import Console
+        from rich.live import Live
+
+        self._running: dict[int, ShownJob] = {}
+        self.figures = Figures(queue)
+        self._color = color
+        self._console = Console(no_color=not color, highlight=False)
+        self._live = Live(
+            console=self._console, get_renderable=self._render, transient=True, refresh_per_second=2
+        )
+
+    def __enter__(self) -> Self:
+        self._terminal = _without_control_echo()
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, terminate)  # until the supervisor has its own
+        signal.signal(signal.SIGTSTP, self._on_suspend)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _LEAVING)
+        self._live.start()
+        try:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        except BaseException:  # such a signal came meanwhile
+            self.__exit__()
+            raise
+        return super().__enter__()
+
+    def __exit__(self, *_: object) -> None:
+        if self._thread.is_alive():
+            super().__exit__()
+        # One more Ctrl-C just now would leave the terminal without a cursor.
+        before = {number: signal.signal(number, signal.SIG_IGN) for number in _LEAVING}
+        signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+        self._live.stop()
+        if self._terminal is not None:
+            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._terminal)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def _on_suspend(self, number: int, at: FrameType | None) -> None:
+        """Ctrl-Z: the shell is to have its cursor back. Past the console, which may be at work."""
+        del number, at
+        os.write(sys.stdout.fileno(), b"\x1b[?25h")
+        os.kill(os.getpid(), signal.SIGSTOP)
+        os.write(sys.stdout.fileno(), b"\x1b[?25l")
+
+    def show(self, event: Event) -> None:
+        if event.job is not None:
+            if event.ending is not None:
+                self._running.pop(event.job.id, None)
+            else:
+                self._running[event.job.id] = ShownJob(replace(event.job, progress=event.progress))
+        super().show(event)
+
+    def write(self, line: Line) -> None:
+        from rich.text import Text
+
+        style = COLOURS[line.status] if line.status else ""
+        self._console.print(
+            Text.assemble((f"{line.at:%H:%M:%S}", "dim"), " ", (line.text, style)),
+            no_wrap=not line.whole,
+            overflow="fold" if line.whole else "ellipsis",
+        )
+
+    def _render(self) -> RenderableType:
+        from rich.console import Group
+        from rich.text import Text
+
+        if threading.current_thread() not in (threading.main_thread(), self._thread):
+            self.figures.refresh(list(self._running.values()))  # neither for each line
+        size = self._console.size
+        lines = self.picture(Look(size.width, self._color), size.height)
+        return Group(*(Text.from_ansi(line, no_wrap=True, overflow="ellipsis") for line in lines))
+
+    def picture(self, look: Look, height: int) -> list[str]:
+        """The running jobs, as many as there is room for, and what there is in all."""
+        now, jobs = utcnow(), list(self._running.values())
+        room = max(1, height - 5)
+        typical = self.figures.typical
+        rows = [
+            Row(job, remaining(job.started_at, job.progress, typical.get(job.id), now))
+            for job in jobs[:room]
+        ]
+        lines = table(rows, now, look, statuses=False)
+        if len(jobs) > room:
+            lines.append(f"and {len(jobs) - room} more")
+        last = plain_cut(totals(self.figures.counts), look.width)
+        return [*lines, styled(last, "bold", color=look.color)]

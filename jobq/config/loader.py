@@ -1,0 +1,431 @@
+"""Settings from jobq.toml and `JOBQ_*` variables: the file is found, read and checked here."""
+
+import os
+import re
+import stat
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from jobq.config.settings import (
+    DEFAULT_CAPTURE,
+    DEFAULT_MAX_BYTES,
+    LEAST_MAX_BYTES,
+    SQLITE,
+    Retention,
+    Settings,
+    Timeouts,
+)
+from jobq.errors import ConfigError, UsageError
+from jobq.limits import MOST
+from jobq.models import DEFAULT_QUEUE, QUEUE_NAME, Queue, RetryPolicy, parse_priority
+from jobq.redaction import Redactor
+from jobq.units import parse_duration, parse_limit, parse_rate, parse_size
+
+FILE_NAME = "jobq.toml"
+
+# -- finding the file ------------------------------------------------------------------------
+
+
+def load_settings(
+    path: Path | str | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> Settings:
+    """Settings from ``path``; or from the first of $JOBQ_CONFIG, the nearest jobq.toml, the user's.
+
+    Without any file, the defaults hold and state is kept in the user's state directory.
+
+    Raises:
+        ConfigError: a file or variable is wrong; the message names file, line and key.
+    """
+    environ = os.environ if environ is None else environ
+    cwd = cwd or working_directory()
+    found = find_file(path, environ, cwd)
+    table = _read(found) if found else {}
+    return _Reader(found, environ, cwd).settings(table)
+
+
+def find_file(path: Path | str | None, environ: Mapping[str, str], cwd: Path) -> Path | None:
+    """The file that settings come from, or None where the defaults hold.
+
+    Raises:
+        ConfigError: a file that was named does not exist.
+    """
+    for named, by in ((path, "--config"), (environ.get("JOBQ_CONFIG"), "$JOBQ_CONFIG")):
+        if named:
+            try:
+                file = cwd / Path(named).expanduser()
+            except RuntimeError:
+                raise ConfigError(f"{by}: {_NO_HOME}, got {str(named)!r}") from None
+            if not _is_there(file):
+                raise ConfigError(f"{file}: no such file ({by}): create it with `jobq init`")
+            return file
+    for folder in (cwd, *cwd.parents):
+        if _is_there(folder / FILE_NAME):
+            return folder / FILE_NAME
+    users = _user_dir("config") / FILE_NAME
+    return users if _is_there(users) else None
+
+
+def _is_there(file: Path) -> bool:
+    """Whether a file is there. What is no file must not pass for none: other settings would hold.
+
+    Raises:
+        ConfigError: something else stands in its place, or it can't be looked at.
+    """
+    try:
+        mode = file.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        if file.is_symlink():
+            raise ConfigError(f"{file}: a symbolic link to nowhere: remove or mend it") from None
+        return False
+    except OSError as error:
+        raise ConfigError(f"{file}: {error.strerror}: make it readable for you") from None
+    if not stat.S_ISREG(mode):
+        raise ConfigError(f"{file}: not a regular file: remove it, or put a file in its place")
+    return True
+
+
+def working_directory() -> Path:
+    """Where the command is typed.
+
+    Raises:
+        ConfigError: it has been deleted meanwhile.
+    """
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise ConfigError(
+            "the working directory is gone: change to one that is there (`cd`)"
+        ) from None
+
+
+def _is_users(path: Path) -> bool:
+    """Whether it is the user's own file, whichever way it was found: state is kept elsewhere."""
+    if path.absolute().parent.name != "jobq":  # to find out would cost 15 ms
+        return False
+    return path.absolute() == _user_dir("config") / FILE_NAME
+
+
+def _user_dir(kind: str) -> Path:
+    import platformdirs  # 15 ms, and only where no jobq.toml is near
+
+    if kind == "config":
+        return platformdirs.user_config_path("jobq")
+    return platformdirs.user_state_path("jobq")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not valid UTF-8: save it as UTF-8") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+
+
+# -- reading it ------------------------------------------------------------------------------
+
+_Parse = Callable[[Any], Any]
+_NO_HOME = "expected a path in a home directory that there is"
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise UsageError("expected text")
+    return value
+
+
+def _path(value: Any) -> str:
+    try:
+        Path(_text(value)).expanduser()
+    except RuntimeError:
+        raise UsageError(_NO_HOME) from None
+    return str(value)
+
+
+def _backend(value: Any) -> str:
+    if value == SQLITE:
+        return SQLITE
+    from jobq.config.redis_url import is_redis, parse_url  # only those who use it need it
+
+    if not is_redis(value):
+        raise UsageError('expected "sqlite" or "redis://HOST:PORT/DB"')
+    parse_url(value)
+    return str(value)
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise UsageError("expected a list of texts")
+    return tuple(value)
+
+
+def _commands(value: Any) -> tuple[tuple[str, ...], ...]:
+    """One command as a list of texts, or a list of such."""
+    several = value if isinstance(value, list) and value and isinstance(value[0], list) else [value]
+    commands = tuple(_texts(command) for command in several)
+    if value == []:
+        return ()
+    if not all(commands) or not all(word and "\0" not in word for c in commands for word in c[:1]):
+        raise UsageError("expected a command as a list of texts, or a list of such")
+    return commands
+
+
+def _whole(least: int) -> _Parse:
+    def parse(value: Any) -> int:
+        if isinstance(value, str) and re.fullmatch(r"\d{1,9}", value):
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise UsageError(f"expected a whole number of at least {least}")
+        if value > MOST:
+            raise UsageError(f"expected a whole number of at most {MOST:,}")
+        return value
+
+    return parse
+
+
+def _share(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise UsageError("expected a number from 0 to 1")
+    return float(value)
+
+
+def _span(value: Any) -> float:
+    try:
+        seconds = parse_duration(value)
+    except UsageError:
+        seconds = 0.0
+    if seconds <= 0:
+        raise UsageError('expected a duration above 0, in seconds or as "10m"')
+    return seconds
+
+
+def _limit(value: Any) -> float:
+    try:
+        return parse_limit(value)
+    except UsageError:
+        raise UsageError('expected a duration, in seconds or as "10m", or "none"') from None
+
+
+def _size(least: int = 0) -> Callable[[Any], int]:
+    """Bytes; 0, or "off", is no limit."""
+
+    def parse(value: Any) -> int:
+        try:
+            size = 0 if value == "off" else parse_size(value)
+        except UsageError:
+            raise UsageError('expected a size, in bytes or as "100MB", or "off"') from None
+        if 0 < size < least:
+            raise UsageError(f'expected at least {least:,} bytes, or "off"')
+        return size
+
+    return parse
+
+
+def _size_or_auto(value: Any) -> int | None:
+    return None if value == "auto" else _size()(value)
+
+
+def _rate(value: Any) -> Any:
+    return parse_rate(_text(value))
+
+
+_TOP: Mapping[str, _Parse] = {
+    "database": _path,
+    "log_dir": _path,
+    "concurrency": _whole(1),
+    "backend": _backend,
+}
+_TABLES: Mapping[str, Mapping[str, _Parse]] = {
+    "workers": {
+        "paths": lambda value: tuple(map(_path, _texts(value))),
+        "import_timeout": _span,
+    },
+    "retry": {
+        "max_retries": _whole(0),
+        "base": _limit,
+        "jitter": _share,
+        "max_crashes": _whole(1),
+    },
+    "timeouts": {
+        "low": _limit,
+        "normal": _limit,
+        "high": _limit,
+        "critical": _limit,
+        "types": lambda value: value,
+    },
+    "retention": {
+        "older_than": _span,
+        "keep_last": _whole(0),
+        **dict.fromkeys(("completed", "failed", "cancelled"), _limit),
+    },
+    "logs": {
+        "max_bytes": _size(LEAST_MAX_BYTES),
+        "min_free": _size_or_auto,
+        "ship_max_bytes": _size(),
+        "ship_ttl": _span,
+    },
+    "lease": {"seconds": _span, "grace": _limit},
+    "env": {"capture": _texts},
+    "redact": {"patterns": _texts},
+    "hooks": {"on_finish": _commands},
+}
+_QUEUE: Mapping[str, _Parse] = {
+    "description": _text,
+    "max_concurrent": _whole(1),
+    "priority": parse_priority,
+    "rate": _rate,
+    "timeout": _limit,
+    "max_retries": _whole(0),
+}
+
+_VARIABLES = {
+    "JOBQ_DATABASE": "database",
+    "JOBQ_LOG_DIR": "log_dir",
+    "JOBQ_CONCURRENCY": "concurrency",
+    "JOBQ_BACKEND": "backend",
+}
+
+
+class _Reader:
+    """Checks one file's tables; every complaint names the file, the line and the key."""
+
+    def __init__(self, path: Path | None, environ: Mapping[str, str], cwd: Path) -> None:
+        self.path = path
+        self.environ = environ
+        self.cwd = cwd
+
+    def settings(self, table: dict[str, Any]) -> Settings:
+        tables = {name: table.pop(name, {}) for name in (*_TABLES, "queues")}
+        top = self._values(table, _TOP, ())
+        base = self.path.parent if self.path else None
+        home = base if self.path and not _is_users(self.path) else None
+        for variable, key in _VARIABLES.items():
+            if value := self.environ.get(variable):
+                top[key] = self._variable(variable, key, value)
+        if "JOBQ_JOB_ID" in self.environ and "JOBQ_LOG_DIR" in self.environ:
+            # Inside a job, it is the job's own directory: <log_dir>/jobs/<job_id>.
+            top["log_dir"] = str(Path(self.environ["JOBQ_LOG_DIR"]).parent.parent)
+        read = {name: self._values(tables[name], keys, (name,)) for name, keys in _TABLES.items()}
+        state = home / ".jobq" if home else _user_dir("state")
+        workers = read["workers"].get("paths", ("workers",) if base else ())
+        lease = read["lease"]
+        retry = read["retry"]
+        return Settings(
+            path=self.path,
+            database=_absolute(top.get("database"), base, state / "jobq.db"),
+            log_dir=_absolute(top.get("log_dir"), base, (home or state) / "logs"),
+            concurrency=top.get("concurrency", os.cpu_count() or 1),
+            backend=top.get("backend", SQLITE),
+            import_timeout=read["workers"].get("import_timeout", 60.0),
+            worker_paths=tuple(_absolute(item, base, state) for item in workers),
+            max_retries=retry.get("max_retries", 3),
+            retry_base=retry.get("base", 10.0),
+            retry=RetryPolicy(retry.get("jitter", 0.1), retry.get("max_crashes", 3)),
+            timeouts=self._timeouts(read["timeouts"]),
+            retention=Retention(**read["retention"]),
+            lease=lease.get("seconds", 30.0),
+            grace=lease.get("grace", 10.0),
+            log_max_bytes=read["logs"].get("max_bytes", DEFAULT_MAX_BYTES),
+            min_free=read["logs"].get("min_free"),
+            ship_max_bytes=read["logs"].get("ship_max_bytes", 64 << 10),
+            ship_ttl=read["logs"].get("ship_ttl", 3600.0),
+            queues=self._queues(tables["queues"]),
+            env_capture=read["env"].get("capture", DEFAULT_CAPTURE),
+            redactor=Redactor(**read["redact"]),
+            on_finish=read["hooks"].get("on_finish", ()),
+        )
+
+    def _values(
+        self, table: Any, keys: Mapping[str, _Parse], at: tuple[str, ...]
+    ) -> dict[str, Any]:
+        if not isinstance(table, dict):
+            self._complain(at[:-1], at[-1], f"expected a table: [{'.'.join(at)}]")
+        values = {}
+        for key, value in table.items():
+            if key not in keys:
+                known = ", ".join(keys) if at else ", ".join((*keys, *_TABLES, "queues"))
+                self._complain(at, key, f"no such key: expected one of {known}")
+            try:
+                values[key] = keys[key](value)
+            except UsageError as error:
+                self._complain(at, key, f"{error}, got {_shown(key, value)}")
+        return values
+
+    def _timeouts(self, values: dict[str, Any]) -> Timeouts:
+        types = values.pop("types", {})
+        keys = dict.fromkeys(types, _limit) if isinstance(types, dict) else {}
+        given = self._values(types, keys, ("timeouts", "types"))
+        return Timeouts(**values, types=given)
+
+    def _queues(self, table: Any) -> dict[str, Queue]:
+        if not isinstance(table, dict):
+            self._complain((), "queues", "expected tables: [queues.NAME]")
+        queues = {}
+        for name, values in table.items():
+            if not QUEUE_NAME.fullmatch(name):
+                self._complain(("queues",), name, "expected a name of letters, digits, . _ -")
+            queues[name] = Queue(name=name, **self._values(values, _QUEUE, ("queues", name)))
+        queues.setdefault(DEFAULT_QUEUE, Queue(name=DEFAULT_QUEUE))
+        return queues
+
+    def _variable(self, variable: str, key: str, value: str) -> Any:
+        try:
+            parsed = _TOP[key](value)
+        except UsageError as error:
+            raise ConfigError(f"${variable}: {error}, got {_shown(key, value)}") from None
+        # A path in a variable is meant from where the command is typed.
+        is_path = key in ("database", "log_dir")
+        return str(self.cwd / Path(value).expanduser()) if is_path else parsed
+
+    def _complain(self, table: tuple[str, ...], key: str, what: str) -> NoReturn:
+        line = _line_of(self.path, table, key)
+        where = f"{self.path}:{line}" if line else str(self.path or "configuration")
+        name = ".".join((*table, key))
+        raise ConfigError(f"{where}: {name}: {what}")
+
+
+def _shown(key: str, value: Any) -> str:
+    """A value that is wrong, for a complaint: without the password that an address may have."""
+    if key != "backend" or not isinstance(value, str):
+        return repr(value)
+    from jobq.config.redis_url import without_password
+
+    return repr(re.sub(r"//[^/]*@", "//***@", without_password(value)))
+
+
+def _absolute(value: str | None, base: Path | None, default: Path) -> Path:
+    if value is None:
+        return default
+    return (base or Path()) / Path(value).expanduser()
+
+
+def _line_of(path: Path | None, table: tuple[str, ...], key: str) -> int | None:
+    """The line on which a key stands, or its table's; tomllib does not tell."""
+    if path is None:
+        return None
+    current: tuple[str, ...] = ()
+    best = None
+    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+        if header := re.match(r"\s*\[+\s*([^\]]+?)\s*\]+", line):
+            current = _parts(header[1])
+            if current in (table, (*table, key)):
+                best = number
+        elif match := re.match(r"\s*([^=#]+?)\s*=", line):
+            dotted = (*current, *_parts(match[1]))
+            if dotted == (*table, key):
+                return number
+            if dotted == table:
+                best = number
+    return best
+
+
+def _parts(dotted: str) -> tuple[str, ...]:
+    """The parts of a dotted key, each of which may be quoted."""
+    return tuple(part.strip("\"'") for part in re.findall(r"\"[^\"]*\"|'[^']*'|[^.\s]+", dotted))

@@ -1,0 +1,359 @@
+"""Inside a child: run one job after another, as the supervisor hands them over.
+
+A job's descriptors 1 and 2 are its own log files, so that whatever is printed is captured: by
+Python, by a C library, or by a program that the job starts.
+"""
+
+import ctypes
+import json
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
+from typing import Any, NoReturn
+
+from jobq.clock import steady_time, utcnow
+from jobq.config.environment import ATTEMPT_MARK, JOB_MARK, SUPERVISOR_MARK
+from jobq.config.settings import Settings
+from jobq.execution.children.call import call, jsonable, report_of
+from jobq.execution.children.process_state import ProcessState
+from jobq.job_types.registry import Registry, args_model
+from jobq.job_types.worker import Cancelled, JobContext, JobWorker
+from jobq.jobs.outcome import timed_out
+from jobq.logs.directory import EVENTS, LOG, STDERR, STDOUT, JobLogs, append_line, event_line
+from jobq.logs.progress import ProgressFile
+from jobq.models import JobStatus, Outcome
+from jobq.queue import JobQueue
+from jobq.redaction import Redaction
+
+_LIBC = ctypes.CDLL(None)
+
+
+class Child:
+    """A process that runs jobs of Python workers."""
+
+    def __init__(
+        self, tasks: socket.socket, tokens: socket.socket, settings: Settings, registry: Registry
+    ) -> None:
+        """``tokens`` is read a byte at a time: whoever gets a task's token, it is theirs to run."""
+        self._tasks = tasks
+        self._lines = tasks.makefile("rb")
+        self._tokens = tokens
+        self._settings = settings
+        self._registry = registry
+        self._logs = JobLogs(settings.log_dir)
+        self._owner = os.environ[SUPERVISOR_MARK]
+        self._cancelled = False
+        self._running: type[JobWorker] | None = None
+        self._is_used = False  # a job was run here before
+
+    def serve(self) -> NoReturn:
+        """Run jobs until the supervisor closes the connection."""
+        signal.signal(signal.SIGTERM, self._on_terminate)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self._baseline = ProcessState()
+        self._meter = Meter()
+        self._pid = os.getpid()
+        while task := self._next():
+            report = self._run(task)
+            report["id"], report["attempt"] = task["id"], task["attempt"]
+            with suppress(BrokenPipeError):
+                self._tasks.sendall(json.dumps(report).encode() + b"\n")
+            if report["leftovers"]:
+                break
+        while self._lines.readline():  # what is left behind is ended once this process is gone
+            pass
+        os._exit(0)
+
+    def _next(self) -> dict[str, Any] | None:
+        """The next task that is this process's to run; None if none will come."""
+        token = self._tokens.recv(1)
+        while token and (line := self._lines.readline()):
+            task: dict[str, Any] = json.loads(line)
+            if task["token"] == token[0]:
+                return task
+        return None
+
+    def _on_terminate(self, *_: object) -> None:
+        if self._running is None:
+            os._exit(0)
+        first, self._cancelled = not self._cancelled, True
+        if first and not self._running.cooperative:
+            raise Cancelled
+
+    def _run(self, task: dict[str, Any]) -> dict[str, Any]:
+        if task["start_by"] is not None and steady_time() > task["start_by"]:
+            return {"begun": False, "leftovers": False}
+        self._cancelled = False
+        self._meter.start()
+        run = _Run(self._logs, task, self._owner)
+        try:
+            with run:
+                report = self._call(task, run)
+                self._leave_if_forked()
+                if task["timeout"] is not None and self._meter.seconds > task["timeout"]:
+                    # The supervisor may have been too slow to stop it.
+                    report = {"outcome": Outcome.TIMED_OUT, "error": timed_out(task["timeout"])}
+                run.note_end(report, cancelled=self._cancelled)
+        except Cancelled:  # between two steps of ours
+            report = {"outcome": Outcome.CANCELLED}
+        except OSError as error:  # its files can't be made
+            if self._is_used:  # which may be the fault of a job before it: a new child will tell
+                return {"begun": False, "leftovers": True}
+            report = {"outcome": Outcome.FAILED, "error": f"{error.filename}: {error.strerror}"}
+            run.is_clean = False
+        self._is_used = True
+        report |= self._meter.read()
+        report["begun"] = True
+        report["told"], report["progress"] = run.told, run.progress.is_written
+        report["written"] = run.written
+        report["terminated"] = self._cancelled
+        usable = self._baseline.restore() and run.is_clean
+        report["leftovers"] = not usable or _has_children()
+        return report
+
+    def _leave_if_forked(self) -> None:
+        """A process that the job forked, and that came back here, has no say in what it came to."""
+        if os.getpid() != self._pid:
+            _flush()
+            os._exit(0)
+
+    def _call(self, task: dict[str, Any], run: "_Run") -> dict[str, Any]:
+        try:
+            worker = self._registry.get(task["type"]).worker
+            assert worker is not None
+            args = args_model(worker).model_validate(task["args"])
+            context = JobContext(
+                job_id=task["id"],
+                attempt=task["attempt"],
+                tags=task["tags"],
+                log=_logger(run, lambda: self._settings.redactor.of(task["args"], task["tags"])),
+                log_dir=run.log.path,
+                report=run.progress.write,
+                open_queue=lambda: JobQueue.from_settings(self._settings),
+                is_cancelled=lambda: self._cancelled,
+            )
+            try:
+                return {
+                    "outcome": Outcome.COMPLETED,
+                    "result": self._result(worker, args, context),
+                }
+            finally:
+                context.close()
+                context.log.handlers.clear()  # what it would write to is closed
+        except BaseException as error:  # noqa: BLE001 - whatever a worker raises is its outcome
+            self._running = None
+            return report_of(error)
+        finally:
+            self._running = None
+
+    def _result(self, worker: type[JobWorker], args: Any, context: JobContext) -> Any:
+        self._running = worker
+        if self._cancelled:
+            raise Cancelled
+        result = call(worker, args, context)
+        self._running = None
+        return jsonable(result)
+
+
+# -- the files of a run ------------------------------------------------------------------------
+
+
+class _Run:
+    """The files of one attempt: descriptors 1 and 2 are on them, and its marks in the environment."""
+
+    def __init__(self, logs: JobLogs, task: dict[str, Any], owner: str) -> None:
+        self._logs = logs
+        self._owner = owner
+        self._id = task["id"]
+        self.attempt = task["attempt"]
+        self.told = False
+        self.written: int | None = None
+        self.is_clean = True  # what it used of this process is as it was before
+        self.progress = ProgressFile(logs.path(self._id))
+        self._files: dict[str, int] = {}  # those that are written to here, by name
+
+    def __enter__(self) -> None:
+        self.log = self._logs.create(self._id)
+        try:
+            self._open()
+        except BaseException:
+            self.__exit__()
+            raise
+        self.note("started", utcnow(), pid=os.getpid(), supervisor=self._owner)
+
+    def _open(self) -> None:
+        self._marks = {
+            JOB_MARK: str(self._id),
+            ATTEMPT_MARK: str(self.attempt),
+            "JOBQ_LOG_DIR": str(self.log.path),
+        }
+        os.environ.update(self._marks)
+        _point(self.log.append(STDOUT), 1)
+        _point(self.log.append(STDERR), 2)
+        self._files[EVENTS] = self.log.append_events()
+
+    def __exit__(self, *_: object) -> None:
+        flushed = _flush()
+        with suppress(OSError):
+            self.written = sum(os.fstat(each).st_size for each in (1, 2, *self._files.values()))
+        try:
+            _point(os.open(os.devnull, os.O_RDWR), 0, 1, 2)
+            if not flushed:
+                _flush()  # what a full disk did not take is not the next job's
+            for mark in self._marks:
+                os.environ.pop(mark, None)
+            self.progress.close()
+            for descriptor in self._files.values():
+                os.close(descriptor)
+            self.log.close()
+        except OSError:  # the job has closed, or limited, too much
+            self.is_clean = False
+
+    def note(self, name: str, at: datetime, **details: Any) -> None:
+        """Append to the events. A full disk loses the event, not the job."""
+        with suppress(OSError):
+            append_line(self._files[EVENTS], event_line(name, at, self.attempt, **details))
+
+    def note_end(self, report: dict[str, Any], *, cancelled: bool) -> None:
+        """Append the end of a run that completed: what comes of others is for others to say."""
+        if report["outcome"] is Outcome.COMPLETED and not cancelled:
+            status = JobStatus.COMPLETED.value
+            self.note("finished", utcnow(), outcome=report["outcome"].value, status=status)
+            self.told = True
+
+    def write_log(self, line: str) -> None:
+        """Append to the log for people, which is there from its first line on."""
+        if LOG not in self._files:
+            self._files[LOG] = self.log.append(LOG)
+        os.write(self._files[LOG], line.encode("utf-8", "backslashreplace"))
+
+
+# -- capture -----------------------------------------------------------------------------------
+
+
+def _point(source: int, *targets: int) -> None:
+    for target in targets:
+        if source == target:  # a job has closed it, so that it was given again
+            os.set_inheritable(target, True)
+        else:
+            os.dup2(source, target)
+    if source not in targets:
+        os.close(source)
+
+
+def _flush() -> bool:
+    """Write out what Python and C still hold, before the descriptors are the next job's.
+
+    Returns:
+        Whether all of it was taken.
+    """
+    flushed = True
+    for name in ("stdout", "stderr", "__stdout__", "__stderr__"):
+        try:
+            getattr(sys, name).flush()
+        except Exception:  # noqa: BLE001 - the job may have put anything in their places
+            flushed = False
+    return _LIBC.fflush(None) == 0 and flushed
+
+
+def _logger(run: _Run, hide: Callable[[], Redaction]) -> logging.Logger:
+    """The job's own logger: to job.log for people, and to events.jsonl for programs."""
+    logger = logging.getLogger("jobq.job")
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = False
+    logger.disabled = False  # as `logging.config` does with all that it was not told of
+    logger.filters.clear()
+    logger.handlers[:] = [_LogHandler(run, hide)]
+    return logger
+
+
+class _LogHandler(logging.Handler):
+    def __init__(self, run: _Run, hide: Callable[[], Redaction]) -> None:
+        super().__init__()
+        self._run = run
+        self._hide = hide
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = self.format(record)
+            now = utcnow()
+            self._run.write_log(
+                f"{now.isoformat(timespec='milliseconds')} {record.levelname} {text}\n"
+            )
+            shown = self._hide().text(text)
+            self._run.note("log", now, level=record.levelname, message=shown)
+        except Exception:  # noqa: BLE001 - logging must not fail the job; this prints what went wrong
+            self.handleError(record)
+
+
+# -- resources ---------------------------------------------------------------------------------
+
+
+class Meter:
+    """What each run takes of time and memory."""
+
+    def __init__(self) -> None:
+        self._peak = 0
+
+    def start(self) -> None:
+        """A run begins."""
+        own = resource.getrusage(resource.RUSAGE_SELF)
+        if _peak_memory(own) != self._peak:
+            _reset_peak_memory()  # this process has run other jobs, or was another, before
+            self._peak = _peak_memory(resource.getrusage(resource.RUSAGE_SELF))
+        self._begun, self._cpu = time.perf_counter(), _cpu_seconds(own)
+
+    @property
+    def seconds(self) -> float:
+        """How long the run has taken so far."""
+        return time.perf_counter() - self._begun
+
+    def read(self) -> dict[str, Any]:
+        """What it took, as the supervisor is told.
+
+        The kernel keeps the peak of a whole process: where a run has not moved it, that is what
+        the process had at the run's beginning.
+        """
+        own = resource.getrusage(resource.RUSAGE_SELF)
+        return {
+            "took": self.seconds,
+            "cpu_seconds": _cpu_seconds(own) - self._cpu,
+            "max_rss_bytes": _peak_memory(own),
+        }
+
+
+def _peak_memory(own: resource.struct_rusage) -> int:
+    return own.ru_maxrss if sys.platform == "darwin" else own.ru_maxrss * 1024
+
+
+def _cpu_seconds(own: resource.struct_rusage) -> float:
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return own.ru_utime + own.ru_stime + ended.ru_utime + ended.ru_stime
+
+
+def _reset_peak_memory() -> None:
+    """Let the kernel measure the peak afresh."""
+    with suppress(OSError):
+        descriptor = os.open("/proc/self/clear_refs", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(descriptor, b"5")
+        finally:
+            os.close(descriptor)
+
+
+def _has_children() -> bool:
+    """Whether processes that the job started are still there."""
+    while True:
+        try:
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return False
+        if pid == 0:
+            return True

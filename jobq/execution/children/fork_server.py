@@ -1,0 +1,295 @@
+"""The process that children are forked from, with the worker modules loaded once for all of them.
+
+It is also the guard of its supervisor: when that dies, however it dies, it ends every process of
+its jobs. ``python -P -m jobq.execution.children.fork_server FD PID`` is started by the supervisor PID, which talks to it
+over the socket FD: the byte FORK, with two descriptors, asks for a child that serves them: it gets
+tasks from the first one, and tokens from the second one; GOODBYE says that nothing is left to guard; what it tells are lines of JSON.
+"""
+
+import ctypes
+import gc
+import json
+import os
+import pickle
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+from collections import deque
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import NoReturn
+
+from jobq.backends.factory import open_backend
+from jobq.config.environment import SUPERVISOR_MARK
+from jobq.config.settings import SQLITE, Settings
+from jobq.errors import JobqError, WorkerLoadError
+from jobq.execution.children.call import jsonable
+from jobq.execution.children.child import Child
+from jobq.job_types.registry import Registry, args_model, load
+from jobq.logs.directory import JobLogs
+from jobq.recovery import tree_left
+from jobq.system.processes import ProcessTree, kill_all, marked_trees, parents
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+FORK = b"+"
+GOODBYE = b"-"
+
+_GUARD_ROUNDS = 2
+_GUARD_PAUSE = 0.2  # seconds
+_FORK_AGAIN = 0.1  # seconds after which a fork that there was no room for is tried again
+_HEADER = struct.Struct("!I")
+
+
+def main() -> None:
+    """Load the workers, then fork children until the supervisor is gone."""
+    server = ForkServer(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))
+    server.serve()
+
+
+def send_settings(connection: socket.socket, settings: Settings, skip: Mapping[str, str]) -> None:
+    """What the supervisor sends first; ``skip`` says of worker files that not to load, and why."""
+    data = pickle.dumps((settings, dict(skip)))
+    connection.sendall(_HEADER.pack(len(data)) + data)
+
+
+class ForkServer:
+    def __init__(self, connection: socket.socket, parent: int) -> None:
+        self._parent = parent  # told, not asked for: it may be gone already
+        self._pid = os.getpid()
+        self._connection = connection
+        self._owner = os.environ[SUPERVISOR_MARK]
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # The settings come before the first job is started: without them, nothing is to be ended.
+        (size,) = _HEADER.unpack(self._receive(_HEADER.size))
+        self._settings: Settings
+        self._settings, skip = pickle.loads(self._receive(size))  # noqa: S301 - from our parent
+        # Where a worker module hangs at import, nobody reads the socket: a signal gets through.
+        signal.signal(signal.SIGTERM, self._on_orphaned)
+        _set_death_signal(signal.SIGTERM)
+        if os.getppid() != self._parent:
+            self._guard()
+        # What a child that was killed leaves behind becomes this process's, and is noticed.
+        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        self._children: set[int] = set()
+        self._left_alone: set[int] = set()
+        self._asked: deque[list[int]] = deque()  # the descriptors of children not forked yet
+        self._leave_if_told()
+        self._registry = self._load(skip)
+
+    def serve(self) -> NoReturn:
+        """Fork when asked, tell of children that ended, and guard."""
+        wake, waker = socket.socketpair()
+        waker.setblocking(False)
+        signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        while True:
+            patience = _FORK_AGAIN if self._asked else None
+            ready, _, _ = select.select([self._connection, wake], [], [], patience)
+            if wake in ready:
+                wake.recv(4096)
+                self._reap()
+            if self._connection in ready:
+                request, descriptors = self._request()
+                if request == GOODBYE:
+                    os._exit(0)
+                if not request:
+                    self._guard()
+                if request == FORK:
+                    self._asked.append(descriptors)
+            self._fork_those_asked_for()
+
+    def _leave_if_told(self) -> None:
+        """Where there was nothing to do, the supervisor is done by now: no worker is needed."""
+        if select.select([self._connection], [], [], 0)[0]:
+            with suppress(OSError):
+                if self._connection.recv(1, socket.MSG_PEEK) == GOODBYE:
+                    os._exit(0)
+
+    def _request(self) -> tuple[bytes, list[int]]:
+        try:
+            request, descriptors, _, _ = socket.recv_fds(self._connection, 1, 2)
+        except OSError:  # it died with something unread: as good as the end of the stream
+            return b"", []
+        return request, descriptors
+
+    def _load(self, skip: Mapping[str, str]) -> Registry:
+        registry = load(
+            self._settings.worker_paths,
+            skip=skip,
+            tell=lambda source: self._tell({"loading": source}),
+        )
+        _warm_up(registry)
+        # What is alive now is shared with every child: the collector must not touch its pages.
+        gc.collect()
+        gc.freeze()
+        types = [job_type.name for job_type in registry.types.values() if job_type.worker]
+        self._tell({"types": types, "errors": [str(error) for error in registry.errors]})
+        return registry
+
+    def _fork_those_asked_for(self) -> None:
+        """Where there is no room for another process now, in a moment: those that run go on."""
+        while self._asked:
+            try:
+                pid, ready, tell_ready = _fork()
+            except OSError:
+                return
+            self._on_forked(pid, ready, tell_ready, self._asked.popleft())
+
+    def _on_forked(self, pid: int, ready: int, tell_ready: int, descriptors: list[int]) -> None:
+        """Both sides of a fork come here; the pipe says that the child has a group of its own."""
+        if pid:
+            self._children.add(pid)
+            for descriptor in (*descriptors, tell_ready):
+                os.close(descriptor)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+            os.read(ready, 1)  # from here on, its group exists and can be signalled
+            os.close(ready)
+            self._tell({"forked": pid})
+            return
+        try:
+            os.setsid()
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+            os.close(ready)
+            os.close(tell_ready)
+            self._become_child(descriptors)
+        finally:
+            os._exit(70)
+
+    def _become_child(self, descriptors: list[int]) -> NoReturn:
+        for others in self._asked:  # or their ends would not be seen
+            for descriptor in others:
+                os.close(descriptor)
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        _set_death_signal(signal.SIGKILL)
+        if os.getppid() != self._pid:
+            os._exit(0)
+        # What a job leaves behind becomes this process's child, and is noticed.
+        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        self._connection.close()
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(line_buffering=True, encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
+        tasks, tokens = (socket.socket(fileno=descriptor) for descriptor in descriptors)
+        Child(tasks, tokens, self._settings, self._registry).serve()
+
+    def _reap(self) -> None:
+        with suppress(ChildProcessError):
+            while (reaped := os.wait4(-1, os.WNOHANG))[0]:
+                pid, status, _ = reaped
+                self._left_alone.discard(pid)
+                if pid in self._children:
+                    self._children.remove(pid)
+                    self._see_to_orphans(crashed=status != 0)
+                    self._tell({"exited": pid, "status": status})
+
+    def _see_to_orphans(self, *, crashed: bool) -> None:
+        """End what a child that crashed leaves; who ended well may leave what left its session."""
+        while orphans := self._orphans():
+            if not crashed:
+                self._left_alone |= orphans
+                return
+            for pid in orphans:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                with suppress(ChildProcessError):
+                    os.waitpid(pid, 0)
+
+    def _orphans(self) -> set[int]:
+        own = {pid for pid, (parent, _) in parents().items() if parent == self._pid}
+        return own - self._children - self._left_alone
+
+    def _tell(self, message: dict[str, object]) -> None:
+        with suppress(OSError):  # the supervisor is gone: the next look at the socket says so
+            self._connection.sendall(json.dumps(message).encode() + b"\n")
+
+    def _receive(self, size: int) -> bytes:
+        data = b""
+        while len(data) < size:
+            part = self._connection.recv(size - len(data))
+            if not part:
+                os._exit(0)
+            data += part
+        return data
+
+    def _on_orphaned(self, *_: object) -> None:
+        # Sent by somebody else, to all processes of a session for example, it means nothing here.
+        if os.getppid() != self._parent:
+            self._guard()
+
+    def _guard(self) -> NoReturn:
+        """The supervisor is gone: end what it left, and leave."""
+        if os.getpid() != self._pid:
+            os._exit(70)
+        # Its end is told twice, by the socket and by a signal: begun anew in the middle of an
+        # import, this would fail.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        try:
+            for _ in range(_GUARD_ROUNDS):
+                kill_all(self._open_trees())
+                time.sleep(_GUARD_PAUSE)  # for a process that was just being started
+        finally:
+            os._exit(0)
+
+    def _open_trees(self) -> list[ProcessTree]:
+        """The attempts that the supervisor had open; those seen to run, if nobody can be asked."""
+        settings = self._settings
+        if settings.backend == SQLITE and not settings.database.exists():  # not to be made anew
+            return []
+        try:
+            backend = open_backend(settings)
+            logs = JobLogs(settings.log_dir)
+            return [
+                tree_left(logs, job, attempt)
+                for job, attempt in backend.open_attempts()
+                if attempt.supervisor == self._owner
+            ]
+        except JobqError:
+            return marked_trees(self._owner)
+
+
+def _warm_up(registry: Registry) -> None:
+    """Make once, to be shared, what each child would make at its first run."""
+    for job_type in registry.types.values():
+        if job_type.worker is not None:
+            with suppress(WorkerLoadError):  # it is told of when such a job runs
+                args_model(job_type.worker)
+    jsonable(None)
+
+
+def _fork() -> tuple[int, int, int]:
+    """Fork: the pid of the child, or 0 in the child; and both ends of a pipe.
+
+    SIGTERM is blocked from here on: one that is meant for the child must not find it with this
+    process's handler.
+
+    Raises:
+        OSError: there is no room for another process; all is as it was.
+    """
+    ready, tell_ready = os.pipe()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        return os.fork(), ready, tell_ready
+    except OSError:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        os.close(ready)
+        os.close(tell_ready)
+        raise
+
+
+def _set_death_signal(number: signal.Signals) -> None:
+    """Have the kernel send a signal to this process when its parent dies. Linux only."""
+    _prctl(_PR_SET_PDEATHSIG, int(number))
+
+
+def _prctl(option: int, value: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
+
+
+if __name__ == "__main__":
+    main()

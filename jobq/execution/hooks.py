@@ -1,0 +1,209 @@
+"""What is done when a job has ended for good: the hooks of jobq.toml, and notifications.
+
+It happens in threads beside the supervisor's loop, after the end was recorded: a hook that is slow,
+fails or hangs harms nothing.
+"""
+
+import json
+import os
+import queue as queues
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+from jobq.clock import utcnow
+from jobq.config.environment import job_environment
+from jobq.config.settings import Settings
+from jobq.logs.directory import JobLogs, append_line, event_line
+from jobq.models import FINISHED, Job, JobStatus, JsonObject
+from jobq.redaction import Redaction
+from jobq.serializers import job_document
+from jobq.system.desktop_notification import TAG, notify
+
+SECONDS = 30.0
+"""How long a hook may run."""
+
+AT_ONCE = 4
+"""Hooks that run at once; others wait in line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One thing to do for one job that has ended."""
+
+    job_id: int
+    attempt: int
+    argv: tuple[str, ...] | None  # None: a notification
+    document: JsonObject
+
+
+class Hooks:
+    """Runs what is to be done for jobs that have ended, some at a time, in the background."""
+
+    def __init__(
+        self, settings: Settings, on_message: Callable[[str], None], seconds: float = SECONDS
+    ) -> None:
+        self._settings = settings
+        self._on_message = on_message
+        self._seconds = seconds
+        self._logs = JobLogs(settings.log_dir)
+        self._noted: dict[int, int] = {}  # attempts by job
+        self._line: queues.SimpleQueue[Call | None] = queues.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._left = 0
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def note(self, jobs: Iterable[Job]) -> None:
+        """The latest attempts at these jobs have ended: for good, or not, as `run_noted` finds."""
+        self._noted |= {job.id: job.attempts for job in jobs if self._wants(job)}
+
+    def run_noted(self, get: Callable[[Collection[int]], Mapping[int, Job]]) -> None:
+        """Do what is to be done for the jobs noted, as ``get`` finds them; if it fails, later."""
+        if self._noted:
+            jobs = get(self._noted.keys())
+            noted, self._noted = self._noted, {}
+            # Another attempt's end is for whoever has seen that.
+            self.ended(job for job in jobs.values() if job.attempts == noted[job.id])
+
+    @property
+    def has_noted(self) -> bool:
+        """Whether something is noted that was not looked at yet."""
+        return bool(self._noted)
+
+    def _wants(self, job: Job) -> bool:
+        return bool(self._settings.on_finish) or job.tags.get(TAG) == "1"
+
+    def ended(self, jobs: Iterable[Job]) -> None:
+        """Do what is to be done for those of these jobs that have ended for good."""
+        for job in jobs:
+            if job.status not in FINISHED:
+                continue
+            document = job_document(self._settings.redactor.job(job), self._logs.path(job.id))
+            if job.tags.get(TAG) == "1":
+                self._add(Call(job.id, job.attempts, None, document))
+            for argv in self._settings.on_finish:
+                self._add(Call(job.id, job.attempts, argv, document))
+
+    @property
+    def left(self) -> int:
+        """How many things are still to be done, or are being done."""
+        return self._left
+
+    def close(self) -> int:
+        """End what is still being done; how many things were not done."""
+        with self._lock:
+            self._closed = True
+            left = self._left + len(self._noted)
+            for process in self._running:
+                _kill(process)
+        for _ in self._threads:
+            self._line.put(None)
+        for thread in self._threads:
+            thread.join(1.0)
+        return left
+
+    # -- the threads -----------------------------------------------------------------------
+
+    def _add(self, call: Call) -> None:
+        with self._lock:
+            self._left += 1
+            needed = min(self._left, AT_ONCE)
+        self._line.put(call)
+        if len(self._threads) < needed:
+            thread = threading.Thread(target=self._work, name="jobq-hook", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _work(self) -> None:
+        while (call := self._line.get()) is not None and not self._closed:
+            try:
+                self._do(call)
+            finally:
+                with self._lock:
+                    self._left -= 1
+
+    def _do(self, call: Call) -> None:
+        if call.argv is None:
+            notify(*announcement(call.document))
+            return
+        try:
+            failure = self._run(call.argv, call.document)
+        except (OSError, ValueError) as error:
+            failure = getattr(error, "strerror", None) or str(error)
+        if failure is not None:
+            self._note(call, failure)
+
+    def _run(self, argv: tuple[str, ...], document: JsonObject) -> str | None:
+        """Run a hook; how it failed, if it did."""
+        path = self._settings.path
+        process = subprocess.Popen(
+            argv,
+            cwd=path.parent if path else None,
+            env=job_environment(self._settings),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        with self._lock:
+            self._running.add(process)
+            if self._closed:
+                _kill(process)
+        try:
+            text = json.dumps(document, ensure_ascii=False).encode("utf-8", "backslashreplace")
+            process.communicate(text + b"\n", timeout=self._seconds)
+        except subprocess.TimeoutExpired:
+            return f"ended after {self._seconds:g} s"
+        finally:
+            self._end(process)
+        code = process.returncode
+        return None if code == 0 else f"exit code {code}" if code > 0 else f"signal {-code}"
+
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
+        """Leave nothing of a hook behind that did not end by itself."""
+        with self._lock:
+            self._running.discard(process)
+        if process.poll() is None:
+            _kill(process)
+            process.wait()
+        if process.stdin is not None:
+            with suppress(OSError):  # what it did not read
+                process.stdin.close()
+
+    def _note(self, call: Call, failure: str) -> None:
+        """A failing hook: a line in the events of the job, and one on the supervisor's terminal."""
+        assert call.argv is not None
+        argv = Redaction(self._settings.redactor).value(call.argv)
+        with suppress(OSError):
+            log = self._logs.open(call.job_id)
+            if log is not None:
+                with log:
+                    line = event_line(
+                        "hook_failed", utcnow(), call.attempt, argv=argv, error=failure
+                    )
+                    events = log.append_events()
+                    try:
+                        append_line(events, line)
+                    finally:
+                        os.close(events)
+        self._on_message(f"the hook {call.argv[0]} failed for job {call.job_id}: {failure}")
+
+
+def announcement(document: JsonObject) -> tuple[str, str]:
+    """The title and the text of a notification about one job."""
+    what = document["name"] or document["type"]
+    was = "was " if document["status"] == JobStatus.CANCELLED else ""
+    why = document["error"] if document["status"] == JobStatus.FAILED else document["reason"]
+    return f"jobq: {what} {was}{document['status']}", f"job {document['id']}" + (
+        f": {why}" if why else ""
+    )
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)

@@ -1,0 +1,211 @@
+"""One attempt that is under way: its files, its processes, and what it says."""
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from jobq.clock import utcnow
+from jobq.job_types.shell import JOB_TYPE as SHELL
+from jobq.jobs.outcome import StopReason
+from jobq.logs import descendants, progress
+from jobq.logs.directory import STDERR, JobLog, JobLogs, append_line, event_line
+from jobq.logs.truncation import SETTING, Trimmed, compact
+from jobq.models import AttemptKey, Claim, LogOffsets, Progress, Started
+from jobq.redaction import Redaction, Redactor
+from jobq.system.processes import ProcessTree
+
+_LAST_WORDS_BYTES = 4096
+_LAST_WORDS_CHARACTERS = 300
+
+
+@dataclass(slots=True, eq=False)
+class Run:
+    """One attempt that is under way, or about to be.
+
+    Its files are opened when they are needed: a child makes those of a short run by itself.
+    """
+
+    claim: Claim
+    logs: JobLogs
+    redactor: Redactor
+    key: AttemptKey = field(init=False)
+    offsets: LogOffsets = field(default_factory=LogOffsets)
+    pid: int | None = None
+    pid_started: int | None = None
+    held_since: float = 0.0  # loop times
+    begun: float = 0.0
+    noticed: bool = False  # it has lasted long enough to be looked after
+    stopped: StopReason | None = None
+    ended: bool = False  # its processes are gone; what is left is to record it
+    kill_at: float = 0.0  # loop time at which a stopped run is killed
+    timers: list[asyncio.TimerHandle] = field(default_factory=list)
+    crashed: bool = False
+    detached: bool = False  # its child goes on with others: that process is not its own any more
+    told: bool = False  # its child has noted in its events that it completed
+    unread_progress: bool = True  # there may be some
+    written: int | None = None  # bytes in its log files; None: not known
+    took: float | None = None  # seconds, where its child has measured them
+    descendants: dict[int, int] = field(default_factory=dict)  # pid and start time of who was seen
+    stored: dict[int, int] = field(default_factory=dict)  # of those, for who comes after us
+    progress: Progress | None = None
+    trimmed: dict[str, int] = field(default_factory=dict)  # bytes dropped, by file
+    _opening: threading.Lock = field(default_factory=threading.Lock)  # the log keeper has a thread
+    _log: JobLog | None = None
+    _events: int | None = None  # a descriptor of events.jsonl
+    _hide: Redaction | None = None
+
+    def __post_init__(self) -> None:
+        self.key = self.claim.key
+
+    @property
+    def is_command(self) -> bool:
+        """Whether it is a process of its own, rather than a child's work."""
+        return self.claim.job.type == SHELL
+
+    @property
+    def log(self) -> JobLog:
+        """Its directory.
+
+        Raises:
+            OSError: it can't be made, or not be used.
+        """
+        with self._opening:
+            if self._log is None:
+                self._log = self.logs.create(self.claim.job.id)
+                self._log.hold()
+            return self._log
+
+    @property
+    def hide(self) -> Redaction:
+        """What is to be kept out of all that is shown of it."""
+        if self._hide is None:
+            self._hide = self.redactor.of(self.claim.job.args, self.claim.job.tags)
+        return self._hide
+
+    def open(self) -> None:
+        """Make its directory.
+
+        Raises:
+            OSError: as `log` does.
+        """
+        _ = self.log
+
+    def open_again(self) -> None:
+        """See to what an earlier attempt has left, and where the output of this one will start.
+
+        Raises:
+            OSError: as `log` does.
+        """
+        with suppress(FileNotFoundError):
+            os.unlink(progress.FILE, dir_fd=self.log.descriptor)
+        with suppress(OSError):  # a full disk
+            compact(self.log)  # where the supervisor of the last attempt could not
+        self.log.hold()
+        self.offsets = self.log.offsets()
+
+    def tree(self) -> ProcessTree:
+        """Its processes: those in its group; if it is stopped or crashed, those that left it, too."""
+        return ProcessTree(
+            self.claim.owner,
+            self.claim.job.id,
+            self.claim.attempt,
+            None if self.detached else self.pid,
+            self.pid_started,
+            beyond_group=self.stopped is not None or self.crashed,
+            descendants=self.descendants,
+        )
+
+    def look(self, living: Mapping[int, tuple[int, int]] | None = None) -> None:
+        """Remember who descends from its process; on disk, too, should this process be killed."""
+        self.tree().look(living)
+        if not self.descendants.items() <= self.stored.items():
+            with suppress(OSError):
+                descendants.write(self.log, self.claim.attempt, self.descendants)
+                self.stored = dict(self.descendants)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to its processes: whom nobody has seen is lost when its parent ends."""
+        self.look()
+        self.tree().signal(number)
+
+    def kill(self) -> None:
+        """End its processes."""
+        self.look()
+        self.tree().kill()
+
+    def started(self) -> Started:
+        """What the backend is told once the process runs."""
+        assert self.pid is not None
+        return Started(
+            key=self.key,
+            pid=self.pid,
+            pid_started=self.pid_started,
+            offsets=self.offsets,
+        )
+
+    def event(self, name: str, at: datetime, **details: Any) -> None:
+        """Append to events.jsonl. A full disk loses the event, not the job."""
+        with suppress(OSError):
+            log = self.log
+            with self._opening:
+                if self._events is None:
+                    self._events = log.append_events()
+            shown = self.hide.value(details)
+            append_line(self._events, event_line(name, at, self.claim.attempt, **shown))
+
+    def note_trimmed(self, trimmed: Trimmed) -> None:
+        """Something was dropped from one of its logs: said once here, and at the end how much."""
+        if trimmed.name not in self.trimmed:
+            self.event("log_trimmed", utcnow(), file=trimmed.name, setting=SETTING)
+        self.trimmed[trimmed.name] = trimmed.dropped
+
+    def tidy(self) -> None:
+        """Make ordinary files of trimmed logs, once its processes are gone."""
+        with suppress(OSError):  # a full disk: they stay as they are, and can be read so
+            compact(self.log)
+            if self._events is not None:  # it may be another file now
+                os.close(self._events)
+                self._events = None
+        for name, dropped in self.trimmed.items():
+            self.event("log_trimmed", utcnow(), file=name, setting=SETTING, dropped=dropped)
+
+    def read_progress(self) -> Progress | None:
+        """New progress, if the job has made any since the last look."""
+        latest = None
+        with suppress(OSError):
+            latest = progress.read(self.log.descriptor)
+        if latest is None or latest == self.progress:
+            return None
+        self.progress = latest
+        return latest
+
+    def close(self) -> None:
+        """Let go of timers and files."""
+        for timer in self.timers:
+            timer.cancel()
+        self.timers.clear()
+        if self.stored:
+            descendants.remove(self.log, self.claim.attempt)
+        if self._events is not None:
+            os.close(self._events)
+            self._events = None
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+
+
+def last_words(run: Run) -> str:
+    """The last line of this attempt's stderr, which mostly says what went wrong."""
+    lines: list[str] = []
+    with suppress(OSError), run.log.read(STDERR) as file:
+        if file is None:
+            return ""
+        at = max(run.offsets.stderr, file.layout().end - _LAST_WORDS_BYTES)
+        lines = file.read(at, _LAST_WORDS_BYTES)[0].decode("utf-8", "replace").strip().splitlines()
+    return lines[-1].strip()[:_LAST_WORDS_CHARACTERS] if lines else ""

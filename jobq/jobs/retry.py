@@ -1,0 +1,77 @@
+"""When a job that failed runs again. Pure: the random number is passed in."""
+
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from jobq.models import AttemptKey, AttemptResult, Job, JobStatus, Outcome, RetryPolicy
+
+LONGEST_DELAY = 3600.0
+"""Seconds. Backoff doubles up to here."""
+
+
+class NextStep(NamedTuple):
+    """Where a job goes when an attempt did not complete it."""
+
+    status: JobStatus
+    run_at: datetime | None
+    failures: int
+    crashes: int
+
+
+def backoff(base: float, n: int) -> float:
+    """Seconds before the n-th retry: ``min(base * 2 ** (n - 1), 3600)``."""
+    return min(base * 2.0 ** min(n - 1, 60), LONGEST_DELAY)
+
+
+def jittered(delay: float, jitter: float, chance: float) -> float:
+    """The delay, moved by up to ``jitter`` of itself; ``chance`` in 0..1 says where."""
+    return delay * (1 + jitter * (2 * chance - 1))
+
+
+def after_failure(
+    job: Job,
+    *,
+    now: datetime,
+    policy: RetryPolicy,
+    chance: float,
+    crashed: bool = False,
+    retryable: bool = True,
+    delay: float | None = None,
+) -> NextStep:
+    """The step after an attempt that failed, timed out or crashed: retrying, or failed.
+
+    ``delay`` (seconds) replaces the backoff where the worker asked for one.
+    """
+    failures, crashes = job.failures + 1, job.crashes + crashed
+    if not retryable or failures > job.max_retries or crashes >= policy.max_crashes:
+        return NextStep(JobStatus.FAILED, None, failures, crashes)
+    if delay is None:
+        delay = jittered(backoff(job.retry_base, failures), policy.jitter, chance)
+    return NextStep(JobStatus.RETRYING, now + timedelta(seconds=delay), failures, crashes)
+
+
+def after_loss(job: Job, policy: RetryPolicy) -> NextStep:
+    """The step after an attempt whose supervisor died: pending at once, up to the crash limit."""
+    crashes = job.crashes + 1
+    status = JobStatus.FAILED if crashes >= policy.max_crashes else JobStatus.PENDING
+    return NextStep(status, None, job.failures, crashes)
+
+
+def lost_ending(
+    job: Job, key: AttemptKey, policy: RetryPolicy, why: str, *, begun: bool = True
+) -> AttemptResult:
+    """How an attempt ends when nobody is left to end it; ``begun``: it had been started."""
+    step = after_loss(job, policy)
+    if job.cancel_requested:
+        step = NextStep(JobStatus.CANCELLED, None, job.failures, job.crashes)
+    elif not begun:
+        step = NextStep(JobStatus.PENDING, None, job.failures, job.crashes)
+    return AttemptResult(
+        key=key,
+        outcome=Outcome.LOST if begun else Outcome.RELEASED,
+        status=step.status,
+        failures=step.failures,
+        crashes=step.crashes,
+        run_at=step.run_at,
+        error=why,
+    )

@@ -1,0 +1,39 @@
+"""Who descends from a running attempt, on disk: for whoever has to end it after its supervisor."""
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+
+from jobq.logs.directory import JobLog, write_all
+
+_LONGEST = 1 << 20
+
+
+def write(log: JobLog, attempt: int, descendants: Mapping[int, int]) -> None:
+    """Store pids and start times. A full disk loses them, not the job."""
+    text = "".join(f"{pid} {started}\n" for pid, started in descendants.items())
+    with suppress(OSError):
+        log.replace(_name(attempt), lambda descriptor: write_all(descriptor, text.encode()))
+
+
+def read(log: JobLog, attempt: int) -> dict[int, int]:
+    """What was stored; nothing where that makes no sense."""
+    with suppress(OSError, ValueError):
+        descriptor = log.open(_name(attempt), os.O_RDONLY)
+        try:
+            lines = os.read(descriptor, _LONGEST).splitlines()
+        finally:
+            os.close(descriptor)
+        return {int(pid): int(started) for pid, started in map(bytes.split, lines)}
+    return {}
+
+
+def remove(log: JobLog, attempt: int) -> None:
+    """None of them is left."""
+    with suppress(OSError):
+        log.remove(_name(attempt))
+
+
+def _name(attempt: int) -> str:
+    # Its own for each: a supervisor that wakes up late must not replace what another one wrote.
+    return f".descendants-{attempt}"

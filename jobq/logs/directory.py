@@ -1,0 +1,489 @@
+"""The log directory of a job: ``<log_dir>/jobs/<job_id>/``.
+
+Everything goes through a descriptor of the log root, and no symbolic link below it is followed:
+whoever can write there can't make jobq write, read or delete elsewhere.
+"""
+
+import errno
+import fcntl
+import json
+import os
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol, Self
+
+from jobq.errors import LogDirectoryError
+from jobq.logs import gaps
+from jobq.logs.gaps import Gap, Layout
+from jobq.models import LogOffsets
+from jobq.system.permissions import DIRECTORY_MODE, make_directory, open_file, repair
+
+STDOUT = "stdout.log"
+STDERR = "stderr.log"
+LOG = "job.log"
+EVENTS = "events.jsonl"
+STDIN = "stdin"
+CAPPED = (STDOUT, STDERR, LOG, EVENTS)
+"""The files that `[logs] max_bytes` is about."""
+
+SPOOLED = "stdin-"
+"""How the names of files begin that wait in the root to be some job's stdin."""
+
+# Not to be blocked by a FIFO that a job has put in the place of its log.
+_COMMON = os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_BLOCK = 1 << 16
+_EVENTS = json.JSONEncoder(ensure_ascii=False)
+_LONGEST_CUTS = 1 << 16
+
+
+class JobLogs:
+    """The log directories of all jobs under one root."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._jobs = root / "jobs"
+
+    def path(self, job_id: int) -> Path:
+        """Where a job's directory is, or would be."""
+        return self._jobs / str(job_id)
+
+    def create(self, job_id: int) -> "JobLog":
+        """Open a job's directory, making it first if it is not there.
+
+        Raises:
+            OSError: it can't be made, or something else stands in its place.
+        """
+        try:
+            jobs = os.open(self._jobs, _DIRECTORY)
+        except FileNotFoundError:
+            make_directory(self._jobs)
+            jobs = os.open(self._jobs, _DIRECTORY)
+        try:
+            self._make(str(job_id), jobs)
+            return self._open(job_id, jobs)
+        finally:
+            os.close(jobs)
+
+    def _make(self, name: str, jobs: int) -> None:
+        try:
+            os.mkdir(name, DIRECTORY_MODE, dir_fd=jobs)
+            os.chmod(name, DIRECTORY_MODE, dir_fd=jobs)
+        except FileExistsError:
+            pass
+        except OSError as error:
+            raise _named_in_full(error, self._jobs) from None
+
+    def open(self, job_id: int) -> "JobLog | None":
+        """Open a job's directory; None if it has none yet."""
+        try:
+            jobs = os.open(self._jobs, _DIRECTORY)
+        except FileNotFoundError:
+            return None
+        try:
+            return self._open(job_id, jobs)
+        except FileNotFoundError:
+            return None
+        finally:
+            os.close(jobs)
+
+    def _open(self, job_id: int, jobs: int) -> "JobLog":
+        try:
+            return JobLog(self.path(job_id), os.open(str(job_id), _DIRECTORY, dir_fd=jobs))
+        except OSError as error:
+            raise _named_in_full(error, self._jobs) from None
+
+    def delete(self, job_id: int) -> None:
+        """Remove a job's directory and all in it; a symbolic link is removed, not followed."""
+        import shutil  # and with it, all that unpacks archives
+
+        try:
+            jobs = os.open(self._jobs, _DIRECTORY)
+        except FileNotFoundError:
+            return
+        try:
+            shutil.rmtree(str(job_id), dir_fd=jobs)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            if not self.path(job_id).is_symlink():
+                raise _named_in_full(error, self._jobs) from None
+            os.unlink(str(job_id), dir_fd=jobs)
+        finally:
+            os.close(jobs)
+
+    def make_root(self) -> Path:
+        """The root; from here on it is there, for its owner alone.
+
+        Raises:
+            LogDirectoryError: it can't be made, or nothing can be written there.
+        """
+        try:
+            make_directory(self.root)
+        except OSError as error:
+            raise self._unusable(error) from error
+        if not os.access(self.root, os.W_OK | os.X_OK):
+            raise self._unusable(PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+        return self.root
+
+    def _unusable(self, error: OSError) -> LogDirectoryError:
+        where = error.filename or self.root
+        return LogDirectoryError(
+            f"{where}: {error.strerror}: logs are kept in {self.root}: make it a directory that "
+            "you can write to, or set another `log_dir` in jobq.toml or $JOBQ_LOG_DIR"
+        )
+
+    def spool(self, source: BinaryIO) -> Path:
+        """Copy a stream to a file under the root, to be moved into a job's directory later.
+
+        Raises:
+            LogDirectoryError: the root can't be written to.
+        """
+        import tempfile
+
+        with tempfile.NamedTemporaryFile(
+            dir=self.make_root(), prefix=SPOOLED, delete=False
+        ) as file:
+            repair(file.fileno())
+            try:
+                while block := source.read(_BLOCK):
+                    file.write(block)
+            except BaseException:
+                os.unlink(file.name)
+                raise
+        return Path(file.name)
+
+    def total_bytes(self) -> int:
+        """The disk space that all logs use."""
+        total = 0
+        root = self.root.resolve()
+        if not root.is_dir():
+            return 0
+        for _, _, files, descriptor in os.fwalk(root, follow_symlinks=False):
+            for name in files:
+                with suppress(FileNotFoundError):
+                    found = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+                    total += found.st_blocks * 512
+        return total
+
+
+def _named_in_full(error: OSError, folder: Path) -> OSError:
+    """An error names its file as it was opened: by its name in a directory that is open."""
+    if error.filename is not None:
+        error.filename = str(folder / os.fsdecode(error.filename))
+    return error
+
+
+class JobLog:
+    """One job's open log directory."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.path = path
+        self.descriptor = descriptor
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the directory."""
+        os.close(self.descriptor)
+
+    def hold(self, *, alone: bool = False) -> bool:
+        """Let the files stay where they are until this is closed; False if somebody else is alone.
+
+        ``alone``: nobody else holds them now.
+        """
+        try:
+            fcntl.flock(
+                self.descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB
+            )
+        except OSError:
+            return False
+        return True
+
+    def append(self, name: str) -> int:
+        """A descriptor that appends to a file of the directory."""
+        return self.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    def append_events(self) -> int:
+        """A descriptor for `append_line` to write events to."""
+        return self.open(EVENTS, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+
+    def open(self, name: str, flags: int) -> int:
+        """A descriptor of a regular file of the directory, private to its owner if it is new."""
+        opener = open_file if flags & os.O_CREAT else os.open
+        try:
+            return _regular(opener(name, flags | _COMMON, dir_fd=self.descriptor), name)
+        except OSError as error:
+            raise _named_in_full(error, self.path) from None
+
+    def size(self, name: str) -> int:
+        """How many bytes were written to a file, dropped ones included; 0 if it is not there."""
+        return self.layout(name).end
+
+    def stored_size(self, name: str) -> int:
+        """How large a file is, holes included; 0 if it is not there."""
+        try:
+            return os.stat(name, dir_fd=self.descriptor, follow_symlinks=False).st_size
+        except FileNotFoundError:
+            return 0
+
+    def exists(self, name: str) -> bool:
+        """Whether a file is there."""
+        try:
+            os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def changed_at(self, name: str) -> int:
+        """When a file was written to last, in nanoseconds.
+
+        Raises:
+            OSError: it is not there.
+        """
+        return os.stat(name, dir_fd=self.descriptor, follow_symlinks=False).st_mtime_ns
+
+    def layout(self, name: str) -> Layout:
+        """Where in a file its parts are; a file that is not there is empty."""
+        if self.cut(name) is None:
+            return Layout(self.stored_size(name))
+        with self.read(name) as file:
+            return Layout(0) if file is None else file.layout()
+
+    def offsets(self) -> LogOffsets:
+        """Where the next attempt's output will start."""
+        return LogOffsets(
+            stdout=self.size(STDOUT),
+            stderr=self.size(STDERR),
+            events=self.size(EVENTS),
+            log=self.size(LOG),
+        )
+
+    @contextmanager
+    def read(self, name: str) -> Iterator["LogFile | None"]:
+        """A file of the directory, opened for reading; None if it is not there."""
+        try:
+            descriptor = self.open(name, os.O_RDONLY)
+        except FileNotFoundError:
+            yield None
+            return
+        try:
+            yield LogFile(descriptor, lambda: self.cut(name))
+        finally:
+            os.close(descriptor)
+
+    def cut(self, name: str) -> Gap | None:
+        """What was dropped from a file, if anything was."""
+        return self.cuts().get(name)
+
+    def cuts(self) -> dict[str, Gap]:
+        """What was dropped from each log that anything was dropped from.
+
+        The job can write there, too: other names, which may lead elsewhere, are not looked at.
+        """
+        try:
+            descriptor = self.open(gaps.FILE, os.O_RDONLY)
+        except OSError:  # mostly, there is none
+            return {}
+        try:
+            found = gaps.parse(os.read(descriptor, _LONGEST_CUTS))
+            return {name: cut for name, cut in found.items() if name in CAPPED}
+        finally:
+            os.close(descriptor)
+
+    def note_cuts(self, found: Mapping[str, Gap]) -> None:
+        """Store what was dropped, all at once."""
+        self.replace(gaps.FILE, lambda descriptor: write_all(descriptor, gaps.serialise(found)))
+
+    def replace(self, name: str, write: Callable[[int], object]) -> None:
+        """Put a new file in the place of another in one step, or leave that as it was."""
+        new = _new(name)
+        with suppress(FileNotFoundError):
+            os.unlink(new, dir_fd=self.descriptor)
+        descriptor = self.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        try:
+            write(descriptor)
+            os.rename(new, name, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
+        except BaseException:
+            os.unlink(new, dir_fd=self.descriptor)
+            raise
+        finally:
+            os.close(descriptor)
+
+    def remove(self, name: str) -> None:
+        """Remove a file, and what a `replace` of it that was interrupted has left."""
+        for path in (name, _new(name)):
+            with suppress(FileNotFoundError):
+                os.unlink(path, dir_fd=self.descriptor)
+
+    def adopt(self, file: Path, name: str) -> None:
+        """Move a file into the directory."""
+        os.rename(file, name, dst_dir_fd=self.descriptor)
+
+
+class LogFile:
+    """A log file as it was written; a line stands in the place of what was dropped from it."""
+
+    def __init__(self, descriptor: int, find_cut: Callable[[], Gap | None]) -> None:
+        self._descriptor = descriptor
+        self._find_cut = find_cut
+
+    def layout(self) -> Layout:
+        """Where its parts are now."""
+        return self._layout(self._find_cut())
+
+    def _layout(self, cut: Gap | None) -> Layout:
+        size = os.fstat(self._descriptor).st_size
+        if cut is None or size < cut.start:  # its job has written it anew
+            return Layout(size)
+        marked = os.pread(self._descriptor, len(cut.marker), cut.start) == cut.marker
+        return Layout(size, cut, cut.start + len(cut.marker) if marked else cut.resume)
+
+    def read(self, offset: int, size: int) -> tuple[bytes, int]:
+        """About so many bytes from an offset on, and the offset behind them; none at the end."""
+        while True:
+            cut = self._find_cut()
+            data, behind = self._read(self._layout(cut), offset, size)
+            if self._find_cut() == cut:  # else zeros may have been read: it is noted beforehand
+                return data, behind
+
+    def read_all(self) -> bytes:
+        """All of it, and the line for what was dropped."""
+        data, at = bytearray(), 0
+        while (read := self.read(at, _BLOCK))[0]:
+            data += read[0]
+            at = read[1]
+        return bytes(data)
+
+    def last_lines(self, count: int | None, start: int, end: int) -> int:
+        """The offset from which the last lines between two offsets can be read."""
+        layout = self.layout()
+        shown = _Shown(layout, lambda at, size: self._read(layout, at, size)[0])
+        place = last_lines(shown, count, layout.shown_from(start), layout.shown_to(end))
+        return layout.offset_shown(place)
+
+    def _read(self, layout: Layout, offset: int, size: int) -> tuple[bytes, int]:
+        cut = layout.cut
+        if cut is not None and cut.start <= offset < cut.end:
+            return cut.marker, cut.end
+        if cut is None or offset < cut.start:
+            place, size = offset, size if cut is None else min(size, cut.start - offset)
+        else:
+            place = layout.resume + offset - cut.end
+        data = os.pread(self._descriptor, size, place)
+        return data, offset + len(data)
+
+
+class _Blocks(Protocol):
+    """What can be read block by block."""
+
+    def seek(self, place: int, /) -> object: ...
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+class _Shown:
+    """Head, marker and tail of a log file as one file."""
+
+    def __init__(self, layout: Layout, read: Callable[[int, int], bytes]) -> None:
+        self._layout = layout
+        self._read = read
+        self._place = 0
+
+    def seek(self, place: int) -> None:
+        self._place = place
+
+    def read(self, size: int) -> bytes:
+        found = b""
+        while len(found) < size:
+            place = self._place + len(found)
+            offset = self._layout.offset_shown(place)
+            skip = place - self._layout.shown_from(offset)
+            data = self._read(offset, skip + size - len(found))[skip:]
+            if not data:
+                break
+            found += data[: size - len(found)]
+        self._place += len(found)
+        return found
+
+
+def _new(name: str) -> str:
+    return f".{name}.new"
+
+
+def _regular(descriptor: int, name: str) -> int:
+    """A descriptor, if it is of a regular file."""
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, "not a regular file", name)
+
+
+def event_line(event: str, at: datetime, attempt: int, **details: Any) -> bytes:
+    """One line of ``events.jsonl``."""
+    record = {"time": at.isoformat(), "event": event, "attempt": attempt, **details}
+    return _EVENTS.encode(record).encode("utf-8", "backslashreplace") + b"\n"
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write to a file; a full disk raises, rather than take a part of it."""
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+def append_line(descriptor: int, line: bytes) -> None:
+    """Append a line to a file opened by `append_events`: all of it or nothing.
+
+    Where a crash or a full disk has torn the last line, this one does not become a part of it.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    size = os.fstat(descriptor).st_size
+    torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+    data = b"\n" + line if torn else line
+    written = os.write(descriptor, data)
+    if written < len(data):
+        if os.fstat(descriptor).st_size == size + written:  # nobody has written behind it
+            os.ftruncate(descriptor, size)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def last_lines(file: _Blocks, count: int | None, start: int, end: int) -> int:
+    """The offset in ``start``..``end`` from which the last ``count`` lines can be read.
+
+    It reads backwards from the end, so that the length of the file does not matter.
+    """
+    if count is None:
+        return start
+    if count == 0:
+        return end
+    at, found = end, -1
+    while at > start:
+        size = min(_BLOCK, at - start)
+        at -= size
+        file.seek(at)
+        block = file.read(size)
+        if found < 0:  # a newline at the very end closes the last line, and starts none
+            found = 0
+            if block.endswith(b"\n"):
+                block = block[:-1]
+        newlines = block.count(b"\n")
+        if found + newlines >= count:
+            for _ in range(count - found):
+                cut = block.rfind(b"\n")
+                block = block[:cut]
+            return at + cut + 1
+        found += newlines
+    return start
+
+
+PLAN = "import-"
+"""How the name of a plan begins, for the moment in which it has one."""

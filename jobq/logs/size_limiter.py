@@ -1,0 +1,97 @@
+"""Keeps the logs of running jobs within their limit, in a thread of its own.
+
+In a thread, because the supervisor may have to wait for the database, and a job that prints without
+end would have filled the disk meanwhile.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Hashable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from jobq.clock import utcnow
+from jobq.logs.directory import JobLog
+from jobq.logs.truncation import Trimmed, trim
+
+SHORTEST = 0.005
+LONGEST = 0.5
+"""Seconds between two looks at a log: the faster it grows towards its limit, the fewer."""
+
+FIRST = 0.05
+"""Seconds before the first look: most jobs have ended by then."""
+
+
+@dataclass(slots=True, eq=False)
+class _Watched:
+    log: Callable[[], JobLog]
+    on_trimmed: Callable[[Trimmed], None]
+    looked: float
+    wait: float = FIRST
+    total: int = 0  # bytes, at the last look
+
+
+class LogSizeLimiter:
+    """Looks at the logs it was given, and trims those that outgrow the limit."""
+
+    def __init__(self, limit: int) -> None:
+        """``limit`` in bytes; 0 is none."""
+        self._limit = limit
+        self._watched: dict[Hashable, _Watched] = {}
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._sleeps_until: float | None = None
+        self._closed = False
+
+    def watch(
+        self, key: Hashable, log: Callable[[], JobLog], on_trimmed: Callable[[Trimmed], None]
+    ) -> None:
+        """Begin to look at a log. Both are called in the thread: ``log`` for each look."""
+        if not self._limit:
+            return
+        with self._changed:
+            watched = self._watched[key] = _Watched(log, on_trimmed, time.monotonic())
+            if self._sleeps_until is None or watched.looked + watched.wait < self._sleeps_until:
+                self._changed.notify()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="jobq-logs", daemon=True)
+            self._thread.start()
+
+    def release(self, key: Hashable, *, look: bool) -> None:
+        """From here on the thread does not use a log; ``look``: after a last look."""
+        with self._changed:
+            watched = self._watched.pop(key, None)
+            if watched is not None and look:
+                self._look(watched, time.monotonic())
+
+    def close(self) -> None:
+        """End the thread."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        with self._changed:
+            while not self._closed:
+                now = time.monotonic()
+                for watched in self._watched.values():
+                    if watched.looked + watched.wait <= now:
+                        self._look(watched, now)
+                dues = [watched.looked + watched.wait for watched in self._watched.values()]
+                self._sleeps_until = min(dues, default=None)
+                self._changed.wait(None if not dues else max(0.0, min(dues) - time.monotonic()))
+
+    def _look(self, watched: _Watched, now: float) -> None:
+        before, since = watched.total, now - watched.looked
+        watched.looked = now
+        with suppress(OSError):  # a full disk, or a job that plays with its files: at the next look
+            watched.total, trimmed = trim(watched.log(), self._limit, utcnow())
+            for each in trimmed:
+                watched.on_trimmed(each)
+        wait = 2 * watched.wait
+        if watched.total > before and since > 0:
+            left = max(0, self._limit - watched.total)
+            wait = min(wait, left * since / (watched.total - before) / 2)
+        watched.wait = min(max(wait, SHORTEST), LONGEST)

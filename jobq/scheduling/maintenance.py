@@ -1,0 +1,112 @@
+"""What has to be done from time to time, whoever does it: rescue, dependents, upkeep."""
+
+import time
+from collections.abc import Callable, Collection
+from datetime import datetime, timedelta
+
+from jobq.models import Attempt, Job
+from jobq.queue import JobQueue
+from jobq.recovery import kill_left
+from jobq.scheduling.retention import Expiry
+
+UPKEEP = timedelta(minutes=5)
+
+SETTLING = 0.2
+"""Seconds at a time for dependents; a parent may have 100,000 of them."""
+
+
+class Scheduler:
+    """One supervisor's share of it. Any number may do it at once: each step takes effect once."""
+
+    def __init__(
+        self,
+        queue: JobQueue,
+        owner: str,
+        on_rescued: Callable[[Job], None] = lambda _: None,
+        *,
+        fires: bool = True,
+        tell: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """``fires``: whether it adds the jobs of schedules; ``tell`` is told where it can't."""
+        self._queue = queue
+        self._owner = owner
+        self._on_rescued = on_rescued
+        self._fires = fires
+        self._tell = tell
+        self._fired_at: datetime | None = None
+        self._upkeep_at: datetime | None = None
+        self._leases: dict[tuple[int, int], tuple[datetime, float]] = {}
+        self._expiry = Expiry(queue, tell)
+
+    def tick(self, now: datetime, own: Collection[int]) -> bool:
+        """Do what is due; whether there may be new work. ``own`` jobs are not to be rescued."""
+        backend = self._queue.backend
+        worked = self.rescue_dead() + self.rescue_expired(now, own) > 0
+        worked = self.settle(now) or worked
+        worked = self.fire_schedules(now) or worked
+        self._expiry.step(now)
+        if self._upkeep_at is None or not abs(now - self._upkeep_at) < UPKEEP:
+            self._upkeep_at = now
+            backend.maintain()
+        return worked
+
+    def settle(self, now: datetime) -> bool:
+        """Tell dependents, in portions, for a moment; whether there are more."""
+        until = time.monotonic() + SETTLING
+        while more := self._queue.backend.settle_dependents(now):
+            if time.monotonic() >= until:
+                break
+        return more
+
+    def next_tick(self) -> datetime | None:
+        """When the next schedule is due; None if none is, or others see to that."""
+        return self._queue.backend.next_tick() if self._fires else None
+
+    def fire_schedules(self, now: datetime) -> bool:
+        """Add the jobs of schedules whose time has come; whether there were any."""
+        set_back = self._fired_at is None or now < self._fired_at
+        self._fired_at = now
+        first = self.next_tick()
+        if first is None or (first > now and not set_back):
+            return False
+        from jobq.scheduling.schedules import Schedules  # only where there are any
+
+        schedules = Schedules(self._queue)
+        if set_back:
+            schedules.aim(now)
+        firings = schedules.fire_due(now)
+        for firing in firings:
+            if firing.error is not None:
+                self._tell(f"schedule {firing.schedule.name}: nothing was added: {firing.error}")
+        return any(firing.fired for firing in firings)
+
+    def rescue_dead(self) -> int:
+        """Give back the jobs of supervisors that are known to be dead; how many."""
+        return self._queue.rescue_dead(self._owner, self._on_rescued)
+
+    def doubt_leases(self) -> None:
+        """The database can't be written to: leases that stand still tell nothing meanwhile."""
+        self._leases = {}
+
+    def rescue_expired(self, now: datetime, own: Collection[int]) -> int:
+        """Give back the jobs whose lease ran out, as on a machine that is gone; how many.
+
+        A lease that looks old may only mean that the clock was set: so it must also have stood
+        still for as long as leases last, by a clock that nobody sets.
+        """
+        expired: list[tuple[Job, Attempt]] = []
+        seen: dict[tuple[int, int], tuple[datetime, float]] = {}
+        for job, attempt in self._queue.backend.open_attempts():
+            if job.id in own:
+                continue
+            key = (job.id, attempt.attempt)
+            lease, since = self._leases.get(key, (None, 0.0))
+            if lease != attempt.lease_until:
+                since = time.monotonic()
+            seen[key] = (attempt.lease_until, since)
+            still = time.monotonic() - since
+            if attempt.lease_until < now and still >= self._queue.settings.lease:
+                expired.append((job, attempt))
+        self._leases = seen
+        kill_left(self._queue.backend, self._queue.logs, expired)
+        return self._queue.rescue(expired, lease_before=now, on_end=self._on_rescued)

@@ -1,0 +1,119 @@
+"""Jobs as rows of a batch: what `jobq import` makes the same jobs of again."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+from jobq.job_types import shell
+from jobq.logs.directory import STDIN
+from jobq.models import Condition, Job, JobFilter, JobStatus
+from jobq.queue import CHUNK, JobQueue
+from jobq.redaction import is_redacted
+from jobq.transfer.row_validation import CONDITIONS
+
+_COLUMN_OF = {condition: column for column, condition in CONDITIONS.items()}
+
+
+class Export:
+    """The jobs of a selection, the oldest first; with ``limit``, only so many of them."""
+
+    def __init__(
+        self,
+        queue: JobQueue,
+        jobs: JobFilter,
+        limit: int | None = None,
+        *,
+        with_secrets: bool = False,
+    ) -> None:
+        self.redacted = 0  # jobs whose secrets were left out: their rows can't be imported
+        self._with_secrets = with_secrets
+        self.outside: set[int] = set()  # jobs that others wait for and that are not among these
+        self._queue = queue
+        self._jobs = jobs
+        if limit is not None:
+            last = 0
+            for job in islice(queue.each(jobs), limit):
+                last = job.id
+            self._jobs = replace(jobs, before_id=last + 1)
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """A row for each job. Its parents are named by their keys, if they are exported, too."""
+        page: list[Job] = []
+        for job in self._queue.each(self._jobs):
+            page.append(job)
+            if len(page) >= CHUNK:
+                yield from self._rows_of(page)
+                page = []
+        yield from self._rows_of(page)
+
+    def _rows_of(self, page: list[Job]) -> Iterator[dict[str, Any]]:
+        wanted = {parent.id for job in page for parent in job.parents}
+        parents = self._queue.backend.get(wanted) if wanted else {}
+        among = self._among(wanted)
+        for job in page:
+            row = self._row(job if self._with_secrets else self._queue.shown(job))
+            self.redacted += not self._with_secrets and is_redacted(row)
+            yield {**row, **self._after(job, parents, among)}
+
+    def _among(self, ids: set[int]) -> set[int]:
+        """Those of some jobs that are exported."""
+        if self._jobs.ids is not None:
+            ids = ids & set(self._jobs.ids)
+        if not ids:
+            return set()
+        found = self._queue.backend.find(replace(self._jobs, ids=tuple(ids)), limit=None)
+        return {job.id for job in found}
+
+    def _after(self, job: Job, parents: dict[int, Job], among: set[int]) -> dict[str, list[Any]]:
+        """What the job waits for. A parent left out that did as it was to is waited for no more."""
+        after: dict[str, list[Any]] = {}
+        for parent in job.parents:
+            there = parents.get(parent.id)
+            if parent.id in among and there is not None:
+                ref: int | str = key_of(there)
+            elif there is None or parent.condition.met_by(there.status):
+                continue
+            else:
+                ref = parent.id
+                self.outside.add(parent.id)
+            after.setdefault(_COLUMN_OF[Condition(parent.condition)], []).append(ref)
+        return after
+
+    def _row(self, job: Job) -> dict[str, Any]:
+        row: dict[str, Any] = {"key": key_of(job), "type": job.type}
+        if job.type == shell.JOB_TYPE:
+            row |= {**self._command(job), "as_is": True}
+        else:
+            row["args"] = job.args
+        row |= {
+            "queue": job.queue,
+            "priority": job.priority,
+            "timeout": "none" if job.timeout is None else job.timeout,
+            "retries": job.max_retries,
+            "retry_base": job.retry_base,
+            "name": job.name,
+            "tags": dict(job.tags) or None,
+            "unique": job.unique_key,
+            "at": _at(job),
+        }
+        return {name: value for name, value in row.items() if value is not None}
+
+    def _command(self, job: Job) -> dict[str, Any]:
+        args = job.args
+        if args.get("stdin") == shell.OWN_STDIN:
+            stdin = (self._queue.logs.path(job.id) / STDIN).absolute()
+            args = {**args, "stdin": str(stdin)}
+        # An empty field of a table is one that is not said: there, "" is kept as JSON.
+        return {"args": args} if "" in args.values() else args
+
+
+def key_of(job: Job) -> str:
+    """A key that no other job has, in whichever database: its id, and when it was added."""
+    return f"{job.id}-{round(job.created_at.timestamp() * 1_000_000):x}"
+
+
+def _at(job: Job) -> str | None:
+    if job.run_at is None or job.status is JobStatus.RETRYING:
+        return None
+    return job.run_at.isoformat().replace("+00:00", "Z")

@@ -1,0 +1,174 @@
+"""Moves everything from one store to another: jobs, their history, queues, schedules.
+
+The source is only read. Nobody else can use the target before all of it has been read back, and
+found to be the same.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, is_dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from jobq import recovery
+from jobq.backends.base import Backend, History
+from jobq.errors import DatabaseError, HalfFilledError, UsageError, WrongState
+from jobq.models import JobFilter, JobStatus
+
+PAGE = 500
+"""Jobs in one transaction."""
+
+SILENT = timedelta(seconds=90)
+"""Three leases as they are by default."""
+
+_NAMED = 5
+
+OnProgress = Callable[[str, int], None]
+"""Is told what is done, and with how many jobs so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How much a store holds; two of the same checksum hold the same."""
+
+    jobs: int
+    attempts: int
+    queues: int
+    schedules: int
+    checksum: str  # of all that is kept, in one canonical form
+
+
+def tally(backend: Backend, on_jobs: Callable[[int], None] = lambda _: None) -> Tally:
+    """Read everything; ``on_jobs`` is told how many jobs have been read so far."""
+    digest = hashlib.sha256()
+    jobs = attempts = 0
+    for page in _pages(backend, 0):
+        for history in page:
+            digest.update(_canonical(_kept(history)))
+            attempts += len(history.attempts)
+        jobs += len(page)
+        on_jobs(jobs)
+    setup = backend.setup()
+    digest.update(_canonical(setup))
+    return Tally(jobs, attempts, len(setup.queues), len(setup.schedules), digest.hexdigest())
+
+
+def require_another(source: Backend, target: Backend, names: tuple[str, str]) -> None:
+    """Refuse to move a store into itself, which would be emptied for it.
+
+    Raises:
+        UsageError: both are one.
+    """
+    if source.place() == target.place():
+        raise UsageError(f"--to {names[1]}: this is where the jobs are, as {names[0]}")
+
+
+def require_idle(backend: Backend, name: str, silent: timedelta = SILENT) -> None:
+    """Refuse a store that is at work.
+
+    Of a supervisor on another machine is not known that it died: one that has been ``silent`` for
+    so long is not counted; what it ran is running still, and is.
+
+    Raises:
+        WrongState: a supervisor is alive, or a job is running.
+    """
+    there = backend.supervisors()
+    heard = {info.id for info in there if info.heartbeat_at > backend.now() - silent}
+    if live := heard - recovery.dead(backend, there):
+        raise WrongState(
+            f"{name}: a supervisor is alive ({', '.join(sorted(live))}): stop it first"
+        )
+    running = backend.find(JobFilter(statuses=frozenset({JobStatus.RUNNING})), limit=_NAMED)
+    if running:
+        ids = ", ".join(str(job.id) for job in running)
+        raise WrongState(
+            f"{name}: running jobs can't be moved ({ids}): wait for them; where their supervisor "
+            "has died, `jobq work --drain` sees to them"
+        )
+
+
+def move(
+    source: Backend,
+    target: Backend,
+    names: tuple[str, str],
+    *,
+    restart: bool = False,
+    silent: timedelta = SILENT,
+    on_progress: OnProgress = lambda _, __: None,
+) -> Tally:
+    """Fill an empty target with all that the source holds, ids and all; what that is.
+
+    After an interruption it goes on where it was; with ``restart``, from the start. If the target
+    holds exactly that already, nothing is done. ``names`` are those of the source and the target.
+
+    Raises:
+        UsageError: they are one.
+        WrongState: one of them is in use, or the target has jobs of its own.
+        DatabaseError: what came out is not what went in; nobody can use the target.
+    """
+    require_another(source, target, names)
+    require_idle(source, names[0], silent)
+    changes = source.change_counter()
+    try:
+        after_id = target.begin_filling(names[0], restart=restart)
+    except WrongState:
+        if found := _moved_before(source, target, on_progress):
+            return found
+        raise
+    done = 0
+    for page in _pages(source, after_id):
+        target.load(page)
+        done += len(page)
+        on_progress("moving", done)
+    target.load_setup(source.setup())
+    expected = tally(source, lambda jobs: on_progress("reading", jobs))
+    found = tally(target, lambda jobs: on_progress("checking", jobs))
+    if expected != found or source.change_counter() != changes:
+        raise DatabaseError(_different(names, expected, found))
+    target.end_filling()
+    return found
+
+
+def _moved_before(source: Backend, target: Backend, on_progress: OnProgress) -> Tally | None:
+    """What the target, which is not empty, holds, if it is exactly what the source does."""
+    counts = source.counts()
+    try:
+        if not counts or counts != target.counts():
+            return None
+    except HalfFilledError:
+        return None
+    found = tally(target, lambda jobs: on_progress("checking", jobs))
+    return found if found == tally(source, lambda jobs: on_progress("reading", jobs)) else None
+
+
+def _different(names: tuple[str, str], expected: Tally, found: Tally) -> str:
+    what = "it has changed since" if expected == found else "it is not what has arrived"
+    return (
+        f"{names[0]}: {what} ({expected.jobs} jobs, {expected.attempts} attempts; in {names[1]}: "
+        f"{found.jobs}, {found.attempts}): see that nothing uses it, then begin anew with --restart"
+    )
+
+
+def _pages(backend: Backend, after_id: int) -> Iterator[list[History]]:
+    while page := backend.histories(after_id=after_id, limit=PAGE):
+        yield page
+        after_id = page[-1].job.id
+
+
+def _kept(history: History) -> list[Any]:
+    """What is kept of a job; not what follows from other jobs."""
+    parents = sorted((parent.id, parent.condition, parent.met) for parent in history.parents)
+    job = replace(history.job, parents=())
+    return [job, history.attempts, parents, history.keys, history.unsettled]
+
+
+def _canonical(value: Any) -> bytes:
+    return json.dumps(value, default=_plain, separators=(",", ":")).encode() + b"\n"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.timestamp()
+    assert is_dataclass(value)
+    return [getattr(value, field.name) for field in fields(value)]

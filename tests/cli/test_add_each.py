@@ -1,0 +1,266 @@
+import io
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from jobq import Job, JobQueue
+from jobq.cli.commands.add_each import _PLACEHOLDER, _value
+from tests.support.cli_runner import Cli, Result
+
+Each = Callable[..., Result]
+
+
+@pytest.fixture
+def cli(
+    queue: JobQueue,
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Cli:
+    monkeypatch.chdir(project)
+    return Cli(queue, capsys)
+
+
+@pytest.fixture
+def each(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Each:
+    """`jobq add --each` with something piped in."""
+
+    def run(data: str | bytes, *argv: str) -> Result:
+        raw = data if isinstance(data, bytes) else data.encode()
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(raw)))
+        return cli("add", "--each", *argv)
+
+    return run
+
+
+def jobs(cli: Cli) -> list[Job]:
+    return cli.queue.find()
+
+
+def argvs(cli: Cli) -> list[Any]:
+    return [job.args["argv"] for job in jobs(cli)]
+
+
+# -- placeholders --------------------------------------------------------------------------------
+
+
+def filled(pattern: str, text: str, number: int = 1) -> str:
+    return _PLACEHOLDER.sub(lambda match: _value(match[1], text, number), pattern)
+
+
+@pytest.mark.parametrize(
+    ("line", "whole", "stem", "name", "folder", "name_stem"),
+    [
+        ("a.mkv", "a.mkv", "a", "a.mkv", ".", "a"),
+        ("x/y.d/a b.tar.gz", "x/y.d/a b.tar.gz", "x/y.d/a b.tar", "a b.tar.gz", "x/y.d", "a b.tar"),
+        ("/a", "/a", "/a", "a", "/", "a"),
+        ("x.d/a", "x.d/a", "x.d/a", "a", "x.d", "a"),
+        (".bashrc", ".bashrc", "", ".bashrc", ".", ""),
+        ("a.", "a.", "a", "a.", ".", "a"),
+        ("x/y/", "x/y/", "x/y/", "", "x", ""),
+        ("//", "//", "//", "", "/", ""),
+        ("a//b.c", "a//b.c", "a//b", "b.c", "a", "b"),
+    ],
+)
+def test_placeholders_are_those_of_gnu_parallel(
+    line: str, whole: str, stem: str, name: str, folder: str, name_stem: str
+) -> None:
+    found = [filled(sign, line) for sign in ("{}", "{.}", "{/}", "{//}", "{/.}")]
+    assert found == [whole, stem, name, folder, name_stem]
+
+
+def test_what_is_filled_in_is_not_filled_in_again() -> None:
+    assert filled("{}-{#}-{.}", "{#}.{}", 7) == "{#}.{}-7-{#}"
+    assert filled("{0} {x} {} {", "a") == "{0} {x} a {"
+
+
+@pytest.mark.skipif(shutil.which("parallel") is None, reason="GNU parallel is not installed")
+@settings(max_examples=5)
+@given(st.lists(st.text(st.sampled_from("ab./ "), min_size=1, max_size=8), min_size=20))
+@example(["a/.b"])
+def test_gnu_parallel_agrees(lines: list[str]) -> None:
+    pattern = "{}|{.}|{/}|{//}|{/.}|{#}"
+    done = subprocess.run(
+        ["parallel", "--plain", "-k", "-j1", "-q", "printf", "%s\\n", pattern],
+        input="\n".join([*lines, ""]), capture_output=True, encoding="utf-8", check=True,
+    )  # fmt: skip
+    assert done.stdout.splitlines() == [
+        filled(pattern, line, number) for number, line in enumerate(lines, 1)
+    ]
+
+
+# -- commands ------------------------------------------------------------------------------------
+
+
+def test_each_line_is_a_job(cli: Cli, each: Each) -> None:
+    result = each("a.mkv\nb c.avi\n", "--", "ffmpeg", "-i", "{}", "out/{/.}.mp4", "{#}")
+    assert (result.code, result.lines, result.err) == (0, ["1", "2"], "")
+    assert argvs(cli) == [
+        ["ffmpeg", "-i", "a.mkv", "out/a.mp4", "1"],
+        ["ffmpeg", "-i", "b c.avi", "out/b c.mp4", "2"],
+    ]
+    assert jobs(cli)[0].args["cwd"] == str(Path.cwd())
+
+
+def test_a_job_is_the_one_that_add_makes_of_the_same_command(cli: Cli, each: Each) -> None:
+    options = ("-p", "high", "--name", "n", "--tag", "a=b", "--timeout", "5m", "--retries", "2",
+               "--retry-base", "1s", "--env", "X=1", "--cwd", "sub", "--stdin", "in", "--notify",
+               "--at", "2099-01-01 00:00Z")  # fmt: skip
+    one = cli("add", *options, "--", "echo", "hi").lines
+    many = each("hi\n", *options, "--", "echo", "{}").lines
+    assert (one, many) == (["1"], ["2"])
+    first, second = jobs(cli)
+    for field in Job.__dataclass_fields__:
+        if field not in ("id", "created_at"):
+            assert getattr(first, field) == getattr(second, field), field
+
+
+def test_without_a_placeholder_the_line_is_the_last_argument(cli: Cli, each: Each) -> None:
+    each("a b\n", "--", "wc", "-l")
+    assert argvs(cli) == [["wc", "-l", "a b"]]
+
+
+def test_a_line_is_one_argument_whatever_is_in_it(cli: Cli, each: Each) -> None:
+    lines = ["$(id)", "; rm -rf /", "a'b\"c", " lead", "trail ", "tab\there", "-n", "żółw", "\r"]
+    each("\n".join(lines), "--", "echo", "{}")
+    assert argvs(cli) == [["echo", line] for line in lines]
+
+
+def test_names_between_nul_bytes_may_hold_lines(cli: Cli, each: Each) -> None:
+    each(b"a\nb\0c\0", "--null", "--", "echo", "{}")
+    each(b"d\0", "-0", "--", "echo", "{}")
+    assert argvs(cli) == [["echo", "a\nb"], ["echo", "c"], ["echo", "d"]]
+
+
+def test_empty_lines_are_no_jobs(cli: Cli, each: Each) -> None:
+    assert each("\na\n\n\nb", "--", "echo", "{}", "{#}").code == 0
+    assert argvs(cli) == [["echo", "a", "1"], ["echo", "b", "2"]]
+    result = each("", "--", "echo")
+    assert (result.code, result.out, result.err) == (0, "", "")
+
+
+def test_options_take_placeholders_too(cli: Cli, each: Each) -> None:
+    each(
+        "/in/a.mkv\nb/c.mkv\n", "--name", "encode {/}", "--unique", "enc {}", "--tag", "file={/.}",
+        "--cwd", "{//}", "--env", "OUT={.}.mp4", "--", "ffmpeg", "{/}",
+    )  # fmt: skip
+    first, second = jobs(cli)
+    assert (first.name, first.unique_key, first.tags) == (
+        "encode a.mkv",
+        "enc /in/a.mkv",
+        {"file": "a"},
+    )
+    assert (first.args["cwd"], first.args["env"]["OUT"]) == ("/in", "/in/a.mp4")
+    assert second.args["cwd"] == str(Path.cwd() / "b")
+
+
+def test_variables_of_this_shell_are_kept_as_they_are(
+    cli: Cli, each: Each, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "{}")
+    monkeypatch.setenv("OWN", "{}")
+    each("a\n", "--env", "OWN", "--", "echo")
+    env = jobs(cli)[0].args["env"]
+    assert (env["TZ"], env["OWN"]) == ("{}", "a")
+
+
+def test_parents_are_those_of_every_job(cli: Cli, each: Each) -> None:
+    cli.add()
+    each("a\nb\n", "--after", "last", "--", "echo")
+    assert [[parent.id for parent in job.parents] for job in jobs(cli)] == [[], [1], [1]]
+
+
+def test_a_unique_key_without_a_placeholder_is_held_once(cli: Cli, each: Each) -> None:
+    assert each("a\nb\n", "--unique", "k", "--", "echo").lines == ["1", "1"]
+    assert len(jobs(cli)) == 1
+
+
+# -- other types ---------------------------------------------------------------------------------
+
+
+def test_jobs_of_a_type_have_the_line_where_it_is_said(cli: Cli, each: Each) -> None:
+    assert each("/a b.mkv\n/c\n", "metadata_extraction", "path={}").lines == ["1", "2"]
+    assert [job.args for job in jobs(cli)] == [{"path": "/a b.mkv"}, {"path": "/c"}]
+    assert each("x\n", "shell", 'argv=["echo", "{}"]').code == 0
+    assert jobs(cli)[2].args["argv"] == ["echo", "x"]
+    assert each("y\n", "--args", json.dumps({"argv": ["echo", "{}{}"]})).code == 0
+    assert jobs(cli)[3].args["argv"] == ["echo", "yy"]
+
+
+def test_jobs_of_a_type_need_a_place_for_the_line(cli: Cli, each: Each) -> None:
+    result = each("a\n", "metadata_extraction", "path=/a")
+    assert result.code == 2
+    assert "say where the line goes" in result.err
+
+
+# -- what is wrong -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "what"),
+    [
+        ((), 2, "give a command"),
+        (("--", "echo", "--shell", "-", "--follow"), 0, ""),
+        (("--shell", "echo {}"), 2, "--each does not go with --shell"),
+        (("shell", "shell=echo {}"), 2, "--each does not go with --shell"),
+        (("--stdin", "-", "--", "cat"), 2, "nothing else can be read from it"),
+        (("--args", "-"), 2, "nothing else can be read from it"),
+        (("--after", "-", "--", "cat"), 2, "nothing else can be read from it"),
+        (("--follow", "--", "cat"), 2, "--follow follows one job"),
+        (("--queue", "nope", "--", "cat"), 3, "no queue 'nope'"),
+        (("--priority", "x", "--", "cat"), 2, "priority 'x'"),
+        (("nope", "a={}"), 2, "unknown job type 'nope'"),
+        (("--after", "41", "--", "cat"), 2, "no job 41"),
+    ],
+)
+def test_wrong_options_add_nothing(
+    cli: Cli, each: Each, argv: tuple[str, ...], code: int, what: str
+) -> None:
+    result = each("a\n", *argv)
+    assert result.code == code, result.err
+    assert what in result.err
+    assert len(jobs(cli)) == (code == 0)
+
+
+def test_null_goes_with_each(cli: Cli) -> None:
+    assert cli("add", "--null", "--", "echo").code == 2
+
+
+def test_lines_that_no_job_can_be_made_of_are_named_and_nothing_is_added(
+    cli: Cli, each: Each
+) -> None:
+    result = each(b"a\n\xff\nb\0c\n" + b"x" * 200_000, "--", "echo", "{}")
+    assert result.code == 2
+    assert [line.split(": ")[0] for line in result.err.splitlines()] == [
+        "stdin:2", "stdin:3", "stdin:4", "jobq",
+    ]  # fmt: skip
+    assert jobs(cli) == []
+
+
+# -- what is said --------------------------------------------------------------------------------
+
+
+def test_documents_are_printed_on_request(cli: Cli, each: Each) -> None:
+    found = each("a\nb\n", "--json", "--", "echo").json
+    assert [job["args"]["argv"] for job in found] == [["echo", "a"], ["echo", "b"]]
+    assert each("", "--json", "--", "echo").json == []
+
+
+def test_many_lines_are_added_in_portions(cli: Cli, each: Each) -> None:
+    result = each("".join(f"{n}\n" for n in range(2500)), "--", "echo")
+    assert result.lines == [str(n) for n in range(1, 2501)]
+
+
+def test_people_are_told_in_a_sentence(
+    cli: Cli, each: Each, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobq.cli.commands.add_each.is_terminal", lambda: True)
+    assert each("a\nb\nc\n", "--", "echo").out == "Added 3 jobs (1-3)\n"
+    assert each("a\nb\n", "--quiet", "--", "echo").out == "4\n5\n"

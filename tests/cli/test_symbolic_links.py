@@ -1,0 +1,121 @@
+"""Symbolic links that somebody planted among the logs: no verb follows them."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from jobq import JobQueue
+from jobq.logs.directory import EVENTS, LOG, STDERR, STDIN, STDOUT
+from jobq.logs.progress import FILE as PROGRESS
+from tests.support.cli_runner import Cli
+
+SECRET = "77/100 precious"
+"""Also what a progress file could say."""
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Path:
+    """A directory of somebody else's, with the names that jobq knows in it."""
+    folder = tmp_path / "elsewhere"
+    (folder / "1" / "artifacts").mkdir(parents=True)
+    for name in (STDOUT, STDERR, LOG, EVENTS, STDIN, PROGRESS):
+        (folder / "1" / name).write_text(SECRET)
+        (folder / name).write_text(SECRET)
+    return folder
+
+
+def link_all(logs: Path, elsewhere: Path) -> None:
+    logs.mkdir(0o700, exist_ok=True)
+    (logs / "jobs").symlink_to(elsewhere)
+
+
+def link_job(logs: Path, elsewhere: Path) -> None:
+    (logs / "jobs").mkdir(0o700, parents=True, exist_ok=True)
+    (logs / "jobs" / "1").symlink_to(elsewhere / "1")
+
+
+def link_file(name: str) -> Callable[[Path, Path], None]:
+    def link(logs: Path, elsewhere: Path) -> None:
+        (logs / "jobs" / "1").mkdir(0o700, parents=True, exist_ok=True)
+        (logs / "jobs" / "1" / name).unlink(missing_ok=True)
+        (logs / "jobs" / "1" / name).symlink_to(elsewhere / name)
+
+    return link
+
+
+PLANTED = {
+    "jobs": link_all,
+    "jobs/1": link_job,
+    **{name: link_file(name) for name in (STDOUT, STDERR, LOG, EVENTS, PROGRESS)},
+}
+
+
+def tree(folder: Path) -> dict[str, tuple[str, int]]:
+    return {
+        str(path): (path.read_text() if path.is_file() else "", path.stat().st_mode)
+        for path in folder.rglob("*")
+    }
+
+
+@pytest.mark.parametrize("place", PLANTED)
+def test_no_verb_follows_a_link(
+    project: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    elsewhere: Path,
+    place: str,
+) -> None:
+    monkeypatch.chdir(project)
+    cli = Cli(JobQueue.open(), capsys)
+    cli.queue.add("shell", {"argv": ["cat"]}, max_retries=0)
+    cli.queue.close()
+    PLANTED[place](project / "logs", elsewhere)
+    before = tree(elsewhere)
+    said = [
+        cli("tail", "1", "-n", "all"),
+        cli("tail", "1", "--events"),
+        cli("work", "--drain"),
+        cli("tail", "1", "-n", "all"),
+        cli("tail", "1", "--events", "--raw"),
+        cli("show", "1", "--json"),
+        cli("list", "--json"),
+        cli("stats", "--json"),
+        cli("prune", "--older-than", "1ms", "--yes"),
+    ]
+    for result in said:
+        assert "precious" not in result.out + result.err
+        assert '"done": 77' not in result.out
+        assert result.err.count("\n") <= 1
+    assert tree(elsewhere) == before
+    assert not (project / "logs" / "jobs" / "1").is_symlink() or place == "jobs"
+
+
+def test_stdin_is_not_read_through_a_link(project: Path, elsewhere: Path) -> None:
+    def jobq(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "jobq", *words],
+            cwd=project, input="mine", capture_output=True, encoding="utf-8", check=False,
+        )  # fmt: skip
+
+    assert jobq("add", "--stdin", "-", "--", "cat").stdout == "1\n"
+    stdin = project / "logs" / "jobs" / "1" / STDIN
+    assert stdin.read_text() == "mine"
+    link_file(STDIN)(project / "logs", elsewhere)
+    assert "Too many levels of symbolic links" in jobq("work", "--drain").stdout
+    assert "precious" not in jobq("tail", "1").stdout
+
+
+def test_stdin_takes_the_place_of_a_link_and_not_of_what_it_points_to(
+    project: Path, elsewhere: Path, queue: JobQueue
+) -> None:
+    link_file(STDIN)(project / "logs", elsewhere)
+    before = tree(elsewhere)
+    spooled = project / "logs" / "stdin-1"
+    spooled.write_text("mine")
+    with queue.logs.create(1) as log:
+        log.adopt(spooled, STDIN)
+    assert (project / "logs" / "jobs" / "1" / STDIN).read_text() == "mine"
+    assert tree(elsewhere) == before

@@ -1,0 +1,238 @@
+"""What the docs show is run, or compared with the code."""
+
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import jobq
+from jobq import JobQueue
+from jobq.cli import main
+from jobq.cli.command_table import VERBS
+from jobq.cli.parsing.typer_app import command_of
+from jobq.config import loader
+from jobq.config.environment import _OF_ONE_JOB
+from jobq.config.loader import load_settings
+from jobq.job_types.registry import load
+from jobq.models import INITIAL, TRANSITIONS, JobStatus, Priority, priority_band
+from jobq.testing import run
+from jobq.transfer.row_validation import COLUMNS
+from tests.support.paths import ROOT
+
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+EXAMPLES = [page for page in PAGES if page.name != "cli.md"]
+
+
+def text_of(name: str) -> str:
+    return (ROOT / "docs" / name).read_text("utf-8")
+
+
+def blocks(text: str, *languages: str) -> Iterator[tuple[int, str]]:
+    """Each fenced block in these languages: the line that it starts on, and its text."""
+    for match in re.finditer(r"^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        if match[1] in languages:
+            yield text.count("\n", 0, match.start(2)), match[2]
+
+
+def ids(page: Path) -> str:
+    return page.name
+
+
+# -- Python --------------------------------------------------------------------------------------
+
+
+def test_the_examples_of_library_md_run(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project)
+    names: dict[str, Any] = {}
+    for line, source in blocks(text_of("library.md"), "python"):
+        exec(compile("\n" * line + source, "docs/library.md", "exec"), names)
+
+
+@pytest.fixture
+def worker_project(project: Path) -> Path:
+    """A project with the files of writing-a-worker.md: their names are in their first lines."""
+    for _, source in blocks(text_of("writing-a-worker.md"), "python", "toml"):
+        first = source.splitlines()[0]
+        assert first.startswith("# "), first
+        file = project / first.removeprefix("# ")
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(source)
+    return project
+
+
+def test_the_tests_of_writing_a_worker_md_pass(worker_project: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
+        cwd=worker_project,
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "3 passed" in done.stdout
+
+
+def test_the_workers_of_writing_a_worker_md_run(worker_project: Path, tmp_path: Path) -> None:
+    registry = load([worker_project / "workers"])
+    assert registry.errors == []
+    reach, merge = (registry.types[name].worker for name in ("reach", "merge"))
+    assert reach is not None
+    assert merge is not None
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert run(reach, {"host": "127.0.0.1", "ports": [port]}).result == {str(port): True}
+    parts = [tmp_path / name for name in ("one", "two")]
+    for part in parts:
+        part.write_text(part.name)
+    args = {"parts": list(map(str, parts)), "target": str(tmp_path / "all")}
+    assert isinstance(run(merge, args, cancelled=True).error, jobq.Cancelled)
+    assert run(merge, args).result == 2
+    assert (tmp_path / "all").read_text() == "onetwo"
+
+
+# -- batches -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+def test_the_rows_of_batches_md_are_good(
+    kind: str, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(project)
+    ((_, text),) = blocks(text_of("batches.md"), kind)
+    file = project / f"rows.{kind}"
+    file.write_text(text)
+    assert main.run(["import", str(file), "--json"]) == 0
+    assert '"added": 3' in capsys.readouterr().out
+
+
+def test_the_columns_of_batches_md_are_those_there_are() -> None:
+    table = text_of("batches.md").partition("| column | |")[2].partition("\n\n")[0]
+    cells = [line.split("|")[1] for line in table.splitlines()[2:]]
+    named = [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
+    assert sorted(named) == sorted(COLUMNS)
+
+
+# -- settings ------------------------------------------------------------------------------------
+
+
+def test_the_defaults_of_configuration_md_are_the_defaults(tmp_path: Path) -> None:
+    defaults, queues, hooks = (block for _, block in blocks(text_of("configuration.md"), "toml"))
+    file = tmp_path / "jobq.toml"
+    file.write_text("")
+    nothing = load_settings(file)
+    file.write_text(defaults)
+    assert load_settings(file) == nothing
+    file.write_text(queues)
+    assert load_settings(file).queues["downloads"].max_retries == 5
+    file.write_text(hooks)
+    assert len(load_settings(file).on_finish) == 2
+
+
+def test_every_key_and_variable_is_in_configuration_md() -> None:
+    text = text_of("configuration.md")
+    described = "".join(block for _, block in blocks(text, "toml"))
+    for keys in (loader._TOP, loader._QUEUE, *loader._TABLES.values()):
+        for key in keys:
+            assert re.search(rf"^(# |\[timeouts\.)?{key}( =|\])", described, re.MULTILINE), key
+    for variable in ("JOBQ_CONFIG", *loader._VARIABLES, *_OF_ONE_JOB):
+        assert f"`{variable}`" in text, variable
+
+
+def test_the_priorities_of_configuration_md() -> None:
+    row = r"^\| `(\w+)` \| (\d)(?: (?:to|and) (\d))? \| (\d)"
+    rows = re.findall(row, text_of("configuration.md"), re.MULTILINE)
+    assert len(rows) == len(Priority)
+    for name, first, last, value in rows:
+        assert {priority_band(n) for n in range(int(first), int(last or first) + 1)} == {name}
+        assert Priority[name.upper()] == int(value)
+
+
+# -- states --------------------------------------------------------------------------------------
+
+
+def test_the_transitions_drawn_in_states_md_are_those_of_the_code() -> None:
+    ((_, drawing),) = blocks(text_of("states.md"), "mermaid")
+    drawn = re.findall(r"^ +(\S+) --> (\w+)", drawing, re.MULTILINE)
+    assert len(drawn) == len(set(drawn))
+    initial = {after for before, after in drawn if before == "[*]"}
+    assert initial == INITIAL
+    between = {(before, after) for before, after in drawn if before != "[*]"}
+    assert between == {(str(a), str(b)) for a, others in TRANSITIONS.items() for b in others}
+
+
+def test_every_state_is_in_the_table_of_states_md() -> None:
+    table = text_of("states.md").split("```mermaid")[0]
+    assert re.findall(r"^\| `(\w+)` ", table, re.MULTILINE) == [str(s) for s in JobStatus]
+
+
+# -- names ---------------------------------------------------------------------------------------
+
+
+def options_of(verb: str, words: list[str]) -> set[str]:
+    """The options of a verb, or of the verb below it that the first word names."""
+    command = command_of(verb)
+    command = getattr(command, "commands", {}).get(words[0] if words else "", command)
+    return {"--help"} | {name for param in command.params for name in param.opts}
+
+
+@pytest.mark.parametrize("page", EXAMPLES, ids=ids)
+def test_the_verbs_and_options_in_examples_exist(page: Path) -> None:
+    text = page.read_text("utf-8")
+    examples = [block for _, block in blocks(text, "sh", "console", "crontab")]
+    examples += re.findall(r"`(jobq [^`]+)`", text)
+    for verb, rest in re.findall(r"(?:\bjobq|\$JOBQ) ([a-z]+)(.*)", "\n".join(examples)):
+        assert verb in VERBS, verb
+        words = re.split(r"\s--\s|  #|[|)]", rest)[0].split()
+        given = {word for word in words if re.fullmatch(r"--[a-z-]+", word)}
+        assert given <= options_of(verb, words), f"jobq {verb}{rest}"
+
+
+@pytest.mark.parametrize("page", EXAMPLES, ids=ids)
+def test_the_methods_that_are_named_exist(page: Path) -> None:
+    for name in re.findall(r"JobQueue\.(\w+)", page.read_text("utf-8")):
+        assert hasattr(JobQueue, name), name
+
+
+def test_every_room_is_among_the_parts() -> None:
+    parts = text_of("internals.md").split("## Files")[0]
+    for place in Path(jobq.__file__).parent.glob("[a-z]*"):
+        if place.suffix == ".py" or (place / "__init__.py").exists():
+            assert f"`{place.stem}" in parts, place.name
+
+
+def test_what_keeps_the_promises_exists() -> None:
+    promises = text_of("internals.md").split("## Promises")[1]
+    named = re.findall(r"`((?!tests)[a-z_/]+)\.([A-Za-z_]+)`", promises)
+    assert len(re.findall(r"^\| \d+ \|", promises, re.MULTILINE)) == 11
+    assert len(named) > 20
+    package = Path(jobq.__file__).parent
+    for module, name in named:
+        text = (package / f"{module}.py").read_text()
+        assert re.search(rf"^ *(async )?(def|class) {name}\b", text, re.MULTILINE), name
+
+
+# -- links ---------------------------------------------------------------------------------------
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as they are made where it is shown."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
+    return {
+        re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings
+    }
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_relative_links_resolve(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text("utf-8")):
+        if target.startswith("https://"):
+            continue
+        name, _, anchor = target.partition("#")
+        linked = (page.parent / name) if name else page
+        assert linked.is_file(), target
+        assert not anchor or anchor in anchors(linked), target

@@ -1,8 +1,0 @@
-"""Kills a process before each of its steps, one run for each, and looks at what is left.
-
-    python -m kills [OPERATION…]        (in tests/; all of them without a name)
-
-A step is an SQL statement, or something asked of the operating system that changes a file or a
-process. Nothing of this is in the shipped code: statements are seen by SQLite's trace callback,
-system calls by Python's audit hook.
-"""

@@ -1,0 +1,55 @@
+"""What is under way in a supervisor is looked after, whatever its loop has to wait for."""
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, cast
+
+from jobq import JobQueue
+from jobq.backends.base import ClaimRequest
+from jobq.clock import utcnow
+from jobq.execution.active_runs import ActiveRuns
+from jobq.execution.outbox import Outbox
+from jobq.execution.run import Run
+from jobq.logs.directory import STDOUT
+from tests.support.project import wait_until
+
+LIMIT = 100_000
+
+
+def run_of(queue: JobQueue) -> Run:
+    """A run of a command of which nothing has been started yet."""
+    job = queue.add("shell", {"argv": ["true"]})
+    request = ClaimRequest(owner="one", limit=1, lease=timedelta(seconds=30), ids=[job.id])
+    (claim,) = queue.backend.claim(request, utcnow())
+    return Run(claim, queue.logs, queue.settings.redactor)
+
+
+def test_a_loud_run_is_trimmed_while_the_loop_stands_still(tmp_path: Path) -> None:
+    (tmp_path / "jobq.toml").write_text("")
+    with JobQueue.open(tmp_path / "jobq.toml") as queue:
+        run = run_of(queue)
+        running = ActiveRuns(
+            replace(queue.settings, log_max_bytes=LIMIT),
+            cast(Any, None),  # nothing is stopped, so no child is asked
+            Outbox,
+            now=utcnow,
+            on_change=lambda _: None,
+            show=lambda _: None,
+            shipper=None,
+        )
+
+        async def stand_still() -> None:
+            running.begin(run)
+            path = queue.logs.path(run.key[0]) / STDOUT
+            run.open()
+            path.write_bytes(b"loud\n" * LIMIT)
+            wait_until(lambda: bool(run.trimmed))  # noted once it is done
+            assert path.stat().st_blocks * 512 < 2 * LIMIT
+
+        asyncio.run(stand_still())
+        assert list(run.trimmed) == [STDOUT]
+        running.runs.clear()
+        running.close()
+        run.close()

@@ -1,0 +1,248 @@
+"""What is done when a job has ended: hooks and notifications, by the real supervisor."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from jobq import JobStatus
+from jobq.execution.hooks import Hooks, announcement
+from jobq.system.desktop_notification import command, notify
+from tests.support.project import Project, wait_until
+from tests.support.project import project as project  # noqa: PLC0414 - a fixture
+
+RECORD = "import sys; open(sys.argv[1], 'a').write(sys.stdin.read())"
+
+
+def hook(project: Project, *commands: list[str]) -> None:
+    file = project.root / "jobq.toml"
+    file.write_text(file.read_text() + f"\n[hooks]\non_finish = {json.dumps(commands)}\n")
+
+
+def recorder(project: Project) -> list[str]:
+    return [sys.executable, "-c", RECORD, str(project.root / "told")]
+
+
+def told(project: Project) -> list[dict[str, object]]:
+    file = project.root / "told"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def events(project: Project, job_id: int) -> list[dict[str, object]]:
+    file = project.queue.logs.path(job_id) / "events.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+# -- hooks -------------------------------------------------------------------------------------
+
+
+def test_each_job_that_ends_for_good_is_told_once(project: Project) -> None:
+    hook(project, recorder(project))
+    done = project.shell("true")
+    retried = project.shell("exit 3", max_retries=2)
+    cancelled = project.shell("sleep 60")
+    work = project.work("--drain", "--wait-retries")
+    project.wait_for(cancelled, JobStatus.RUNNING)
+    project.queue.cancel(cancelled.id, "no need")
+    assert work.wait(30) == 0
+    documents = {document["id"]: document for document in told(project)}
+    assert len(told(project)) == 3
+    assert documents[done.id]["status"] == "completed"
+    assert (documents[retried.id]["status"], documents[retried.id]["attempts"]) == ("failed", 3)
+    assert documents[retried.id]["error"] == "exit code 3"
+    assert (documents[cancelled.id]["status"], documents[cancelled.id]["reason"]) == (
+        "cancelled", "no need",
+    )  # fmt: skip
+    shown = json.loads(project.jobq("show", str(done.id), "--json").stdout)
+    del shown["history"]
+    assert documents[done.id] == shown
+
+
+def test_a_hook_that_fails_is_logged_and_harms_nothing(project: Project) -> None:
+    hook(project, ["false"], ["/no/such/hook"], recorder(project))
+    job = project.shell("true")
+    said = project.drain()
+    assert project.queue.get(job.id).status is JobStatus.COMPLETED
+    assert f"the hook false failed for job {job.id}: exit code 1" in said
+    assert f"the hook /no/such/hook failed for job {job.id}: No such file or directory" in said
+    failed = [e for e in events(project, job.id) if e["event"] == "hook_failed"]
+    assert sorted(str(event["argv"]) for event in failed) == ["['/no/such/hook']", "['false']"]
+    assert len(told(project)) == 1
+
+
+def test_hooks_run_in_the_project_and_reach_its_queue(project: Project) -> None:
+    hook(project, ["sh", "-c", f"{sys.executable} -m jobq list --plain > listed; cat > /dev/null"])
+    job = project.shell("true")
+    project.drain()
+    assert (project.root / "listed").read_text().startswith(f"{job.id}\tcompleted")
+
+
+def test_a_slow_hook_delays_no_job(project: Project) -> None:
+    gate = project.root / "gate"
+    hook(project, ["sh", "-c", f"while ! [ -e {gate} ]; do sleep 0.05; done"])
+    jobs = [project.shell("true") for _ in range(8)]
+    work = project.work()
+    for job in jobs:
+        project.wait_for(job, JobStatus.COMPLETED)
+    assert not gate.exists()
+    gate.touch()
+    work.terminate()
+    assert work.wait(20) == 0
+
+
+def test_one_more_request_to_stop_ends_hooks(project: Project) -> None:
+    pid = project.root / "pid"
+    hook(project, ["sh", "-c", f"echo $$ > {pid}; exec sleep 600"])
+    project.shell("true")
+    work = project.work("--drain")
+    assert work.stdout is not None
+    said = iter(work.stdout.readline, "")
+    assert any("waiting for 1 hooks" in line for line in said)
+    assert not project.queue.supervisors()[0].takes_jobs
+    wait_until(lambda: pid.exists() and pid.read_text().strip())
+    work.terminate()
+    assert any("1 hooks were not run to their end" in line for line in said)
+    work.wait(20)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
+
+
+def test_a_job_whose_supervisor_died_too_often_is_told_by_another(project: Project) -> None:
+    settings = project.root / "jobq.toml"
+    settings.write_text(settings.read_text().replace("[retry]", "[retry]\nmax_crashes = 1"))
+    job = project.shell("echo up; sleep 60")
+    first = project.work()
+    wait_until(lambda: project.output(job))  # held by it is not begun: that would be no crash
+    first.kill()
+    first.wait()
+    hook(project, recorder(project))
+    second = project.work()
+    wait_until(lambda: told(project))
+    second.terminate()
+    assert second.wait(20) == 0
+    (document,) = told(project)
+    assert (document["id"], document["status"]) == (job.id, "failed")
+
+
+def hooks_of(project: Project, seconds: float) -> tuple[Hooks, list[str]]:
+    from jobq.config.loader import load_settings
+
+    messages: list[str] = []
+    return Hooks(load_settings(project.root / "jobq.toml"), messages.append, seconds), messages
+
+
+def test_a_hook_that_takes_too_long_is_ended_with_all_it_started(project: Project) -> None:
+    pid = project.root / "pid"
+    hook(project, ["sh", "-c", f"sleep 600 & echo $! > {pid}; wait"])
+    job = project.shell("true")
+    project.queue.cancel(job.id)
+    hooks, messages = hooks_of(project, seconds=0.5)
+    hooks.ended([project.queue.get(job.id)])
+    wait_until(lambda: not hooks.left)
+    assert messages == [f"the hook sh failed for job {job.id}: ended after 0.5 s"]
+    wait_until(lambda: _is_gone(int(pid.read_text())))
+    assert hooks.close() == 0
+
+
+def _is_gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def test_no_more_than_a_few_hooks_run_at_once(project: Project) -> None:
+    folder = project.root / "running"
+    folder.mkdir()
+    script = f"mkdir {folder}/$$; ls {folder} | wc -l >> {project.root}/seen; sleep 0.1; rmdir {folder}/$$"
+    hook(project, ["sh", "-c", script])
+    jobs = [project.queue.cancel(project.shell("true").id) for _ in range(12)]
+    hooks, _ = hooks_of(project, seconds=30.0)
+    hooks.ended(jobs)
+    wait_until(lambda: not hooks.left)
+    hooks.close()
+    seen = [int(line) for line in (project.root / "seen").read_text().split()]
+    assert len(seen) == 12
+    assert 1 < max(seen) <= 4
+
+
+# -- notifications -----------------------------------------------------------------------------
+
+
+def desktop(project: Project) -> dict[str, str]:
+    """A PATH with a notify-send that writes down what it was given."""
+    folder = project.root / "bin"
+    folder.mkdir()
+    program = folder / "notify-send"
+    program.write_text(f'#!/bin/sh\nprintf "%s|" "$@" >> {project.root}/shown\n')
+    program.chmod(0o755)
+    return {"PATH": f"{folder}:{os.environ['PATH']}"}
+
+
+def test_add_notify_shows_the_end(project: Project) -> None:
+    env = desktop(project)
+    project.jobq("add", "--notify", "--name", "the film", "--", "true")
+    project.jobq("add", "--", "true")
+    done = project.jobq("work", "--drain", env=env)
+    assert done.returncode == 0, done.stderr
+    shown = (project.root / "shown").read_text()
+    assert shown == "--app-name=jobq|--|jobq: the film completed|job 1|"
+
+
+def test_wait_notify_shows_what_became_of_all(project: Project) -> None:
+    env = desktop(project)
+    for code in (0, 0, 3):
+        project.shell(f"exit {code}", max_retries=0)
+    project.drain()
+    assert project.jobq("wait", "1-3", "--notify", env=env).returncode == 1
+    shown = (project.root / "shown").read_text()
+    assert shown.endswith("|jobq: 3 jobs waited for|2 completed, 1 failed|")
+
+
+def test_without_a_desktop_nothing_is_said_and_nothing_fails(project: Project) -> None:
+    nowhere = {"PATH": str(project.root)}
+    job = project.shell("exit 0", tags={"jobq:notify": "1"})
+    done = project.jobq("work", "--drain", env=nowhere)
+    assert (done.returncode, "notif" in done.stdout + done.stderr) == (0, False)
+    waited = project.jobq("wait", str(job.id), "--notify", env=nowhere)
+    assert (waited.returncode, waited.stdout, waited.stderr) == (0, "", "")
+
+
+def which(*names: str) -> Callable[[str], str | None]:
+    return lambda name: f"/bin/{name}" if name in names else None
+
+
+def test_what_shows_a_notification() -> None:
+    assert command("-t", "a < b", which("notify-send")) == [
+        "/bin/notify-send", "--app-name=jobq", "--", "-t", "a &lt; b",
+    ]  # fmt: skip
+    apple = command('"; do shell script "id', "b", which("osascript"))
+    assert apple is not None
+    assert apple[-2:] == ['"; do shell script "id', "b"]  # arguments: never part of the script
+    assert not any("id" in line.split() for line in apple[:-2])
+    assert command("a", "b", which()) is None
+
+
+def test_a_desktop_that_hangs_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "notify-send"
+    program.write_text("#!/bin/sh\nexec sleep 600\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr("jobq.system.desktop_notification.SECONDS", 0.2)
+    began = time.monotonic()
+    assert not notify("a", "b")
+    assert time.monotonic() - began < 10
+
+
+def test_what_a_notification_says() -> None:
+    document = {"id": 3, "name": None, "type": "shell", "status": "failed", "error": "exit code 3",
+                "reason": None}  # fmt: skip
+    assert announcement(document) == ("jobq: shell failed", "job 3: exit code 3")
+    document |= {"status": "cancelled", "reason": "no need", "name": "x"}
+    assert announcement(document) == ("jobq: x was cancelled", "job 3: no need")

@@ -1,0 +1,329 @@
+import sys
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from jobq.errors import ArgsError, NotFound, UsageError, WorkerLoadError
+from jobq.job_types import registry
+from jobq.job_types.registry import Registry, load, parse_words, require_types
+from jobq.job_types.worker import JobWorker
+
+Write = Callable[..., Path]
+
+HEAD = """
+from pathlib import Path
+from typing import Any, Literal
+from pydantic import BaseModel
+from jobq import JobWorker
+"""
+
+
+@pytest.fixture(autouse=True)
+def nothing_bundled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    (tmp_path / "bundled").mkdir()
+    monkeypatch.setattr(registry, "bundled_folder", lambda: tmp_path / "bundled")
+    yield
+    for name in [name for name in sys.modules if name.startswith("jobq_project_workers")]:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def write_one(name: str, text: str) -> Path:
+        file = tmp_path / "workers" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(HEAD + dedent(text))
+        return file
+
+    return write_one
+
+
+def worker(job_type: str, args: str = "", name: str = "Worker") -> str:
+    lines = [f"class {name}(JobWorker):", f"    job_type = {job_type!r}"]
+    if args:
+        lines += ["    class Args(BaseModel):", *[f"        {line}" for line in args.split("; ")]]
+    lines += ["    def run(self, args, job):", "        return args.model_dump()"]
+    return "\n".join(lines) + "\n"
+
+
+def complaints(found: Registry) -> str:
+    return "\n".join(map(str, found.errors))
+
+
+# -- finding -----------------------------------------------------------------------------------
+
+
+def test_worker_classes_are_found_beside_the_built_in_type(write: Write) -> None:
+    file = write("tile.py", worker("tile"))
+    found = load([file.parent])
+    assert set(found.types) == {"shell", "tile"}
+    assert (found.get("tile").source, found.get("shell").source) == (str(file), "built in")
+    assert found.errors == []
+
+
+def test_the_first_paragraph_of_the_docstring_describes_a_type(write: Write) -> None:
+    text = worker("tile").replace(":\n", ':\n    """Cut an\n    image.\n\n    At length."""\n', 1)
+    assert load([write("tile.py", text).parent]).get("tile").description == "Cut an image."
+
+
+def test_a_type_without_a_docstring_has_no_borrowed_description(write: Write) -> None:
+    assert load([write("tile.py", worker("tile")).parent]).get("tile").description == ""
+
+
+def test_bases_and_imported_classes_are_no_types(write: Write) -> None:
+    write(
+        "base.py",
+        """
+        from abc import abstractmethod
+        class _Base(JobWorker):
+            def run(self, args, job): ...
+        class Abstract(JobWorker):
+            job_type = "abstract"
+            @abstractmethod
+            def cut(self): ...
+        """,
+    )
+    file = write("tile.py", "from .base import _Base\nclass Tile(_Base):\n    job_type = 'tile'\n")
+    found = load([file.parent])
+    assert (set(found.types), found.errors) == ({"shell", "tile"}, [])
+
+
+def test_a_file_that_is_no_module_is_named(write: Write) -> None:
+    write("not-a-module.py", "raise SystemExit")
+    file = write("__init__.py", "raise SystemExit")
+    (error,) = load([file.parent]).errors
+    assert "not-a-module.py: not the name of a Python module" in str(error)
+
+
+def test_a_folder_that_is_not_there_is_no_error(tmp_path: Path) -> None:
+    assert load([tmp_path / "nowhere"]).errors == []
+
+
+def test_files_of_a_folder_can_import_each_other(write: Write) -> None:
+    write("common.py", "SIZES = [1, 2]\n")
+    write("sub/__init__.py", "")
+    write("sub/deep.py", "DEEP = 3\n")
+    text = worker("tile", "size: Literal[1, 2, 3] = DEEP")
+    file = write("a_tile.py", "from .common import SIZES\nfrom .sub.deep import DEEP\n" + text)
+    found = load([file.parent])
+    assert complaints(found) == ""
+    assert found.get("tile").parse({"size": 2}) == {"size": 2}
+
+
+def test_two_folders_may_have_files_of_one_name(write: Write, tmp_path: Path) -> None:
+    write("tile.py", worker("tile"))
+    write("../more/tile.py", "from .other import NAME\n" + worker("cut"))
+    write("../more/other.py", "NAME = 1\n")
+    found = load([tmp_path / "workers", tmp_path / "more"])
+    assert (set(found.types), complaints(found)) == ({"shell", "tile", "cut"}, "")
+
+
+def test_the_same_folder_is_loaded_once(write: Write, tmp_path: Path) -> None:
+    folder = write("tile.py", "import sys\nsys.loaded_by_test.append(1)\n" + worker("tile")).parent
+    (tmp_path / "link").symlink_to(folder)
+    sys.loaded_by_test = []  # type: ignore[attr-defined]
+    found = load([folder, tmp_path / "link", folder / ".." / folder.name])
+    assert (set(found.types), complaints(found)) == ({"shell", "tile"}, "")
+    assert sys.loaded_by_test == [1]  # type: ignore[attr-defined]
+    del sys.loaded_by_test  # type: ignore[attr-defined]
+
+
+# -- what goes wrong ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("import nowhere", "ModuleNotFoundError: No module named 'nowhere'"),
+        ("x = = 1", "SyntaxError: invalid syntax"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_a_file_that_does_not_import_takes_only_its_own_types(
+    write: Write, text: str, what: str
+) -> None:
+    write("good.py", worker("good"))
+    file = write("bad.py", f"{text}\n{worker('bad')}")
+    found = load([file.parent])
+    assert set(found.types) == {"shell", "good"}
+    line = HEAD.count("\n") + 1
+    assert complaints(found) == f"{file}:{line}: does not import: {what}"
+    with pytest.raises(UsageError, match=r"known are good, shell; .*bad\.py"):
+        found.get("bad")
+
+
+def test_a_file_that_imports_a_bad_one_is_reported_at_its_own_line(write: Write) -> None:
+    bad = write("zz_bad.py", "raise ValueError('odd')\n")
+    file = write("tile.py", "from . import zz_bad\n" + worker("tile"))
+    found = load([file.parent])
+    line = HEAD.count("\n") + 1
+    assert [str(error).split(": ")[0] for error in found.errors] == [
+        f"{file}:{line}",
+        f"{bad}:{line}",
+    ]
+
+
+def test_the_same_type_twice_names_both_files(write: Write) -> None:
+    first, second = write("a.py", worker("tile")), write("b.py", worker("tile"))
+    found = load([first.parent])
+    assert complaints(found) == f"job type 'tile' is in two places: {first} and {second}"
+    assert found.get("tile").source == str(first)
+
+
+def test_a_clash_takes_no_other_type_of_its_file(write: Write) -> None:
+    write("a.py", worker("tile"))
+    file = write("b.py", worker("tile", name="One") + worker("cut", name="Two"))
+    assert set(load([file.parent]).types) == {"shell", "tile", "cut"}
+
+
+def test_nobody_can_take_the_name_of_the_built_in_type(write: Write) -> None:
+    file = write("a.py", worker("shell"))
+    found = load([file.parent])
+    assert "built in" in complaints(found)
+    assert found.get("shell").worker is None
+
+
+@pytest.mark.parametrize("name", ["", "Tile", "a b", "x" * 65, "ż"])
+def test_an_odd_name_is_reported(write: Write, name: str) -> None:
+    file = write("a.py", worker(name))
+    found = load([file.parent])
+    assert set(found.types) == {"shell"}
+    assert complaints(found).startswith(f"{file}: Worker.job_type is {name!r}")
+
+
+def test_args_that_are_no_model_are_reported_when_they_are_needed(write: Write) -> None:
+    text = worker("tile").replace("    def", "    Args = dict\n    def", 1)
+    with pytest.raises(WorkerLoadError, match=r"Worker\.Args is not a pydantic model"):
+        load([write("a.py", text).parent]).get("tile").parse({})
+
+
+def test_installed_entry_points_are_types_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Installed(JobWorker):
+        job_type = "installed"
+
+        def run(self, args: object, job: object) -> None: ...
+
+    points = [
+        metadata.EntryPoint("good", "some.module:Installed", registry.ENTRY_POINTS),
+        metadata.EntryPoint("bad", "nowhere.at.all:Installed", registry.ENTRY_POINTS),
+    ]
+    monkeypatch.setattr(metadata, "entry_points", lambda group: points)
+    module = type(sys)("some.module")
+    module.Installed = Installed  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "some", type(sys)("some"))
+    monkeypatch.setitem(sys.modules, "some.module", module)
+    found = load([])
+    assert found.get("installed").worker is Installed
+    assert "entry point bad (nowhere.at.all:Installed): does not import" in complaints(found)
+
+
+def test_types_that_are_asked_for_must_be_there() -> None:
+    require_types(Registry(), ["shell"])
+    with pytest.raises(NotFound, match="tile"):
+        require_types(Registry(), ["shell", "tile"])
+
+
+# -- arguments ---------------------------------------------------------------------------------
+
+
+def test_arguments_are_checked_and_stored_as_json(write: Write) -> None:
+    tile = load(
+        [write("a.py", worker("tile", "path: Path; width: int = 320; tags: list[str] = []")).parent]
+    ).get("tile")
+    assert tile.parse({"path": Path("/a"), "width": "5"}) == {"path": "/a", "width": 5}
+    assert set(tile.schema()["properties"]) == {"path", "width", "tags"}
+
+
+def test_every_wrong_argument_is_named(write: Write) -> None:
+    tile = load([write("a.py", worker("tile", "path: Path; width: int")).parent]).get("tile")
+    with pytest.raises(ArgsError, match=r"argument 'path' is missing; argument 'width': .* 'wide'"):
+        tile.parse({"width": "wide"})
+    with pytest.raises(ArgsError, match="no argument 'heigth': it takes path, width"):
+        tile.parse({"path": "/a", "width": 1, "heigth": 2})
+
+
+@pytest.mark.parametrize("given", ["nan", "inf", "-Infinity", float("nan")])
+def test_a_number_that_json_has_no_word_for_is_refused(write: Write, given: object) -> None:
+    tile = load([write("a.py", worker("tile", "width: float; all: list[float] = []")).parent])
+    with pytest.raises(ArgsError, match="tile: argument 'width': give a finite number"):
+        tile.get("tile").parse({"width": given})
+    with pytest.raises(ArgsError, match="argument 'all': give a finite number"):
+        tile.get("tile").parse({"width": 1, "all": [1, given]})
+
+
+def test_an_argument_goes_by_its_alias(write: Write) -> None:
+    fields = "class_: int = __import__('pydantic').Field(alias='class')"
+    tile = load([write("a.py", worker("tile", fields)).parent]).get("tile")
+    assert tile.parse({"class": 5}) == {"class": 5}
+    with pytest.raises(ArgsError, match="'class' is missing"):
+        tile.parse({"class_": 5})
+
+
+def test_a_type_without_args_takes_none(write: Write) -> None:
+    tile = load([write("a.py", worker("tile")).parent]).get("tile")
+    assert tile.parse({}) == {}
+    with pytest.raises(ArgsError, match="it takes none"):
+        tile.parse({"a": 1})
+
+
+FIELDS = (
+    "text: str; number: int; ratio: float; flag: bool; path: Path; either: str | list[str]; "
+    "words: list[str]; maybe: list[int] | None; table: dict[str, int]; one: Literal['a', 'b']; "
+    "anything: Any"
+)
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [
+        ("text=5", "5"), ("text=", ""), ("text=a=b", "a=b"), ('text=["a"]', '["a"]'),
+        ("number=5", 5), ("ratio=1.5", 1.5), ("flag=true", True), ("flag=no", False),
+        ("path=/a b", "/a b"), ('either=["a"]', '["a"]'), ('words=["a", "b"]', ["a", "b"]),
+        ("maybe=[1]", [1]), ("maybe=null", None), ('table={"a": 1}', {"a": 1}), ("one=a", "a"),
+        ("anything=5", "5"),
+    ],
+)  # fmt: skip
+def test_words_are_text_first_and_json_where_text_cannot_be(
+    write: Write, word: str, value: object
+) -> None:
+    optional = "; ".join(f"{field} = None" for field in FIELDS.split("; "))
+    job_type = load([write("a.py", worker("tile", optional)).parent]).get("tile")
+    assert job_type.parse(parse_words(job_type, [word])) == {word.partition("=")[0]: value}
+
+
+def test_the_words_of_a_shell_job_are_decoded_too() -> None:
+    shell = Registry().get("shell")
+    words = ['argv=["echo", "hi"]', 'env={"A": "1"}', "cwd=/tmp"]
+    assert parse_words(shell, words) == {"argv": ["echo", "hi"], "env": {"A": "1"}, "cwd": "/tmp"}
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["echo"], "'echo' is not key=value; a command goes after --"),
+        (["=5"], "'=5' is not key=value"),
+        (["cwd=/a", "cwd=/b"], "argument 'cwd' is given twice"),
+        (["argv=echo hi"], "argument 'argv': expected JSON"),
+    ],
+)
+def test_words_that_say_nothing_are_refused(words: list[str], complaint: str) -> None:
+    with pytest.raises(ArgsError, match=complaint):
+        parse_words(Registry().get("shell"), words)
+
+
+def test_what_is_stored_can_be_read_by_the_model_again(write: Write) -> None:
+    fields = (
+        "when: __import__('datetime').datetime; span: __import__('datetime').timedelta; "
+        "exact: __import__('decimal').Decimal; some: set[int]; data: bytes; pair: tuple[int, str]"
+    )
+    tile = load([write("a.py", worker("tile", fields)).parent]).get("tile")
+    given = {
+        "when": "2026-01-01T12:00Z", "span": 90, "exact": "0.10", "some": [1, 2], "data": "ż",
+        "pair": [1, "a"],
+    }  # fmt: skip
+    stored = tile.parse(given)
+    assert tile.parse(stored) == stored

@@ -1,0 +1,229 @@
+"""Output for other machines: what is shipped of it, what it costs, and how it is seen there."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from jobq import JobStatus
+from jobq.backends.base import Part
+from jobq.backends.redis.backend import RedisBackend
+from jobq.errors import DatabaseUnreachableError
+from jobq.logs import shipper as shipper_module
+from jobq.logs.directory import EVENTS, STDOUT, JobLogs
+from jobq.logs.remote import RemoteLog
+from jobq.logs.shipper import AT_ONCE, PART, PARTS, Shipper
+from jobq.models import AttemptKey, LogOffsets
+from tests.contract.driver import NOON, new_job
+from tests.support.project import Project, project, wait_until
+
+__all__ = ["project"]
+
+
+class Server(RedisBackend):
+    """A backend that is away when it is told to be, and remembers what was sent."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        super().__init__(url, folder)
+        self.away = False
+        self.tries = 0
+        self.commands: list[list[Part]] = []
+
+    def ship(self, parts: Sequence[Part], *, most: int, kept: timedelta) -> None:
+        self.tries += 1
+        if self.away:
+            raise DatabaseUnreachableError("away")
+        super().ship(parts, most=most, kept=kept)
+        self.commands.append(list(parts))
+
+
+@pytest.fixture
+def server(redis_url: str, tmp_path: Path) -> Iterator[Server]:
+    server = Server(redis_url, tmp_path)
+    server.insert([new_job()] * 300, NOON)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def shipper(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shipper]:
+    monkeypatch.setattr(shipper_module, "BEAT", 0.01)
+    monkeypatch.setattr(shipper_module, "PAUSES", (0.01, 0.01))
+    shipper = Shipper(server, JobLogs(tmp_path / "logs"), most=1 << 20, kept=timedelta(minutes=1))
+    yield shipper
+    shipper.close()
+    assert "jobq-shipping" not in {thread.name for thread in threading.enumerate()}
+
+
+def write(folder: Path, job_id: int, data: bytes, name: str = STDOUT) -> None:
+    with JobLogs(folder / "logs").create(job_id) as log, open(log.append(name), "ab") as file:
+        file.write(data)
+
+
+def key(job_id: int) -> AttemptKey:
+    return AttemptKey(job_id, 1, datetime(2026, 1, 1, tzinfo=UTC))
+
+
+def seen(server: Server, job_id: int, name: str = STDOUT) -> bytes:
+    log = RemoteLog(server, server.get([job_id])[job_id])
+    log.refresh()
+    with log.read(name) as file:
+        return b"" if file is None else file.read_all()
+
+
+def test_what_is_written_arrives_and_costs_a_bounded_number_of_bytes(
+    server: Server, shipper: Shipper, tmp_path: Path
+) -> None:
+    shipper.watch(key(1), LogOffsets())
+    for number in range(20):
+        write(tmp_path, 1, b"%d\n" % number)
+    wait_until(lambda: seen(server, 1).count(b"\n") == 20)
+    assert seen(server, 1) == b"".join(b"%d\n" % number for number in range(20))
+    write(tmp_path, 1, b"x" * 5_000_000 + b"the end\n")
+    wait_until(lambda: seen(server, 1).endswith(b"the end\n"))
+    assert b"bytes were not shipped: they are in the file" in seen(server, 1)
+    assert all(sum(len(part.data) for part in each) <= PART for each in server.commands)
+
+
+def test_what_came_of_an_attempt_before_its_start_is_on_record_misses_nothing(
+    server: Server,
+) -> None:
+    parts = [Part(1, 1, STDOUT, 0, b"try 1\n"), Part(1, 2, STDOUT, 6, b"try 2\n")]
+    server.ship(parts, most=1 << 20, kept=timedelta(minutes=1))
+    assert seen(server, 1) == b"try 1\ntry 2\n"
+
+
+def test_of_a_crowd_each_gets_its_turn_and_no_command_is_long(
+    server: Server, shipper: Shipper, tmp_path: Path
+) -> None:
+    for job_id in range(1, 301):
+        shipper.watch(key(job_id), LogOffsets())
+        write(tmp_path, job_id, b"%d\n" % job_id * 1000)
+        if job_id > 100:
+            shipper.ended(key(job_id))
+    wait_until(lambda: len({part.job_id for each in server.commands for part in each}) == 300)
+    assert all(len(each) <= PARTS for each in server.commands)
+    assert all(sum(len(p.data) for p in each) <= AT_ONCE + PART for each in server.commands)
+    assert seen(server, 200) == b"200\n" * 1000
+
+
+def test_while_nothing_can_be_shipped_nothing_piles_up_and_the_gap_is_said(
+    server: Server, shipper: Shipper, tmp_path: Path
+) -> None:
+    shipper.watch(key(1), LogOffsets())
+    write(tmp_path, 1, b"before\n")
+    wait_until(lambda: seen(server, 1) == b"before\n")
+    server.away, tries = True, server.tries
+    write(tmp_path, 1, b"lost\n" * 10_000)
+    for job_id in range(2, 2 + 2 * shipper_module.ENDED):
+        shipper.watch(key(job_id), LogOffsets())
+        shipper.ended(key(job_id))
+    wait_until(lambda: server.tries > tries + 3)
+    assert len(shipper._ended) <= shipper_module.ENDED
+    write(tmp_path, 1, b"after\n")
+    server.away = False
+    wait_until(lambda: seen(server, 1).endswith(b"after\n"))
+    before, gap, *_ = seen(server, 1).splitlines()
+    missing = 50_000 + 6 - PART
+    assert before == b"before"
+    assert gap.startswith(f"[jobq: {missing:,} bytes were not shipped".encode())
+
+
+def test_what_ended_last_is_shipped_at_the_end(
+    server: Server, shipper: Shipper, tmp_path: Path
+) -> None:
+    for job_id in range(1, 200):
+        shipper.watch(key(job_id), LogOffsets())
+        write(tmp_path, job_id, b"done\n")
+        shipper.ended(key(job_id))
+    shipper.close()
+    assert {seen(server, job_id) for job_id in (1, 100, 199)} == {b"done\n"}
+
+
+def test_what_came_twice_is_shown_once_and_retries_follow_each_other(server: Server) -> None:
+    def ship(attempt: int, offset: int, data: bytes, name: str = STDOUT) -> None:
+        part = Part(1, attempt, name, offset, data)
+        server.ship([part], most=1000, kept=timedelta(minutes=1))
+
+    for _ in range(2):
+        ship(1, 0, b"one\n")
+    ship(1, 2, b"e\ntwo\n")
+    ship(2, 0, b"again\n")
+    ship(1, 3, b"{}\n", EVENTS)
+    assert seen(server, 1) == b"one\ntwo\nagain\n"
+    assert seen(server, 1, EVENTS) == b'{"event": "not_shipped", "bytes": 3}\n{}\n'
+
+
+# -- two machines ------------------------------------------------------------------------------
+
+SCRIPT = """echo begins; echo to stderr >&2; until [ -e {go} ]; do sleep 0.01; done
+echo ends $JOBQ_ATTEMPT; [ $JOBQ_ATTEMPT -eq 2 ]"""
+
+
+@pytest.fixture
+def other(project: Project, tmp_path: Path, redis_url: str) -> Iterator[Project]:
+    """Another machine, as far as files go; both are on one server."""
+    folder = tmp_path / "other"
+    folder.mkdir()
+    settings = f'backend = "{redis_url}"\n' + (project.root / "jobq.toml").read_text()
+    for root in (project.root, folder):
+        (root / "jobq.toml").write_text(settings)
+    project.reopen()
+    opened = Project(folder)
+    yield opened
+    opened.close()
+
+
+def test_a_log_is_followed_from_another_machine(
+    project: Project, other: Project, tmp_path: Path
+) -> None:
+    go = tmp_path / "go"
+    job = other.shell(SCRIPT.format(go=go), max_retries=1)
+    tail = other.start("tail", "-f", "--stdout", str(job.id), said="tail")
+    supervisor = project.work()
+    wait_until(lambda: "begins" in (other.root / "tail").read_text())
+    assert other.queue.logs.open(job.id) is None
+    go.touch()
+    assert tail.wait(60) == 0
+    lines = (other.root / "tail").read_text().splitlines()
+    assert lines == ["begins", "ends 1", "begins", "ends 2"]
+    project.wait_for(job, JobStatus.COMPLETED)
+
+    def tailed(*options: str) -> str:
+        return other.jobq("tail", str(job.id), *options).stdout
+
+    assert tailed("--stdout") == "begins\nends 1\nbegins\nends 2\n"
+    assert tailed("--stdout", "--attempt", "2") == "begins\nends 2\n"
+    assert tailed("--stderr") == "to stderr\n" * 2
+    assert tailed("--stdout", "-n", "1") == "ends 2\n"
+    assert tailed("--events").count('"event": "finished"') == 2
+    assert tailed("--stdout") == project.jobq("tail", str(job.id), "--stdout").stdout
+    supervisor.terminate()
+    supervisor.wait(60)
+
+
+def test_each_attempt_is_shown_wherever_it_ran(project: Project, other: Project) -> None:
+    job = other.shell("echo try $JOBQ_ATTEMPT; exit 3", max_retries=2, retry_base=0.01)
+    for machine in (project, other, project):
+        machine.jobq("work", "--max-jobs", "1")
+    for machine in (project, other):
+        for attempt in (1, 2, 3):
+            shown = machine.jobq("tail", str(job.id), "--attempt", str(attempt))
+            assert shown.stdout == f"try {attempt}\n"
+
+
+def test_where_nothing_is_shipped_it_is_said_where_the_log_is(
+    project: Project, other: Project
+) -> None:
+    toml = project.root / "jobq.toml"
+    toml.write_text(toml.read_text() + '[logs]\nship_max_bytes = "off"\n')
+    job = other.shell("echo here")
+    project.drain()
+    shown = other.jobq("tail", str(job.id))
+    assert (shown.returncode, shown.stdout) == (0, "")
+    assert f"in jobs/{job.id}" in shown.stderr
+    assert f"its log directory, jobs/{job.id}" in other.jobq("show", str(job.id)).stdout
+    assert project.jobq("tail", str(job.id)).stdout == "here\n"
+    assert str(project.queue.logs.path(job.id)) in project.jobq("show", str(job.id)).stdout

@@ -1,0 +1,523 @@
+"""Supervisors, jobs and clients under random signals; and whether it all adds up afterwards.
+
+``python -m tools.soak.chaos --seconds 600 --seed 1``. The mix of jobs and the schedule of disturbances
+come from the seed; which process is hit when is up to the machine.
+"""
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from jobq import Attempt, Job, JobQueue, JobSpec, JobStatus
+from jobq.backends.outage import Outage
+from jobq.config.environment import ATTEMPT_MARK, JOB_MARK
+from jobq.diagnostics.verify import verify
+from jobq.errors import DatabaseUnavailableError
+from jobq.logs import descendants
+from jobq.logs.directory import JobLogs
+from jobq.models import FINISHED, UNFINISHED, Outcome
+from tests.support.redis_server import AOF_ALWAYS, RedisServer
+from tests.support.tcp_proxy import TcpProxy
+
+SETTINGS = """
+[lease]
+seconds = 3
+grace = 0.5
+[retry]
+base = 0.05
+max_crashes = 100000  # what must complete is disturbed more often than three times
+[logs]
+max_bytes = 500000  # less than some print
+"""
+SUPERVISORS = 3
+SLOTS = 4
+LONGEST_STOP = 5.0  # seconds: longer than the lease
+SETTLE = 120.0  # seconds that all the jobs may take once nothing is disturbed any more
+LEAVING = 3.0  # seconds in which the last children of a supervisor that left are gone
+UNIQUE_KEYS = 5
+STEP = 0.05
+
+COMPLETED = frozenset({JobStatus.COMPLETED})
+FAILED = frozenset({JobStatus.FAILED})
+CANCELLED = frozenset({JobStatus.CANCELLED})
+
+SAY = 'say() { echo "$1 $JOBQ_JOB_ID $JOBQ_ATTEMPT $$" >> effects; }; say start; '
+RUNAWAY = "env -i setsid sh -c 'trap \"\" TERM; while :; do sleep 0.1; done' & sleep 600; "
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What jobs of one kind do, and how they must end."""
+
+    weight: int
+    ends: frozenset[JobStatus]
+    script: str = ""  # of a command; or `do`
+    do: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def spec(self, rng: random.Random, bytes_: int) -> JobSpec:
+        options: dict[str, Any] = dict(self.options)
+        if self.ends == COMPLETED:
+            options.setdefault("max_retries", 100000)
+        options.setdefault("max_retries", 1)
+        options.setdefault("retry_base", 0.02)
+        if self.do:
+            args: dict[str, Any] = {"do": self.do, "seconds": rng.choice([0, 0, 0.05, 0.3])}
+            return JobSpec(type="chaos", args=args, **options)
+        script = SAY + self.script.replace("BYTES", str(bytes_)) + " say end"
+        return JobSpec(args={"shell": script}, **options)
+
+
+SUCCEED = {"do": "succeed"}
+HANGS = {"timeout": 1.0, "max_retries": 0}
+KINDS = {
+    "succeed": Kind(30, COMPLETED, script="sleep 0.05;"),
+    "tick": Kind(8, COMPLETED, script="for n in 1 2 3 4 5 6 7 8; do say tick; sleep 0.1; done;"),
+    "background": Kind(4, COMPLETED, script="sleep 600 & sleep 601 & sleep 0.1;"),
+    "snooze": Kind(4, COMPLETED, do="snooze"),
+    "worker": Kind(30, COMPLETED, do="succeed"),
+    "change": Kind(4, COMPLETED, do="change"),
+    "soon": Kind(6, COMPLETED, do="succeed", options={"delay": 0.7}),
+    "print": Kind(2, COMPLETED, script="head -c BYTES /dev/zero | tr '\\0' x;"),
+    "fail": Kind(4, FAILED, script="exit 3;", options={"max_retries": 3}),
+    "worker_fail": Kind(4, FAILED, do="fail"),
+    "killed": Kind(4, FAILED, script="kill -9 $$;"),
+    "segfault": Kind(4, FAILED, do="segfault"),
+    "leave": Kind(4, FAILED, do="leave"),
+    "worker_killed": Kind(4, FAILED, do="kill"),
+    "memory": Kind(3, FAILED, script="ulimit -v 60000; head -c 1G /dev/zero | tail || exit 1;"),
+    "worker_memory": Kind(3, FAILED, do="exhaust"),
+    "hang": Kind(2, FAILED, script="sleep 600;", options=HANGS),
+    "stubborn": Kind(2, FAILED, script="trap '' TERM; while :; do sleep 0.1; done;", options=HANGS),
+    "runaway": Kind(2, FAILED, script=RUNAWAY, options=HANGS),
+    "worker_hang": Kind(2, FAILED, do="hang", options=HANGS),
+    "escape": Kind(2, FAILED, do="escape", options=HANGS),
+}
+
+
+class Chaos:
+    """One run, in a directory of its own."""
+
+    def __init__(self, root: Path, seed: int, bytes_: int) -> None:
+        self.root = root
+        self.hosts = self._make_hosts()  # directories, each as if on a machine of its own
+        # Streams of their own: what is picked by the way must not shift the rest.
+        self._rng, self._mix, self._pick = (random.Random(f"{seed} {n}") for n in range(3))
+        self._bytes = bytes_
+        self.queue = JobQueue.open(self.hosts[0] / "jobq.toml")
+        self.outage = Outage()
+        self._log = (root / "supervisors.log").open("ab")
+        self._manned: list[tuple[int, subprocess.Popen[bytes]]] = []  # each in its place
+        self._clients: list[subprocess.Popen[bytes]] = []
+        self._wakers: list[threading.Timer] = []
+        self._keys = count(1)
+        self.ends: dict[int, frozenset[JobStatus]] = {}
+        self.deleted: set[int] = set()  # and their logs
+        self.pruned: dict[int, tuple[Job, list[Attempt]]] = {}
+        self.did: Counter[str] = Counter()
+
+    def _make_hosts(self) -> list[Path]:
+        _make_project(self.root, SETTINGS)
+        return [self.root]
+
+    # -- the run ---------------------------------------------------------------------------
+
+    def run(self, seconds: float, most_jobs: int, least_jobs: int = 0) -> None:
+        """Disturb, then wait until every job has ended, and all supervisors have left.
+
+        It takes longer where the machine is too slow for so many jobs as there are to be at least.
+        """
+        begin = time.monotonic()
+        actions = [self._add] * 4 + [self._disturb] * 6 + [self._cancel, self._retry, self._prune]
+        while time.monotonic() < begin + seconds or len(self.ends) < least_jobs:
+            self._man()
+            action = self._rng.choice(actions)
+            if action != self._add or (len(self.ends) < most_jobs and self._unfinished() < 300):
+                with suppress(DatabaseUnavailableError):  # it may have been done, or half of it
+                    action()
+            time.sleep(STEP)
+        self._calm_down()
+        for client in self._clients:  # one may be about to have a job tried again
+            client.wait(SETTLE)
+        deadline = time.monotonic() + SETTLE
+        while self._unfinished():
+            self._man()
+            if time.monotonic() > deadline:
+                break
+            time.sleep(STEP)
+        for waker in self._wakers:
+            waker.join()
+        for supervisor in self._supervisors:
+            supervisor.terminate()
+        for supervisor in self._supervisors:
+            supervisor.wait(60)
+
+    def _unfinished(self) -> int:
+        counts = self.outage.until_answered(self.queue.counts)
+        return sum(counts[status] for status in UNFINISHED)
+
+    def _calm_down(self) -> None:
+        """End what disturbs by itself."""
+
+    def close(self) -> None:
+        """End what is left, whatever went wrong."""
+        for waker in self._wakers:
+            waker.join()
+        for popen in [*self._supervisors, *self._clients]:
+            popen.kill()
+            popen.wait()
+        for process in self.strays():
+            with suppress(psutil.Error):
+                process.kill()
+        self.queue.close()
+        self._log.close()
+
+    def _man(self) -> None:
+        alive = {host for host, each in self._manned if each.poll() is None}
+        self._manned = [(host, each) for host, each in self._manned if host in alive]
+        for place in range(SUPERVISORS):
+            if place not in alive:
+                host = self.hosts[place % len(self.hosts)]
+                self._manned.append((place, self._jobq("work", "-j", str(SLOTS), host=host)))
+                self.did["started supervisors"] += 1
+
+    @property
+    def _supervisors(self) -> "list[subprocess.Popen[bytes]]":
+        return [each for _, each in self._manned]
+
+    def _jobq(self, *words: str, host: Path | None = None) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(
+            [sys.executable, "-m", "jobq", *words],
+            cwd=host or self.hosts[0],
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
+        )
+
+    # -- clients ---------------------------------------------------------------------------
+
+    def _add(self) -> None:
+        names = self._mix.choices(
+            list(KINDS), [kind.weight for kind in KINDS.values()], k=self._mix.randint(1, 12)
+        )
+        specs = [KINDS[name].spec(self._mix, self._bytes) for name in names]
+        for name, job in zip(names, self._added(specs), strict=True):
+            self.ends[job.id] = KINDS[name].ends
+        if self._mix.random() < 0.3:
+            self._add_family()
+        if self._mix.random() < 0.3:
+            key = f"key {self._mix.randrange(UNIQUE_KEYS)}"
+            spec = JobSpec(type="chaos", args=SUCCEED, unique=key, max_retries=100000)
+            self.ends.setdefault(self._added([spec])[0].id, COMPLETED)
+
+    def _added(self, specs: Sequence[JobSpec]) -> list[Job]:
+        """Add these for certain: under keys, so that it is no harm to ask again for an answer."""
+        keyed = [replace(spec, key=f"add {next(self._keys)}") for spec in specs]
+        self.did["added"] += len(keyed)
+        return self.outage.until_answered(lambda: self.queue.add_many(keyed))
+
+    def _add_family(self) -> None:
+        """Two that wait for one that completes, one that fails; and one that can't be."""
+        good = KINDS["worker"].spec(self._mix, 0)
+        bad = KINDS["worker_fail"].spec(self._mix, 0)
+        parents = self._added([good, bad])
+        self.ends[parents[0].id] = COMPLETED
+        self.ends[parents[1].id] = FAILED
+        child: dict[str, Any] = {"max_retries": 100000, "retry_base": 0.02}
+        children: Sequence[tuple[dict[str, Any], frozenset[JobStatus]]] = (
+            ({"after": [parents[0].id]}, COMPLETED),
+            ({"after_fail": [parents[1].id]}, COMPLETED),
+            ({"after_any": [parents[1].id]}, COMPLETED),
+            ({"after": [parents[1].id]}, CANCELLED),
+        )
+        for options, ends in children:
+            (job,) = self._added([JobSpec(type="chaos", args=SUCCEED, **child, **options)])
+            self.ends[job.id] = ends
+
+    def _cancel(self) -> None:
+        """By the command, jobs that nobody waits for."""
+        found = self.queue.find(status=[JobStatus.RUNNING, JobStatus.PENDING])
+        alone = [job for job in found if not job.parents and not self._is_parent(job)]
+        for job in self._pick.sample(alone, min(2, len(alone))):
+            self.ends[job.id] = self.ends.get(job.id, FINISHED) | CANCELLED
+            self._clients.append(self._jobq("cancel", str(job.id)))
+            self.did["cancelled"] += 1
+
+    def _is_parent(self, job: Job) -> bool:
+        return bool(self.queue.backend.descendants([job.id]))
+
+    def _retry(self) -> None:
+        """By the command, jobs that have failed, and fail again."""
+        failed = [job for job in self.queue.find(status="failed") if not self._is_parent(job)]
+        for job in self._pick.sample(failed, min(2, len(failed))):
+            self._clients.append(self._jobq("retry", str(job.id)))
+            self.did["retried"] += 1
+
+    def _prune(self) -> None:
+        ended = self.queue.find(status="completed")
+        chosen = [job for job in ended if not job.parents and not self._is_parent(job)]
+        pruned = self._pick.sample(chosen, min(5, len(chosen)))
+        for job in pruned:
+            self.pruned[job.id] = (job, self.queue.attempts(job.id))
+        ids = [job.id for job in pruned]
+        self.queue.delete(ids)
+        self.deleted.update(ids)
+        self.did["pruned"] = len(self.deleted)
+
+    # -- disturbances ----------------------------------------------------------------------
+
+    def _disturb(self) -> None:
+        what = self._rng.choice(["supervisor", "fork server", "child", "command", "child"])
+        how = self._rng.choice(
+            [signal.SIGKILL, signal.SIGKILL, signal.SIGSTOP, signal.SIGSTOP, signal.SIGTERM]
+        )
+        spared = self._rng.random() < (0.7 if what in ("supervisor", "fork server") else 0.2)
+        pick, pause = self._rng.random(), self._rng.uniform(0.1, LONGEST_STOP)
+        there = self._processes(what)
+        if spared or not there:
+            return
+        process = there[int(pick * len(there))]
+        with suppress(psutil.Error):
+            process.send_signal(how)
+            self.did[f"{how.name} to a {what}"] += 1
+            if how == signal.SIGSTOP:
+                # In a thread: this one may wait for what the stopped process holds.
+                waker = threading.Timer(pause, _resume, [process])
+                waker.start()
+                self._wakers.append(waker)
+
+    def _processes(self, what: str) -> list[psutil.Process]:
+        supervisors = [psutil.Process(each.pid) for each in self._supervisors]
+        if what == "supervisor":
+            return supervisors
+        found = []
+        for supervisor in supervisors:
+            with suppress(psutil.Error, OSError):
+                for process in supervisor.children():
+                    is_server = "jobq.execution.children.fork_server" in process.cmdline()
+                    if is_server and what == "child":
+                        found += process.children()
+                    elif is_server == (what == "fork server") and not self._hides(process):
+                        found.append(process)
+        return found
+
+    def _hides(self, process: psutil.Process) -> bool:
+        """A command whose runaway nobody has seen: killed now, it can't be told whose that is."""
+        if not any("setsid" in word for word in process.cmdline()):
+            return False
+        marks = process.environ()
+        log_dir = Path(marks["JOBQ_LOG_DIR"])
+        log = JobLogs(log_dir.parent.parent).open(int(marks[JOB_MARK]))
+        assert log is not None
+        with log:
+            seen = descendants.read(log, int(marks[ATTEMPT_MARK]))
+        runaways = [child for child in process.children() if os.getsid(child.pid) == child.pid]
+        return not any(child.pid in seen for child in runaways)
+
+    # -- the account -----------------------------------------------------------------------
+
+    def strays(self) -> list[psutil.Process]:
+        """Processes that work in this run's directory, or carry its marks, once all is over."""
+        return [
+            process
+            for process in psutil.process_iter()
+            if process.pid != os.getpid() and self._is_ours(process)
+        ]
+
+    def _is_ours(self, process: psutil.Process) -> bool:
+        with suppress(psutil.Error, OSError):
+            if process.status() == psutil.STATUS_ZOMBIE:
+                return False
+            here = str(self.root)
+            marked = process.environ().get("JOBQ_CONFIG", "").startswith(here)
+            return marked or process.cwd().startswith(here)
+        return False
+
+    def _lasting_strays(self) -> list[psutil.Process]:
+        """Those that stay: a child may be about to leave, its supervisor having just left."""
+        deadline = time.monotonic() + LEAVING
+        while (found := self.strays()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return found
+
+    def account(self) -> tuple[str, list[str]]:
+        """The totals, and what does not add up."""
+        verified = self.outage.until_answered(lambda: verify(self.queue.backend))
+        wrong = [f"{each.rule}: {each.message}" for each in verified.violations]
+        strays = self._lasting_strays()
+        wrong += [f"stray process {each.pid}: {each.cmdline()}" for each in strays]
+        left = sorted(path.name for host in self.hosts for path in host.glob(".jobq/*.sup*/*"))
+        here = self.hosts[0] / "logs" / "jobs"
+        if len(self.hosts) == 1:  # where others took over, what a dead one noted stays
+            left += [str(path.relative_to(here)) for path in here.glob("*/.*")]
+        left += [path.name for path in here.iterdir() if int(path.name) in self.deleted]
+        wrong += [f"left over: {name}" for name in left]
+        histories = self.outage.until_answered(self._histories)
+        lost = [job_id for job_id in self.ends if job_id not in histories]
+        wrong += [f"job {job_id} is lost" for job_id in lost]
+        wrong += _odd_effects(self.root / "effects", histories)
+        outcomes: Counter[str] = Counter()
+        twice = 0
+        for job, attempts in histories.values():
+            outcomes.update(str(each.outcome) for each in attempts)
+            completed = sum(each.outcome is Outcome.COMPLETED for each in attempts)
+            twice += completed > 1
+            if job.status not in self.ends.get(job.id, FINISHED):
+                wrong.append(f"job {job.id} {job.args} ended {job.status}: {job.error}")
+        lines = [f"jobs {len(histories)}, attempts {outcomes.total()} ({_listed(outcomes)})"]
+        lines += [f"disturbed: {_listed(self.did)}"]
+        lines += [f"lost {len(lost)}, completed twice {twice}, strays {len(strays)}"]
+        return "\n".join(lines), wrong
+
+    def _histories(self) -> dict[int, tuple[Job, list[Attempt]]]:
+        there = {job.id: (job, self.queue.attempts(job.id)) for job in self.queue.find()}
+        return self.pruned | there
+
+
+class RedisChaos(Chaos):
+    """Each supervisor on a host of its own; the server is killed, and cables are pulled."""
+
+    def _make_hosts(self) -> list[Path]:
+        # One thread that stays: a server ends with the thread that has started it.
+        self._mender = ThreadPoolExecutor(1)
+        self._mending: Future[None] | None = None
+        self.server = RedisServer(*AOF_ALWAYS)
+        self.server.start()
+        self.cables = [TcpProxy(self.server.port) for _ in range(SUPERVISORS)]
+        (self.root / "effects").touch()
+        hosts = []
+        for place, cable in enumerate(self.cables):
+            hosts.append(self.root / f"host{place}")
+            url = self.server.url_as(None, None, cable.port if place else None)
+            _make_project(hosts[-1], f'backend = "{url}"\n{SETTINGS}')
+            (hosts[-1] / "effects").symlink_to(self.root / "effects")
+        return hosts
+
+    def _disturb(self) -> None:
+        if self._rng.random() > 0.1:
+            super()._disturb()
+        elif self._mending is None or self._mending.done():
+            pause = self._rng.uniform(0.0, LONGEST_STOP)
+            what = self._rng.choice(["server", "cut", "refuse", "black_hole", "lose_answer"])
+            self.did[f"network: {what}"] += 1
+            self._break(what, self._rng.choice(self.cables), pause)
+
+    def _break(self, what: str, cable: TcpProxy, pause: float) -> None:
+        if what == "server":
+            self.server.kill()
+            self._mend_later(pause, self.server.start)
+        elif what == "lose_answer":
+            cable.lose_answer_to(b'"exchange"')
+        else:
+            getattr(cable, what)()
+            self._mend_later(pause, cable.heal)
+
+    def _mend_later(self, pause: float, mend: Callable[[], None]) -> None:
+        def work() -> None:
+            time.sleep(pause)
+            mend()
+
+        self._mending = self._mender.submit(work)
+
+    def _calm_down(self) -> None:
+        if self._mending is not None:
+            self._mending.result()
+
+    def close(self) -> None:
+        self._calm_down()
+        super().close()
+        for cable in self.cables:
+            cable.close()
+        self.server.close()
+        self._mender.shutdown()
+
+
+def _make_project(folder: Path, settings: str) -> None:
+    (folder / "workers").mkdir(parents=True)
+    (folder / "jobq.toml").write_text(settings)
+    shutil.copy(Path(__file__).with_name("chaos_workers.py"), folder / "workers")
+
+
+def _resume(process: psutil.Process) -> None:
+    with suppress(psutil.Error):
+        process.resume()
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
+
+
+def _odd_effects(path: Path, histories: Mapping[int, tuple[Job, Sequence[Attempt]]]) -> list[str]:
+    """Effects that no attempt accounts for, or the other way round; in the order of the file."""
+    wrong: list[str] = []
+    seen: Counter[tuple[str, int, int]] = Counter()
+    latest: dict[int, int] = {}
+    for line in path.read_text().splitlines():
+        word, *numbers = line.split()
+        job_id, attempt, _ = map(int, numbers)
+        seen[word, job_id, attempt] += 1
+        if attempt < latest.get(job_id, 0):
+            wrong.append(f"job {job_id}: attempt {attempt} goes on beside {latest[job_id]}: {word}")
+        latest[job_id] = max(attempt, latest.get(job_id, 0))
+    for (word, job_id, attempt), times in seen.items():
+        if word != "tick" and times > 1:
+            wrong.append(f"job {job_id}: attempt {attempt} did {word} {times} times")
+        if job_id not in histories or attempt > len(histories[job_id][1]):
+            wrong.append(f"job {job_id}: attempt {attempt} did {word}, and is not known")
+    for job, attempts in histories.values():
+        for each in attempts:
+            ended = seen["end", job.id, each.attempt]
+            if each.outcome is Outcome.COMPLETED and not ended:
+                wrong.append(f"job {job.id}: attempt {each.attempt} completed, and did not end")
+    return wrong
+
+
+def positive(text: str) -> float:
+    """Seconds, as an option has them."""
+    seconds = float(text)
+    if not 0 < seconds < float("inf"):
+        raise ValueError(text)
+    return seconds
+
+
+def main() -> None:
+    """Run it, print the account; exit with 1 if it does not add up."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=positive, default=600)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    parser.add_argument("--jobs", type=int, default=100_000, help="at most so many")
+    parser.add_argument("--bytes", type=int, default=100_000_000, help="that one job prints")
+    parser.add_argument("--redis", action="store_true", help="several hosts, on a Redis server")
+    options = parser.parse_args()
+    print(f"seed {options.seed}, {options.seconds:g} s", flush=True)
+    with tempfile.TemporaryDirectory(prefix="jobq-chaos-") as folder:
+        kind = RedisChaos if options.redis else Chaos
+        chaos = kind(Path(folder), options.seed, options.bytes)
+        try:
+            chaos.run(options.seconds, options.jobs)
+            totals, wrong = chaos.account()
+        finally:
+            chaos.close()
+    print(totals, *wrong, sep="\n")
+    sys.exit(bool(wrong))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,8 @@
+"""Kills a process before each of its steps, one run for each, and looks at what is left.
+
+    python -m tools.soak.kills [OPERATION…]        (all of them without a name)
+
+A step is an SQL statement, or something asked of the operating system that changes a file or a
+process. Nothing of this is in the shipped code: statements are seen by SQLite's trace callback,
+system calls by Python's audit hook.
+"""
