@@ -9,10 +9,7 @@ from typing import Any
 from jobq.config.settings import Settings
 from jobq.models import Attempt, JobStatus, JsonObject, Queue, Schedule, SupervisorInfo
 from jobq.redaction import Redaction, ShownJob
-
-
-def _time(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat().replace("+00:00", "Z")
+from jobq.units import format_moment
 
 
 def job_document(job: ShownJob, log_dir: Path) -> JsonObject:
@@ -33,10 +30,10 @@ def job_document(job: ShownJob, log_dir: Path) -> JsonObject:
         "attempts": job.attempts,
         "max_retries": job.max_retries,
         "timeout": job.timeout,
-        "created_at": _time(job.created_at),
-        "run_at": _time(job.run_at),
-        "started_at": _time(job.started_at),
-        "finished_at": _time(job.finished_at),
+        "created_at": format_moment(job.created_at),
+        "run_at": format_moment(job.run_at),
+        "started_at": format_moment(job.started_at),
+        "finished_at": format_moment(job.finished_at),
         "progress": progress
         and {"done": progress.done, "total": progress.total, "message": progress.message},
         "exit_code": job.exit_code,
@@ -54,8 +51,8 @@ def attempt_document(attempt: Attempt) -> JsonObject:
         "attempt": attempt.attempt,
         "supervisor": attempt.supervisor,
         "pid": attempt.pid,
-        "started_at": _time(attempt.started_at),
-        "ended_at": _time(attempt.ended_at),
+        "started_at": format_moment(attempt.started_at),
+        "ended_at": format_moment(attempt.ended_at),
         "outcome": attempt.outcome and attempt.outcome.value,
         "exit_code": attempt.exit_code,
         "signal": attempt.signal,
@@ -98,9 +95,9 @@ def schedule_document(schedule: Schedule, words: str, runs: Sequence[datetime]) 
         "missed": schedule.missed.value,
         "overlap": schedule.overlap.value,
         "paused": schedule.paused,
-        "next_runs": [_time(run) for run in runs],
-        "created_at": _time(schedule.created_at),
-        "last_run_at": _time(schedule.last_at),
+        "next_runs": [format_moment(run) for run in runs],
+        "created_at": format_moment(schedule.created_at),
+        "last_run_at": format_moment(schedule.last_at),
         "last_job_id": schedule.last_job_id,
         "last_error": schedule.last_error,
     }
@@ -115,8 +112,8 @@ def supervisor_document(supervisor: SupervisorInfo) -> JsonObject:
         "slots": supervisor.slots,
         "queues": None if supervisor.queues is None else list(supervisor.queues),
         "types": list(supervisor.types),
-        "started_at": _time(supervisor.started_at),
-        "heartbeat_at": _time(supervisor.heartbeat_at),
+        "started_at": format_moment(supervisor.started_at),
+        "heartbeat_at": format_moment(supervisor.heartbeat_at),
     }
 
 

@@ -22,7 +22,8 @@ from jobq.config.environment import job_environment
 from jobq.config.settings import Settings
 from jobq.execution.children.call import call, jsonable, report_of
 from jobq.job_types import shell
-from jobq.job_types.registry import JobType, args_model
+from jobq.job_types.arguments import args_model
+from jobq.job_types.registry import JobType
 from jobq.job_types.worker import JobContext, JobWorker
 from jobq.jobs.outcome import Exit, ending_of, exit_of_process
 from jobq.logs.directory import LOG, STDERR, STDOUT

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from datetime import MAXYEAR, MINYEAR, UTC, datetime, time, timedelta
+from typing import overload
 
 from jobq.errors import UsageError
 
@@ -64,6 +65,11 @@ def format_duration(seconds: float) -> str:
     return f"{whole // 86400}d {whole % 86400 // 3600}h"
 
 
+def format_elapsed(since: datetime, until: datetime) -> str:
+    """Return the time between two moments as `format_duration` does, never below 0."""
+    return format_duration(max(0.0, (until - since).total_seconds()))
+
+
 def parse_size(value: object) -> int:
     """Bytes, from a number or text such as ``"500M"`` or ``"1.5 GiB"``; a K is 1,024.
 
@@ -75,6 +81,13 @@ def parse_size(value: object) -> int:
     if match is None:
         raise UsageError('not a size: give bytes, or text such as "500M" or "10G"')
     return int(float(match[1]) * _SIZE_UNITS[match[2].upper()])
+
+
+def format_size(size: float) -> str:
+    """Return bytes in the largest unit that fits, as `parse_size` reads it: ``0 B``, ``4.2 MB``."""
+    prefix = next((each for each in "TGMK" if abs(size) >= _SIZE_UNITS[each]), "")
+    number = f"{size / _SIZE_UNITS[prefix]:.1f}".removesuffix(".0")
+    return f"{number} {prefix}B"
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +174,19 @@ def _on_the_clock(shown: time, day: int | None, now: datetime) -> datetime:
         for fold in (0, 1)
     ]
     return next((moment for moment in moments if moment > now), moments[0])
+
+
+@overload
+def format_moment(moment: datetime) -> str: ...
+
+
+@overload
+def format_moment(moment: datetime | None) -> str | None: ...
+
+
+def format_moment(moment: datetime | None) -> str | None:
+    """Return a moment in UTC as ISO 8601, as documents give it: ``2026-12-24T17:00:00Z``."""
+    return None if moment is None else moment.isoformat().replace("+00:00", "Z")
 
 
 def _from_local(wall: datetime) -> datetime:

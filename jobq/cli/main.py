@@ -8,6 +8,7 @@ from io import TextIOWrapper
 from jobq.cli.command_table import VERBS
 from jobq.cli.context import INTERRUPTED, ReaderLeftError, complain
 from jobq.cli.parsing import fast_parser as quick
+from jobq.config.environment import COMPLETE_VAR
 from jobq.errors import DiskFullError, JobqError
 
 
@@ -33,7 +34,7 @@ def run(argv: list[str]) -> int:
 
 
 def _run(argv: list[str]) -> int:
-    if "_JOBQ_COMPLETE" in os.environ:
+    if COMPLETE_VAR in os.environ:
         from jobq.cli.parsing import shell_completion as shells
 
         if (answer := shells.answer(os.environ)) is not None:

@@ -8,6 +8,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+from jobq.config.environment import (
+    BACKEND_VAR,
+    CONCURRENCY_VAR,
+    CONFIG_VAR,
+    DATABASE_VAR,
+    JOB_ID_VAR,
+    LOG_DIR_VAR,
+)
 from jobq.config.settings import (
     DEFAULT_CAPTURE,
     DEFAULT_MAX_BYTES,
@@ -54,7 +62,7 @@ def find_file(path: Path | str | None, environ: Mapping[str, str], cwd: Path) ->
     Raises:
         ConfigError: a file that was named does not exist.
     """
-    for named, by in ((path, "--config"), (environ.get("JOBQ_CONFIG"), "$JOBQ_CONFIG")):
+    for named, by in ((path, "--config"), (environ.get(CONFIG_VAR), f"${CONFIG_VAR}")):
         if named:
             try:
                 file = cwd / Path(named).expanduser()
@@ -286,10 +294,10 @@ _QUEUE: Mapping[str, _Parse] = {
 }
 
 _VARIABLES = {
-    "JOBQ_DATABASE": "database",
-    "JOBQ_LOG_DIR": "log_dir",
-    "JOBQ_CONCURRENCY": "concurrency",
-    "JOBQ_BACKEND": "backend",
+    DATABASE_VAR: "database",
+    LOG_DIR_VAR: "log_dir",
+    CONCURRENCY_VAR: "concurrency",
+    BACKEND_VAR: "backend",
 }
 
 
@@ -309,9 +317,9 @@ class _Reader:
         for variable, key in _VARIABLES.items():
             if value := self.environ.get(variable):
                 top[key] = self._variable(variable, key, value)
-        if "JOBQ_JOB_ID" in self.environ and "JOBQ_LOG_DIR" in self.environ:
+        if JOB_ID_VAR in self.environ and LOG_DIR_VAR in self.environ:
             # Inside a job, it is the job's own directory: <log_dir>/jobs/<job_id>.
-            top["log_dir"] = str(Path(self.environ["JOBQ_LOG_DIR"]).parent.parent)
+            top["log_dir"] = str(Path(self.environ[LOG_DIR_VAR]).parent.parent)
         read = {name: self._values(tables[name], keys, (name,)) for name, keys in _TABLES.items()}
         state = home / ".jobq" if home else _user_dir("state")
         workers = read["workers"].get("paths", ("workers",) if base else ())

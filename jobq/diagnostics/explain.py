@@ -22,7 +22,7 @@ from jobq.models import (
 )
 from jobq.queue import JobQueue
 from jobq.system.disk_space import Shortage, shortage
-from jobq.units import format_duration
+from jobq.units import format_duration, format_elapsed, format_moment
 
 _NAMED = 5
 """Jobs that are named in a sentence; the documents have them all."""
@@ -140,7 +140,7 @@ def _blocked(facts: Facts) -> Iterator[Reason]:
                 "parent": parent.id,
                 "condition": wanted.condition.value,
                 "parent_status": parent.status.value,
-                "until": _iso(parent.run_at),
+                "until": format_moment(parent.run_at),
             },
         )
 
@@ -153,7 +153,7 @@ def _standing(parent: Job, now: datetime) -> str:
         case JobStatus.SCHEDULED if parent.run_at is not None:
             return f"is scheduled: it runs {_in(parent.run_at, now)}"
         case JobStatus.RUNNING if parent.started_at is not None:
-            return f"has been running for {_span(parent.started_at, now)}"
+            return f"has been running for {format_elapsed(parent.started_at, now)}"
     if parent.status in FINISHED:
         was = "was " if parent.status is JobStatus.CANCELLED else ""
         return f"{was}{parent.status.value}"
@@ -175,7 +175,7 @@ def _scheduled(facts: Facts) -> Reason:
         "snoozed" if job.attempts else "scheduled",
         f"{asked} runs {_at(job.run_at, facts.now)}",
         _at_once(job),
-        {"until": _iso(job.run_at)},
+        {"until": format_moment(job.run_at)},
     )
 
 
@@ -187,7 +187,7 @@ def _retrying(facts: Facts) -> Reason:
         f"is {_at(job.run_at, facts.now)}",
         _at_once(job),
         {
-            "until": _iso(job.run_at),
+            "until": format_moment(job.run_at),
             "retry": job.failures,
             "max_retries": job.max_retries,
             "error": job.error,
@@ -220,7 +220,7 @@ def _pending(facts: Facts) -> Iterator[Reason]:
             "queue_rate",
             f"queue {lane.name} starts {lane.rate}: the next one {_in(facts.next_start, facts.now)}",
             f"jobq queue set {lane.name} --rate none",
-            {"queue": lane.name, "rate": str(lane.rate), "until": _iso(facts.next_start)},
+            {"queue": lane.name, "rate": str(lane.rate), "until": format_moment(facts.next_start)},
         )
     yield from _slots(facts)
     if facts.ahead:
@@ -234,7 +234,7 @@ def _pending(facts: Facts) -> Iterator[Reason]:
 
 
 def _ready(facts: Facts) -> Reason:
-    waited = _span(facts.job.created_at, facts.now)
+    waited = format_elapsed(facts.job.created_at, facts.now)
     return Reason(
         "ready", f"nothing is in its way (added {waited} ago): it starts within a second",
         f"jobq explain {facts.job.id}",
@@ -296,9 +296,9 @@ def _slots(facts: Facts) -> Iterator[Reason]:
     for each in silent:
         yield Reason(
             "supervisor_silent",
-            f"supervisor {each.id} has been silent for {_span(each.heartbeat_at, facts.now)}",
+            f"supervisor {each.id} has been silent for {format_elapsed(each.heartbeat_at, facts.now)}",
             "jobq work",
-            {"supervisor": each.id, "heartbeat_at": _iso(each.heartbeat_at)},
+            {"supervisor": each.id, "heartbeat_at": format_moment(each.heartbeat_at)},
         )
     busy = [job_id for each in takers for job_id in facts.held.get(each.id, ())]
     slots = sum(each.slots for each in takers)
@@ -323,11 +323,11 @@ def _running(facts: Facts) -> Iterator[Reason]:
         return
     yield Reason(
         "running",
-        f"has been running for {_span(attempt.started_at, now)}, try {attempt.attempt}, by "
+        f"has been running for {format_elapsed(attempt.started_at, now)}, try {attempt.attempt}, by "
         f"{attempt.supervisor}{_process(attempt)}{_progress(job)}",
         f"jobq tail -f {job.id}",
         {
-            "started_at": _iso(attempt.started_at),
+            "started_at": format_moment(attempt.started_at),
             "attempt": attempt.attempt,
             "supervisor": attempt.supervisor,
             "pid": attempt.pid,
@@ -352,18 +352,20 @@ def _running(facts: Facts) -> Iterator[Reason]:
 def _lease(facts: Facts, attempt: Attempt) -> Reason:
     """How sure it is that somebody looks after the attempt."""
     now, until = facts.now, attempt.lease_until
-    details = {"lease_until": _iso(until), "supervisor": attempt.supervisor}
+    details = {"lease_until": format_moment(until), "supervisor": attempt.supervisor}
     work = None if facts.supervisors else "jobq work"
     if facts.owner_dead:
         text = "its supervisor died: the next one to look ends it, and it runs again"
         return Reason("supervisor_dead", text, work, details)
     if until < now:
-        text = f"its lease ran out {_span(until, now)} ago: another supervisor takes it over"
+        text = (
+            f"its lease ran out {format_elapsed(until, now)} ago: another supervisor takes it over"
+        )
         return Reason("lease_expired", text, work, details)
     beat = next((s.heartbeat_at for s in facts.supervisors if s.id == attempt.supervisor), None)
-    text = f"is held for {_span(now, until)} more, and renewed before that"
+    text = f"is held for {format_elapsed(now, until)} more, and renewed before that"
     if beat is not None:
-        text = f"its supervisor's last heartbeat was {_span(beat, now)} ago; it {text}"
+        text = f"its supervisor's last heartbeat was {format_elapsed(beat, now)} ago; it {text}"
     age = None if beat is None else (now - beat).total_seconds()
     return Reason(
         "held", text, f"jobq cancel {facts.job.id}", {**details, "heartbeat_age": age}
@@ -389,7 +391,7 @@ def _progress(job: Job) -> str:
 
 def _ended(facts: Facts) -> Iterator[Reason]:
     job = facts.job
-    details = {"attempts": job.attempts, "finished_at": _iso(job.finished_at)}
+    details = {"attempts": job.attempts, "finished_at": format_moment(job.finished_at)}
     show = f"jobq show {job.id}"
     if job.status is JobStatus.COMPLETED:
         yield Reason("completed", f"completed{_took(facts)}, in try {job.attempts}", show, details)
@@ -420,8 +422,8 @@ def _took(facts: Facts) -> str:
     job = facts.job
     if job.started_at is None or job.finished_at is None:
         return ""
-    ago = _span(job.finished_at, facts.now)
-    return f" {ago} ago, having run for {_span(job.started_at, job.finished_at)}"
+    ago = format_elapsed(job.finished_at, facts.now)
+    return f" {ago} ago, having run for {format_elapsed(job.started_at, job.finished_at)}"
 
 
 def _retry(facts: Facts) -> Reason:
@@ -486,19 +488,11 @@ def _verb(ids: Sequence[int], one: str, many: str) -> str:
     return one if len(ids) == 1 else many
 
 
-def _span(since: datetime, until: datetime) -> str:
-    return format_duration(max(0.0, (until - since).total_seconds()))
-
-
 def _in(moment: datetime, now: datetime) -> str:
-    return f"in {_span(now, moment)}" if moment > now else "at the next look"
+    return f"in {format_elapsed(now, moment)}" if moment > now else "at the next look"
 
 
 def _at(moment: datetime | None, now: datetime) -> str:
     if moment is None:
         return "at the next look"
     return f"at {moment.astimezone():%Y-%m-%d %H:%M:%S} ({_in(moment, now)})"
-
-
-def _iso(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat().replace("+00:00", "Z")

@@ -15,7 +15,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from jobq.clock import utcnow
-from jobq.config.environment import ATTEMPT_MARK, JOB_MARK, SUPERVISOR_MARK, job_environment
+from jobq.config.environment import (
+    ATTEMPT_VAR,
+    JOB_ID_VAR,
+    LOG_DIR_VAR,
+    PROGRESS_VAR,
+    SUPERVISOR_VAR,
+    job_environment,
+)
 from jobq.config.settings import Settings
 from jobq.execution.children.pool import ChildPool, RunEvents
 from jobq.execution.run import Run, last_words
@@ -39,7 +46,7 @@ class Pool:
     def __init__(self, settings: Settings, owner: str, events: RunEvents) -> None:
         self._events = events
         self._commands: dict[int, Run] = {}
-        environment = {**job_environment(settings), SUPERVISOR_MARK: owner}
+        environment = {**job_environment(settings), SUPERVISOR_VAR: owner}
         self._environment = _encoded(environment)  # once, rather than for each command
         self._children = ChildPool(settings, environment, events)
 
@@ -130,11 +137,11 @@ class Pool:
     def _command_environment(self, run: Run, args: shell.ShellArgs) -> dict[bytes, bytes]:
         own = {
             **args.env,
-            SUPERVISOR_MARK: run.claim.owner,
-            JOB_MARK: str(run.claim.job.id),
-            ATTEMPT_MARK: str(run.claim.attempt),
-            "JOBQ_LOG_DIR": str(run.log.path),
-            "JOBQ_PROGRESS": str(run.log.path / progress.FILE),
+            SUPERVISOR_VAR: run.claim.owner,
+            JOB_ID_VAR: str(run.claim.job.id),
+            ATTEMPT_VAR: str(run.claim.attempt),
+            LOG_DIR_VAR: str(run.log.path),
+            PROGRESS_VAR: str(run.log.path / progress.FILE),
         }
         return self._environment | _encoded(own)
 

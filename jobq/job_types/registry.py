@@ -12,24 +12,20 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import MappingProxyType, ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from jobq.errors import ArgsError, NotFound, UsageError, WorkerLoadError
+from jobq.errors import NotFound, UsageError, WorkerLoadError
 from jobq.job_types import shell
 from jobq.job_types.worker import BUNDLED, NO_TYPE, JobWorker
 from jobq.models import JsonObject
-from jobq.redaction import REDACTED, TAG, Redaction, Redactor
+from jobq.redaction import Redactor
 
-if TYPE_CHECKING:
-    from pydantic import BaseModel
-
-_BY_DEFAULT = Redactor()
+_DEFAULT_REDACTOR = Redactor()
 ENTRY_POINTS = "jobq.workers"
 _TYPE_NAME = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 
@@ -43,27 +39,54 @@ class JobType:
     source: str  # the file it comes from, or "built in"
     worker: type[JobWorker] | None  # None: shell, which runs without Python
 
-    def parse(self, args: Mapping[str, Any], redactor: Redactor = _BY_DEFAULT) -> JsonObject:
-        """Check arguments; what is stored of them. Complaints show no values that are secret.
+    def parse(self, args: Mapping[str, Any], redactor: Redactor = _DEFAULT_REDACTOR) -> JsonObject:
+        """Check arguments and return what is stored of them. Errors show no secret values.
 
         Raises:
-            ArgsError: naming each argument that is unknown, missing or mistyped.
+            ArgsError: arguments are unknown, missing or mistyped; the message names each.
         """
         if self.worker is None:
             return shell.parse(args)
-        hide = redactor.of(args, self.secret_tag())
-        return _parse_model(self.name, args_model(self.worker), args, hide)
+        from jobq.job_types import arguments  # a shell job is spared it
+
+        return arguments.validate(self.name, self.worker, args, redactor)
+
+    def parse_words(self, words: Sequence[str]) -> dict[str, Any]:
+        """Return arguments from ``key=value`` words.
+
+        Raises:
+            ArgsError: a word is not ``key=value``, names an argument twice, or is not valid JSON
+                where the argument takes JSON.
+        """
+        from jobq.job_types import arguments
+
+        return arguments.parse_words(self.name, self.worker, words)
+
+    def decode_texts(self, given: Mapping[str, str]) -> dict[str, Any]:
+        """Return arguments from text, as people type them.
+
+        Raises:
+            ArgsError: a text is not valid JSON where the argument takes JSON.
+        """
+        from jobq.job_types import arguments
+
+        return arguments.decode_texts(self.name, self.worker, given)
 
     def secret_tag(self) -> dict[str, str]:
-        """The tag of jobs whose model says of some arguments that they are secret."""
-        names = _secret_arguments(self)
-        return {TAG: ",".join(sorted(names))} if names else {}
+        """Return the tag that names a job's secret arguments; empty if it has none."""
+        if self.worker is None:
+            return {}
+        from jobq.job_types import arguments
+
+        return dict(arguments.secret_tag(self.worker))
 
     def schema(self) -> JsonObject:
-        """The arguments as a JSON Schema."""
+        """Return the arguments as a JSON Schema."""
         if self.worker is None:
             return shell.schema()
-        return args_model(self.worker).model_json_schema()
+        from jobq.job_types import arguments
+
+        return arguments.args_model(self.worker).model_json_schema()
 
 
 SHELL = JobType(shell.JOB_TYPE, shell.DESCRIPTION, "built in", None)
@@ -145,23 +168,6 @@ def bundled_folder() -> Path:
     here = Path(__file__).parents[1]
     installed = here / "_workers"
     return installed if installed.is_dir() else here.parent / "workers"
-
-
-@cache
-def args_model(worker: type[JobWorker]) -> type[BaseModel]:
-    """The worker's `Args`; without one, a model that takes none."""
-    from pydantic import BaseModel  # 40 ms that a shell job is spared
-
-    found = getattr(worker, "Args", None)
-    if found is None:
-
-        class Args(BaseModel):
-            pass
-
-        return Args
-    if not (isinstance(found, type) and issubclass(found, BaseModel)):
-        raise WorkerLoadError(f"{worker.__name__}.Args is not a pydantic model")
-    return found
 
 
 def _description(worker: type[JobWorker]) -> str:
@@ -255,171 +261,6 @@ def _load_entry_points(registry: Registry, is_wanted: Callable[[str], bool]) -> 
         except Exception as error:  # noqa: BLE001 - somebody else's code may raise anything
             message = f"{source}: does not import: {type(error).__name__}: {error}"
             registry.errors.append(WorkerLoadError(message))
-
-
-# -- arguments ---------------------------------------------------------------------------------
-
-
-def _parse_model(
-    name: str, model: type[BaseModel], args: Mapping[str, Any], hide: Redaction
-) -> JsonObject:
-    from pydantic import ValidationError
-
-    if model.model_config.get("extra") != "allow":
-        known = [field.alias or key for key, field in model.model_fields.items()]
-        for given in args:
-            if given not in known and given not in model.model_fields:
-                takes = f"it takes {', '.join(known)}" if known else "it takes none"
-                raise ArgsError(f"{name}: no argument {given!r:.80}: {takes}")
-    try:
-        checked = model.model_validate(dict(args))
-    except ValidationError as error:
-        raise ArgsError(f"{name}: {_complaints(error, hide)}") from None
-    dumped: JsonObject = checked.model_dump(mode="json", exclude_unset=True, by_alias=True)
-    if _secret_fields(model, set()):
-        dumped = _revealed(dumped, checked.model_dump(exclude_unset=True, by_alias=True))
-    _require_finite(name, dumped)
-    return dumped
-
-
-def _require_finite(name: str, args: JsonObject) -> None:
-    """Refuse what JSON has no word for, and no reader of ``--json`` or of an export takes."""
-    import json
-
-    for argument, value in args.items():
-        try:
-            json.dumps(value, allow_nan=False)
-        except ValueError:
-            raise ArgsError(f"{name}: argument {argument!r}: give a finite number") from None
-
-
-def _revealed(dumped: Any, plain: Any) -> Any:
-    """What pydantic wrote of arguments, with secrets where it put asterisks."""
-    from pydantic import BaseModel
-
-    if hasattr(plain, "get_secret_value"):
-        value = plain.get_secret_value()
-        return value.decode() if isinstance(value, bytes) else value
-    if isinstance(dumped, dict) and isinstance(plain, dict):
-        pairs = zip(dumped.items(), plain.values(), strict=True)
-        return {name: _revealed(below, value) for (name, below), value in pairs}
-    if isinstance(dumped, list) and not isinstance(plain, str | bytes | BaseModel):
-        return [_revealed(*pair) for pair in zip(dumped, plain, strict=True)]
-    return dumped
-
-
-@cache
-def _secret_arguments(job_type: JobType) -> frozenset[str]:
-    if job_type.worker is None:
-        return frozenset()
-    return frozenset(_secret_fields(args_model(job_type.worker), set()))
-
-
-def _secret_fields(model: type[BaseModel], seen: set[Any]) -> set[str]:
-    """The names of a model's fields, and of those below, that hold a `SecretStr` or the like."""
-    from pydantic import BaseModel, Secret, SecretBytes, SecretStr
-
-    seen.add(model)
-    names: set[str] = set()
-    for key, info in model.model_fields.items():
-        for kind in _kinds(info.annotation):
-            kind = getattr(kind, "__origin__", kind)  # noqa: PLW2901 - of Secret[int], Secret
-            if not isinstance(kind, type):
-                continue
-            if issubclass(kind, (Secret, SecretStr, SecretBytes)):
-                names.add(info.alias or key)
-            elif issubclass(kind, BaseModel) and kind not in seen:
-                names |= _secret_fields(kind, seen)
-    return names
-
-
-def _kinds(annotation: Any) -> Iterator[Any]:
-    """A type, and all that it is made of."""
-    yield annotation
-    for below in getattr(annotation, "__args__", ()):
-        yield from _kinds(below)
-
-
-def _complaints(error: Any, hide: Redaction) -> str:
-    texts = []
-    for item in error.errors(include_url=False):
-        where = ".".join(map(str, item["loc"]))
-        message = item["msg"].removeprefix("Value error, ")
-        if not where:  # the arguments do not go together
-            texts.append(message)
-        elif item["type"] == "missing":
-            texts.append(f"argument {where!r} is missing")
-        else:
-            is_secret = any(hide.redactor.is_secret(str(part)) for part in item["loc"])
-            got = REDACTED if is_secret else f"{hide.value(item['input'])!r:.100}"
-            texts.append(f"argument {where!r}: {hide.text(message)}, got {got}")
-    return "; ".join(texts)
-
-
-def parse_words(job_type: JobType, words: Sequence[str]) -> dict[str, Any]:
-    """``key=value`` words as arguments: text where the type takes text, JSON where it does not.
-
-    Raises:
-        ArgsError: a word is not ``key=value``, or names an argument twice.
-    """
-    given: dict[str, Any] = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals or not key:
-            raise ArgsError(
-                f"{word!r:.80} is not key=value; a command goes after --: `jobq add -- {word:.80} …`"
-            )
-        if key in given:
-            raise ArgsError(f"{job_type.name}: argument {key!r} is given twice")
-        given[key] = value
-    return decode_texts(job_type, given)
-
-
-def decode_texts(job_type: JobType, given: Mapping[str, str]) -> dict[str, Any]:
-    """Arguments from text, as people type them: JSON where text can't be a value.
-
-    Raises:
-        ArgsError: it is not JSON.
-    """
-    import json
-
-    structured = _structured_arguments(job_type)
-    decoded: dict[str, Any] = dict(given)
-    for key in given.keys() & structured:
-        try:
-            decoded[key] = json.loads(given[key])
-        except (ValueError, RecursionError) as error:
-            raise ArgsError(
-                f"{job_type.name}: argument {key!r:.80}: expected JSON such as "
-                f"""'["a", "b"]', got {given[key]!r:.100}: {error!s:.100}"""
-            ) from None
-    return decoded
-
-
-@cache
-def _structured_arguments(job_type: JobType) -> frozenset[str]:
-    """Arguments that text can't be a value of: lists, objects, and choices among such."""
-    from pydantic import TypeAdapter, ValidationError
-
-    if job_type.worker is None:
-        return frozenset({"argv", "env"})
-    structured = set()
-    for key, info in args_model(job_type.worker).model_fields.items():
-        adapter: TypeAdapter[Any] = TypeAdapter(info.annotation or Any)
-        try:
-            adapter.validate_python("")
-        except ValidationError as error:
-            kinds = {item["type"] for item in error.errors()}
-            if kinds <= _NOT_FROM_TEXT:
-                structured.add(info.alias or key)
-    return frozenset(structured)
-
-
-_NOT_FROM_TEXT = {
-    "list_type", "tuple_type", "set_type", "frozen_set_type", "dict_type", "model_type",
-    "model_attributes_type", "dataclass_type", "mapping_type", "iterable_type",
-    "sequence_str", "is_instance_of", "none_required",
-}  # fmt: skip
 
 
 def require_types(registry: Registry, names: Sequence[str]) -> None:

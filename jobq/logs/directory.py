@@ -26,6 +26,9 @@ STDERR = "stderr.log"
 LOG = "job.log"
 EVENTS = "events.jsonl"
 STDIN = "stdin"
+OFFSET_FIELDS = {STDOUT: "stdout", STDERR: "stderr", EVENTS: "events", LOG: "log"}
+"""The field of `LogOffsets` that is about a file."""
+
 CAPPED = (STDOUT, STDERR, LOG, EVENTS)
 """The files that `[logs] max_bytes` is about."""
 

@@ -7,7 +7,13 @@ from contextlib import contextmanager, suppress
 from typing import Self
 
 from jobq.backends.base import Backend, Part
-from jobq.logs.directory import EVENTS, LOG, STDERR, STDOUT, JobLog, JobLogs, last_lines
+from jobq.logs.directory import (
+    EVENTS,
+    OFFSET_FIELDS,
+    JobLog,
+    JobLogs,
+    last_lines,
+)
 from jobq.logs.gaps import Layout
 from jobq.models import Job, LogOffsets
 
@@ -15,7 +21,6 @@ MOST = 1 << 20
 """Bytes of a file that are held while it is followed."""
 
 _LOOK = 1 << 16
-_FIELDS = {STDOUT: "stdout", STDERR: "stderr", EVENTS: "events", LOG: "log"}
 
 
 def open_log(
@@ -121,7 +126,7 @@ class RemoteLog:
         key = part.file, part.attempt
         first = LogOffsets() if part.attempt == 1 else None
         offsets = self._attempts.get(part.attempt, first)
-        begun = part.offset if offsets is None else getattr(offsets, _FIELDS[part.file])
+        begun = part.offset if offsets is None else getattr(offsets, OFFSET_FIELDS[part.file])
         expected = self._ends.get(key, begun)
         if part.offset > expected:
             file.append(_missing(part.file, part.offset - expected))
@@ -151,8 +156,8 @@ class RemoteLog:
     def _start(self, attempt: int) -> LogOffsets:
         starts = self._starts.get(attempt)
         if starts is None:
-            starts = {name: self.size(name) for name in _FIELDS}
-        return LogOffsets(**{field: starts.get(name, 0) for name, field in _FIELDS.items()})
+            starts = {name: self.size(name) for name in OFFSET_FIELDS}
+        return LogOffsets(**{field: starts.get(name, 0) for name, field in OFFSET_FIELDS.items()})
 
     def has_end_of(self, attempt: int) -> bool:
         """Whether all that an attempt wrote has come: its last event is shipped last."""

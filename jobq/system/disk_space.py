@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobq.config.settings import SQLITE, Settings
+from jobq.units import format_size
 
 SETTING = "[logs] min_free"
 
@@ -22,7 +23,7 @@ class Shortage:
     wanted: int
 
     def __str__(self) -> str:
-        return f"only {_size(self.free)} free at {self.path}, and {SETTING} is {_size(self.wanted)}"
+        return f"only {format_size(self.free)} free at {self.path}, and {SETTING} is {format_size(self.wanted)}"
 
 
 class Disks:
@@ -81,11 +82,3 @@ def _disk(path: Path) -> os.statvfs_result:
         if path == path.parent:
             raise
         return _disk(path.parent)
-
-
-def _size(size: int) -> str:
-    """A size as people, and `[logs]`, write it."""
-    for unit, power in (("GB", 30), ("MB", 20), ("KB", 10)):
-        if size >= 1 << power:
-            return f"{size / (1 << power):.1f}".removesuffix(".0") + f" {unit}"
-    return f"{size} bytes"

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from jobq.config.environment import ATTEMPT_MARK, JOB_MARK, SUPERVISOR_MARK
+from jobq.config.environment import ATTEMPT_VAR, JOB_ID_VAR, SUPERVISOR_VAR
 
 Marks = tuple[str, str | None, str | None]
 """The values of these three."""
@@ -127,8 +127,8 @@ def snapshot() -> Snapshot:
     for pid in living:
         with suppress(OSError, psutil.Error):
             environ = _environ(pid) if pid != os.getpid() else {}
-            if owner := environ.get(SUPERVISOR_MARK):
-                marks = owner, environ.get(JOB_MARK), environ.get(ATTEMPT_MARK)
+            if owner := environ.get(SUPERVISOR_VAR):
+                marks = owner, environ.get(JOB_ID_VAR), environ.get(ATTEMPT_VAR)
                 marked.setdefault(marks, []).append(pid)
     return Snapshot(living, marked)
 

@@ -11,6 +11,7 @@ from jobq.models import Condition, Job, JobFilter, JobStatus
 from jobq.queue import CHUNK, JobQueue
 from jobq.redaction import is_redacted
 from jobq.transfer.row_validation import CONDITIONS
+from jobq.units import format_moment
 
 _COLUMN_OF = {condition: column for column, condition in CONDITIONS.items()}
 
@@ -116,4 +117,4 @@ def key_of(job: Job) -> str:
 def _at(job: Job) -> str | None:
     if job.run_at is None or job.status is JobStatus.RETRYING:
         return None
-    return job.run_at.isoformat().replace("+00:00", "Z")
+    return format_moment(job.run_at)

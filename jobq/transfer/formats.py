@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from io import TextIOWrapper
 from itertools import chain
 from pathlib import PurePath
-from typing import Any, BinaryIO, NamedTuple, NoReturn, TextIO
+from typing import Any, BinaryIO, NamedTuple, TextIO
 
 from jobq.errors import UsageError
+from jobq.job_types.arguments import refuse_constant
 
 FORMATS = ("jsonl", "json", "csv", "tsv")
 LONGEST_ROW = 16 * 1024 * 1024
@@ -81,10 +82,6 @@ def read(source: BinaryIO, kind: str) -> Table:
 # -- JSON Lines ----------------------------------------------------------------------------------
 
 
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON value")
-
-
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
@@ -94,7 +91,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-_DECODER = json.JSONDecoder(parse_constant=_no_constant, object_pairs_hook=_once)
+_DECODER = json.JSONDecoder(parse_constant=refuse_constant, object_pairs_hook=_once)
 
 
 def _lines(source: BinaryIO) -> Iterator[bytes]:

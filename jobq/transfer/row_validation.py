@@ -321,10 +321,8 @@ _LIMITS = frozenset(LIMITS)
 
 
 def _from_texts(job_type: "JobType", args: dict[str, Any]) -> dict[str, Any]:
-    from jobq.job_types.registry import decode_texts  # pydantic: not for commands in JSON
-
     texts = {name: value for name, value in args.items() if isinstance(value, str)}
-    return {**args, **decode_texts(job_type, texts)}
+    return {**args, **job_type.decode_texts(texts)}
 
 
 def _is_known(name: str) -> bool:

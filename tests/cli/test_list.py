@@ -391,7 +391,7 @@ def test_show_of_a_job_that_ended(cli: Cli) -> None:
         signal=11,
         error="it crashed",
         result={"list": [1, "ü"]},
-        usage=Usage(max_rss_bytes=12_300_000, cpu_seconds=1.5),
+        usage=Usage(max_rss_bytes=12_900_000, cpu_seconds=1.5),
     )
     cli.queue.backend.end([ending], utcnow())
     shown = cli("show", str(claim.job.id)).out

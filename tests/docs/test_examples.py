@@ -16,7 +16,7 @@ from jobq.cli import main
 from jobq.cli.command_table import VERBS
 from jobq.cli.parsing.typer_app import command_of
 from jobq.config import loader
-from jobq.config.environment import _OF_ONE_JOB
+from jobq.config.environment import _ONE_JOB_VARS
 from jobq.config.loader import load_settings
 from jobq.job_types.registry import load
 from jobq.models import INITIAL, TRANSITIONS, JobStatus, Priority, priority_band
@@ -139,7 +139,7 @@ def test_every_key_and_variable_is_in_configuration_md() -> None:
     for keys in (loader._TOP, loader._QUEUE, *loader._TABLES.values()):
         for key in keys:
             assert re.search(rf"^(# |\[timeouts\.)?{key}( =|\])", described, re.MULTILINE), key
-    for variable in ("JOBQ_CONFIG", *loader._VARIABLES, *_OF_ONE_JOB):
+    for variable in ("JOBQ_CONFIG", *loader._VARIABLES, *_ONE_JOB_VARS):
         assert f"`{variable}`" in text, variable
 
 

@@ -13,6 +13,8 @@ from jobq.units import (
     LONGEST_SECONDS,
     Rate,
     format_duration,
+    format_moment,
+    format_size,
     parse_duration,
     parse_limit,
     parse_moment,
@@ -304,3 +306,28 @@ def test_sizes(text: int | str, size: int) -> None:
 def test_what_is_no_size(text: object) -> None:
     with pytest.raises(UsageError, match="not a size"):
         parse_size(text)
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0 B"), (1023, "1023 B"), (4300, "4.2 KB"), (100 << 20, "100 MB"), (1.5, "1.5 B"),
+        (3 << 29, "1.5 GB"), (3 << 40, "3 TB"), (5000 << 40, "5000 TB"),
+    ],
+)  # fmt: skip
+def test_sizes_as_they_are_shown(size: float, text: str) -> None:
+    assert format_size(size) == text
+
+
+@given(st.integers(0, 1023), st.sampled_from(["B", "KB", "MB", "GB", "TB"]))
+def test_a_size_is_shown_as_it_is_written(number: int, unit: str) -> None:
+    assert parse_size(format_size(parse_size(f"{number} {unit}"))) == parse_size(f"{number}{unit}")
+
+
+# -- moments in documents ----------------------------------------------------------------------
+
+
+def test_moments_in_documents() -> None:
+    assert format_moment(NOON) == "2026-01-01T12:00:00Z"
+    assert format_moment(None) is None
+    assert parse_moment(format_moment(NOON), NOON + timedelta(days=1)) == NOON

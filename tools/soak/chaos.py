@@ -27,7 +27,7 @@ import psutil
 
 from jobq import Attempt, Job, JobQueue, JobSpec, JobStatus
 from jobq.backends.outage import Outage
-from jobq.config.environment import ATTEMPT_MARK, JOB_MARK
+from jobq.config.environment import ATTEMPT_VAR, JOB_ID_VAR
 from jobq.diagnostics.verify import verify
 from jobq.errors import DatabaseUnavailableError
 from jobq.logs import descendants
@@ -324,10 +324,10 @@ class Chaos:
             return False
         marks = process.environ()
         log_dir = Path(marks["JOBQ_LOG_DIR"])
-        log = JobLogs(log_dir.parent.parent).open(int(marks[JOB_MARK]))
+        log = JobLogs(log_dir.parent.parent).open(int(marks[JOB_ID_VAR]))
         assert log is not None
         with log:
-            seen = descendants.read(log, int(marks[ATTEMPT_MARK]))
+            seen = descendants.read(log, int(marks[ATTEMPT_VAR]))
         runaways = [child for child in process.children() if os.getsid(child.pid) == child.pid]
         return not any(child.pid in seen for child in runaways)
 

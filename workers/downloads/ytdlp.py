@@ -33,6 +33,7 @@ from yt_dlp.utils import unsmuggle_url
 from yt_dlp.utils._utils import _UnsafeExtensionError
 
 from jobq import JobContext, Permanent, RetryAfter, Snooze
+from jobq.units import format_size
 
 from .arguments import SCHEMES
 from .errors import ONLY_FFMPEG, DownloadFailed, Seen, translated
@@ -303,16 +304,8 @@ class _Meter:
             self._finished[name] = done
         speed = status.get("speed")
         self._job.progress(
-            before + done, total and before + total, f"{_bytes(speed)}/s" if speed else None
+            before + done, total and before + total, f"{format_size(speed)}/s" if speed else None
         )
-
-
-def _bytes(size: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} GiB"
 
 
 # -- yt-dlp itself -----------------------------------------------------------------------------

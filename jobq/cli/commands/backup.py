@@ -7,9 +7,10 @@ from jobq.backends.sqlite.backup import backup as copy
 from jobq.cli.context import Cli
 from jobq.cli.parsing.declarations import Argument, Context, option
 from jobq.cli.parsing.options import AsJson
-from jobq.cli.rendering.output import format_bytes, note, print_json
+from jobq.cli.rendering.output import note, print_json
 from jobq.config.settings import SQLITE
 from jobq.errors import UsageError
+from jobq.units import format_size
 
 
 def command(
@@ -31,4 +32,4 @@ def command(
     if as_json:
         print_json({"file": str(to.absolute()), "bytes": size})
     else:
-        note(f"Copied the database to {to} ({format_bytes(size)}); logs are not part of it.")
+        note(f"Copied the database to {to} ({format_size(size)}); logs are not part of it.")

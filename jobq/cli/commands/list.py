@@ -36,6 +36,7 @@ from jobq.models import DEFAULT_QUEUE, Job, JobFilter, JobStatus
 from jobq.queue import JobQueue
 from jobq.redaction import ShownJob
 from jobq.serializers import job_document
+from jobq.units import format_moment
 
 SHOWN = 50
 """Jobs that people are shown where they do not say how many."""
@@ -232,11 +233,7 @@ def _plain(job: ShownJob) -> list[str]:
         str(job.priority),
         job.type,
         str(job.attempts),
-        *map(_iso, (job.created_at, job.started_at, job.finished_at)),
+        *(format_moment(at) or "" for at in (job.created_at, job.started_at, job.finished_at)),
         job.name or "",
         describe(job),
     ]
-
-
-def _iso(moment: datetime | None) -> str:
-    return "" if moment is None else moment.isoformat().replace("+00:00", "Z")

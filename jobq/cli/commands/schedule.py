@@ -44,7 +44,7 @@ from jobq.queue import JobQueue
 from jobq.scheduling.cron import cron as parse_cron
 from jobq.scheduling.schedules import Schedules, in_words, next_runs
 from jobq.serializers import job_document, schedule_document
-from jobq.units import format_duration
+from jobq.units import format_duration, format_moment
 
 app = typer.Typer(
     add_completion=False,
@@ -261,8 +261,7 @@ def show(ctx: Context, name: Name, as_json: AsJson = False) -> None:
     if as_json:
         document = _document(schedule, now)
         history = [
-            {"at": item.at.isoformat().replace("+00:00", "Z"), "job_id": item.job_id}
-            | {"added": item.created}
+            {"at": format_moment(item.at), "job_id": item.job_id} | {"added": item.created}
             for item in fired
         ]
         print_json({**document, "history": history})

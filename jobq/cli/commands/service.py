@@ -17,6 +17,7 @@ from jobq.cli.parsing.declarations import Context, option
 from jobq.cli.parsing.options import AsJson
 from jobq.cli.parsing.typer_adapter import as_typer
 from jobq.cli.rendering.output import inert, is_terminal, note, print_fields, print_json
+from jobq.config.environment import BACKEND_VAR, DATABASE_VAR, LOG_DIR_VAR
 from jobq.config.settings import Settings
 from jobq.errors import JobqError, NotFound, UsageError
 
@@ -208,13 +209,13 @@ class Service:
         """What systemd would not have, and workers find programs by."""
         kept = {"PATH": os.environ.get("PATH", os.defpath)}
         for variable, path in (
-            ("JOBQ_DATABASE", self.settings.database),
-            ("JOBQ_LOG_DIR", self.settings.log_dir),
+            (DATABASE_VAR, self.settings.database),
+            (LOG_DIR_VAR, self.settings.log_dir),
         ):
             if os.environ.get(variable):
                 kept[variable] = str(path.absolute())
-        if os.environ.get("JOBQ_BACKEND"):
-            kept["JOBQ_BACKEND"] = self.settings.backend
+        if os.environ.get(BACKEND_VAR):
+            kept[BACKEND_VAR] = self.settings.backend
         return [f"{name}={value}" for name, value in kept.items()]
 
     def write(self, text: str) -> bool:

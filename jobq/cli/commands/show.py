@@ -12,7 +12,6 @@ from jobq.cli.parsing.options import AsJson, Id
 from jobq.cli.rendering.job_text import describe, exit_of, progress_of, time_of
 from jobq.cli.rendering.output import (
     COLOURS,
-    format_bytes,
     format_ids,
     full_time,
     is_terminal,
@@ -28,7 +27,7 @@ from jobq.models import FINISHED, Attempt, Job, Outcome
 from jobq.queue import JobQueue
 from jobq.redaction import ShownJob
 from jobq.serializers import attempt_document, job_document
-from jobq.units import format_duration
+from jobq.units import format_duration, format_size
 
 _BAD = frozenset({Outcome.FAILED, Outcome.TIMED_OUT, Outcome.CRASHED, Outcome.LOST})
 
@@ -154,7 +153,7 @@ def _row(attempt: Attempt, now: datetime) -> dict[str, str]:
         "started": local_time(attempt.started_at, now),
         "took": format_duration(max(0.0, took)),
         "exit": ended,
-        "memory": "" if memory is None else format_bytes(memory),
+        "memory": "" if memory is None else format_size(memory),
         "CPU": "" if cpu is None else format_duration(cpu),
         "error": "" if attempt.error == ended else attempt.error or "",
     }

@@ -6,7 +6,7 @@ from jobq.cli.context import Cli
 from jobq.cli.parsing.declarations import Context
 from jobq.cli.parsing.options import AsJson
 from jobq.cli.rendering.job_text import describe
-from jobq.cli.rendering.output import format_bytes, print_columns, print_fields, print_json
+from jobq.cli.rendering.output import print_columns, print_fields, print_json
 from jobq.cli.rendering.queue_table import print_queues
 from jobq.diagnostics.stats import (
     Figures,
@@ -16,7 +16,7 @@ from jobq.diagnostics.stats import (
     collect,
     stats_document,
 )
-from jobq.units import format_duration
+from jobq.units import format_duration, format_size
 
 
 def command(ctx: Context, as_json: AsJson = False) -> None:
@@ -34,7 +34,7 @@ def command(ctx: Context, as_json: AsJson = False) -> None:
             ("completed", _completed(found)),
             ("in all", ", ".join(f"{n:,} {name}" for name, n in found.totals.items())),
             ("oldest waiting", _oldest(found)),
-            ("logs", f"{format_bytes(found.log_bytes)} in {log_dir}"),
+            ("logs", f"{format_size(found.log_bytes)} in {log_dir}"),
             ("supervisors", str(len(found.supervisors) or "none: jobq work")),
         ]
     )

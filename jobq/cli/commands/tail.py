@@ -9,10 +9,10 @@ from jobq.cli.context import Cli
 from jobq.cli.parsing.arguments import parse_one_id
 from jobq.cli.parsing.declarations import Context, option
 from jobq.cli.parsing.options import Id
-from jobq.cli.rendering.log_follower import FIELDS, Follower, follow, show_part, tell_failure
+from jobq.cli.rendering.log_follower import Follower, follow, show_part, tell_failure
 from jobq.cli.rendering.output import inert, is_terminal, note
 from jobq.errors import NotFound, UsageError
-from jobq.logs.directory import EVENTS, LOG, STDERR, STDOUT, JobLog
+from jobq.logs.directory import EVENTS, LOG, OFFSET_FIELDS, STDERR, STDOUT, JobLog
 from jobq.logs.remote import RemoteLog, open_log, wrote
 from jobq.models import FINISHED, Job, LogOffsets
 from jobq.queue import JobQueue
@@ -83,13 +83,13 @@ def _show(
     starts, stops = span
     if names == [EVENTS] and is_terminal() and not raw:
         return {EVENTS: _show_events(log, count)}
-    there = [name for name in names if log.size(name) > getattr(starts, FIELDS[name])]
+    there = [name for name in names if log.size(name) > getattr(starts, OFFSET_FIELDS[name])]
     ends = dict.fromkeys(names, 0)
     for place, name in enumerate(there):
         if len(there) > 1:
             print(f"{chr(10) if place else ''}==> {name} <==", flush=True)
-        start = getattr(starts, FIELDS[name])
-        stop = None if stops is None else getattr(stops, FIELDS[name])
+        start = getattr(starts, OFFSET_FIELDS[name])
+        stop = None if stops is None else getattr(stops, OFFSET_FIELDS[name])
         ends[name] = show_part(log, name, count, (start, stop), raw=raw, color=color)
     return ends
 

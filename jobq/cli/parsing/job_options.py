@@ -5,7 +5,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-from jobq.cli.parsing.arguments import parse_ids, parse_pairs, piped_in
+from jobq.cli.parsing.arguments import parse_ids, parse_pairs, parse_span, piped_in
 from jobq.cli.parsing.declarations import Argument, option
 from jobq.clock import utcnow
 from jobq.errors import UsageError
@@ -13,7 +13,7 @@ from jobq.job_types import shell
 from jobq.jobs.spec import JobSpec
 from jobq.models import DEFAULT_QUEUE
 from jobq.queue import JobQueue
-from jobq.units import parse_duration, parse_limit, parse_moment
+from jobq.units import parse_limit, parse_moment
 
 Words = Annotated[
     list[str] | None,
@@ -158,12 +158,12 @@ def job_spec(queue: JobQueue, options: JobOptions) -> JobSpec:
         after_any=parse_ids(options.after_any or (), queue),
         after_fail=parse_ids(options.after_fail or (), queue),
         at=_moment(options.at),
-        delay=None if options.delay is None else _duration("--delay", options.delay),
+        delay=None if options.delay is None else parse_span("--delay", options.delay),
         timeout=None if options.timeout is None else _limit(options.timeout),
         max_retries=options.retries,
         retry_base=None
         if options.retry_base is None
-        else _duration("--retry-base", options.retry_base),
+        else parse_span("--retry-base", options.retry_base),
     )
 
 
@@ -196,16 +196,17 @@ def _args(queue: JobQueue, job_type: str, words: list[str], options: JobOptions)
         return _json_args(options.args)
     if not words:
         return {}
-    from jobq.job_types.registry import parse_words  # pydantic: not for plain commands
-
-    return parse_words(queue.job_type(job_type), words)
+    return queue.job_type(job_type).parse_words(words)
 
 
 def _json_args(text: str) -> dict[str, Any]:
     import json
 
+    from jobq.job_types.arguments import refuse_constant  # not for plain commands
+
     try:
-        args = json.loads(piped_in().read() if text == "-" else text, parse_constant=_no_constant)
+        given = piped_in().read() if text == "-" else text
+        args = json.loads(given, parse_constant=refuse_constant)
     except RecursionError:
         raise UsageError("--args: nested too deep") from None
     except ValueError as error:
@@ -213,11 +214,6 @@ def _json_args(text: str) -> dict[str, Any]:
     if not isinstance(args, dict):
         raise UsageError("--args: expected a JSON object")
     return args
-
-
-def _no_constant(name: str) -> Any:
-    """Python would take NaN and Infinity, which no JSON has."""
-    raise ValueError(name)
 
 
 def _shell_args(queue: JobQueue, args: dict[str, Any], options: JobOptions) -> dict[str, Any]:
@@ -242,13 +238,6 @@ def _shell_args(queue: JobQueue, args: dict[str, Any], options: JobOptions) -> d
 
 def _moment(text: str | None) -> datetime | None:
     return None if text is None else parse_moment(text, utcnow())
-
-
-def _duration(option: str, text: str) -> float:
-    try:
-        return parse_duration(text)
-    except UsageError as error:
-        raise UsageError(f"{option}: {error}") from None
 
 
 def _limit(text: str) -> float:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from jobq.cli.command_table import VERBS, title_of
 from jobq.cli.parsing.completers import FINDERS, Items, Line, harmless, offered
 from jobq.cli.parsing.fast_parser import command_of, sought
+from jobq.config.environment import COMPLETE_VAR
 
 _HARD = frozenset("'\"\\#")
 """What makes words of a line hard to tell apart."""
@@ -30,7 +31,7 @@ class Answer(NamedTuple):
 
 def answer(environ: Mapping[str, str]) -> Answer | None:
     """What a shell is told that asks through these variables; None: ask Typer."""
-    shell = _SHELLS.get(environ.get("_JOBQ_COMPLETE", ""))
+    shell = _SHELLS.get(environ.get(COMPLETE_VAR, ""))
     split = shell and _split(environ, shell.line)
     if not shell or not split:
         return None

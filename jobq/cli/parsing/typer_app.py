@@ -15,6 +15,7 @@ from jobq.cli.command_table import GROUPS, VERBS, title_of
 from jobq.cli.context import ReaderLeftError, cli_of, complain
 from jobq.cli.parsing.completers import harmless
 from jobq.cli.parsing.typer_adapter import app_of
+from jobq.config.environment import COMPLETE_VAR
 
 _NAMES_ONLY = "jobq.names_only"
 
@@ -97,7 +98,7 @@ def run_with_typer(argv: list[str]) -> int:
         JobqError: what was asked for was refused, or failed.
         ReaderLeftError: whoever read the output has left.
     """
-    if "_JOBQ_COMPLETE" in os.environ:
+    if COMPLETE_VAR in os.environ:
         _keep_markup()
     if len(argv) == 2 and argv[0] in ("--install-completion", "--show-completion"):
         # The shell is named: left to itself, Typer would pass over that, and take the one around.

@@ -9,7 +9,7 @@ from jobq.job_types import shell
 from jobq.jobs.outcome import signal_name
 from jobq.models import FINISHED, Job, JobStatus, Progress
 from jobq.redaction import ShownJob
-from jobq.units import format_duration
+from jobq.units import format_elapsed
 
 
 def describe(job: ShownJob) -> str:
@@ -34,18 +34,16 @@ def time_of(job: Job, now: datetime) -> str:
             more = "…" if len(job.parents) > 3 else ""
             return f"after {', '.join(first)}{more}"
         case JobStatus.SCHEDULED | JobStatus.RETRYING if job.run_at:
-            return f"in {_span(now, job.run_at)}" if job.run_at > now else "due"
+            return f"in {format_elapsed(now, job.run_at)}" if job.run_at > now else "due"
         case JobStatus.PENDING:
-            return _span(job.created_at, now)
+            return format_elapsed(job.created_at, now)
         case JobStatus.RUNNING:
-            return "stopping" if job.cancel_requested else _span(job.started_at or now, now)
+            return (
+                "stopping" if job.cancel_requested else format_elapsed(job.started_at or now, now)
+            )
         case JobStatus.COMPLETED | JobStatus.FAILED if job.started_at and job.finished_at:
-            return _span(job.started_at, job.finished_at)
+            return format_elapsed(job.started_at, job.finished_at)
     return ""
-
-
-def _span(since: datetime, until: datetime) -> str:
-    return format_duration(max(0.0, (until - since).total_seconds()))
 
 
 def tries_of(job: Job) -> str:

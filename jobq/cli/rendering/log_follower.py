@@ -13,7 +13,7 @@ from jobq.cli.rendering.ansi import AnsiFilter
 from jobq.cli.rendering.output import note
 from jobq.errors import DatabaseAwayError
 from jobq.job_types import shell
-from jobq.logs.directory import EVENTS, LOG, STDERR, STDOUT, JobLog
+from jobq.logs.directory import LOG, OFFSET_FIELDS, STDERR, STDOUT, JobLog
 from jobq.logs.remote import RemoteLog, open_log, wrote
 from jobq.models import FINISHED, Job, JobStatus, LogOffsets
 from jobq.queue import JobQueue
@@ -28,7 +28,6 @@ SHIPPED_BEAT = 0.2
 LATEST = 10.0
 """Seconds after the end of a job in which the last of its output comes from there, if it does."""
 
-FIELDS = {STDOUT: "stdout", STDERR: "stderr", EVENTS: "events", LOG: "log"}
 _UNKNOWN = -1
 _BLOCK = 1 << 16
 _BLOCKS_AT_ONCE = 16
@@ -178,7 +177,7 @@ class Follower:
                 log.close()
                 return
             for stream in self._streams:
-                stream.at = getattr(start, FIELDS[stream.name])
+                stream.at = getattr(start, OFFSET_FIELDS[stream.name])
         self.close()
         self._log = log
         self._attempt = job.attempts

@@ -125,15 +125,6 @@ def full_time(moment: datetime, now: datetime) -> str:
     return f"{moment.astimezone():%Y-%m-%d %H:%M:%S} ({far})"
 
 
-def format_bytes(size: float) -> str:
-    """A size in the unit that gives it one to three digits: ``0 B``, ``4.2 MB``."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if abs(size) < 1000:
-            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
-
-
 def format_ids(ids: Iterable[int]) -> str:
     """Ids, runs of them shortened: ``3-9, 12``."""
     runs: list[list[int]] = []

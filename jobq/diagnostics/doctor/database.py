@@ -11,8 +11,8 @@ from pathlib import Path
 from jobq.backends.liveness import presence_of, real_path
 from jobq.backends.sqlite.connection import CHECKPOINT_BYTES
 from jobq.config.settings import Settings
-from jobq.diagnostics.doctor.finding import Examination, Finding, ok, problem, some, warning
-from jobq.diagnostics.verify import verify
+from jobq.diagnostics.doctor.finding import Examination, Finding, ok, some, warning
+from jobq.diagnostics.doctor.invariants import check_invariants
 from jobq.models import JobFilter
 from jobq.queue import CHUNK, JobQueue
 from jobq.system.processes import host_name
@@ -26,19 +26,6 @@ LEFT_ALONE = 3600.0
 """Seconds for which a directory must not have changed before it may be deleted."""
 
 _LATEST = 1000
-
-
-def check_invariants(examined: Examination, queue: JobQueue) -> Iterator[Finding]:
-    """All that `jobq verify` checks, damage included."""
-    found = verify(queue.backend, thorough=examined.full)
-    where = examined.settings.database
-    for violation in found.violations:
-        about = "" if violation.job_id is None else f"job {violation.job_id}: "
-        remedy = "restore a backup, or report a bug, with what `jobq verify --json` prints"
-        yield problem("invariants", where, f"{about}{violation.message}", remedy)
-    if not found.violations:
-        what = f"{found.jobs:,} jobs, {found.attempts:,} attempts, nothing that can't be"
-        yield ok("invariants", where, what)
 
 
 def check_supervisors(examined: Examination, queue: JobQueue) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from jobq.backends.redis.backend import RedisBackend
 from jobq.clock import utcnow
 from jobq.config.settings import Settings
 from jobq.diagnostics.doctor.finding import Examination, Finding, ok, problem, some, warning
-from jobq.diagnostics.verify import verify
+from jobq.diagnostics.doctor.invariants import check_invariants
 from jobq.queue import JobQueue
 
 APART = timedelta(minutes=1)
@@ -117,29 +117,11 @@ def _rescue_dead(settings: Settings) -> str:
         return f"gave back {queue.rescue_dead()} jobs"
 
 
-def check_invariants(
-    examined: Examination, queue: JobQueue, where: str, _: Facts
-) -> Iterator[Finding]:
-    """All that `jobq verify` checks."""
-    found = verify(queue.backend, thorough=examined.full)
-    for violation in found.violations:
-        about = "" if violation.job_id is None else f"job {violation.job_id}: "
-        remedy = "report a bug, with what `jobq verify --json` prints"
-        yield problem("invariants", where, f"{about}{violation.message}", remedy)
-    if not found.violations:
-        what = f"{found.jobs:,} jobs, {found.attempts:,} attempts, nothing that can't be"
-        yield ok("invariants", where, what)
-
-
 SERVER_CHECKS: tuple[Callable[[str, Facts], Iterator[Finding]], ...] = (
     check_server,
     check_persistence,
     check_memory,
     check_clocks,
-)
-JOB_CHECKS: tuple[Callable[[Examination, JobQueue, str, Facts], Iterator[Finding]], ...] = (
-    check_supervisors,
-    check_invariants,
 )
 
 
@@ -151,5 +133,5 @@ def check_backend(examined: Examination, queue: JobQueue) -> Iterator[Finding]:
     facts = backend.facts()
     for check in SERVER_CHECKS:
         yield from check(where, facts)
-    for check_jobs in JOB_CHECKS:
-        yield from check_jobs(examined, queue, where, facts)
+    yield from check_supervisors(examined, queue, where, facts)
+    yield from check_invariants(examined, queue)

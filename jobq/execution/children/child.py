@@ -19,11 +19,12 @@ from datetime import datetime
 from typing import Any, NoReturn
 
 from jobq.clock import steady_time, utcnow
-from jobq.config.environment import ATTEMPT_MARK, JOB_MARK, SUPERVISOR_MARK
+from jobq.config.environment import ATTEMPT_VAR, JOB_ID_VAR, LOG_DIR_VAR, SUPERVISOR_VAR
 from jobq.config.settings import Settings
 from jobq.execution.children.call import call, jsonable, report_of
 from jobq.execution.children.process_state import ProcessState
-from jobq.job_types.registry import Registry, args_model
+from jobq.job_types.arguments import args_model
+from jobq.job_types.registry import Registry
 from jobq.job_types.worker import Cancelled, JobContext, JobWorker
 from jobq.jobs.outcome import timed_out
 from jobq.logs.directory import EVENTS, LOG, STDERR, STDOUT, JobLogs, append_line, event_line
@@ -48,7 +49,7 @@ class Child:
         self._settings = settings
         self._registry = registry
         self._logs = JobLogs(settings.log_dir)
-        self._owner = os.environ[SUPERVISOR_MARK]
+        self._owner = os.environ[SUPERVISOR_VAR]
         self._cancelled = False
         self._running: type[JobWorker] | None = None
         self._is_used = False  # a job was run here before
@@ -190,9 +191,9 @@ class _Run:
 
     def _open(self) -> None:
         self._marks = {
-            JOB_MARK: str(self._id),
-            ATTEMPT_MARK: str(self.attempt),
-            "JOBQ_LOG_DIR": str(self.log.path),
+            JOB_ID_VAR: str(self._id),
+            ATTEMPT_VAR: str(self.attempt),
+            LOG_DIR_VAR: str(self.log.path),
         }
         os.environ.update(self._marks)
         _point(self.log.append(STDOUT), 1)

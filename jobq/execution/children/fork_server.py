@@ -23,12 +23,13 @@ from contextlib import suppress
 from typing import NoReturn
 
 from jobq.backends.factory import open_backend
-from jobq.config.environment import SUPERVISOR_MARK
+from jobq.config.environment import SUPERVISOR_VAR
 from jobq.config.settings import SQLITE, Settings
 from jobq.errors import JobqError, WorkerLoadError
 from jobq.execution.children.call import jsonable
 from jobq.execution.children.child import Child
-from jobq.job_types.registry import Registry, args_model, load
+from jobq.job_types.arguments import args_model
+from jobq.job_types.registry import Registry, load
 from jobq.logs.directory import JobLogs
 from jobq.recovery import tree_left
 from jobq.system.processes import ProcessTree, kill_all, marked_trees, parents
@@ -61,7 +62,7 @@ class ForkServer:
         self._parent = parent  # told, not asked for: it may be gone already
         self._pid = os.getpid()
         self._connection = connection
-        self._owner = os.environ[SUPERVISOR_MARK]
+        self._owner = os.environ[SUPERVISOR_VAR]
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         # The settings come before the first job is started: without them, nothing is to be ended.
         (size,) = _HEADER.unpack(self._receive(_HEADER.size))

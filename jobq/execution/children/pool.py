@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from jobq.clock import steady_time
-from jobq.config.environment import SUPERVISOR_MARK
+from jobq.config.environment import SUPERVISOR_VAR
 from jobq.config.settings import Settings
 from jobq.execution.children.fork_server import FORK, GOODBYE, send_settings
 from jobq.execution.run import Run, last_words
@@ -356,7 +356,7 @@ class ChildPool:
         self._idle.clear()
         if self._server is not None:
             self._wait_for_server(self._server)
-        kill_workers(self._environment[SUPERVISOR_MARK])  # what children have forked lives on
+        kill_workers(self._environment[SUPERVISOR_VAR])  # what children have forked lives on
         for child in children:
             child.status = signal.SIGKILL
             self._bury(child)

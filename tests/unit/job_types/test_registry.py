@@ -8,7 +8,7 @@ import pytest
 
 from jobq.errors import ArgsError, NotFound, UsageError, WorkerLoadError
 from jobq.job_types import registry
-from jobq.job_types.registry import Registry, load, parse_words, require_types
+from jobq.job_types.registry import Registry, load, require_types
 from jobq.job_types.worker import JobWorker
 
 Write = Callable[..., Path]
@@ -292,13 +292,13 @@ def test_words_are_text_first_and_json_where_text_cannot_be(
 ) -> None:
     optional = "; ".join(f"{field} = None" for field in FIELDS.split("; "))
     job_type = load([write("a.py", worker("tile", optional)).parent]).get("tile")
-    assert job_type.parse(parse_words(job_type, [word])) == {word.partition("=")[0]: value}
+    assert job_type.parse(job_type.parse_words([word])) == {word.partition("=")[0]: value}
 
 
 def test_the_words_of_a_shell_job_are_decoded_too() -> None:
     shell = Registry().get("shell")
     words = ['argv=["echo", "hi"]', 'env={"A": "1"}', "cwd=/tmp"]
-    assert parse_words(shell, words) == {"argv": ["echo", "hi"], "env": {"A": "1"}, "cwd": "/tmp"}
+    assert shell.parse_words(words) == {"argv": ["echo", "hi"], "env": {"A": "1"}, "cwd": "/tmp"}
 
 
 @pytest.mark.parametrize(
@@ -312,7 +312,7 @@ def test_the_words_of_a_shell_job_are_decoded_too() -> None:
 )
 def test_words_that_say_nothing_are_refused(words: list[str], complaint: str) -> None:
     with pytest.raises(ArgsError, match=complaint):
-        parse_words(Registry().get("shell"), words)
+        Registry().get("shell").parse_words(words)
 
 
 def test_what_is_stored_can_be_read_by_the_model_again(write: Write) -> None:

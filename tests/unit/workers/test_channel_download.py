@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from jobq import ArgsError, Job, JobQueue, JobSpec, JobStatus, JobWorker, Permanent, Snooze
-from jobq.job_types.registry import args_model, load
+from jobq.job_types.arguments import args_model
+from jobq.job_types.registry import load
 from jobq.models import Inserted, NewJob
 from jobq.testing import Run, drain, run
 from tests.support.local_site import Entry, Site, answers, clip, sends, serving

@@ -124,7 +124,7 @@ def test_progress_is_in_bytes_with_the_speed(download: Download, site: Site) -> 
     assert (done.progress[-1].done, done.progress[-1].total) == (SIZE, SIZE)
     speeds = [step.message for step in done.progress if step.message]
     assert speeds
-    assert all(speed.endswith(("KiB/s", "MiB/s")) for speed in speeds)
+    assert all(speed.endswith((" KB/s", " MB/s")) for speed in speeds)
 
 
 def test_a_file_that_is_there_is_not_fetched_again(download: Download, site: Site) -> None:

@@ -88,14 +88,6 @@ def test_counts(number: int, text: str) -> None:
     assert output.count_of(number) == text
 
 
-@pytest.mark.parametrize(
-    ("size", "text"),
-    [(0, "0 B"), (999, "999 B"), (4200, "4.2 kB"), (2_500_000, "2.5 MB"), (3e12, "3.0 TB")],
-)
-def test_sizes(size: float, text: str) -> None:
-    assert output.format_bytes(size) == text
-
-
 def test_full_times_say_how_far_from_now() -> None:
     assert output.full_time(NOW - timedelta(seconds=185), NOW).endswith("(3m 05s ago)")
     assert output.full_time(NOW + timedelta(seconds=9), NOW).endswith("(in 9.0s)")

@@ -13,7 +13,7 @@ import pytest
 
 from jobq.backends.base import ClaimRequest
 from jobq.clock import utcnow
-from jobq.config.environment import SUPERVISOR_MARK, job_environment
+from jobq.config.environment import SUPERVISOR_VAR, job_environment
 from jobq.execution.children.pool import ChildPool
 from jobq.execution.run import Run
 from jobq.jobs.outcome import Exit
@@ -108,7 +108,7 @@ async def scene(
     """Do something while a child is at the long job."""
     told, owner = Told(), owner_id("here")
     long, *others = claimed(queue, owner, 61)
-    environment = {**job_environment(queue.settings), SUPERVISOR_MARK: owner}
+    environment = {**job_environment(queue.settings), SUPERVISOR_VAR: owner}
     children = ChildPool(queue.settings, environment, told)
     children.open()
     try:

@@ -1,0 +1,23 @@
+"""The check that stored jobs do not contradict each other: all that `jobq verify` looks at."""
+
+from collections.abc import Iterator
+
+from jobq.config.settings import SQLITE
+from jobq.diagnostics.doctor.finding import Examination, Finding, ok, problem
+from jobq.diagnostics.verify import verify
+from jobq.queue import JobQueue
+
+
+def check_invariants(examined: Examination, queue: JobQueue) -> Iterator[Finding]:
+    """Yield each violation, damage to the database included."""
+    settings = examined.settings
+    where, remedy = settings.backend_shown, "report a bug, with what `jobq verify --json` prints"
+    if settings.backend == SQLITE:
+        where, remedy = str(settings.database), f"restore a backup, or {remedy}"
+    found = verify(queue.backend, thorough=examined.full)
+    for violation in found.violations:
+        about = "" if violation.job_id is None else f"job {violation.job_id}: "
+        yield problem("invariants", where, f"{about}{violation.message}", remedy)
+    if not found.violations:
+        what = f"{found.jobs:,} jobs, {found.attempts:,} attempts, nothing that can't be"
+        yield ok("invariants", where, what)

@@ -1,0 +1,229 @@
+"""The arguments of jobs: checked against a worker's model, read from text, secrets found."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from jobq.errors import ArgsError, WorkerLoadError
+from jobq.job_types.worker import JobWorker
+from jobq.models import JsonObject
+from jobq.redaction import REDACTED, TAG, Redaction, Redactor
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+
+@cache
+def args_model(worker: type[JobWorker]) -> type[BaseModel]:
+    """Return the worker's `Args`; without one, a model that takes no arguments.
+
+    Raises:
+        WorkerLoadError: `Args` is not a pydantic model.
+    """
+    from pydantic import BaseModel  # 40 ms
+
+    found = getattr(worker, "Args", None)
+    if found is None:
+
+        class Args(BaseModel):
+            pass
+
+        return Args
+    if not (isinstance(found, type) and issubclass(found, BaseModel)):
+        raise WorkerLoadError(f"{worker.__name__}.Args is not a pydantic model")
+    return found
+
+
+# -- checking ----------------------------------------------------------------------------------
+
+
+def validate(
+    name: str, worker: type[JobWorker], args: Mapping[str, Any], redactor: Redactor
+) -> JsonObject:
+    """Check arguments against the worker's model and return what is stored of them.
+
+    Raises:
+        ArgsError: arguments are unknown, missing or mistyped. The message names each, and shows
+            no secret values.
+    """
+    from pydantic import ValidationError
+
+    model = args_model(worker)
+    _require_known(name, model, args)
+    secrets = secret_tag(worker)
+    try:
+        checked = model.model_validate(dict(args))
+    except ValidationError as error:
+        raise ArgsError(f"{name}: {_complaints(error, redactor.of(args, secrets))}") from None
+    dumped: JsonObject = checked.model_dump(mode="json", exclude_unset=True, by_alias=True)
+    if secrets:
+        dumped = _revealed(dumped, checked.model_dump(exclude_unset=True, by_alias=True))
+    _require_finite(name, dumped)
+    return dumped
+
+
+def _require_known(name: str, model: type[BaseModel], args: Mapping[str, Any]) -> None:
+    """Refuse arguments that the model does not have, which pydantic would ignore."""
+    if model.model_config.get("extra") == "allow":
+        return
+    known = [field.alias or key for key, field in model.model_fields.items()]
+    for given in args:
+        if given not in known and given not in model.model_fields:
+            takes = f"it takes {', '.join(known)}" if known else "it takes none"
+            raise ArgsError(f"{name}: no argument {given!r:.80}: {takes}")
+
+
+def _require_finite(name: str, args: JsonObject) -> None:
+    """Refuse NaN and infinity: JSON does not have them, so no reader of ``--json`` takes them."""
+    for argument, value in args.items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except ValueError:
+            raise ArgsError(f"{name}: argument {argument!r}: give a finite number") from None
+
+
+def _complaints(error: Any, hide: Redaction) -> str:
+    texts = []
+    for item in error.errors(include_url=False):
+        where = ".".join(map(str, item["loc"]))
+        message = item["msg"].removeprefix("Value error, ")
+        if not where:  # the arguments contradict each other
+            texts.append(message)
+        elif item["type"] == "missing":
+            texts.append(f"argument {where!r} is missing")
+        else:
+            is_secret = any(hide.redactor.is_secret(str(part)) for part in item["loc"])
+            got = REDACTED if is_secret else f"{hide.value(item['input'])!r:.100}"
+            texts.append(f"argument {where!r}: {hide.text(message)}, got {got}")
+    return "; ".join(texts)
+
+
+# -- secrets -----------------------------------------------------------------------------------
+
+
+@cache
+def secret_tag(worker: type[JobWorker]) -> Mapping[str, str]:
+    """Return the tag that names a job's secret arguments; empty if it has none."""
+    names = _secret_fields(args_model(worker), set())
+    return {TAG: ",".join(sorted(names))} if names else {}
+
+
+def _secret_fields(model: type[BaseModel], seen: set[Any]) -> set[str]:
+    """Return the names of fields, at any depth, that hold a `SecretStr` or the like."""
+    from pydantic import BaseModel, Secret, SecretBytes, SecretStr
+
+    seen.add(model)
+    names: set[str] = set()
+    for key, info in model.model_fields.items():
+        for kind in _kinds(info.annotation):
+            kind = getattr(kind, "__origin__", kind)  # noqa: PLW2901 - of Secret[int], Secret
+            if not isinstance(kind, type):
+                continue
+            if issubclass(kind, (Secret, SecretStr, SecretBytes)):
+                names.add(info.alias or key)
+            elif issubclass(kind, BaseModel) and kind not in seen:
+                names |= _secret_fields(kind, seen)
+    return names
+
+
+def _kinds(annotation: Any) -> Iterator[Any]:
+    """Yield a type, then all that it is made of."""
+    yield annotation
+    for below in getattr(annotation, "__args__", ()):
+        yield from _kinds(below)
+
+
+def _revealed(dumped: Any, plain: Any) -> Any:
+    """Return dumped arguments with secrets in place of pydantic's asterisks."""
+    from pydantic import BaseModel
+
+    if hasattr(plain, "get_secret_value"):
+        value = plain.get_secret_value()
+        return value.decode() if isinstance(value, bytes) else value
+    if isinstance(dumped, dict) and isinstance(plain, dict):
+        pairs = zip(dumped.items(), plain.values(), strict=True)
+        return {name: _revealed(below, value) for (name, below), value in pairs}
+    if isinstance(dumped, list) and not isinstance(plain, str | bytes | BaseModel):
+        return [_revealed(*pair) for pair in zip(dumped, plain, strict=True)]
+    return dumped
+
+
+# -- reading text ------------------------------------------------------------------------------
+
+
+def refuse_constant(name: str) -> NoReturn:
+    """Refuse NaN and Infinity, which Python's parser takes: for its ``parse_constant``.
+
+    Raises:
+        ValueError: always.
+    """
+    raise ValueError(f"{name} is not a JSON value")
+
+
+def parse_words(name: str, worker: type[JobWorker] | None, words: Sequence[str]) -> dict[str, Any]:
+    """Return ``key=value`` words as arguments: text where the type takes text, JSON elsewhere.
+
+    Raises:
+        ArgsError: a word is not ``key=value``, names an argument twice, or is not valid JSON.
+    """
+    given: dict[str, Any] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not key:
+            raise ArgsError(
+                f"{word!r:.80} is not key=value; a command goes after --: `jobq add -- {word:.80} …`"
+            )
+        if key in given:
+            raise ArgsError(f"{name}: argument {key!r} is given twice")
+        given[key] = value
+    return decode_texts(name, worker, given)
+
+
+def decode_texts(
+    name: str, worker: type[JobWorker] | None, given: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return arguments from text, as people type them: JSON where text can't be a value.
+
+    Raises:
+        ArgsError: it is not valid JSON.
+    """
+    decoded: dict[str, Any] = dict(given)
+    for key in given.keys() & _structured_arguments(worker):
+        try:
+            decoded[key] = json.loads(given[key])
+        except (ValueError, RecursionError) as error:
+            raise ArgsError(
+                f"{name}: argument {key!r:.80}: expected JSON such as "
+                f"""'["a", "b"]', got {given[key]!r:.100}: {error!s:.100}"""
+            ) from None
+    return decoded
+
+
+@cache
+def _structured_arguments(worker: type[JobWorker] | None) -> frozenset[str]:
+    """Return arguments that text can't be a value of: lists, objects, and choices among such."""
+    if worker is None:
+        return _STRUCTURED_IN_SHELL
+    from pydantic import TypeAdapter, ValidationError
+
+    structured = set()
+    for key, info in args_model(worker).model_fields.items():
+        adapter: TypeAdapter[Any] = TypeAdapter(info.annotation or Any)
+        try:
+            adapter.validate_python("")
+        except ValidationError as error:
+            kinds = {item["type"] for item in error.errors()}
+            if kinds <= _NOT_FROM_TEXT:
+                structured.add(info.alias or key)
+    return frozenset(structured)
+
+
+_STRUCTURED_IN_SHELL = frozenset({"argv", "env"})
+_NOT_FROM_TEXT = {
+    "list_type", "tuple_type", "set_type", "frozen_set_type", "dict_type", "model_type",
+    "model_attributes_type", "dataclass_type", "mapping_type", "iterable_type",
+    "sequence_str", "is_instance_of", "none_required",
+}  # fmt: skip
