@@ -1,17 +1,17 @@
-"""The only reader of wall time. Nothing else, and no SQL, asks what time it is."""
+"""The only reader of wall time: nothing else, and no SQL, reads a clock."""
 
 import time
 from datetime import UTC, datetime
 
 _STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-"""Linux's CLOCK_MONOTONIC stands still while the machine sleeps."""
+"""Linux's CLOCK_MONOTONIC stops during suspend."""
 
 
 def utcnow() -> datetime:
-    """The time now, aware, in UTC."""
+    """Return the current time, aware, in UTC."""
     return datetime.now(UTC)
 
 
 def steady_time() -> float:
-    """Seconds by a clock that nobody sets, and that goes on while the machine sleeps."""
+    """Return seconds of a clock that is never set, and that runs on during suspend."""
     return time.clock_gettime(_STEADY)

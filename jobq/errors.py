@@ -1,26 +1,26 @@
-"""Everything that jobq raises on purpose, with the exit code that the command leaves with.
+"""The errors that jobq raises on purpose, each with the exit code of the command.
 
 ::
 
     JobqError                 1   failed
-    ├── UsageError            2   invalid input: the caller can mend it
-    │   ├── ArgsError             arguments that the job type does not take
-    │   ├── ConfigError           a jobq.toml or JOBQ_* variable that is wrong
-    │   └── WorkerLoadError       a worker file that does not import, or clashes with another
+    ├── UsageError            2   invalid input: the caller can correct it
+    │   ├── ArgsError             the job type does not take these arguments
+    │   ├── ConfigError           a value in jobq.toml or a JOBQ_* variable is invalid
+    │   └── WorkerLoadError       a worker file does not import, or clashes with another
     ├── NotFound              3   no such job or queue
-    ├── WrongState            4   refused in the state that the job is in
+    ├── WrongState            4   the job's state does not allow it
     ├── LogDirectoryError     1   the directory of all logs can't be used
     └── DatabaseError         5   the database can't be used
-        ├── DatabaseDamagedError      it is not a jobq database, or no longer one
+        ├── DatabaseDamagedError      it is damaged, or not a jobq database
         ├── DatabaseNewerError        a newer jobq wrote it
         ├── DatabaseReadOnlyError     no permission to write
-        ├── HalfFilledError           `jobq migrate` has not come to its end there
-        └── DatabaseUnavailableError  not just now: who runs jobs goes on trying
+        ├── HalfFilledError           a `jobq migrate` into it did not finish
+        └── DatabaseUnavailableError  not for now: a supervisor keeps trying
             ├── DatabaseLockedError       another process keeps it locked
-            ├── DatabaseAwayError         no server does what it is asked for
-            │   ├── DatabaseStoppedError      none runs there, or it is still starting
-            │   └── DatabaseUnreachableError  there is no answer; others may get one
-            │       └── DatabaseRefusesError      the server does not let us in
+            ├── DatabaseAwayError         no server carries out commands
+            │   ├── DatabaseStoppedError      none is running, or it is still starting
+            │   └── DatabaseUnreachableError  no answer here; other clients may get one
+            │       └── DatabaseRefusesError      the server refuses to let us in
             └── DiskFullError             no room to write
 """
 
@@ -40,7 +40,7 @@ class ArgsError(UsageError):
 
 
 class ConfigError(UsageError):
-    """A setting that can't be read; the message names file, line, key and what was expected."""
+    """An invalid setting; the message names file, line, key and what was expected."""
 
 
 class WorkerLoadError(UsageError):
@@ -80,7 +80,7 @@ class HalfFilledError(DatabaseError):
 
 
 class DatabaseUnavailableError(DatabaseError):
-    """The database can't be used just now, and may be before long, without anybody's doing."""
+    """The database can't be used for now; it may be again without any change on our side."""
 
 
 class DatabaseLockedError(DatabaseUnavailableError):
@@ -88,19 +88,19 @@ class DatabaseLockedError(DatabaseUnavailableError):
 
 
 class DatabaseAwayError(DatabaseUnavailableError):
-    """No server does what it is asked for; what was asked for last may have been done."""
+    """No server carries out commands; the last command sent may still have taken effect."""
 
 
 class DatabaseStoppedError(DatabaseAwayError):
-    """Its machine says that no server runs there, or the server that it is starting: so to all."""
+    """The host reports that no server is running, or that it is starting: the same to every client."""
 
 
 class DatabaseUnreachableError(DatabaseAwayError):
-    """No server answers here. Others may get through, and take over what this one holds."""
+    """No server answers this client. Others may reach it, and take over what this one holds."""
 
 
 class DatabaseRefusesError(DatabaseUnreachableError):
-    """The server does not let us in. Where it did before, it may again."""
+    """The server refuses to let us in. If it did before, it may again."""
 
 
 class DiskFullError(DatabaseUnavailableError):

@@ -1,59 +1,61 @@
-"""How much of anything is kept on a job, and what stands where the rest was. Pure."""
+"""Size limits of what is kept on a job, and the cutting of values to them. Pure."""
 
 import json
 from typing import Any, TypeVar
 
-LONGEST_ARGS = 2_000_000
-"""Bytes of JSON in a job's arguments: what is longer belongs in a file."""
+MAX_ARGS_BYTES = 2_000_000
+"""As JSON. Longer arguments belong in a file."""
 
-LONGEST_RESULT = 1_000_000
-"""Bytes of JSON in a result."""
+MAX_RESULT_BYTES = 1_000_000
+"""As JSON."""
 
-LONGEST_ERROR = 10_000
-"""Characters of an error or a reason; the whole is in stderr.log."""
+MAX_ERROR_CHARS = 10_000
+"""Of an error or a reason; the whole error is in stderr.log."""
 
-LONGEST_MESSAGE = 200
-"""Characters of a progress message."""
+MAX_MESSAGE_CHARS = 200
+"""Of a progress message."""
 
-DEEPEST = 100
-"""Lists and objects within each other."""
+MAX_DEPTH = 100
+"""Levels of lists and objects within each other."""
 
-DROPPED = "jobq:dropped"
-"""The only key of what stands where a result was."""
+MAX_COUNT = 1_000_000_000
+"""The largest count that an option takes: larger ones are typing errors, and overflow the database."""
+
+DROPPED_KEY = "jobq:dropped"
+"""The only key of the object that stands in for a result that was too large."""
+
+_CUT_END = " characters left out)"
+_MAX_CUT_CHARS = len(_CUT_END) + 40
 
 _Text = TypeVar("_Text", str, str | None)
 
 
-def bounded_text(text: _Text, most: int) -> _Text:
-    """A text of about ``most`` characters; what was longer says how much is left out."""
-    if text is None or len(text) <= most:
+def bounded_text(text: _Text, max_chars: int) -> _Text:
+    """Return the text, cut to about ``max_chars`` characters; its end says how many were left out."""
+    if text is None or len(text) <= max_chars:
         return text
-    if text.endswith(_END) and len(text) <= most + _LONGEST_MARK:
-        return text  # it has been through here before
-    return f"{text[:most]}… ({len(text) - most:,}{_END}"
-
-
-_END = " characters left out)"
-_LONGEST_MARK = len(_END) + 40
+    if text.endswith(_CUT_END) and len(text) <= max_chars + _MAX_CUT_CHARS:
+        return text  # cut already
+    return f"{text[:max_chars]}… ({len(text) - max_chars:,}{_CUT_END}"
 
 
 def bounded_result(result: Any) -> Any:
-    """A result; or where that is too large or nested too deep, an object that says so.
+    """Return the result; if it is too large or nested too deep, an object that says so.
 
     Raises:
         TypeError: JSON can't hold it.
         ValueError: likewise.
     """
     if is_too_deep(result):
-        return {DROPPED: f"the result: nested more than {DEEPEST} deep"}
-    if (size := json_size(result)) > LONGEST_RESULT:
-        kept = f"at most {LONGEST_RESULT:,} are kept"
-        return {DROPPED: f"the result: {size:,} bytes, and {kept}: write it to a file"}
+        return {DROPPED_KEY: f"the result: nested more than {MAX_DEPTH} deep"}
+    if (size := json_size(result)) > MAX_RESULT_BYTES:
+        kept = f"at most {MAX_RESULT_BYTES:,} are kept"
+        return {DROPPED_KEY: f"the result: {size:,} bytes, and {kept}: write it to a file"}
     return result
 
 
 def json_size(value: Any) -> int:
-    """The bytes that a value takes as JSON.
+    """Return the number of bytes of a value as JSON.
 
     Raises:
         TypeError: JSON can't hold it.
@@ -63,14 +65,10 @@ def json_size(value: Any) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
-def is_too_deep(value: Any, left: int = DEEPEST) -> bool:
-    """Whether a JSON value has more than so many lists and objects within each other."""
+def is_too_deep(value: Any, levels: int = MAX_DEPTH) -> bool:
+    """Tell if a JSON value has more than ``levels`` lists and objects within each other."""
     if isinstance(value, dict):
         value = value.values()
     elif not isinstance(value, list | tuple):
         return False
-    return left == 0 or any(is_too_deep(below, left - 1) for below in value)
-
-
-MOST = 1_000_000_000
-"""The largest number of anything; larger ones are typing errors, and overflow the database."""
+    return levels == 0 or any(is_too_deep(below, levels - 1) for below in value)

@@ -1,4 +1,4 @@
-"""What jobq speaks of: jobs, attempts, queues, and the transitions between states. No I/O."""
+"""The model: jobs, attempts, queues, schedules, and the transitions between states. No I/O."""
 
 import re
 from collections.abc import Mapping
@@ -8,10 +8,11 @@ from enum import IntEnum, StrEnum
 from typing import Any, NamedTuple
 
 from jobq.errors import UsageError
-from jobq.limits import LONGEST_ERROR, LONGEST_MESSAGE, bounded_result, bounded_text
+from jobq.limits import MAX_ERROR_CHARS, MAX_MESSAGE_CHARS, bounded_result, bounded_text
 from jobq.units import Rate
 
 DEFAULT_QUEUE = "default"
+QUEUE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 JsonObject = dict[str, Any]
 
@@ -21,7 +22,7 @@ class JobStatus(StrEnum):
     SCHEDULED = "scheduled"  # its time has not come
     PENDING = "pending"  # ready
     RUNNING = "running"
-    RETRYING = "retrying"  # failed, waits for its next try
+    RETRYING = "retrying"  # failed, waits for its next attempt
     COMPLETED = "completed"
     FAILED = "failed"  # the dead letter queue
     CANCELLED = "cancelled"
@@ -33,10 +34,10 @@ FINISHED = frozenset({_S.COMPLETED, _S.FAILED, _S.CANCELLED})
 UNFINISHED = frozenset(JobStatus) - FINISHED
 
 INITIAL = frozenset({_S.BLOCKED, _S.SCHEDULED, _S.PENDING, _S.CANCELLED})
-"""States that a job can be added in; cancelled, if a parent has already made it impossible."""
+"""States that a job can be added in; cancelled, if a parent already rules it out."""
 
 TRANSITIONS: Mapping[JobStatus, frozenset[JobStatus]] = {
-    # parents done → its time, or now; a parent that can't satisfy it → cancelled
+    # its parents have ended: scheduled or pending; one of them rules it out: cancelled
     _S.BLOCKED: frozenset({_S.SCHEDULED, _S.PENDING, _S.CANCELLED}),
     _S.SCHEDULED: frozenset({_S.PENDING, _S.CANCELLED}),
     # running: claimed by a supervisor
@@ -55,7 +56,7 @@ TRANSITIONS: Mapping[JobStatus, frozenset[JobStatus]] = {
 
 
 class Outcome(StrEnum):
-    """How an attempt ended."""
+    """The way in which an attempt ended."""
 
     COMPLETED = "completed"
     FAILED = "failed"  # non-zero exit, or an exception
@@ -68,32 +69,32 @@ class Outcome(StrEnum):
 
 
 class Condition(StrEnum):
-    """What a job wants of a parent."""
+    """The way in which a parent has to end for a job to run."""
 
     SUCCEEDED = "succeeded"
     ENDED = "ended"
     FAILED = "failed"
 
     def met_by(self, status: JobStatus) -> bool:
-        """Whether a parent in this status satisfies it."""
+        """Return whether a parent in this status satisfies it."""
         if self is Condition.ENDED:
             return status in FINISHED
         return status is (_S.COMPLETED if self is Condition.SUCCEEDED else _S.FAILED)
 
     def excluded_by(self, status: JobStatus) -> bool:
-        """Whether a parent that has ended so can't satisfy it any more."""
+        """Return whether a parent in this status has ended without satisfying it."""
         return status in FINISHED and not self.met_by(status)
 
 
 def impossible_because(parent_id: int, status: JobStatus, condition: Condition) -> str:
-    """Why a child is cancelled whose parent ended in a way that excludes it."""
+    """Return the reason of a job that is cancelled because its parent ended otherwise."""
     if condition is Condition.FAILED:
         return f"parent {parent_id} {status}, and this was to run if it failed"
     return f"parent {parent_id} {'was cancelled' if status is _S.CANCELLED else status}"
 
 
 class Priority(IntEnum):
-    """The names; any whole number from 0 to 9 is a priority, and 9 runs first."""
+    """Names of priorities, which are whole numbers from 0 to 9; 9 runs first."""
 
     LOW = 2
     NORMAL = 5
@@ -102,7 +103,7 @@ class Priority(IntEnum):
 
 
 def parse_priority(value: int | str) -> int:
-    """A priority from 0 to 9, from a number or one of the four names.
+    """Return a priority from 0 to 9, from a number or one of the four names.
 
     Raises:
         UsageError: it is neither.
@@ -118,7 +119,7 @@ def parse_priority(value: int | str) -> int:
 
 
 def priority_band(priority: int) -> str:
-    """The name of the band that a priority is in: low 0-3, normal 4-6, high 7-8, critical 9."""
+    """Return the name of a priority's band: low 0-3, normal 4-6, high 7-8, critical 9."""
     if priority <= 3:
         return "low"
     if priority <= 6:
@@ -137,17 +138,17 @@ class Progress(NamedTuple):
     message: str | None
 
     def bounded(self) -> "Progress":
-        """Progress with a message that is not too long to be kept."""
-        return self._replace(message=bounded_text(self.message, LONGEST_MESSAGE))
+        """Return it with its message cut to the characters that are kept."""
+        return self._replace(message=bounded_text(self.message, MAX_MESSAGE_CHARS))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One row of ``job_queue``, as it was when it was read."""
+    """A row of ``job_queue``, as it was when it was read."""
 
     id: int
     type: str  # the name it is dispatched by
-    name: str | None = None  # for people
+    name: str | None = None  # shown to people
     status: JobStatus
     queue: str
     priority: int  # 0 to 9, 9 first
@@ -155,20 +156,20 @@ class Job:
     tags: Mapping[str, str]
     unique_key: str | None = None  # at most one unfinished job holds it
     parents: tuple[Parent, ...] = ()
-    unmet_parents: int = 0  # how many of them have not satisfied it yet
+    unmet_parents: int = 0  # number of parents that have not satisfied it yet
     added_by: int | None = None  # the job whose run added it
-    attempts: int = 0  # tries so far; the number of the last one
-    failures: int = 0  # tries that used up a retry since the last `retry`
-    crashes: int = 0  # tries that ended in a crash or were lost since the last `retry`
+    attempts: int = 0  # number of the last one
+    failures: int = 0  # attempts that used up a retry since the last `jobq retry`
+    crashes: int = 0  # attempts that crashed or were lost since the last `jobq retry`
     max_retries: int
     retry_base: float  # seconds before the first retry
     timeout: float | None = None  # seconds an attempt may take
     created_at: datetime
-    run_at: datetime | None = None  # not before
+    run_at: datetime | None = None  # not earlier
     started_at: datetime | None = None  # of the last attempt
     finished_at: datetime | None = None
-    cancel_requested: bool = False  # it runs, and is to be stopped
-    cancelled_by: int | None = None  # the parent that made it impossible
+    cancel_requested: bool = False  # it is running, and has been asked to stop
+    cancelled_by: int | None = None  # the parent that ruled it out
     progress: Progress | None = None
     exit_code: int | None = None
     signal: int | None = None
@@ -187,7 +188,7 @@ class ParentRef:
     key: str | None = None
 
 
-@dataclass(slots=True, kw_only=True)  # not frozen: that takes three times as long to make
+@dataclass(slots=True, kw_only=True)  # not frozen: that is three times slower to create
 class NewJob:
     """A job to insert: validated, every default filled in."""
 
@@ -204,27 +205,29 @@ class NewJob:
     added_by: int | None = None
     run_at: datetime | None = None
     timeout: float | None = None
-    key: str | None = None  # what it is known by to those who add it: added once, as long as kept
-    digest: str = ""  # with a key: tells what is the same job from what is not
+    key: str | None = (
+        None  # the adder's own: a second add with it adds nothing while the job is kept
+    )
+    digest: str = ""  # with a key: equal for equal jobs
 
 
 class KnownKey(NamedTuple):
-    """The job that a key stands for, and the digest that it was added with."""
+    """The job that was added with a key, and its digest then."""
 
     job_id: int
     digest: str
 
 
 class Inserted(NamedTuple):
-    """What became of a new job: its id; or, if not created, that of the one with its key."""
+    """The result of adding a job: its id, or the id of the job that already holds its key."""
 
     id: int
     created: bool
-    at: datetime | None = None  # when, where another clock than the caller's counts
+    at: datetime | None = None  # of creation, if by another clock than the caller's
 
 
 class LogOffsets(NamedTuple):
-    """Where an attempt's output starts in the job's files, in bytes."""
+    """The bytes in the job's files at which an attempt's output starts."""
 
     stdout: int = 0
     stderr: int = 0
@@ -233,9 +236,9 @@ class LogOffsets(NamedTuple):
 
 
 class AttemptKey(NamedTuple):
-    """What names an attempt.
+    """The identity of an attempt.
 
-    Ids and numbers are not enough: a server that has lost what it was told last gives them again.
+    Id and number are not enough: a server that lost its latest writes gives them out again.
     """
 
     job_id: int
@@ -245,13 +248,13 @@ class AttemptKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One try at running a job, as the history keeps it."""
+    """One attempt at running a job, as its history keeps it."""
 
     job_id: int
     attempt: int  # numbered from 1 within the job
-    supervisor: str  # the owner that claimed it
+    supervisor: str  # id of the one that claimed it
     pid: int | None
-    pid_started: int | None  # tells the process from a later one with its pid
+    pid_started: int | None  # its start time: tells it from a later process with the same pid
     started_at: datetime
     lease_until: datetime
     ended_at: datetime | None
@@ -265,13 +268,13 @@ class Attempt:
 
     @property
     def key(self) -> AttemptKey:
-        """What names it."""
+        """The attempt's identity."""
         return AttemptKey(self.job_id, self.attempt, self.started_at)
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """An attempt that somebody holds: the job as it was claimed, and who may end it."""
+    """A claimed attempt: the job as it was claimed, and the owner that may end it."""
 
     job: Job
     attempt: int
@@ -279,13 +282,13 @@ class Claim:
 
     @property
     def key(self) -> AttemptKey:
-        """What names the attempt."""
+        """The attempt's identity."""
         assert self.job.started_at is not None
         return AttemptKey(self.job.id, self.attempt, self.job.started_at)
 
 
 class Started(NamedTuple):
-    """What is known of an attempt once its process runs."""
+    """The process of an attempt, once it runs."""
 
     key: AttemptKey
     pid: int
@@ -294,7 +297,7 @@ class Started(NamedTuple):
 
 
 class Usage(NamedTuple):
-    """What an attempt's process and its ended children used."""
+    """The resources that an attempt's process and its ended children used."""
 
     max_rss_bytes: int | None
     cpu_seconds: float
@@ -302,12 +305,12 @@ class Usage(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptResult:
-    """How an attempt ends, and where its job goes from there."""
+    """The end of an attempt, and the next status of its job."""
 
     key: AttemptKey
     outcome: Outcome
-    status: JobStatus  # the job's next
-    failures: int  # the job's count from here on
+    status: JobStatus  # of the job, from here on
+    failures: int  # of the job, from here on
     crashes: int
     run_at: datetime | None = None  # of a retry or a snooze
     exit_code: int | None = None
@@ -319,21 +322,23 @@ class AttemptResult:
 
     @property
     def job_id(self) -> int:
-        """Whose attempt it is."""
+        """The id of the attempt's job."""
         return self.key.job_id
 
     @property
     def attempt(self) -> int:
-        """Its number."""
+        """The attempt's number."""
         return self.key.attempt
 
     def __post_init__(self) -> None:
         if self.status not in TRANSITIONS[_S.RUNNING]:
             raise ValueError(f"an attempt can't end with its job {self.status}")
         if self.status in (_S.RETRYING, _S.SCHEDULED) and self.run_at is None:
-            raise ValueError(f"a job that is {self.status} needs a run_at: it would never run")
+            raise ValueError(
+                f"a job that is {self.status} needs a run_at: without it, it never runs"
+            )
         for name in ("error", "reason"):
-            object.__setattr__(self, name, bounded_text(getattr(self, name), LONGEST_ERROR))
+            object.__setattr__(self, name, bounded_text(getattr(self, name), MAX_ERROR_CHARS))
         if self.result is not None:
             object.__setattr__(self, "result", bounded_result(self.result))
 
@@ -347,50 +352,50 @@ class Held(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Queue:
-    """A named lane with limits of its own."""
+    """A named queue with limits of its own."""
 
     name: str
     description: str | None = None
-    max_concurrent: int | None = None  # running at once, over all supervisors
-    priority: int = 5  # queues with a higher one are served first
+    max_concurrent: int | None = None  # running jobs, over all supervisors
+    priority: int = 5  # jobs of a queue with a higher one start first
     paused: bool = False
-    rate: Rate | None = None  # starts in any such span
-    timeout: float | None = None  # seconds, of its jobs; 0: none; None: not said
-    max_retries: int | None = None  # of its jobs; None: not said
+    rate: Rate | None = None  # of starts
+    timeout: float | None = None  # seconds, of its jobs; 0: no limit; None: the default
+    max_retries: int | None = None  # of its jobs; None: the default
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SupervisorInfo:
-    """A supervisor as it announced itself."""
+    """A supervisor as it registered itself."""
 
     id: str
     host: str
-    boot_id: str  # tells this run of the host from the one before
+    boot_id: str  # changes when the host restarts
     pid: int
     slots: int
     queues: tuple[str, ...] | None  # None: all
-    types: tuple[str, ...]  # what it can run
+    types: tuple[str, ...]  # that it can run
     started_at: datetime
     heartbeat_at: datetime
 
     @property
     def takes_jobs(self) -> bool:
-        """Whether it takes any more: one that is to stop does not, nor does one of `jobq run`."""
+        """Whether it claims jobs: one that is stopping does not, nor does one of `jobq run`."""
         return self.queues != ()
 
 
 class Ended(NamedTuple):
-    """What the figures know of a job that completed or failed."""
+    """A job that completed or failed, as statistics count it."""
 
     type: str
     queue: str
     completed: bool
-    waited: float  # seconds from being added to the start of the last try
-    ran: float  # seconds of the last try
+    waited: float  # seconds from being added to the start of the last attempt
+    ran: float  # seconds of the last attempt
 
 
 class Finished(NamedTuple):
-    """When a job ended, and how."""
+    """The end of a job."""
 
     at: datetime
     id: int
@@ -399,7 +404,7 @@ class Finished(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobFilter:
-    """Which jobs are meant. Fields that are None do not narrow."""
+    """A selection of jobs. Fields that are None do not narrow it."""
 
     ids: tuple[int, ...] | None = None
     statuses: frozenset[JobStatus] | None = None
@@ -409,28 +414,28 @@ class JobFilter:
     since: datetime | None = None  # created at or after
     until: datetime | None = None  # created before
     finished_before: datetime | None = None
-    after_id: int | None = None  # a page's start: ids greater, in ascending order
-    before_id: int | None = None  # likewise: ids smaller, in descending order
+    after_id: int | None = None  # greater ids only, in ascending order
+    before_id: int | None = None  # smaller ids only, in descending order
 
 
 class CancelEffect(StrEnum):
     CANCELLED = "cancelled"
-    REQUESTED = "requested"  # it runs; its supervisor was asked to stop it
-    FINISHED = "finished"  # it had finished before
-    MISSING = "missing"  # there is no such job
+    REQUESTED = "requested"  # it is running; its supervisor was asked to stop it
+    FINISHED = "finished"  # it had already ended
+    MISSING = "missing"  # no such job
 
 
 class RetryEffect(StrEnum):
     PENDING = "pending"
-    BLOCKED = "blocked"  # it waits for parents again
-    IMPOSSIBLE = "impossible"  # a parent that ended can't satisfy it
+    BLOCKED = "blocked"  # it waits for its parents again
+    IMPOSSIBLE = "impossible"  # a parent that has ended rules it out
     KEY_TAKEN = "key_taken"  # another unfinished job holds its unique key
     REFUSED = "refused"  # it is neither failed nor cancelled
     MISSING = "missing"
 
 
 class Retried(NamedTuple):
-    """What `requeue` did with one job; ``because`` names the parent or the key's holder."""
+    """The effect of `requeue` on one job; ``because`` is the parent or the holder of its key."""
 
     id: int
     effect: RetryEffect
@@ -438,26 +443,26 @@ class Retried(NamedTuple):
 
 
 class Missed(StrEnum):
-    """What a schedule does about times that passed while nobody could add its jobs."""
+    """The rule for times that passed while no supervisor ran."""
 
-    SKIP = "skip"  # leave them out
+    SKIP = "skip"  # add nothing
     ONCE = "once"  # add one job for all of them
     ALL = "all"  # add a job for each, up to a limit
 
 
 class Overlap(StrEnum):
-    """What a schedule does when its time comes and its last job has not ended."""
+    """The rule for a time that comes while the last job has not ended."""
 
     SKIP = "skip"  # add nothing
-    ALLOW = "allow"  # add a job all the same
+    ALLOW = "allow"  # add a job
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """What to add, and when, over and over. What is None falls back to a default at that time."""
+    """A job to add again and again. Fields that are None take the default at each time."""
 
-    id: int = 0  # given by the backend, and never used twice
-    revision: int = 0  # counts the changes
+    id: int = 0  # given by the backend, never reused
+    revision: int = 0  # number of changes
     name: str
     cron: str
     tz: str
@@ -473,32 +478,21 @@ class Schedule:
     overlap: Overlap
     paused: bool = False
     created_at: datetime
-    next_at: datetime | None = None  # None: it is over
-    settled_until: datetime  # what was to fire until then has been dealt with
-    last_at: datetime | None = None  # the last time that it fired for
+    next_at: datetime | None = None  # None: it has no more times
+    settled_until: datetime  # times until then have been handled
+    last_at: datetime | None = None  # the last time it fired for
     last_job_id: int | None = None
     last_error: str | None = None  # why the last job could not be added
 
     @property
     def key(self) -> str | None:
-        """The unique key of its jobs, where they must not overlap."""
+        """The unique key of its jobs, if they must not overlap."""
         return f"schedule:{self.name}" if self.overlap is Overlap.SKIP else None
 
 
 class Fired(NamedTuple):
-    """A time that a schedule fired for: the job added, or the one that held its unique key."""
+    """A time that a schedule fired for, and the job added, or the one that held its unique key."""
 
     at: datetime
     job_id: int
     created: bool
-
-
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
-    """What jobq.toml says of all retries."""
-
-    jitter: float = 0.1  # a delay is stretched or shrunk by up to this share of itself
-    max_crashes: int = 3  # after so many crashes a job goes to the dead letter queue
-
-
-QUEUE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

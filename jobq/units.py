@@ -1,4 +1,4 @@
-"""Text forms of durations, sizes, rates and moments, as people write them. Pure."""
+"""Durations, sizes, rates and moments: parsed from what people write, and formatted. Pure."""
 
 import re
 from dataclasses import dataclass
@@ -7,19 +7,19 @@ from typing import overload
 
 from jobq.errors import UsageError
 
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_SECONDS_OF = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _UNIT_NAMES = {"min": "m", "sec": "s", "hour": "h", "day": "d", "week": "w"}
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)\s*")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*([KMGT]?)(?:I?B)?", re.ASCII | re.IGNORECASE)
-_SIZE_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_BYTES_OF = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
-LONGEST_SECONDS = 100 * 365 * 86400.0
-"""A hundred years. Longer spans are typing errors, and would overflow a date."""
+MAX_DURATION_S = 100 * 365 * 86400.0
+"""A hundred years: longer spans are typing errors, and would overflow a date."""
 
 
 def parse_duration(value: object) -> float:
-    """Seconds, from a number of seconds or text such as ``"90"``, ``"10m"`` or ``"1h 30m"``.
+    """Return seconds from a number of seconds, or text such as ``"90"``, ``"10m"`` or ``"1h 30m"``.
 
     Raises:
         UsageError: it is not a duration, is negative, or is longer than a hundred years.
@@ -31,7 +31,7 @@ def parse_duration(value: object) -> float:
         seconds = float(value)
     elif isinstance(value, str):
         seconds = _duration_from_text(value.strip())
-    if seconds is None or not 0 <= seconds <= LONGEST_SECONDS:
+    if seconds is None or not 0 <= seconds <= MAX_DURATION_S:
         raise UsageError(f'{value!r:.80} is not a duration: give seconds, or text such as "10m"')
     return seconds
 
@@ -41,18 +41,18 @@ def _duration_from_text(text: str) -> float | None:
         return float(text)
     total, at = 0.0, 0
     while match := _PART.match(text, at):
-        total += float(match[1]) * _UNITS[match[2]]
+        total += float(match[1]) * _SECONDS_OF[match[2]]
         at = match.end()
     return total if text and at == len(text) else None
 
 
 def parse_limit(value: object) -> float:
-    """A duration, or ``"none"``: 0, which stands for no limit."""
+    """Return seconds as `parse_duration` does; for ``"none"``, 0: no limit."""
     return 0.0 if value in ("none", "None") else parse_duration(value)
 
 
 def format_duration(seconds: float) -> str:
-    """A duration in its two largest units: ``0.4s``, ``12s``, ``3m 05s``, ``2h 14m``, ``5d 3h``."""
+    """Return seconds in their two largest units: ``0.4s``, ``3m 05s``, ``2h 14m``, ``5d 3h``."""
     if seconds < 10:
         return f"{seconds:.1f}s"
     whole = round(seconds)
@@ -71,7 +71,7 @@ def format_elapsed(since: datetime, until: datetime) -> str:
 
 
 def parse_size(value: object) -> int:
-    """Bytes, from a number or text such as ``"500M"`` or ``"1.5 GiB"``; a K is 1,024.
+    """Return bytes from a number, or text such as ``"500M"`` or ``"1.5 GiB"``; a K is 1,024.
 
     Raises:
         UsageError: it is neither.
@@ -80,19 +80,19 @@ def parse_size(value: object) -> int:
     match = _SIZE.fullmatch(str(value).strip()) if number else None
     if match is None:
         raise UsageError('not a size: give bytes, or text such as "500M" or "10G"')
-    return int(float(match[1]) * _SIZE_UNITS[match[2].upper()])
+    return int(float(match[1]) * _BYTES_OF[match[2].upper()])
 
 
 def format_size(size: float) -> str:
     """Return bytes in the largest unit that fits, as `parse_size` reads it: ``0 B``, ``4.2 MB``."""
-    prefix = next((each for each in "TGMK" if abs(size) >= _SIZE_UNITS[each]), "")
-    number = f"{size / _SIZE_UNITS[prefix]:.1f}".removesuffix(".0")
+    prefix = next((each for each in "TGMK" if abs(size) >= _BYTES_OF[each]), "")
+    number = f"{size / _BYTES_OF[prefix]:.1f}".removesuffix(".0")
     return f"{number} {prefix}B"
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """At most ``count`` starts in any span of ``seconds``."""
+    """A limit of ``count`` starts in any span of ``seconds``."""
 
     count: int
     seconds: float
@@ -106,7 +106,7 @@ class Rate:
 
 
 def parse_rate(text: str) -> Rate:
-    """A rate such as ``"10/min"``, ``"2/s"`` or ``"5/30s"``.
+    """Parse a rate such as ``"10/min"``, ``"2/s"`` or ``"5/30s"``.
 
     Raises:
         UsageError: it is not a rate.
@@ -114,8 +114,8 @@ def parse_rate(text: str) -> Rate:
     match = re.fullmatch(r"\s*(\d{1,9})\s*/\s*((?:\d*\.)?\d+)?\s*([a-z]+)\s*", text)
     if match:
         unit = _UNIT_NAMES.get(match[3], match[3])
-        seconds = float(match[2] or 1) * _UNITS.get(unit, 0.0)
-        if int(match[1]) > 0 and 0.001 <= seconds <= LONGEST_SECONDS:
+        seconds = float(match[2] or 1) * _SECONDS_OF.get(unit, 0.0)
+        if int(match[1]) > 0 and 0.001 <= seconds <= MAX_DURATION_S:
             return Rate(int(match[1]), seconds)
     raise UsageError(
         f'{text!r:.80} is not a rate: give a count and a span, such as "10/min" or "5/30s"'
@@ -123,10 +123,10 @@ def parse_rate(text: str) -> Rate:
 
 
 def parse_moment(text: str, now: datetime) -> datetime:
-    """A moment in UTC, from ISO 8601 text (local time unless it says otherwise).
+    """Return a moment in UTC from ISO 8601 text, in local time unless it names a zone.
 
-    Also ``HH:MM`` (the next time that the clock shows it), ``today HH:MM``, ``tomorrow HH:MM``
-    and ``now``.
+    ``HH:MM`` (the next time that the clock shows it), ``today HH:MM``, ``tomorrow HH:MM`` and
+    ``now`` are understood, too.
 
     Raises:
         UsageError: it is none of these.
@@ -139,7 +139,7 @@ def parse_moment(text: str, now: datetime) -> datetime:
     if match := re.fullmatch(r"(\d{1,2}):(\d{2})(?::(\d{2}))?", clock_text):
         hour, minute, second = int(match[1]), int(match[2]), int(match[3] or 0)
         if hour < 24 and minute < 60 and second < 60:
-            return _on_the_clock(time(hour, minute, second), day, now)
+            return _from_clock(time(hour, minute, second), day, now)
     try:
         moment = require_sane(datetime.fromisoformat(text.strip()))
         return _from_local(moment) if moment.tzinfo is None else moment.astimezone(UTC)
@@ -150,10 +150,10 @@ def parse_moment(text: str, now: datetime) -> datetime:
 
 
 def require_sane(moment: datetime) -> datetime:
-    """A moment, refused where the clock of some zone could not show it.
+    """Return the moment, unless some time zone could not show it.
 
     Raises:
-        UsageError: it is in the first year or in the last.
+        UsageError: it is in the first or the last year of the calendar.
     """
     if not MINYEAR < moment.year < MAXYEAR:
         shown = moment.isoformat()
@@ -161,10 +161,10 @@ def require_sane(moment: datetime) -> datetime:
     return moment
 
 
-def _on_the_clock(shown: time, day: int | None, now: datetime) -> datetime:
-    """When the clock here shows a time on a day from today; on none, the next time that it does.
+def _from_clock(shown: time, day: int | None, now: datetime) -> datetime:
+    """Return the moment of a local time, ``day`` days from today; without a day, its next one.
 
-    One that it shows twice, as summer time ends, is the first that is still to come.
+    A time that is shown twice, when daylight saving ends, is the first one still to come.
     """
     today = now.astimezone().date()
     days = (0, 1) if day is None else (day,)
@@ -174,6 +174,27 @@ def _on_the_clock(shown: time, day: int | None, now: datetime) -> datetime:
         for fold in (0, 1)
     ]
     return next((moment for moment in moments if moment > now), moments[0])
+
+
+def _from_local(wall: datetime) -> datetime:
+    """Return the moment of a local time; one that daylight saving skips is right after the change."""
+    moment = wall.astimezone(UTC)
+    while moment.astimezone().replace(tzinfo=None, fold=0) != wall.replace(fold=0):
+        wall = wall.replace(second=0, microsecond=0) + timedelta(minutes=1)
+        moment = wall.astimezone(UTC)
+    return moment
+
+
+def parse_since(text: str, now: datetime) -> datetime:
+    """Return a moment in the past from a duration ago (``1h``), or text for `parse_moment`.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    seconds = _duration_from_text(text.strip())
+    if seconds is not None:
+        return now - timedelta(seconds=parse_duration(text))
+    return parse_moment(text, now)
 
 
 @overload
@@ -187,20 +208,3 @@ def format_moment(moment: datetime | None) -> str | None: ...
 def format_moment(moment: datetime | None) -> str | None:
     """Return a moment in UTC as ISO 8601, as documents give it: ``2026-12-24T17:00:00Z``."""
     return None if moment is None else moment.isoformat().replace("+00:00", "Z")
-
-
-def _from_local(wall: datetime) -> datetime:
-    """A time on the clock here; one that it jumps over, as summer time begins, is after the jump."""
-    moment = wall.astimezone(UTC)
-    while moment.astimezone().replace(tzinfo=None, fold=0) != wall.replace(fold=0):
-        wall = wall.replace(second=0, microsecond=0) + timedelta(minutes=1)
-        moment = wall.astimezone(UTC)
-    return moment
-
-
-def parse_since(text: str, now: datetime) -> datetime:
-    """A moment in the past: a duration ago (``1h``), or whatever `parse_moment` takes."""
-    seconds = _duration_from_text(text.strip())
-    if seconds is not None:
-        return now - timedelta(seconds=parse_duration(text))
-    return parse_moment(text, now)

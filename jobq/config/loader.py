@@ -17,17 +17,18 @@ from jobq.config.environment import (
     LOG_DIR_VAR,
 )
 from jobq.config.settings import (
-    DEFAULT_CAPTURE,
-    DEFAULT_MAX_BYTES,
-    LEAST_MAX_BYTES,
+    CAPTURED_VARIABLES,
+    DEFAULT_LOG_MAX_BYTES,
+    MIN_LOG_MAX_BYTES,
     SQLITE,
     Retention,
+    RetryPolicy,
     Settings,
     Timeouts,
 )
 from jobq.errors import ConfigError, UsageError
-from jobq.limits import MOST
-from jobq.models import DEFAULT_QUEUE, QUEUE_NAME, Queue, RetryPolicy, parse_priority
+from jobq.limits import MAX_COUNT
+from jobq.models import DEFAULT_QUEUE, QUEUE_NAME, Queue, parse_priority
 from jobq.redaction import Redactor
 from jobq.units import parse_duration, parse_limit, parse_rate, parse_size
 
@@ -191,8 +192,8 @@ def _whole(least: int) -> _Parse:
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise UsageError(f"expected a whole number of at least {least}")
-        if value > MOST:
-            raise UsageError(f"expected a whole number of at most {MOST:,}")
+        if value > MAX_COUNT:
+            raise UsageError(f"expected a whole number of at most {MAX_COUNT:,}")
         return value
 
     return parse
@@ -274,7 +275,7 @@ _TABLES: Mapping[str, Mapping[str, _Parse]] = {
         **dict.fromkeys(("completed", "failed", "cancelled"), _limit),
     },
     "logs": {
-        "max_bytes": _size(LEAST_MAX_BYTES),
+        "max_bytes": _size(MIN_LOG_MAX_BYTES),
         "min_free": _size_or_auto,
         "ship_max_bytes": _size(),
         "ship_ttl": _span,
@@ -340,12 +341,12 @@ class _Reader:
             retention=Retention(**read["retention"]),
             lease=lease.get("seconds", 30.0),
             grace=lease.get("grace", 10.0),
-            log_max_bytes=read["logs"].get("max_bytes", DEFAULT_MAX_BYTES),
+            log_max_bytes=read["logs"].get("max_bytes", DEFAULT_LOG_MAX_BYTES),
             min_free=read["logs"].get("min_free"),
             ship_max_bytes=read["logs"].get("ship_max_bytes", 64 << 10),
             ship_ttl=read["logs"].get("ship_ttl", 3600.0),
             queues=self._queues(tables["queues"]),
-            env_capture=read["env"].get("capture", DEFAULT_CAPTURE),
+            env_capture=read["env"].get("capture", CAPTURED_VARIABLES),
             redactor=Redactor(**read["redact"]),
             on_finish=read["hooks"].get("on_finish", ()),
         )

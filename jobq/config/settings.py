@@ -1,18 +1,18 @@
-"""The settings of a queue, with a default for each."""
+"""The settings, with a default for each."""
 
 import fnmatch
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jobq.models import Queue, RetryPolicy, priority_band
+from jobq.models import Queue, priority_band
 from jobq.redaction import Redactor
 
-DEFAULT_MAX_BYTES = 100 << 20
-LEAST_MAX_BYTES = 64 << 10
-"""Below that, head and tail of a log would be too short to be of use."""
+DEFAULT_LOG_MAX_BYTES = 100 << 20
+MIN_LOG_MAX_BYTES = 64 << 10
+"""With less, head and tail of a log are too short to be useful."""
 
-DEFAULT_CAPTURE = (
+CAPTURED_VARIABLES = (
     "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_*", "TZ", "TMPDIR",
     "VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV", "PYENV_VERSION", "XDG_*", "DISPLAY",
 )  # fmt: skip
@@ -21,7 +21,7 @@ _WILDCARDS = frozenset("*?[")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
-    """Seconds an attempt may take, by priority band and by job type; 0 is no limit."""
+    """The seconds that an attempt may take, by priority band and by job type; 0: no limit."""
 
     low: float = 180.0
     normal: float = 300.0
@@ -30,14 +30,22 @@ class Timeouts:
     types: Mapping[str, float] = field(default_factory=dict)
 
     def of_priority(self, priority: int) -> float:
-        """The timeout of a priority's band."""
+        """Return the timeout of a priority's band."""
         seconds: float = getattr(self, priority_band(priority))
         return seconds
 
 
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """The settings of all retries."""
+
+    jitter: float = 0.1  # a delay is stretched or shrunk by up to this share of itself
+    max_crashes: int = 3  # that many send a job to the dead letter queue
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
-    """What `jobq prune` keeps when it is not told, and for how long supervisors keep jobs."""
+    """The defaults of `jobq prune`, and how long supervisors keep jobs that have ended."""
 
     older_than: float = 30 * 86400.0
     keep_last: int = 0
@@ -51,7 +59,7 @@ SQLITE = "sqlite"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What jobq.toml and the variables say, with a default for all that they do not."""
+    """The settings from jobq.toml and environment variables, or their defaults."""
 
     path: Path | None  # the file it was read from
     database: Path
@@ -68,25 +76,25 @@ class Settings:
     lease: float = 30.0  # seconds
     grace: float = 10.0  # seconds between SIGTERM and SIGKILL
     queues: Mapping[str, Queue] = field(default_factory=dict)
-    log_max_bytes: int = DEFAULT_MAX_BYTES  # a job's log files together; 0: no limit
+    log_max_bytes: int = DEFAULT_LOG_MAX_BYTES  # a job's log files together; 0: no limit
     min_free: int | None = None  # bytes; None: by the size of the disk; 0: none
-    ship_max_bytes: int = 64 << 10  # of a job's output, for other machines; 0: none of it
-    ship_ttl: float = 3600.0  # seconds for which it is kept for them
-    env_capture: tuple[str, ...] = DEFAULT_CAPTURE
-    redactor: Redactor = field(default_factory=Redactor)  # of what is shown of jobs
+    ship_max_bytes: int = 64 << 10  # of a job's output, shipped for other hosts; 0: nothing
+    ship_ttl: float = 3600.0  # seconds for which it is kept
+    env_capture: tuple[str, ...] = CAPTURED_VARIABLES
+    redactor: Redactor = field(default_factory=Redactor)  # of what is shown about jobs
     on_finish: tuple[tuple[str, ...], ...] = ()  # commands to run when a job has ended
 
     @property
     def backend_shown(self) -> str:
-        """The backend, for people: without the password."""
+        """The backend as people may see it: without the password."""
         if self.backend == SQLITE:
             return SQLITE
-        from jobq.config.redis_url import parse_url  # only those who use it need it
+        from jobq.config.redis_url import parse_url  # SQLite does not need it
 
         return parse_url(self.backend).shown
 
     def captured(self, environ: Mapping[str, str]) -> dict[str, str]:
-        """The variables that a shell job keeps from the shell it was added in."""
+        """Return the variables that a shell job takes over from the shell it is added in."""
         patterns = [each for each in self.env_capture if _WILDCARDS.intersection(each)]
         return {
             name: value

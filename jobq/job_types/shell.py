@@ -11,10 +11,10 @@ from jobq.models import JsonObject
 JOB_TYPE = "shell"
 DESCRIPTION = "Run a command."
 
-LONGEST_ARGUMENT = 131_071
+MAX_ARGUMENT_BYTES = 131_071
 """Bytes in one argument or variable: Linux's MAX_ARG_STRLEN, 32 pages, less the closing NUL."""
 
-LONGEST_COMMAND = 1_900_000
+MAX_COMMAND_BYTES = 1_900_000
 """Bytes in all arguments and variables: under Linux's usual 2 MiB, with room for what is added."""
 
 OWN_STDIN = "-"
@@ -87,7 +87,7 @@ def _is_short(argv: Any) -> bool:
         return False
     try:
         together = "\0".join(argv)
-        return len(together.encode()) < LONGEST_ARGUMENT and together.count("\0") < max(
+        return len(together.encode()) < MAX_ARGUMENT_BYTES and together.count("\0") < max(
             1, len(argv)
         )
     except (TypeError, UnicodeEncodeError):
@@ -114,9 +114,9 @@ def _check_text(where: str, value: Any, *, before: int = 0) -> None:
         size = before + len(value.encode())
     except UnicodeEncodeError:
         raise ArgsError(f"shell: {where}: not valid UTF-8: {value!r:.80}") from None
-    if size > LONGEST_ARGUMENT:
+    if size > MAX_ARGUMENT_BYTES:
         raise ArgsError(
-            f"shell: {where}: {size:,} bytes, and the system takes at most {LONGEST_ARGUMENT:,} "
+            f"shell: {where}: {size:,} bytes, and the system takes at most {MAX_ARGUMENT_BYTES:,} "
             "in one argument: put it in a file, or pass it with --stdin"
         )
 
@@ -124,10 +124,10 @@ def _check_text(where: str, value: Any, *, before: int = 0) -> None:
 def _check_size(given: ShellArgs) -> None:
     texts = [*given.command(), *given.env.keys(), *given.env.values()]
     size = sum(len(os.fsencode(text)) + 9 for text in texts)  # and a pointer and a NUL each
-    if size > LONGEST_COMMAND:
+    if size > MAX_COMMAND_BYTES:
         raise ArgsError(
             f"shell: the command is {size:,} bytes long, and the system takes at most "
-            f"{LONGEST_COMMAND:,}: put the arguments in a file"
+            f"{MAX_COMMAND_BYTES:,}: put the arguments in a file"
         )
 
 

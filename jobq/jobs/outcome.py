@@ -7,8 +7,9 @@ from enum import StrEnum
 from signal import Signals
 from typing import Any
 
+from jobq.config.settings import RetryPolicy
 from jobq.jobs.retry import NextStep, after_failure
-from jobq.models import AttemptResult, Claim, JobStatus, Outcome, RetryPolicy, Usage
+from jobq.models import AttemptResult, Claim, JobStatus, Outcome, Usage
 from jobq.units import format_duration
 
 

@@ -3,7 +3,8 @@
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from jobq.models import AttemptKey, AttemptResult, Job, JobStatus, Outcome, RetryPolicy
+from jobq.config.settings import RetryPolicy
+from jobq.models import AttemptKey, AttemptResult, Job, JobStatus, Outcome
 
 LONGEST_DELAY = 3600.0
 """Seconds. Backoff doubles up to here."""

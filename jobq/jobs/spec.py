@@ -9,7 +9,7 @@ from typing import Any
 
 from jobq.errors import ArgsError, UsageError
 from jobq.job_types import shell
-from jobq.limits import DEEPEST, LONGEST_ARGS, MOST, is_too_deep, json_size
+from jobq.limits import MAX_ARGS_BYTES, MAX_COUNT, MAX_DEPTH, is_too_deep, json_size
 from jobq.models import (
     DEFAULT_QUEUE,
     Condition,
@@ -125,9 +125,9 @@ def _refs(refs: Any) -> list[int | str]:
 
 
 def checked_number(what: str, value: Any, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MOST:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MAX_COUNT:
         raise UsageError(
-            f"{what} {value!r:.80}: give a whole number of at least {least} and at most {MOST:,}"
+            f"{what} {value!r:.80}: give a whole number of at least {least} and at most {MAX_COUNT:,}"
         )
 
 
@@ -140,7 +140,7 @@ def checked_json(what: str, value: Any, kind: type[UsageError] = UsageError) -> 
     try:
         return json_size(value)
     except RecursionError:
-        raise kind(f"{what}: nested more than {DEEPEST} deep") from None
+        raise kind(f"{what}: nested more than {MAX_DEPTH} deep") from None
     except (TypeError, ValueError) as error:
         raise kind(f"{what}: JSON can't hold it: {error!s:.80}") from None
 
@@ -150,11 +150,11 @@ def checked_args(job_type: str, args: JsonObject) -> JsonObject:
     what = f"{job_type}: the arguments"
     if job_type != shell.JOB_TYPE:  # which has a form of its own, and bounds that the system sets
         if is_too_deep(args):
-            raise ArgsError(f"{what}: nested more than {DEEPEST} deep: put them in a file")
+            raise ArgsError(f"{what}: nested more than {MAX_DEPTH} deep: put them in a file")
         size = checked_json(what, args, ArgsError)
-        if size > LONGEST_ARGS:
+        if size > MAX_ARGS_BYTES:
             raise ArgsError(
-                f"{what}: {size:,} bytes, and a job takes at most {LONGEST_ARGS:,}: "
+                f"{what}: {size:,} bytes, and a job takes at most {MAX_ARGS_BYTES:,}: "
                 "put the data in a file, and give its path"
             )
     if is_redacted(args):

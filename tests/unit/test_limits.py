@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobq import JobQueue, UsageError
-from jobq.limits import DEEPEST, DROPPED, LONGEST_ERROR, LONGEST_MESSAGE, bounded_text
+from jobq.limits import DROPPED_KEY, MAX_DEPTH, MAX_ERROR_CHARS, MAX_MESSAGE_CHARS, bounded_text
 from jobq.logs.progress import ProgressFile, read
 from jobq.models import Progress
 from jobq.testing import drain
@@ -66,26 +66,26 @@ def test_ten_megabytes_of_error_result_and_progress(cli: Cli) -> None:
     assert error is not None
     assert error.startswith("RuntimeError: eee")
     assert error.endswith("characters left out)")
-    assert len(error) < LONGEST_ERROR + 100
+    assert len(error) < MAX_ERROR_CHARS + 100
     result = cli.queue.get(completed.id).result
-    assert "10,000,011 bytes" in result[DROPPED]
+    assert "10,000,011 bytes" in result[DROPPED_KEY]
     claim = cli.running()
     cli.queue.progress(claim, 1, 2, MUCH)
     progress = cli.queue.get(claim.job.id).progress
     assert progress is not None
-    assert progress.message == "x" * LONGEST_MESSAGE + "… (9,999,800 characters left out)"
+    assert progress.message == "x" * MAX_MESSAGE_CHARS + "… (9,999,800 characters left out)"
     cli.queue.fail(claim, MUCH)
-    assert len(cli.queue.attempts(claim.job.id)[0].error or "") < LONGEST_ERROR + 100
+    assert len(cli.queue.attempts(claim.job.id)[0].error or "") < MAX_ERROR_CHARS + 100
 
 
 def test_results_of_programs_are_bounded_too(cli: Cli) -> None:
     nested: Any = []
-    for _ in range(DEEPEST):
+    for _ in range(MAX_DEPTH):
         nested = [nested]
     claims = [cli.running(), cli.running()]
     cli.queue.complete(claims[0], MUCH)
     cli.queue.complete(claims[1], nested)
-    dropped = [cli.queue.get(claim.job.id).result[DROPPED] for claim in claims]
+    dropped = [cli.queue.get(claim.job.id).result[DROPPED_KEY] for claim in claims]
     assert dropped[0].startswith("the result: 10,000,002 bytes, and at most 1,000,000 are kept")
     assert dropped[1] == "the result: nested more than 100 deep"
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from jobq.errors import UsageError
 from jobq.units import (
-    LONGEST_SECONDS,
+    MAX_DURATION_S,
     Rate,
     format_duration,
     format_moment,
@@ -45,7 +45,7 @@ def test_a_duration_is_seconds_or_text_with_units(text: object, seconds: float) 
     "odd",
     [
         "", " ", "m", "10x", "-5", "10m ago", "1,5h", "1e3", "nan", "inf", "10 20", None, True, [],
-        -1, -0.5, float("nan"), float("inf"), LONGEST_SECONDS + 1, "200000d", timedelta(-1),
+        -1, -0.5, float("nan"), float("inf"), MAX_DURATION_S + 1, "200000d", timedelta(-1),
         "9" * 5000, "9" * 5000 + "d",
     ],
 )  # fmt: skip
@@ -60,7 +60,7 @@ def test_a_limit_may_be_none() -> None:
         parse_limit("never")
 
 
-@given(st.floats(0, LONGEST_SECONDS))
+@given(st.floats(0, MAX_DURATION_S))
 def test_a_duration_shown_is_read_back_up_to_what_was_left_out(seconds: float) -> None:
     shown = format_duration(seconds)
     smaller = {"s": 0.5, "m": 60.0, "h": 3600.0}[shown[-1]]
@@ -111,7 +111,7 @@ def test_anything_else_is_no_rate(odd: str) -> None:
         parse_rate(odd)
 
 
-@given(st.integers(1, 10**9 - 1), st.integers(1, int(LONGEST_SECONDS * 1000)))
+@given(st.integers(1, 10**9 - 1), st.integers(1, int(MAX_DURATION_S * 1000)))
 def test_a_rate_shown_is_read_back(count: int, milliseconds: int) -> None:
     rate = Rate(count, milliseconds / 1000)
     assert parse_rate(str(rate)) == rate

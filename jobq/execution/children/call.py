@@ -10,7 +10,7 @@ from typing import Any
 
 from jobq.errors import ArgsError
 from jobq.job_types.worker import Cancelled, JobContext, JobWorker, Permanent, RetryAfter, Snooze
-from jobq.limits import LONGEST_ERROR, bounded_result, bounded_text
+from jobq.limits import MAX_ERROR_CHARS, bounded_result, bounded_text
 from jobq.models import Outcome
 
 _OURS = {__file__, str(Path(__file__).with_name("child.py"))}
@@ -41,7 +41,7 @@ def jsonable(result: Any) -> Any:
 def report_of(error: BaseException) -> dict[str, Any]:
     """What an exception out of `run` means, as the supervisor is told."""
     try:
-        text = bounded_text(str(error), LONGEST_ERROR)
+        text = bounded_text(str(error), MAX_ERROR_CHARS)
     except Exception:  # noqa: BLE001 - somebody else's __str__
         text = "(its text can't be shown)"
     match error:

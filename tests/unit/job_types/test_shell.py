@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobq.errors import ArgsError
-from jobq.job_types.shell import LONGEST_ARGUMENT, ShellArgs, parse, schema
+from jobq.job_types.shell import MAX_ARGUMENT_BYTES, ShellArgs, parse, schema
 
 TRUE = {"argv": ["true"]}
 
@@ -67,7 +67,7 @@ def test_what_no_system_could_run_is_refused_when_it_is_added(
 
 
 def test_the_longest_argument_and_variable_that_are_taken_can_be_run() -> None:
-    args = parse({"argv": ["true", "x" * LONGEST_ARGUMENT], "env": {"A": "x" * 131_069}})
+    args = parse({"argv": ["true", "x" * MAX_ARGUMENT_BYTES], "env": {"A": "x" * 131_069}})
     subprocess.run(args["argv"], env={**os.environ, **args["env"]}, check=True)
 
 

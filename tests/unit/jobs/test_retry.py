@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobq.config.settings import RetryPolicy
 from jobq.jobs.retry import LONGEST_DELAY, after_failure, after_loss, backoff, jittered, lost_ending
-from jobq.models import AttemptKey, Job, JobStatus, Outcome, RetryPolicy
+from jobq.models import AttemptKey, Job, JobStatus, Outcome
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 KEY = AttemptKey(1, 1, NOON)
