@@ -1,4 +1,4 @@
-"""Job type ``channel_download``: download what is new in a channel or feed, with yt-dlp."""
+"""Job type ``channel_download``: downloads the new items of a channel or feed with yt-dlp."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from jobq import JobContext, JobWorker
 
 from .downloads.arguments import ListArgs
 from .downloads.listing import add_downloads
-from .downloads.optional import require_ytdlp
+from .downloads.requirements import require_ytdlp
 
 
 class ChannelDownload(JobWorker):
-    """Download what is new in a channel or feed: a job for each item that is not there yet.
+    """Download the new items of a channel or feed: one job per item.
 
-    Run it every night: items that were downloaded before are skipped, wherever their files are now.
+    Run it every night: items downloaded before are skipped, even if their files have been moved.
     """
 
     job_type = "channel_download"

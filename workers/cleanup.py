@@ -1,8 +1,8 @@
-"""Job type ``cleanup``: prune finished jobs with their logs, and delete old or partial files.
+"""Job type ``cleanup``: prunes finished jobs with their logs, and deletes old or partial files.
 
-Files are reached through descriptors of the directories given, and no symbolic link is followed:
-whoever can write there can't make a cleanup delete elsewhere. Each deletion stands alone, so that
-a cleanup may be stopped anywhere.
+Files are reached through descriptors of the given directories, and no symbolic link is followed:
+a user who can write there can't make a cleanup delete files elsewhere. Each deletion is
+independent, so a cleanup may be stopped at any point.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import fnmatch
 import math
 import os
 import stat
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -20,23 +21,21 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, Field, StrictInt, model_validator
 
-from jobq import JobContext, JobQueue, JobWorker, Permanent, UsageError
-from jobq.clock import utcnow
-from jobq.units import parse_duration, parse_size
+from jobq import JobContext, JobQueue, JobWorker, Permanent, UsageError, parse_duration, parse_size
 
 if TYPE_CHECKING:
     from logging import Logger
 
-PARTIAL = (".part", ".ytdl", ".tmp", ".crdownload")
-"""What the names of unfinished downloads end in."""
+PARTIAL_SUFFIXES = (".part", ".ytdl", ".tmp", ".crdownload")
+"""File name endings of unfinished downloads."""
 
-PARTIAL_AGE = 3600.0
-"""Seconds. An unfinished download touched more recently is taken to be still going on."""
+PARTIAL_MIN_AGE_S = 3600.0
+"""An unfinished download touched more recently than this counts as still running."""
 
-MOST_ERRORS = 20
-"""So many errors stand in the result; all of them are in the log."""
+MAX_ERRORS_IN_RESULT = 20
+"""Further errors are only in the log."""
 
-_CHUNK = 500  # jobs deleted in one transaction
+_BATCH_SIZE = 500  # jobs deleted in one transaction
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -63,21 +62,21 @@ def _checked_directory(path: Path) -> Path:
     if not path.is_absolute():
         raise ValueError("give an absolute path")
     if Path.home().is_relative_to(path):
-        raise ValueError("refused: the home directory is not cleaned, nor one that it is in")
+        raise ValueError("refused: the home directory and its parents are never cleaned")
     return path
 
 
 def _checked_pattern(pattern: str) -> str:
     if not pattern or "/" in pattern:
-        raise ValueError("give a pattern for the name of a file, without its directory")
+        raise ValueError('give a pattern for file names, without a directory, such as "*.mp4"')
     return pattern
 
 
 class Cleanup(JobWorker):
     """Prune old finished jobs with their logs, and delete old or partial files.
 
-    Only regular files are deleted, at any depth below the directories given; symbolic links and
-    emptied directories stay. Left alone, too, are this queue's database and logs, and unfinished
+    Only regular files are deleted, at any depth below the given directories; symbolic links and
+    emptied directories stay. This queue's database and logs are never deleted, nor are unfinished
     downloads touched within the last hour.
     """
 
@@ -87,8 +86,8 @@ class Cleanup(JobWorker):
     class Args(BaseModel):
         older_than: Annotated[str, AfterValidator(_checked_duration)] | None = Field(
             default=None,
-            description='age of what is deleted, jobs and files alike, such as "30d"; '
-            "without it, that of [retention] in jobq.toml for jobs, and any for files",
+            description='delete jobs and files older than this, such as "30d"; '
+            "by default, jobs by [retention] in jobq.toml, and files of any age",
         )
         jobs: bool = Field(default=True, description="prune finished jobs and their logs")
         status: list[Literal["completed", "failed", "cancelled"]] | None = Field(
@@ -98,24 +97,24 @@ class Cleanup(JobWorker):
             default=[], description="absolute paths of directories to delete files from"
         )
         pattern: Annotated[str, AfterValidator(_checked_pattern)] = Field(
-            default="*", description='which files, by name: a glob such as "*.mp4"'
+            default="*", description='delete only files with matching names: a glob such as "*.mp4"'
         )
         partial: bool = Field(
             default=False,
-            description=f"delete what unfinished downloads left ({', '.join(PARTIAL)}), "
+            description=f"delete unfinished downloads ({', '.join(PARTIAL_SUFFIXES)}) "
             "untouched for an hour",
         )
         max_total_size: Annotated[StrictInt | str, AfterValidator(_checked_size)] | None = Field(
             default=None,
-            description='delete the oldest files of a directory until the rest fits, such as "10G"',
+            description='delete the oldest files of each directory until the rest fits, such as "10G"',
         )
         keep_last: int | None = Field(
             default=None,
             ge=0,
-            description="always keep that many of the newest jobs, and of each directory's files; "
-            "on its own, all other files are deleted",
+            description="keep this many of the newest jobs, and of each directory's newest files; "
+            "without another rule, all other files are deleted",
         )
-        dry_run: bool = Field(default=False, description="only say what would be deleted")
+        dry_run: bool = Field(default=False, description="only log what would be deleted")
 
         @model_validator(mode="after")
         def _has_work(self) -> Self:
@@ -147,7 +146,7 @@ class Cleanup(JobWorker):
 
 
 class _Tally:
-    """What was deleted, and what could not be."""
+    """The counts of deletions and of errors."""
 
     def __init__(self, log: Logger, *, dry_run: bool) -> None:
         self.dry_run = dry_run
@@ -174,14 +173,14 @@ class _Tally:
             "jobs_deleted": self._jobs,
             "files_deleted": self._files,
             "bytes_freed": self._bytes,
-            "errors": self._errors[:MOST_ERRORS],
+            "errors": self._errors[:MAX_ERRORS_IN_RESULT],
             "error_count": len(self._errors),
             "dry_run": self.dry_run,
         }
 
 
 def _shown(path: Path) -> str:
-    """A path in quotes: a name may hold newlines, or bytes that are no text."""
+    """Quote a path: a name may hold newlines, or bytes that are not valid text."""
     return repr(str(path))
 
 
@@ -199,15 +198,15 @@ def _prune_jobs(queue: JobQueue, args: Cleanup.Args, job: JobContext, tally: _Ta
         keep_last=retention.keep_last if args.keep_last is None else args.keep_last,
         status=args.status,
     )
-    for start in range(0, len(ids), _CHUNK):
-        chunk = ids[start : start + _CHUNK]
-        for job_id in chunk if tally.dry_run else _delete_jobs(queue, chunk, tally):
+    for start in range(0, len(ids), _BATCH_SIZE):
+        batch = ids[start : start + _BATCH_SIZE]
+        for job_id in batch if tally.dry_run else _delete_jobs(queue, batch, tally):
             tally.job(job_id)
-        job.progress(start + len(chunk), len(ids), "jobs")
+        job.progress(start + len(batch), len(ids), "jobs")
 
 
 def _delete_jobs(queue: JobQueue, ids: Sequence[int], tally: _Tally) -> list[int]:
-    """Delete jobs; those deleted. Logs that can't be deleted hold up no other job."""
+    """Delete jobs and return the ids deleted. A log that can't be deleted is reported."""
     return queue.delete(ids, lambda job_id, error: tally.error(f"job {job_id}", _why(error)))
 
 
@@ -221,7 +220,7 @@ def _inode(status: os.stat_result) -> _Inode:
 
 
 def _inodes(paths: Iterable[Path]) -> frozenset[_Inode]:
-    """What tells these directories from others, whatever the name; of those that there are."""
+    """Return the identities of the directories that exist, independent of their names."""
     found = set()
     for path in paths:
         with suppress(OSError):
@@ -231,7 +230,7 @@ def _inodes(paths: Iterable[Path]) -> frozenset[_Inode]:
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """A file as it was when it was looked at."""
+    """A file as it was when it was listed."""
 
     folder: str  # relative to the tree
     name: str
@@ -239,10 +238,10 @@ class _File:
 
     @property
     def partial(self) -> bool:
-        return self.name.endswith(PARTIAL)
+        return self.name.endswith(PARTIAL_SUFFIXES)
 
     def unchanged(self, now: os.stat_result) -> bool:
-        """Whether it is still the file that was looked at."""
+        """Return true if this is still the file that was listed."""
         then = self.status
         return (
             _inode(now) == _inode(then)
@@ -253,7 +252,7 @@ class _File:
 
 @dataclass(frozen=True, slots=True)
 class _Tree:
-    """A directory to clean, held open: what takes its name meanwhile is not touched."""
+    """A directory to clean, held open: a directory that takes its name later is not touched."""
 
     path: Path
     descriptor: int
@@ -261,7 +260,7 @@ class _Tree:
     tally: _Tally
 
     def files(self) -> Iterator[_File]:
-        """The regular files in it, at any depth."""
+        """Yield the regular files in it, at any depth."""
         pending = ["."]
         while pending:
             folder = pending.pop()
@@ -283,7 +282,7 @@ class _Tree:
 
     @contextmanager
     def opened(self, folder: str) -> Iterator[int]:
-        """One of its directories, opened level by level so that no symbolic link is followed."""
+        """Open one of its directories level by level, so that no symbolic link is followed."""
         descriptor = os.dup(self.descriptor)
         try:
             for part in Path(folder).parts:
@@ -296,7 +295,7 @@ class _Tree:
 
     @contextmanager
     def noting_errors(self, folder: str, name: str = "") -> Iterator[None]:
-        """Go on after an error; what has vanished by itself is none."""
+        """Count an error and continue; a file that has vanished meanwhile is no error."""
         try:
             yield
         except FileNotFoundError:
@@ -307,19 +306,25 @@ class _Tree:
 
 @contextmanager
 def _opened(path: Path, off_limits: frozenset[_Inode], tally: _Tally) -> Iterator[_Tree]:
-    """Open a directory to clean; refused, for good, if it is none or must not be cleaned."""
+    """Open a directory to clean.
+
+    Raises:
+        Permanent: it is not a directory, or must not be cleaned.
+    """
     try:
         descriptor = os.open(path, _DIRECTORY)
     except OSError as error:
-        why = "a symbolic link: name the directory itself" if path.is_symlink() else _why(error)
+        why = "a symbolic link: give the directory itself" if path.is_symlink() else _why(error)
         raise Permanent(f"{_shown(path)}: {why}") from None
     try:
         inode = _inode(os.fstat(descriptor))
         home = Path.home()
         if inode in _inodes([home, *home.parents]):
-            raise Permanent(f"{_shown(path)}: refused: the home directory, or one that it is in")
+            raise Permanent(
+                f"{_shown(path)}: refused: the home directory and its parents are never cleaned"
+            )
         if inode in off_limits:
-            raise Permanent(f"{_shown(path)}: refused: this queue's database or logs are in it")
+            raise Permanent(f"{_shown(path)}: refused: it holds this queue's database or logs")
         yield _Tree(path, descriptor, off_limits, tally)
     finally:
         os.close(descriptor)
@@ -329,7 +334,7 @@ def _opened(path: Path, off_limits: frozenset[_Inode], tally: _Tally) -> Iterato
 
 
 def _clean(trees: Sequence[_Tree], args: Cleanup.Args, job: JobContext) -> None:
-    now = utcnow().timestamp()
+    now = time.time()
     chosen = [(tree, _chosen(list(_matching(tree, args, now, job)), args, now)) for tree in trees]
     total = sum(len(files) for _, files in chosen)
     done = 0
@@ -347,20 +352,20 @@ def _folder(file: _File) -> str:
 
 
 def _matching(tree: _Tree, args: Cleanup.Args, now: float, job: JobContext) -> Iterator[_File]:
-    """The files that the pattern names, without downloads that are going on."""
+    """Yield the files that match the pattern, except downloads still running."""
     for seen, file in enumerate(tree.files(), 1):
-        job.progress(seen, None, "looking at files")
-        if file.partial and now - file.status.st_mtime < PARTIAL_AGE:
+        job.progress(seen, None, "listing files")
+        if file.partial and now - file.status.st_mtime < PARTIAL_MIN_AGE_S:
             continue
         names = [file.name]
         if args.partial and file.partial:
-            names.append(Path(file.name).stem)  # what the whole download would be called
+            names.append(Path(file.name).stem)  # the name of the finished download
         if any(fnmatch.fnmatchcase(name, args.pattern) for name in names):
             yield file
 
 
 def _chosen(files: Sequence[_File], args: Cleanup.Args, now: float) -> list[_File]:
-    """Which of a tree's matching files to delete."""
+    """Return those of a tree's matching files that are to be deleted."""
     leftovers = [file for file in files if args.partial and file.partial]
     others = [file for file in files if not (args.partial and file.partial)]
     others.sort(key=lambda file: (file.status.st_mtime_ns, file.folder, file.name), reverse=True)

@@ -1,6 +1,6 @@
-"""Job type ``metadata_extraction``: what a media file holds, or what an address leads to.
+"""Job type ``metadata_extraction``: describes a media file, or the media at a URL.
 
-Files are read with PyAV (FFmpeg's libraries); of addresses, yt-dlp tells, without downloading.
+Files are read with PyAV (FFmpeg's libraries), URLs with yt-dlp, without downloading.
 """
 
 from __future__ import annotations
@@ -19,40 +19,40 @@ from pydantic import AfterValidator, BaseModel, Field, model_validator
 from jobq import JobContext, JobWorker, NotFound, Permanent
 
 from .downloads.arguments import Url
-from .downloads.optional import require_ytdlp
+from .downloads.requirements import require_ytdlp
 
 if TYPE_CHECKING:
     from av.container.core import Chapter
 
-_BLOCK = 1 << 20
+_BLOCK_BYTES = 1 << 20
 
-# FFmpeg takes any file of certain names (.txt, .bin …) for text-mode art in one of these.
-_TEXT_ART = frozenset({"adf", "bin", "idf", "tty"})
+# FFmpeg reads any file with certain names (.txt, .bin …) as text-mode art in one of these formats.
+_TEXT_ART_FORMATS = frozenset({"adf", "bin", "idf", "tty"})
 
-# A playlist in disguise must not make FFmpeg fetch what it names.
+# A disguised playlist must not make FFmpeg fetch the URLs it names.
 _OPEN_OPTIONS = {"protocol_whitelist": "file"}
 
 
 class MetadataExtraction(JobWorker):
-    """Read the format, duration, streams, chapters and tags of a media file, or of an address."""
+    """Read the format, duration, streams, chapters and tags of a media file or URL."""
 
     job_type = "metadata_extraction"
-    timeout = 3600  # large files take a while to sum
+    timeout = 3600  # the checksum of a large file takes a while
 
     class Args(BaseModel):
-        # Made absolute when the job is added: the supervisor works in another directory.
+        # Made absolute when the job is added: the supervisor runs in another directory.
         path: Annotated[Path, AfterValidator(Path.absolute)] | None = Field(
             default=None,
-            description="the media file; a relative path is meant from where the job is added",
+            description="media file, relative to where you add the job",
         )
         url: Url | None = Field(
-            default=None, description="or an http or https address: nothing is downloaded"
+            default=None, description="http or https URL to describe, without downloading it"
         )
         of_download: bool = Field(
-            default=False, description="or the file of the video_download that this job waits for"
+            default=False, description="read the file of the video_download this job waits for"
         )
         sidecar: bool = Field(
-            default=False, description="write the result to <file name>.json beside the file, too"
+            default=False, description="also write the result to <file name>.json beside the file"
         )
         checksum: bool = Field(default=True, description="compute the file's SHA-256")
 
@@ -60,17 +60,17 @@ class MetadataExtraction(JobWorker):
         def _has_one_subject(self) -> Self:
             given = [self.path is not None, self.url is not None, self.of_download]
             if not any(given):
-                raise ValueError("argument 'path' is missing: give one, or a url")
+                raise ValueError("argument 'path' is missing: give a path or a url")
             if sum(given) > 1:
                 raise ValueError("give a path or a url, not both")
             if self.url is not None and self.sidecar:
-                raise ValueError("a sidecar stands beside a file, and a url is none")
+                raise ValueError("sidecar needs a path: there is no file beside which to write it")
             return self
 
     def run(self, args: Args, job: JobContext) -> dict[str, Any]:
         if args.url is not None:
             require_ytdlp(self.job_type)
-            return _of_address(args.url, job)
+            return _of_url(args.url, job)
         path = args.path or _downloaded(job)
         return _of_file(path, args, job) if path is not None else {"path": None}
 
@@ -90,24 +90,24 @@ def _of_file(path: Path, args: MetadataExtraction.Args, job: JobContext) -> dict
     return result
 
 
-# -- what is downloaded, or could be -----------------------------------------------------------
+# -- downloads and URLs ------------------------------------------------------------------------
 
-_OF_AN_ADDRESS = (
+_URL_FIELDS = (
     "extractor", "id", "title", "description", "uploader", "channel", "channel_id", "duration",
     "timestamp", "upload_date", "view_count", "like_count", "webpage_url", "thumbnail", "language",
     "age_limit", "live_status", "availability", "categories", "tags", "chapters", "items",
 )  # fmt: skip
 
-_OF_A_FORMAT = (
+_FORMAT_FIELDS = (
     "format_id", "ext", "width", "height", "fps", "vcodec", "acodec", "tbr", "filesize",
     "filesize_approx", "language", "format_note",
 )  # fmt: skip
 
-_LONGEST_DESCRIPTION = 5000
+_MAX_DESCRIPTION_LENGTH = 5000
 
 
 def _downloaded(job: JobContext) -> Path | None:
-    """The file that the job's parent has downloaded; None if it found it too old."""
+    """Return the file that the job's parent downloaded; None if the item was too old."""
     queue = job.queue
     try:
         parents = queue.get_many([parent.id for parent in queue.get(job.id).parents])
@@ -117,30 +117,30 @@ def _downloaded(job: JobContext) -> Path | None:
         if parent.type == "video_download" and parent.result:
             path = parent.result["path"]
             return None if path is None else Path(path)
-    raise Permanent("of_download: this job waits for no video_download")
+    raise Permanent("of_download: none of this job's parents is a video_download")
 
 
-def _of_address(url: str, job: JobContext) -> dict[str, Any]:
-    """What yt-dlp tells, in short; all of it is in the job's artifacts."""
+def _of_url(url: str, job: JobContext) -> dict[str, Any]:
+    """Return the main fields of what yt-dlp knows; all of them are in the job's artifacts."""
     from .downloads.ytdlp import describe
 
     info = describe(url, job)
-    whole = job.artifacts / "info.json"
-    whole.write_text(json.dumps(info, ensure_ascii=False, indent=2) + "\n", "utf-8")
-    job.log.info("wrote %s", _shown(whole))
-    result = {"url": url, **{name: info[name] for name in _OF_AN_ADDRESS if name in info}}
+    full_info = job.artifacts / "info.json"
+    full_info.write_text(json.dumps(info, ensure_ascii=False, indent=2) + "\n", "utf-8")
+    job.log.info("wrote %s", _shown(full_info))
+    result = {"url": url, **{name: info[name] for name in _URL_FIELDS if name in info}}
     if "description" in result:
-        result["description"] = str(result["description"])[:_LONGEST_DESCRIPTION]
+        result["description"] = str(result["description"])[:_MAX_DESCRIPTION_LENGTH]
     result["subtitles"] = sorted(info.get("subtitles") or {})
     result["formats"] = [
-        {name: found[name] for name in _OF_A_FORMAT if found.get(name) is not None}
+        {name: found[name] for name in _FORMAT_FIELDS if found.get(name) is not None}
         for found in info.get("formats") or ()
     ]
     return result
 
 
 def _shown(path: Path) -> str:
-    """A path as text that can be stored and printed, even where its name is not valid UTF-8."""
+    """Return a path as text that can be stored and printed, even if it is not valid UTF-8."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
@@ -158,7 +158,7 @@ def _file_size(path: Path) -> int:
     return found.st_size
 
 
-# -- what FFmpeg tells -------------------------------------------------------------------------
+# -- reading with FFmpeg's libraries -----------------------------------------------------------
 
 
 def _media(path: Path) -> dict[str, Any]:
@@ -170,7 +170,7 @@ def _media(path: Path) -> dict[str, Any]:
         with av.open(
             path, "r", container_options=_OPEN_OPTIONS, metadata_errors="replace"
         ) as container:
-            if container.format.name in _TEXT_ART or not len(container.streams):
+            if container.format.name in _TEXT_ART_FORMATS or not len(container.streams):
                 raise Permanent(f"{_shown(path)}: not a media file")
             return _container(container)
     except av.FFmpegError as error:
@@ -235,7 +235,7 @@ def _seconds(ticks: int | None, tick: Fraction | None) -> float | None:
 def _sha256(path: Path, size: int, job: JobContext) -> str:
     digest, done = hashlib.sha256(), 0
     with path.open("rb", buffering=0) as file:
-        while block := file.read(_BLOCK):
+        while block := file.read(_BLOCK_BYTES):
             digest.update(block)
             done += len(block)
             job.progress(done, size, "sha256")
@@ -243,9 +243,9 @@ def _sha256(path: Path, size: int, job: JobContext) -> str:
 
 
 def _write_sidecar(path: Path, result: dict[str, Any]) -> Path:
-    """Write the result beside the file; whoever reads it sees all of it, or the one before.
+    """Write the result beside the file, replacing an earlier one in one step.
 
-    A symbolic link in its place is replaced, not followed.
+    A symbolic link under its name is replaced, not followed.
     """
     sidecar = path.with_name(f"{path.name}.json")
     with tempfile.NamedTemporaryFile(

@@ -1,4 +1,4 @@
-"""Job type ``playlist_download``: download a playlist in order, with yt-dlp."""
+"""Job type ``playlist_download``: downloads a playlist in order with yt-dlp."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from jobq import JobContext, JobWorker
 
 from .downloads.arguments import ListArgs
 from .downloads.listing import add_downloads
-from .downloads.optional import require_ytdlp
+from .downloads.requirements import require_ytdlp
 
 
 class PlaylistDownload(JobWorker):
-    """Download a playlist in order: a job for each item, file names numbered by place.
+    """Download a playlist in order: one job per item, with numbered file names.
 
-    As with a channel, items that were downloaded before are skipped.
+    As with a channel, items downloaded before are skipped.
     """
 
     job_type = "playlist_download"

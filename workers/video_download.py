@@ -1,4 +1,4 @@
-"""Job type ``video_download``: download one item, with yt-dlp."""
+"""Job type ``video_download``: downloads one item with yt-dlp."""
 
 from __future__ import annotations
 
@@ -11,36 +11,38 @@ from jobq import JobContext, JobWorker, Permanent
 
 from .downloads.arguments import ItemArgs, output_dir, since_moment
 from .downloads.locks import lock_file
-from .downloads.optional import require_ytdlp
 from .downloads.record import Record
+from .downloads.requirements import require_ytdlp
 
 
 class VideoDownload(JobWorker):
-    """Download one video or sound, going on where an earlier try broke off."""
+    """Download one video or audio file, resuming a partial download of an earlier attempt."""
 
     job_type = "video_download"
-    timeout = 0  # hours, if it takes hours; a host that falls silent is given up after 30 s
+    timeout = 0  # a download may take hours; a host that stops sending fails it after 30 s
     max_retries = 5  # networks come back
 
     class Args(ItemArgs):
         title: str | None = Field(
-            default=None, description="what to call the file; by default, as the item is called"
+            default=None, description="file name, by default the item's own title"
         )
         item: str | None = Field(
             default=None,
             min_length=1,
             max_length=400,
-            description="what the record of downloads calls it; by default, extractor:id",
+            description="key of the item in the record of downloads, by default extractor:id",
         )
-        number: int | None = Field(default=None, ge=0, description="to begin the file name with")
+        number: int | None = Field(
+            default=None, ge=0, description="number at the start of the file name"
+        )
 
     def run(self, args: Args, job: JobContext) -> dict[str, Any]:
         require_ytdlp(self.job_type)
-        from .downloads.ytdlp import Wanted, fetch
+        from .downloads.ytdlp import Request, fetch
 
         directory = output_dir(args, job)
         _create(directory)
-        wanted = Wanted(
+        request = Request(
             url=args.url,
             directory=directory,
             lock_file=lock_file(job.queue),
@@ -50,10 +52,10 @@ class VideoDownload(JobWorker):
             number=args.number,
             since=since_moment(args),
         )
-        got = fetch(wanted, job)
+        got = fetch(request, job)
         name = None if got.file is None else got.file.name
         Record(job.queue, directory).add(got.key, file=name, date=got.date)
-        job.log.info("%s", got.file or "too old: not downloaded")
+        job.log.info("%s", got.file or "not downloaded: older than 'since'")
         return {
             "path": got.file and str(got.file),
             "size_bytes": got.file and got.file.stat().st_size,

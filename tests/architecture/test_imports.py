@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import jobq
 from tests.support.paths import ROOT
 
 ORDER = (
@@ -94,6 +95,20 @@ def test_nothing_inside_imports_the_whole() -> None:
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
     TopologicalSorter(IMPORTS).prepare()  # which names the circle
+
+
+@pytest.mark.parametrize(
+    "file",
+    [*sorted((ROOT / "workers").rglob("*.py")), PACKAGE / "templates" / "example_worker.py"],
+    ids=lambda file: str(file.relative_to(ROOT)),
+)
+def test_workers_that_users_copy_import_only_what_jobq_exports(file: Path) -> None:
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            assert not [name.name for name in node.names if name.name.startswith("jobq")]
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("jobq"):
+            assert node.module == "jobq", f"{file}:{node.lineno}: imports {node.module}"
+            assert {alias.name for alias in node.names} <= set(jobq.__all__)
 
 
 def test_rooms_have_empty_fronts() -> None:

@@ -1,46 +1,46 @@
-"""Arguments that several download workers take, and how they are checked when a job is added."""
+"""Arguments shared by the download workers, and their checks when a job is added."""
 
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, Field
 
-from jobq import JobContext, Permanent, UsageError
-from jobq.clock import utcnow
-from jobq.models import QUEUE_NAME
-from jobq.units import parse_since
+from jobq import JobContext, Permanent, UsageError, parse_since
 
 SCHEMES = ("http", "https")
-"""What is fetched. Nothing else is, after a redirect or in a feed neither."""
+"""The only URL schemes fetched, also after a redirect or from a feed."""
 
-LONGEST_URL = 4096
+MAX_URL_LENGTH = 4096
+
+QUEUE_NAME = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+"""The queue names that jobq accepts, checked here so that a wrong one fails when the job is added."""
 
 _IN_BRACKETS = re.compile(r"\[[^\]]*\]")
-_SMUGGLED = "__youtubedl_smuggle"  # how yt-dlp hands options to itself in an address
+_SMUGGLED = "__youtubedl_smuggle"  # yt-dlp passes options to itself inside URLs this way
 
 
 def checked_url(url: str) -> str:
-    """An address that may be fetched.
+    """Return a URL that may be fetched.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it may not.
     """
-    if len(url) > LONGEST_URL or not url.isprintable() or " " in url or _SMUGGLED in url:
-        raise ValueError("not an address")
+    if len(url) > MAX_URL_LENGTH or not url.isprintable() or " " in url or _SMUGGLED in url:
+        raise ValueError("not a URL: give one such as https://example.org/feed.xml")
     try:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError:
-        raise ValueError("not an address") from None
+        raise ValueError("not a URL: give one such as https://example.org/feed.xml") from None
     if parts.scheme not in SCHEMES:
-        raise ValueError("only http and https are fetched")
+        raise ValueError("only http and https URLs are fetched")
     if not parts.hostname:
-        raise ValueError("an address without a host")
+        raise ValueError("the URL has no host: give one such as https://example.org/feed.xml")
     return url
 
 
@@ -48,13 +48,13 @@ def _checked_format(text: str) -> str:
     if not text.isprintable() or text.strip() in ("", "-"):
         raise ValueError('not a format: give one of yt-dlp\'s, such as "best[height<=720]"')
     if "," in _IN_BRACKETS.sub("", text):
-        raise ValueError("this asks for several files: an item is one")
+        raise ValueError("this format selects several files: an item is one file")
     return text
 
 
 def _checked_since(text: str) -> str:
     try:
-        parse_since(text, utcnow())
+        parse_since(text, datetime.now(UTC))
     except UsageError as error:
         raise ValueError(str(error)) from None
     return text
@@ -63,7 +63,7 @@ def _checked_since(text: str) -> str:
 def _absolute(path: Path) -> Path:
     try:
         return path.expanduser().absolute()
-    except RuntimeError as error:  # ~somebody
+    except RuntimeError as error:  # ~name of an unknown user
         raise ValueError(str(error)) from None
 
 
@@ -74,52 +74,55 @@ Directory = Annotated[Path, AfterValidator(_absolute)]
 
 
 class ItemArgs(BaseModel):
-    """What both a list and one item take."""
+    """The arguments of both a list and a single item."""
 
-    url: Url = Field(description="an http or https address")
+    url: Url = Field(description="http or https URL")
     output_dir: Directory | None = Field(
         default=None,
-        description="where files go; a relative path is meant from where the job is added. "
-        "By default, downloads/ beside jobq.toml",
+        description="directory for the files, relative to where you add the job; "
+        "by default downloads/ beside jobq.toml",
     )
     format: Format | None = Field(
-        default=None, description='which quality, in yt-dlp\'s words, such as "best[height<=720]"'
+        default=None, description='yt-dlp format selection, such as "best[height<=720]"'
     )
     since: Since | None = Field(
-        default=None, description='nothing older: a date, or an age such as "30d"'
+        default=None, description='skip older items: a date, or an age such as "30d"'
     )
 
 
 class ListArgs(ItemArgs):
-    """What a list takes."""
+    """The arguments of a list."""
 
     limit: int | None = Field(
-        default=None, ge=1, description="look at the first so many items of the list"
+        default=None, ge=1, description="look only at the first N items of the list"
     )
     metadata: bool = Field(
-        default=False, description="read each file with metadata_extraction once it is there"
+        default=False, description="run metadata_extraction on each downloaded file"
     )
     download_queue: str | None = Field(
         default=None,
-        pattern=f"^{QUEUE_NAME.pattern}$",
-        description="the queue that the downloads go to; by default, one for each host that "
-        "items are on: host-<name>",
+        pattern=f"^{QUEUE_NAME}$",
+        description="queue of the downloads; by default one per host, named host-<host>",
     )
     per_host: int = Field(
-        default=2, ge=1, description="downloads at once in a queue that this has to create"
+        default=2, ge=1, description="max_concurrent of a queue that this job has to create"
     )
 
 
 def since_moment(args: ItemArgs) -> datetime | None:
-    """The moment that `since` means, now."""
-    return None if args.since is None else parse_since(args.since, utcnow())
+    """Return the moment that `since` means now."""
+    return None if args.since is None else parse_since(args.since, datetime.now(UTC))
 
 
 def output_dir(args: ItemArgs, job: JobContext) -> Path:
-    """Where the files go."""
+    """Return the directory for the files.
+
+    Raises:
+        Permanent: none is given, and there is no jobq.toml to put one beside.
+    """
     if args.output_dir is not None:
         return args.output_dir
     config = job.queue.settings.path
     if config is None:
-        raise Permanent("no jobq.toml, so no downloads/ beside it: give output_dir")
+        raise Permanent("give output_dir: there is no jobq.toml to put downloads/ beside")
     return config.parent.absolute() / "downloads"

@@ -1,4 +1,4 @@
-"""What `channel_download` and `playlist_download` do: list, and add a job for each new item."""
+"""The work of `channel_download` and `playlist_download`: list, and add a job per new item."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from jobq import JobContext, JobFilter, JobQueue, JobSpec, JobStatus, NotFound, WrongState
-from jobq.models import DEFAULT_QUEUE, Priority
 
 from .arguments import ListArgs, checked_url, output_dir, since_moment
 from .names import digest, shown
@@ -22,17 +21,17 @@ from .record import Known, Record
 if TYPE_CHECKING:
     from .ytdlp import Item
 
-MOST_HOSTS = 20
-"""Hosts of one list that get a queue each; the items of the others share the list's."""
+MAX_HOST_QUEUES = 20
+"""Hosts of one list that get a queue each; items of other hosts use the queue of the list's host."""
 
 _DOWNLOAD = "video_download"
 _METADATA = "metadata_extraction"
 _NOT_IN_A_QUEUE_NAME = re.compile(r"[^a-z0-9._-]")
-_LONGEST_HOST = 50
+_MAX_HOST_LENGTH = 50
 
 
 def add_downloads(args: ListArgs, job: JobContext, *, numbered: bool) -> dict[str, Any]:
-    """List what is at an address, and add what is new; how many were found, new and skipped."""
+    """List a URL and add a job per new item; return the counts of found, new and skipped items."""
     from .ytdlp import list_items
 
     directory = output_dir(args, job)
@@ -59,19 +58,19 @@ def add_downloads(args: ListArgs, job: JobContext, *, numbered: bool) -> dict[st
 
 
 class _Choice:
-    """Which items of a list to download, and why not the others."""
+    """The items of a list to download, and the counts of the others by reason."""
 
     def __init__(self, args: ListArgs, job: JobContext, directory: Path) -> None:
         self._job = job
         self.since = since_moment(args)
         self._known = Record(job.queue, directory).read()
         self._directory = directory
-        self._hopeless = _hopeless(job.queue, args.format)
-        self.new: list[tuple[int, Item]] = []  # with their places in the list, from 1
+        self._failed = _failed_for_good(job.queue, args.format)
+        self.new: list[tuple[int, Item]] = []  # with their positions in the list, from 1
         self.skipped: Counter[str] = Counter()
 
     def of(self, items: list[Item]) -> _Choice:
-        """Choose."""
+        """Choose from these items; return self."""
         seen: set[str] = set()
         for place, item in enumerate(items, 1):
             why = "twice in the list" if item.key in seen else self._against(item)
@@ -83,7 +82,7 @@ class _Choice:
         return self
 
     def _against(self, item: Item) -> str | None:
-        """Why not to download an item."""
+        """Return the reason to skip an item; None if it is to be downloaded."""
         try:
             checked_url(item.url)
         except ValueError as error:
@@ -96,20 +95,21 @@ class _Choice:
             return "downloaded before"
         if self._too_old(item, known):
             return "too old"
-        if _unique(item, self._directory) in self._hopeless:
+        if _unique(item, self._directory) in self._failed:
             return "failed for good before"
         return None
 
     def _too_old(self, item: Item, known: Known | None) -> bool:
-        """Whether it is known to be: what its list does not tell, its own page has told before."""
+        """Return true if the list's date, or one recorded earlier, is before `since`."""
         dates = (item.date, known and known.date)
         return self.since is not None and any(date and date < self.since for date in dates)
 
 
-def _hopeless(queue: JobQueue, wanted_format: str | None) -> set[str]:
-    """The unique keys of downloads in the dead letter queue that no retry would have helped.
+def _failed_for_good(queue: JobQueue, wanted_format: str | None) -> set[str]:
+    """Return the unique keys of downloads that failed without using up their retries.
 
-    What is gone or private is not asked for again every night, until somebody retries or prunes it.
+    Items that are gone or private are not requested again every night, until their failed jobs are
+    retried or pruned.
     """
     failed = JobFilter(statuses=frozenset({JobStatus.FAILED}), type=_DOWNLOAD)
     return {
@@ -125,7 +125,7 @@ def _hopeless(queue: JobQueue, wanted_format: str | None) -> set[str]:
 
 
 def _unique(item: Item, directory: Path, what: str = "download") -> str:
-    """The key that one unfinished job holds. Another directory is to have the item, too."""
+    """Return an item's unique key; each directory has its own, and gets its own file."""
     return f"{what}:{item.key}@{digest(str(directory))}"
 
 
@@ -138,28 +138,26 @@ def _specs(
     *,
     numbered: bool,
 ) -> Iterator[JobSpec]:
-    queue, priority = _place_of(job)
-    for place, item in chosen.new:
+    inherited = _inherited(job)
+    for position, item in chosen.new:
         title = shown(item.title or "")
-        key = str(place)
+        key = str(position)
         yield JobSpec(
+            **{**inherited, "queue": queues[item.key]},
             type=_DOWNLOAD,
-            args=_args(args, directory, item, place if numbered else None, chosen.since),
+            args=_args(args, directory, item, position if numbered else None, chosen.since),
             key=key,
             unique=_unique(item, directory),
-            queue=queues[item.key],
-            priority=priority,
             name=title or None,
             added_by=job.id,
         )
         if args.metadata:
             yield JobSpec(
+                **inherited,
                 type=_METADATA,
                 args={"of_download": True},
                 after=[key],
                 unique=_unique(item, directory, "metadata"),
-                queue=queue,
-                priority=priority,
                 name=f"metadata: {title}" if title else None,
                 added_by=job.id,
             )
@@ -168,7 +166,7 @@ def _specs(
 def _args(
     args: ListArgs, directory: Path, item: Item, number: int | None, since: datetime | None
 ) -> dict[str, Any]:
-    unsure = item.date is None or not item.exact_date
+    uncertain = item.date is None or not item.exact_date
     given = {
         "url": item.url,
         "output_dir": str(directory),
@@ -176,15 +174,15 @@ def _args(
         "title": item.title if item.retitled else None,
         "item": item.key,
         "number": number,
-        "since": since.isoformat() if since is not None and unsure else None,
+        "since": since.isoformat() if since is not None and uncertain else None,
     }
     return {name: value for name, value in given.items() if value is not None}
 
 
 def _insert(job: JobContext, specs: list[JobSpec], chosen: _Choice) -> int:
-    """Add the jobs, many in one transaction; how many downloads are new.
+    """Add the jobs, many in one transaction; return how many downloads are new.
 
-    A unique key that an unfinished job holds keeps its item from being added twice.
+    An item whose unique key is held by an unfinished job is not added again.
     """
     job.progress(0, len(specs), "adding jobs")
     added = job.queue.insert(specs)
@@ -195,40 +193,40 @@ def _insert(job: JobContext, specs: list[JobSpec], chosen: _Choice) -> int:
     return new
 
 
-def _place_of(job: JobContext) -> tuple[str, int]:
-    """The queue and priority of the job that runs; the defaults, in a test without one."""
+def _inherited(job: JobContext) -> dict[str, Any]:
+    """Return the queue and priority of the running job; empty in a test without a stored job."""
     try:
         own = job.queue.get(job.id)
     except NotFound:
-        return DEFAULT_QUEUE, Priority.NORMAL
-    return own.queue, own.priority
+        return {}
+    return {"queue": own.queue, "priority": own.priority}
 
 
 # -- queues ------------------------------------------------------------------------------------
 
 
 def _queues(args: ListArgs, job: JobContext, new: list[tuple[int, Item]]) -> dict[str, str]:
-    """The queue of each item, by its key; queues that are not there are created."""
+    """Return the queue of each item by the item's key; create missing queues."""
     hosts = {item.key: urlsplit(item.url).hostname or "" for _, item in new}
-    own = {host for host, _ in Counter(hosts.values()).most_common(MOST_HOSTS)}
+    own = {host for host, _ in Counter(hosts.values()).most_common(MAX_HOST_QUEUES)}
     shared = urlsplit(args.url).hostname or ""
     queues = {
         key: args.download_queue or queue_of(host if host in own else shared)
         for key, host in hosts.items()
     }
-    there = {queue.name for queue in job.queue.queues()}
-    for name in sorted(set(queues.values()) - there):
-        with suppress(WrongState):  # another job was quicker
+    existing = {queue.name for queue in job.queue.queues()}
+    for name in sorted(set(queues.values()) - existing):
+        with suppress(WrongState):  # another job has created it meanwhile
             job.queue.create_queue(
-                name, max_concurrent=args.per_host, description="downloads, a few at a time"
+                name, max_concurrent=args.per_host, description="downloads from one host"
             )
-            job.log.info("created the queue %s: %d at once", name, args.per_host)
+            job.log.info("created queue %s with max_concurrent %d", name, args.per_host)
     return queues
 
 
 def queue_of(host: str) -> str:
-    """The queue for downloads from a host: `host-example.org`."""
+    """Return the name of the queue for downloads from a host: `host-example.org`."""
     name = _NOT_IN_A_QUEUE_NAME.sub("-", host.lower().removeprefix("www."))
-    if len(name) > _LONGEST_HOST:
+    if len(name) > _MAX_HOST_LENGTH:
         name = f"{name[:40]}-{hashlib.sha256(host.encode()).hexdigest()[:9]}"
     return f"host-{name}"

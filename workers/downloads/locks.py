@@ -1,4 +1,4 @@
-"""One job at a time for each file: two that write into one partial file make a broken whole of it."""
+"""Locks: one job per file, since two jobs writing into one partial file would break it."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from jobq import JobQueue, Snooze
 
 from .names import digest
 
-PAUSE = 5.0
-"""Seconds until a job looks again whether the other one is done."""
+SNOOZE_S = 5.0
+"""Time until a job checks again whether the other one is done."""
 
 
 def lock_file(queue: JobQueue) -> Path:
-    """The file in the state directory that all locks are on: each on a byte of its own."""
+    """Return the file beside the database that holds all locks, each on a byte of its own."""
     database = queue.settings.database
     return database.with_name(f"{database.stem}.downloads.lock")
 
 
 def locked(lock_file: Path, name: str) -> int:
-    """Lock a name until the descriptor is closed, or this process ends.
+    """Lock a name until the returned descriptor is closed or this process ends.
 
     Raises:
-        Snooze: another job has it.
+        Snooze: another job holds the lock.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(lock_file, flags, 0o600)
@@ -33,7 +33,7 @@ def locked(lock_file: Path, name: str) -> int:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
     except (BlockingIOError, PermissionError):
         os.close(descriptor)
-        raise Snooze(PAUSE, "another job is downloading this file") from None
+        raise Snooze(SNOOZE_S, "another job is downloading this file") from None
     except BaseException:
         os.close(descriptor)
         raise

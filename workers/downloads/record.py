@@ -1,7 +1,7 @@
-"""The record of what was downloaded before: a file of JSON lines in the state directory.
+"""The record of earlier downloads: a file of JSON lines beside the database.
 
 It is not in the job table, which is pruned, nor in the output directory, where a cleanup of old
-files would take it along. Each line stands alone: whoever deletes one has that item fetched again.
+files would delete it. Lines are independent: delete one to have that item downloaded again.
 """
 
 from __future__ import annotations
@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from jobq import JobQueue
-from jobq.clock import utcnow
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the record has on an item."""
+    """An item in the record."""
 
-    file: str | None  # None: it was only looked at, and found too old
+    file: str | None  # None: not downloaded, since it was too old
     date: datetime | None
 
 
@@ -31,7 +30,7 @@ _NOTHING = Known(None, None)
 
 
 class Record:
-    """What was downloaded into one directory."""
+    """The record of downloads into one directory."""
 
     def __init__(self, queue: JobQueue, directory: Path) -> None:
         database = queue.settings.database
@@ -39,7 +38,7 @@ class Record:
         self._directory = str(directory)
 
     def read(self) -> dict[str, Known]:
-        """The items by their keys. A line that a power cut left unfinished is passed over."""
+        """Return the items by their keys. A line cut short by a power failure is skipped."""
         found: dict[str, Known] = {}
         try:
             lines = self.path.open("rb")
@@ -57,13 +56,13 @@ class Record:
         return found
 
     def add(self, item: str, *, file: str | None, date: datetime | None) -> None:
-        """Note an item, on disk when this returns. Several processes may do so at once."""
+        """Record an item, on disk when this returns. Safe in several processes at the same time."""
         entry = {
             "item": item,
             "directory": self._directory,
             "file": file,
             "date": date and date.isoformat(),
-            "at": utcnow().isoformat(timespec="seconds"),
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         _append(self.path, json.dumps(entry).encode() + b"\n")
 
@@ -82,7 +81,7 @@ def _append(path: Path, line: bytes) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         size = os.fstat(descriptor).st_size
         if size and os.pread(descriptor, 1, size - 1) != b"\n":
-            line = b"\n" + line  # a power cut tore the last one
+            line = b"\n" + line  # a power failure cut the last line short
         os.write(descriptor, line)
         os.fsync(descriptor)
     finally:

@@ -1,10 +1,10 @@
-"""yt-dlp, held to what a job may do.
+"""yt-dlp, restricted to what a job may do.
 
-- It fetches http and https, whatever a redirect, a feed, a playlist or a manifest names.
-- It reads no configuration files, plugins, netrc, cookies or cache. It runs no commands but FFmpeg,
-  on files that are already here, and Deno, for the scripts of sites that ask for it.
+- It fetches http and https only, whatever a redirect, feed, playlist or manifest names.
+- It reads no configuration files, plugins, netrc, cookies or cache. It runs no commands except
+  FFmpeg, on local files, and Deno, for scripts of sites that need it.
 - It writes into one directory, under names made by `names.file_stem`.
-- Its errors become what `run` may raise: see `errors.translated`.
+- Its errors become exceptions that `run` may raise: see `errors.translated`.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ from jobq import JobContext, Permanent, RetryAfter, Snooze
 from jobq.units import format_size
 
 from .arguments import SCHEMES
-from .errors import ONLY_FFMPEG, DownloadFailed, Seen, translated
+from .errors import ONLY_FFMPEG, DownloadFailed, NetworkState, translated
 from .locks import locked
-from .names import file_stem, item_key, shown, sound
+from .names import file_stem, item_key, shown, storable
 
-LIVE_DELAY = 1800.0
-"""Seconds until a live stream is looked at again: what is kept is the recording."""
+LIVE_RETRY_DELAY_S = 1800.0
+"""Time until a live stream is checked again: only its recording is downloaded."""
 
-_WITHOUT_IDS = ("generic", "html5mediaembed")  # theirs is the last word of an address
-_LISTS = ("playlist", "multi_video")
-_LONGEST_TITLE = 1000
-_DEEPEST_LIST = 3  # lists of lists, such as the tabs of a channel
+_WITHOUT_IDS = ("generic", "html5mediaembed")  # their ids are the last part of the URL
+_LIST_TYPES = ("playlist", "multi_video")
+_MAX_TITLE_LENGTH = 1000
+_MAX_LIST_DEPTH = 3  # lists of lists, such as the tabs of a channel
 _ALLOWED_SUFFIXES = _UnsafeExtensionError.ALLOWED_EXTENSIONS
 
 _PARAMS: Mapping[str, Any] = {
@@ -54,7 +54,7 @@ _PARAMS: Mapping[str, Any] = {
     "noprogress": True,
     "color": "never",
     "ignoreerrors": False,
-    # Nothing of the one whom it runs for: no accounts, no settings, no commands.
+    # Nothing from the user's own yt-dlp setup: no accounts, no settings, no commands.
     "usenetrc": False,
     "netrc_cmd": None,
     "cookiefile": None,
@@ -64,13 +64,13 @@ _PARAMS: Mapping[str, Any] = {
     "external_downloader": "native",
     "enable_file_urls": False,
     "remote_components": (),
-    # One try is one try: jobq retries, and its history shows it.
+    # One request per attempt: jobq retries, and its history shows it.
     "retries": 0,
     "extractor_retries": 1,
     "fragment_retries": 2,
     "skip_unavailable_fragments": False,
     "socket_timeout": 30,
-    # A file that is there is left alone, one that is there in part is completed.
+    # Leave a complete file alone, and complete a partial one.
     "overwrites": False,
     "continuedl": True,
     "nopart": False,
@@ -79,7 +79,7 @@ _PARAMS: Mapping[str, Any] = {
 }
 
 
-# -- what is asked for, and what comes back ----------------------------------------------------
+# -- requests and results ----------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +89,10 @@ class Item:
     key: str
     url: str
     title: str | None
-    retitled: bool  # the item's own title is but the last word of its address
+    retitled: bool  # the list has a title; the item's own is only the last part of its URL
     date: datetime | None
     exact_date: bool
-    live: bool  # on air, or to come
+    live: bool  # on air or upcoming
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,32 +102,32 @@ class Listing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class Request:
     """One item to download."""
 
     url: str
     directory: Path
     lock_file: Path
     format: str | None = None
-    title: str | None = None  # instead of its own
-    key: str | None = None  # likewise
+    title: str | None = None  # overrides the item's own
+    key: str | None = None  # overrides the item's own
     number: int | None = None
     since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What became of it."""
+    """The outcome of a request."""
 
     key: str
-    file: Path | None  # None: it is too old
-    downloaded: bool  # False: the file was there
+    file: Path | None  # None: the item is too old
+    downloaded: bool  # False: the file existed already
     date: datetime | None
     info: Mapping[str, Any]
 
 
 def list_items(url: str, limit: int | None, job: JobContext) -> Listing:
-    """What a channel, playlist or feed holds, the first ``limit`` of it. Nothing is downloaded."""
+    """List the first ``limit`` items of a channel, playlist or feed, without downloading them."""
     options = {
         "extract_flat": "in_playlist",
         "playlist_items": limit and f"1:{limit}",
@@ -145,38 +145,38 @@ def list_items(url: str, limit: int | None, job: JobContext) -> Listing:
 
 
 def describe(url: str, job: JobContext) -> dict[str, Any]:
-    """Everything that yt-dlp knows of an address, as JSON can hold it. Nothing is downloaded."""
+    """Return everything that yt-dlp knows about a URL, as JSON, without downloading."""
     options = {"extract_flat": "in_playlist", "ignore_no_formats_error": True, "noplaylist": True}
     with _opened(url, job, options) as ydl:
         info = ydl.extract_info(url, download=False) or {}
         entries = [_item(entry, url) for entry in _entries(ydl, info)] if _is_list(info) else []
-        described: dict[str, Any] = _sound(ydl.sanitize_info(info, remove_private_keys=True))
+        described: dict[str, Any] = _storable(ydl.sanitize_info(info, remove_private_keys=True))
         if _is_list(info):
             described["items"] = [{"url": item.url, "title": item.title} for item in entries]
         return described
 
 
-def _sound(value: Any) -> Any:
-    """JSON whose texts can be stored."""
+def _storable(value: Any) -> Any:
+    """Make all texts of a JSON value storable."""
     if isinstance(value, dict):
-        return {sound(key): _sound(below) for key, below in value.items()}
+        return {storable(key): _storable(below) for key, below in value.items()}
     if isinstance(value, list):
-        return [_sound(below) for below in value]
-    return sound(value) if isinstance(value, str) else value
+        return [_storable(below) for below in value]
+    return storable(value) if isinstance(value, str) else value
 
 
-def fetch(wanted: Wanted, job: JobContext) -> Fetched:
-    """Download one item, going on from a partial file if there is one."""
+def fetch(request: Request, job: JobContext) -> Fetched:
+    """Download one item, resuming a partial file if there is one."""
     options = {
-        "format": wanted.format,
+        "format": request.format,
         "noplaylist": True,
-        "progress_hooks": [_Meter(job)],
+        "progress_hooks": [_ProgressHook(job)],
     }
-    with _opened(wanted.url, job, options, wanted) as ydl:
-        info = ydl.extract_info(wanted.url)
+    with _opened(request.url, job, options, request) as ydl:
+        info = ydl.extract_info(request.url)
         if not info:
-            raise DownloadFailed(f"{shown(wanted.url)}: yt-dlp found nothing there")
-        key = _key_of(info, wanted)
+            raise DownloadFailed(f"{shown(request.url)}: yt-dlp found nothing to download")
+        key = _key_of(info, request)
         done = (info.get("requested_downloads") or [None])[0]
         if done is None:
             return Fetched(key, None, False, date_of(info), info)
@@ -188,11 +188,11 @@ def fetch(wanted: Wanted, job: JobContext) -> Fetched:
 
 
 def _is_list(info: Mapping[str, Any]) -> bool:
-    return info.get("_type") in _LISTS
+    return info.get("_type") in _LIST_TYPES
 
 
 def _entries(ydl: _Ydl, info: Mapping[str, Any], depth: int = 0) -> Iterator[Mapping[str, Any]]:
-    """The items of a list and of the lists in it; what is no list is one item."""
+    """Yield the items of a list and of its nested lists; anything else is one item."""
     if not _is_list(info):
         if info:
             yield info
@@ -200,7 +200,7 @@ def _entries(ydl: _Ydl, info: Mapping[str, Any], depth: int = 0) -> Iterator[Map
     for entry in info.get("entries") or ():
         if not entry:
             continue
-        if not _is_list(entry) and depth < _DEEPEST_LIST and _leads_to_list(ydl, entry):
+        if not _is_list(entry) and depth < _MAX_LIST_DEPTH and _leads_to_list(ydl, entry):
             entry = ydl.extract_info(entry["url"], download=False, ie_key=entry["ie_key"]) or {}  # noqa: PLW2901
         yield from _entries(ydl, entry, depth + 1)
 
@@ -214,14 +214,14 @@ def _leads_to_list(ydl: _Ydl, entry: Mapping[str, Any]) -> bool:
 def _item(entry: Mapping[str, Any], list_url: str) -> Item:
     extractor = entry.get("ie_key") or entry.get("extractor_key") or "generic"
     nameless = extractor.lower() in _WITHOUT_IDS
-    url, smuggled = unsmuggle_url(sound(_address(entry, nameless=nameless)), {})
+    url, smuggled = unsmuggle_url(storable(_url_of(entry, nameless=nameless)), {})
     item_id = entry.get("id")
     if nameless:
         item_id = _own_id(url, smuggled.get("force_videoid"), list_url)
     return Item(
-        key=item_key(extractor, sound(item_id or url)),
+        key=item_key(extractor, storable(item_id or url)),
         url=url,
-        title=sound(entry["title"])[:_LONGEST_TITLE] if entry.get("title") else None,
+        title=storable(entry["title"])[:_MAX_TITLE_LENGTH] if entry.get("title") else None,
         retitled=nameless,
         date=date_of(entry),
         exact_date=extractor.lower() != "youtube",  # its lists say "3 weeks ago"
@@ -229,16 +229,16 @@ def _item(entry: Mapping[str, Any], list_url: str) -> Item:
     )
 
 
-def _address(entry: Mapping[str, Any], *, nameless: bool) -> str:
-    """Where an item is; one of several on a page is where its file is."""
-    places = ("url", "webpage_url")
+def _url_of(entry: Mapping[str, Any], *, nameless: bool) -> str:
+    """Return an item's page, or its file where one page holds several items."""
+    fields = ("url", "webpage_url")
     if entry.get("_type", "video") == "video" and not nameless:
-        places = ("webpage_url", "url")
-    return next((entry[place] for place in places if entry.get(place)), "")
+        fields = ("webpage_url", "url")
+    return next((entry[field] for field in fields if entry.get(field)), "")
 
 
 def _own_id(url: str, guid: str | None, list_url: str) -> str:
-    """An id for what has none."""
+    """Return an id for an item without one."""
     if guid is None:
         return url
     return f"{urllib.parse.urlsplit(list_url).hostname}/{guid}"
@@ -249,7 +249,7 @@ def _is_live(info: Mapping[str, Any]) -> bool:
 
 
 def date_of(info: Mapping[str, Any]) -> datetime | None:
-    """When an item appeared; if only the day is known, the end of it."""
+    """Return the date of an item; the end of the day if only the day is known."""
     seconds = info.get("timestamp") or info.get("release_timestamp")
     try:
         if seconds is not None:
@@ -263,31 +263,35 @@ def date_of(info: Mapping[str, Any]) -> datetime | None:
 # -- one item ----------------------------------------------------------------------------------
 
 
-def _key_of(info: Mapping[str, Any], wanted: Wanted) -> str:
-    if wanted.key is not None:
-        return wanted.key
+def _key_of(info: Mapping[str, Any], request: Request) -> str:
+    if request.key is not None:
+        return request.key
     extractor = info.get("extractor_key") or "generic"
-    item_id = wanted.url if extractor.lower() in _WITHOUT_IDS else info.get("id")
+    item_id = request.url if extractor.lower() in _WITHOUT_IDS else info.get("id")
     return item_key(extractor, str(item_id))
 
 
-def _file_of(info: Mapping[str, Any], wanted: Wanted) -> Path:
-    """Where an item goes: directly into its directory, and through no symbolic link there."""
+def _file_of(info: Mapping[str, Any], request: Request) -> Path:
+    """Return the path for an item's file, directly in its directory.
+
+    Raises:
+        Permanent: files of its type are not saved, or a symbolic link is in the way.
+    """
     suffix = str(info.get("ext") or "unknown_video").lower()
     if suffix not in _ALLOWED_SUFFIXES:
-        raise Permanent(f"{shown(wanted.url)}: files of type {shown(suffix)} are not saved")
+        raise Permanent(f"{shown(request.url)}: files of type {shown(suffix)} are not saved")
     stem = file_stem(
-        wanted.title or str(info.get("title") or ""), _key_of(info, wanted), wanted.number
+        request.title or str(info.get("title") or ""), _key_of(info, request), request.number
     )
-    path = wanted.directory / f"{stem}.{suffix}"
+    path = request.directory / f"{stem}.{suffix}"
     for place in (path, path.with_name(f"{path.name}.part"), path.with_name(f"{path.name}.ytdl")):
         if place.is_symlink():
-            raise Permanent(f"{place}: a symbolic link is not written through")
+            raise Permanent(f"{place}: is a symbolic link, which is not followed: delete it")
     return path
 
 
-class _Meter:
-    """Tells the job how far its transfers are; picture and sound may be two."""
+class _ProgressHook:
+    """Reports the progress of all transfers to the job; video and audio may be separate files."""
 
     def __init__(self, job: JobContext) -> None:
         self._job = job
@@ -312,9 +316,9 @@ class _Meter:
 
 
 class _SchemeGuard(urllib.request.BaseHandler):
-    """Ends a redirect that leads to something other than http and https."""
+    """Refuses redirects to URLs that are neither http nor https."""
 
-    handler_order = 400  # before the one that follows redirects
+    handler_order = 400  # before the handler that follows redirects
 
     def http_error_302(self, req: Any, fp: Any, code: int, msg: str, headers: Any) -> None:
         target = urllib.parse.urljoin(req.full_url, headers.get("location") or "")
@@ -325,7 +329,7 @@ class _SchemeGuard(urllib.request.BaseHandler):
 
 
 class _HttpOnlyRH(UrllibRH):
-    """The one way into the network; yt-dlp's others are not used, so that none need be trusted."""
+    """The only way into the network: yt-dlp's other handlers are not used."""
 
     _SUPPORTED_URL_SCHEMES = SCHEMES
 
@@ -339,7 +343,7 @@ class _HttpOnlyRH(UrllibRH):
 
 @dataclass(slots=True)
 class _Log:
-    """Takes what yt-dlp says to the job's log."""
+    """Writes yt-dlp's messages to the job's log."""
 
     job: JobContext
 
@@ -355,9 +359,9 @@ class _Log:
 
 
 class _Ydl(YoutubeDL):
-    def __init__(self, params: dict[str, Any], wanted: Wanted | None) -> None:
-        self.seen = Seen()
-        self.wanted = wanted
+    def __init__(self, params: dict[str, Any], request: Request | None) -> None:
+        self.network = NetworkState()
+        self.request = request
         self.lock: int | None = None
         super().__init__(params)
 
@@ -373,29 +377,31 @@ class _Ydl(YoutubeDL):
         try:
             response = super().urlopen(req)
         except HTTPError as error:
-            self.seen.http_error = error
+            self.network.http_error = error
             raise
-        self.seen.responses.add(response)
+        self.network.responses.add(response)
         return response
 
     def process_ie_result(self, ie_result: Any, *args: Any, **kwargs: Any) -> Any:
-        if self.wanted is not None and _is_list(ie_result):
-            what = shown(self.wanted.url)
-            raise Permanent(f"{what}: a list, not one item: playlist_download takes it")
+        if self.request is not None and _is_list(ie_result):
+            what = shown(self.request.url)
+            raise Permanent(f"{what}: a list, not one item: use playlist_download")
         return super().process_ie_result(ie_result, *args, **kwargs)
 
     def process_info(self, info_dict: Any) -> Any:
         if _is_live(info_dict):
-            raise RetryAfter(LIVE_DELAY, "on air, or to come: the recording is downloaded")
-        if self.wanted is not None and self.lock is None:
-            name = str(_file_of(info_dict, self.wanted).with_suffix(""))
-            self.lock = locked(self.wanted.lock_file, name)
+            raise RetryAfter(
+                LIVE_RETRY_DELAY_S, "on air or upcoming: only the recording is downloaded"
+            )
+        if self.request is not None and self.lock is None:
+            name = str(_file_of(info_dict, self.request).with_suffix(""))
+            self.lock = locked(self.request.lock_file, name)
         return super().process_info(info_dict)
 
     def prepare_filename(self, info_dict: Any, *args: Any, **kwargs: Any) -> Any:
-        if self.wanted is None:
+        if self.request is None:
             return super().prepare_filename(info_dict, *args, **kwargs)
-        return str(_file_of(info_dict, self.wanted))
+        return str(_file_of(info_dict, self.request))
 
     def dl(self, name: Any, info: Any, *args: Any, **kwargs: Any) -> Any:
         downloader = get_suitable_downloader(dict(info), self.params)
@@ -403,11 +409,11 @@ class _Ydl(YoutubeDL):
             raise Permanent(ONLY_FFMPEG)
         if not issubclass(downloader, HttpFD | FragmentFD):
             how = downloader.FD_NAME
-            raise Permanent(f"a stream that is not fetched over http or https ({how})")
-        if issubclass(downloader, HlsFD):  # no parameter; but with one, it is not left to FFmpeg
+            raise Permanent(f"this stream is not fetched over http or https ({how})")
+        if issubclass(downloader, HlsFD):  # with this no-op parameter, yt-dlp does not use FFmpeg
             info = {"extra_param_to_key_url": "&", **info}
-        self.seen.transferring = True
-        # What is left to FFmpeg all the same would fetch whatever it names: FFmpeg is not there.
+        self.network.transferring = True
+        # FFmpeg would fetch any URL that a stream names, so it is hidden during the transfer.
         found, self.params["ffmpeg_location"] = self.params.get("ffmpeg_location"), os.devnull
         try:
             return super().dl(name, info, *args, **kwargs)
@@ -415,10 +421,10 @@ class _Ydl(YoutubeDL):
             self.params["ffmpeg_location"] = found
 
     def close(self) -> None:
-        for response in list(self.seen.responses):
+        for response in list(self.network.responses):
             response.close()
-        if self.seen.http_error is not None:
-            self.seen.http_error.close()
+        if self.network.http_error is not None:
+            self.network.http_error.close()
         if self.lock is not None:
             os.close(self.lock)
         super().close()
@@ -426,35 +432,35 @@ class _Ydl(YoutubeDL):
 
 @contextmanager
 def _opened(
-    url: str, job: JobContext, options: Mapping[str, Any], wanted: Wanted | None = None
+    url: str, job: JobContext, options: Mapping[str, Any], request: Request | None = None
 ) -> Iterator[_Ydl]:
-    """yt-dlp, ready for one address; its errors become those of a job."""
+    """Open yt-dlp for one URL; translate its errors into those of a job."""
     yt_dlp.globals.plugin_dirs.value = []
     yt_dlp.globals.all_plugins_loaded.value = True  # there are none to load
-    params = {**_PARAMS, "logger": _Log(job), "match_filter": _filter(wanted), **options}
+    params = {**_PARAMS, "logger": _Log(job), "match_filter": _filter(request), **options}
     try:
-        ydl = _Ydl(params, wanted)
+        ydl = _Ydl(params, request)
     except SyntaxError as error:
-        raise Permanent(f"format {wanted and wanted.format!r}: {shown(error.msg)}") from None
+        raise Permanent(f"format {request and request.format!r}: {shown(error.msg)}") from None
     try:
         yield ydl
     except Exception as error:
-        told = translated(error, ydl.seen, url, job.attempt)
-        if told is error:
+        raised = translated(error, ydl.network, url, job.attempt)
+        if raised is error:
             raise
-        raise told from (None if isinstance(told, Permanent | Snooze) else error)
+        raise raised from (None if isinstance(raised, Permanent | Snooze) else error)
     finally:
         ydl.close()
 
 
-def _filter(wanted: Wanted | None) -> Callable[..., str | None]:
-    since = None if wanted is None else wanted.since
+def _filter(request: Request | None) -> Callable[..., str | None]:
+    since = None if request is None else request.since
 
     def too_old(info: Mapping[str, Any], *, incomplete: Any = False) -> str | None:
         del incomplete
         date = date_of(info)
         if since is not None and date is not None and date < since:
-            return f"from {date:%Y-%m-%d}, which is too old"
+            return f"dated {date:%Y-%m-%d}, which is too old"
         return None
 
     return too_old

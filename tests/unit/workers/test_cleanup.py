@@ -1,65 +1,22 @@
+"""`cleanup`: the files that it deletes, keeps and refuses."""
+
 import os
 import sys
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
-from freezegun import freeze_time
 
-from jobq import ArgsError, JobQueue, JobStatus, JobWorker, NotFound, Permanent
-from jobq.job_types.registry import load
+from jobq import ArgsError, JobQueue, JobWorker, Permanent
 from jobq.testing import Run, run
-
-HOUR = timedelta(hours=1)
-DAY = timedelta(days=1)
-
-Clean = Callable[..., Run]
-
-
-@pytest.fixture(scope="module")
-def worker() -> type[JobWorker]:
-    found = load([]).types["cleanup"].worker
-    assert found is not None
-    return found
+from tests.support.workers import DAY, HOUR, Clean, make_file
 
 
 @pytest.fixture
-def module(worker: type[JobWorker]) -> ModuleType:
-    return sys.modules[worker.__module__]
-
-
-@pytest.fixture
-def queue(tmp_path: Path) -> Iterator[JobQueue]:
-    config = tmp_path / "project" / "jobq.toml"
-    config.parent.mkdir()
-    config.touch()
-    with JobQueue.open(config) as queue:
-        yield queue
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    path = tmp_path / "files"
-    path.mkdir()
-    return path
-
-
-@pytest.fixture
-def clean(worker: type[JobWorker], queue: JobQueue) -> Clean:
-    return lambda *folders, **args: run(
-        worker, {"directories": [str(folder) for folder in folders], **args}, queue=queue
-    )
-
-
-def make(path: Path, *, age: timedelta = timedelta(0), size: int = 1) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(bytes(size))
-    then = (datetime.now(UTC) - age).timestamp()
-    os.utime(path, (then, then))
-    return path
+def module(workers: dict[str, type[JobWorker]]) -> ModuleType:
+    return sys.modules[workers["cleanup"].__module__]
 
 
 def names(folder: Path) -> set[str]:
@@ -78,9 +35,9 @@ def counts(done: Run) -> tuple[int, int]:
 
 
 def test_old_files_at_any_depth(clean: Clean, folder: Path) -> None:
-    make(folder / "old", age=31 * DAY, size=10)
-    make(folder / "a/b/older", age=90 * DAY, size=5)
-    make(folder / "a/young", age=29 * DAY)
+    make_file(folder / "old", age=31 * DAY, size=10)
+    make_file(folder / "a/b/older", age=90 * DAY, size=5)
+    make_file(folder / "a/young", age=29 * DAY)
 
     done = clean(folder, older_than="30d")
 
@@ -92,7 +49,7 @@ def test_old_files_at_any_depth(clean: Clean, folder: Path) -> None:
 
 def test_only_names_that_match(clean: Clean, folder: Path) -> None:
     for name in ("a.mp4", "b.MP4", "c.mp4.json", ".mp4"):
-        make(folder / name, age=DAY)
+        make_file(folder / name, age=DAY)
 
     clean(folder, older_than="1h", pattern="?*.mp4")
 
@@ -101,8 +58,8 @@ def test_only_names_that_match(clean: Clean, folder: Path) -> None:
 
 def test_oldest_go_until_the_rest_fits(clean: Clean, folder: Path) -> None:
     for days in range(1, 6):
-        make(folder / f"{days}", age=days * DAY, size=1024)
-    make(folder / "other.txt", age=9 * DAY, size=1024)
+        make_file(folder / f"{days}", age=days * DAY, size=1024)
+    make_file(folder / "other.txt", age=9 * DAY, size=1024)
 
     done = clean(folder, max_total_size="3K", pattern="[0-9]")
 
@@ -111,14 +68,14 @@ def test_oldest_go_until_the_rest_fits(clean: Clean, folder: Path) -> None:
 
 
 def test_a_total_that_fits_is_left_alone(clean: Clean, folder: Path) -> None:
-    make(folder / "a", size=1024)
+    make_file(folder / "a", size=1024)
 
     assert counts(clean(folder, max_total_size=1024)) == (0, 0)
 
 
 def test_keep_last_alone_deletes_the_others(clean: Clean, folder: Path) -> None:
     for days in range(1, 5):
-        make(folder / f"{days}", age=days * DAY)
+        make_file(folder / f"{days}", age=days * DAY)
 
     clean(folder, keep_last=2)
 
@@ -130,7 +87,7 @@ def test_keep_last_alone_deletes_the_others(clean: Clean, folder: Path) -> None:
 )
 def test_keep_last_protects_the_newest(clean: Clean, folder: Path, rule: dict[str, Any]) -> None:
     for days in range(1, 5):
-        make(folder / f"{days}", age=days * DAY)
+        make_file(folder / f"{days}", age=days * DAY)
 
     clean(folder, keep_last=3, **rule)
 
@@ -140,7 +97,7 @@ def test_keep_last_protects_the_newest(clean: Clean, folder: Path, rule: dict[st
 def test_keep_last_and_size_are_counted_in_each_directory(clean: Clean, tmp_path: Path) -> None:
     for name in ("x", "y"):
         for days in (1, 2):
-            make(tmp_path / name / f"{days}", age=days * DAY)
+            make_file(tmp_path / name / f"{days}", age=days * DAY)
 
     clean(tmp_path / "x", tmp_path / "y", keep_last=1)
 
@@ -152,8 +109,8 @@ def test_keep_last_and_size_are_counted_in_each_directory(clean: Clean, tmp_path
 
 def test_partial_deletes_only_what_downloads_left(clean: Clean, folder: Path) -> None:
     for name in ("a.mp4.part", "a.mp4.ytdl", "b.tmp", "c.crdownload", "d.mp4", "party"):
-        make(folder / name, age=2 * HOUR)
-    make(folder / "going-on.mp4.part", age=HOUR / 2)
+        make_file(folder / name, age=2 * HOUR)
+    make_file(folder / "going-on.mp4.part", age=HOUR / 2)
 
     done = clean(folder, partial=True)
 
@@ -162,9 +119,9 @@ def test_partial_deletes_only_what_downloads_left(clean: Clean, folder: Path) ->
 
 
 def test_partial_comes_on_top_of_other_rules(clean: Clean, folder: Path) -> None:
-    make(folder / "old.mp4", age=9 * DAY)
-    make(folder / "new.mp4", age=DAY)
-    make(folder / "new.mp4.part", age=DAY)
+    make_file(folder / "old.mp4", age=9 * DAY)
+    make_file(folder / "new.mp4", age=DAY)
+    make_file(folder / "new.mp4.part", age=DAY)
 
     clean(folder, partial=True, older_than="7d")
 
@@ -172,9 +129,9 @@ def test_partial_comes_on_top_of_other_rules(clean: Clean, folder: Path) -> None
 
 
 def test_with_keep_last_partial_deletes_no_whole_file(clean: Clean, folder: Path) -> None:
-    make(folder / "a.mp4", age=DAY)
-    make(folder / "b.mp4", age=DAY)
-    make(folder / "a.mp4.part", age=DAY)
+    make_file(folder / "a.mp4", age=DAY)
+    make_file(folder / "b.mp4", age=DAY)
+    make_file(folder / "a.mp4.part", age=DAY)
 
     clean(folder, partial=True, keep_last=1)
 
@@ -182,8 +139,8 @@ def test_with_keep_last_partial_deletes_no_whole_file(clean: Clean, folder: Path
 
 
 def test_the_pattern_may_name_the_whole_download(clean: Clean, folder: Path) -> None:
-    make(folder / "a.mp4.part", age=DAY)
-    make(folder / "b.zip.part", age=DAY)
+    make_file(folder / "a.mp4.part", age=DAY)
+    make_file(folder / "b.zip.part", age=DAY)
 
     clean(folder, partial=True, pattern="*.mp4")
 
@@ -194,8 +151,8 @@ def test_the_pattern_may_name_the_whole_download(clean: Clean, folder: Path) -> 
 def test_no_rule_deletes_a_download_that_goes_on(
     clean: Clean, folder: Path, rule: dict[str, Any]
 ) -> None:
-    make(folder / "a.part", age=HOUR / 2)
-    make(folder / "b.part", age=HOUR / 2)
+    make_file(folder / "a.part", age=HOUR / 2)
+    make_file(folder / "b.part", age=HOUR / 2)
 
     clean(folder, **rule)
 
@@ -206,8 +163,8 @@ def test_no_rule_deletes_a_download_that_goes_on(
 
 
 def test_a_dry_run_changes_nothing(clean: Clean, folder: Path) -> None:
-    make(folder / "old", age=DAY, size=7)
-    make(folder / "old.part", age=DAY, size=3)
+    make_file(folder / "old", age=DAY, size=7)
+    make_file(folder / "old.part", age=DAY, size=3)
 
     done = clean(folder, older_than="1h", partial=True, dry_run=True)
 
@@ -220,8 +177,8 @@ def test_a_dry_run_changes_nothing(clean: Clean, folder: Path) -> None:
 def test_odd_names(clean: Clean, folder: Path) -> None:
     odd = ["-rf", "a\nb", "🎬 Grüße", " ", "*", os.fsdecode(b"\xff\xfe"), "'", "a" * 255]
     for name in odd:
-        make(folder / name, age=DAY)
-    make(folder / "-d\n/x", age=DAY)
+        make_file(folder / name, age=DAY)
+    make_file(folder / "-d\n/x", age=DAY)
 
     done = clean(folder, older_than="1h")
 
@@ -235,8 +192,8 @@ def test_a_file_that_cannot_be_deleted_is_reported_and_others_go(
     clean: Clean, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(30):
-        make(folder / f"stuck-{number}", age=DAY)
-    make(folder / "x/free", age=DAY)
+        make_file(folder / f"stuck-{number}", age=DAY)
+    make_file(folder / "x/free", age=DAY)
     unlink = os.unlink
 
     def refuse(name: str, *, dir_fd: int) -> None:
@@ -258,8 +215,8 @@ def test_a_file_that_cannot_be_deleted_is_reported_and_others_go(
 
 
 def test_progress_is_shown(clean: Clean, folder: Path) -> None:
-    make(folder / "a", age=DAY)
-    make(folder / "b", age=DAY)
+    make_file(folder / "a", age=DAY)
+    make_file(folder / "b", age=DAY)
 
     last = clean(folder, older_than="1h").progress[-1]
 
@@ -272,7 +229,7 @@ def test_progress_is_shown(clean: Clean, folder: Path) -> None:
 @pytest.fixture
 def outside(tmp_path: Path) -> Path:
     path = tmp_path / "outside"
-    make(path / "precious", age=9 * DAY)
+    make_file(path / "precious", age=9 * DAY)
     return path
 
 
@@ -321,7 +278,7 @@ def test_a_directory_swapped_for_a_link_leads_nowhere(
     module: ModuleType,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    make(folder / "a/precious", age=9 * DAY)
+    make_file(folder / "a/precious", age=9 * DAY)
 
     def swap() -> None:
         (folder / "a").rename(folder / "b")
@@ -343,7 +300,7 @@ def test_the_given_directory_is_held_when_its_name_is_taken(
     module: ModuleType,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    make(folder / "precious", age=9 * DAY)
+    make_file(folder / "precious", age=9 * DAY)
 
     def swap() -> None:
         folder.rename(folder.with_name("moved"))
@@ -359,11 +316,11 @@ def test_the_given_directory_is_held_when_its_name_is_taken(
 def test_a_file_written_to_meanwhile_is_kept(
     clean: Clean, folder: Path, module: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    written = make(folder / "written", age=DAY)
-    gone = make(folder / "gone", age=DAY)
+    written = make_file(folder / "written", age=DAY)
+    gone = make_file(folder / "gone", age=DAY)
 
     def change() -> None:
-        make(written)
+        make_file(written)
         gone.unlink()
 
     before_deletion(module, monkeypatch, change)
@@ -417,27 +374,27 @@ def test_paths_longer_than_the_system_takes(clean: Clean, folder: Path) -> None:
     ],
 )
 def test_arguments_that_are_refused(
-    worker: type[JobWorker], args: dict[str, Any], why: str
+    workers: dict[str, type[JobWorker]], args: dict[str, Any], why: str
 ) -> None:
     with pytest.raises(ArgsError, match=why):
-        run(worker, {"directories": ["/nowhere"], **args})
+        run(workers["cleanup"], {"directories": ["/nowhere"], **args})
 
 
 def test_home_and_what_it_is_in_are_refused(
-    worker: type[JobWorker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    workers: dict[str, type[JobWorker]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home/me"))
 
     for path in (tmp_path, tmp_path / "home", tmp_path / "home/me"):
         with pytest.raises(ArgsError, match="home directory"):
-            run(worker, {"directories": [str(path)], "older_than": "1d"})
+            run(workers["cleanup"], {"directories": [str(path)], "older_than": "1d"})
 
 
 def test_home_by_another_way_is_refused(
     clean: Clean, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make(folder / "me/precious", age=9 * DAY)
-    make(folder / "other/x", age=9 * DAY)
+    make_file(folder / "me/precious", age=9 * DAY)
+    make_file(folder / "other/x", age=9 * DAY)
     monkeypatch.setenv("HOME", str(folder / "me"))
 
     done = clean(folder / "other" / ".." / "me", older_than="1d")
@@ -450,8 +407,8 @@ def test_home_by_another_way_is_refused(
 def test_what_is_no_directory_is_refused_before_anything_is_deleted(
     clean: Clean, folder: Path
 ) -> None:
-    make(folder / "a/old", age=9 * DAY)
-    make(folder / "file", age=9 * DAY)
+    make_file(folder / "a/old", age=9 * DAY)
+    make_file(folder / "file", age=9 * DAY)
 
     for other, why in (("file", "Not a directory"), ("gone", "No such file or directory")):
         done = clean(folder / "a", folder / other, older_than="1d")
@@ -463,9 +420,9 @@ def test_what_is_no_directory_is_refused_before_anything_is_deleted(
 
 def test_the_queues_own_files_are_left_alone(clean: Clean, queue: JobQueue, tmp_path: Path) -> None:
     project = tmp_path / "project"
-    make(project / "downloads/old", age=9 * DAY)
-    make(queue.settings.log_dir / "jobs/1/stdout.log", age=9 * DAY)
-    make(queue.settings.database.parent / "other", age=9 * DAY)
+    make_file(project / "downloads/old", age=9 * DAY)
+    make_file(queue.settings.log_dir / "jobs/1/stdout.log", age=9 * DAY)
+    make_file(queue.settings.database.parent / "other", age=9 * DAY)
     before = names(project)
 
     done = clean(project, older_than="1d", jobs=False)
@@ -474,137 +431,3 @@ def test_the_queues_own_files_are_left_alone(clean: Clean, queue: JobQueue, tmp_
     assert names(project) == before - {"downloads/old"}
     refused = clean(queue.settings.database.parent, older_than="1d")
     assert isinstance(refused.error, Permanent)
-
-
-# -- jobs --------------------------------------------------------------------------------------
-
-
-def finished(queue: JobQueue, *, age: timedelta, fail: bool = False) -> int:
-    """A job that ended so long ago, with a log."""
-    with freeze_time(datetime.now(UTC) - age):
-        job = queue.add("shell", {"argv": ["true"]})
-        claim = queue.claim(owner="t:1")
-        assert claim is not None
-        with queue.logs.create(job.id) as log:
-            os.close(log.append("stdout.log"))
-        if fail:
-            assert queue.fail(claim, "no", retry=False)
-        else:
-            assert queue.complete(claim)
-    return job.id
-
-
-def left(queue: JobQueue) -> list[int]:
-    return [job.id for job in queue.find()]
-
-
-def test_old_jobs_go_with_their_logs(clean: Clean, queue: JobQueue) -> None:
-    old, young = finished(queue, age=8 * DAY), finished(queue, age=6 * DAY)
-    waiting = queue.add("shell", {"argv": ["true"]}).id
-
-    done = clean(older_than="7d")
-
-    assert done.error is None
-    assert done.result == {
-        "jobs_deleted": 1,
-        "files_deleted": 0,
-        "bytes_freed": 0,
-        "errors": [],
-        "error_count": 0,
-        "dry_run": False,
-    }
-    assert f"deleted job {old} and its logs\n" in done.log
-    assert left(queue) == [young, waiting]
-    with pytest.raises(NotFound):
-        queue.get(old)
-    assert not queue.logs.path(old).exists()
-    assert queue.logs.path(young).exists()
-
-
-def test_without_an_age_the_configured_one_counts(clean: Clean, queue: JobQueue) -> None:
-    finished(queue, age=31 * DAY)
-    kept = finished(queue, age=29 * DAY)
-
-    assert clean().result["jobs_deleted"] == 1
-    assert left(queue) == [kept]
-
-
-def test_the_configured_number_of_jobs_is_kept(worker: type[JobWorker], tmp_path: Path) -> None:
-    config = tmp_path / "jobq.toml"
-    config.write_text("[retention]\nolder_than = '1d'\nkeep_last = 2\n", "utf-8")
-    with JobQueue.open(config) as queue:
-        ids = [finished(queue, age=age * DAY) for age in (5, 4, 3, 2)]
-
-        assert run(worker, {}, queue=queue).result["jobs_deleted"] == 2
-        assert left(queue) == ids[2:]
-        assert run(worker, {"keep_last": 1}, queue=queue).result["jobs_deleted"] == 1
-
-
-def test_only_jobs_of_a_status(clean: Clean, queue: JobQueue) -> None:
-    finished(queue, age=9 * DAY)
-    failed = finished(queue, age=9 * DAY, fail=True)
-
-    clean(older_than="1d", status=["completed"])
-
-    assert [(job.id, job.status) for job in queue.find()] == [(failed, JobStatus.FAILED)]
-
-
-def test_jobs_can_be_left_out(clean: Clean, queue: JobQueue, folder: Path) -> None:
-    job_id = finished(queue, age=90 * DAY)
-    make(folder / "old", age=90 * DAY)
-
-    done = clean(folder, older_than="1d", jobs=False)
-
-    assert (done.result["jobs_deleted"], done.result["files_deleted"]) == (0, 1)
-    assert left(queue) == [job_id]
-
-
-def test_a_dry_run_deletes_no_job(clean: Clean, queue: JobQueue) -> None:
-    job_id = finished(queue, age=9 * DAY)
-
-    done = clean(older_than="1d", dry_run=True)
-
-    assert done.result["jobs_deleted"] == 1
-    assert f"would delete job {job_id} and its logs" in done.log
-    assert left(queue) == [job_id]
-    assert queue.logs.path(job_id).exists()
-
-
-def test_it_does_not_delete_the_job_that_it_is(clean: Clean, queue: JobQueue) -> None:
-    itself = queue.add("cleanup", {"older_than": "0s"})
-    assert queue.claim(owner="t:1") is not None
-
-    assert clean(older_than="0s").result["jobs_deleted"] == 0
-    assert queue.get(itself.id).status is JobStatus.RUNNING
-
-
-def test_logs_that_cannot_be_deleted_hold_up_no_other_job(
-    clean: Clean, queue: JobQueue, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stuck, free = finished(queue, age=9 * DAY), finished(queue, age=9 * DAY)
-    delete = queue.logs.delete
-
-    def refuse(job_id: int) -> None:
-        if job_id == stuck:
-            raise PermissionError(13, "Permission denied")
-        delete(job_id)
-
-    monkeypatch.setattr(queue.logs, "delete", refuse)
-    done = clean(older_than="1d")
-
-    assert (done.result["jobs_deleted"], left(queue)) == (2, [])
-    assert done.result["errors"] == [f"job {stuck}: Permission denied"]
-    assert not queue.logs.path(free).exists()
-
-
-def test_more_jobs_than_fit_in_one_transaction(
-    clean: Clean, queue: JobQueue, module: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "_CHUNK", 2)
-    for _ in range(5):
-        finished(queue, age=9 * DAY)
-
-    done = clean(older_than="1d")
-
-    assert done.result["jobs_deleted"] == 5
-    assert [(step.done, step.total) for step in done.progress] == [(2, 5), (4, 5), (5, 5)]

@@ -358,11 +358,11 @@ def test_an_address_of_a_busy_host(look_up: Callable[[str], Run], site: Site) ->
 @pytest.mark.parametrize(
     ("args", "why"),
     [
-        ({}, "'path' is missing: give one, or a url"),
-        ({"url": "file:///etc/passwd"}, "only http and https are fetched"),
+        ({}, "'path' is missing: give a path or a url"),
+        ({"url": "file:///etc/passwd"}, "only http and https URLs are fetched"),
         ({"url": "http://example.org/", "path": "/a.mp4"}, "give a path or a url, not both"),
         ({"path": "/a.mp4", "of_download": True}, "give a path or a url, not both"),
-        ({"url": "http://example.org/", "sidecar": True}, "a sidecar stands beside a file"),
+        ({"url": "http://example.org/", "sidecar": True}, "sidecar needs a path"),
     ],
 )
 def test_arguments_that_do_not_go_together(
@@ -381,7 +381,7 @@ def test_of_download_wants_a_download_to_wait_for(queue: JobQueue, clip: Path) -
 
     for job in queue.get_many([lonely.id, follower.id]):
         assert (job.status, job.attempts) == (JobStatus.FAILED, 1)
-        assert job.error == "of_download: this job waits for no video_download"
+        assert job.error == "of_download: none of this job's parents is a video_download"
 
 
 def test_of_download_after_a_download(queue: JobQueue, site: Site, tmp_path: Path) -> None:

@@ -1,24 +1,24 @@
-"""Whether yt-dlp is there, and new enough."""
+"""The check that yt-dlp is installed and recent enough."""
 
 from __future__ import annotations
 
 from jobq import Permanent
 
-OLDEST = (2026, 7, 4)
-"""Older versions have known vulnerabilities."""
+MIN_VERSION = (2026, 7, 4)
+"""Older versions of yt-dlp have known vulnerabilities."""
 
 
 def require_ytdlp(job_type: str) -> None:
-    """Refuse to go on without a yt-dlp that may be used.
+    """Refuse to run without a safe version of yt-dlp.
 
     Raises:
-        Permanent: saying how to get one.
+        Permanent: yt-dlp is missing or too old; the message gives the command to install it.
     """
     try:
         from yt_dlp.version import __version__
     except ImportError:
         raise Permanent(f"{job_type} needs yt-dlp: pip install 'jobq[media]'") from None
-    if _numbers(__version__) < OLDEST:
+    if _numbers(__version__) < MIN_VERSION:
         raise Permanent(
             f"yt-dlp {__version__} has known vulnerabilities: pip install --upgrade 'jobq[media]'"
         )

@@ -1,0 +1,34 @@
+"""Names and helpers shared by the tests of the bundled workers."""
+
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from jobq.testing import Run
+
+Clean = Callable[..., Run]
+Download = Callable[..., Run]
+Channel = Callable[..., Run]
+
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+
+
+def make_file(path: Path, *, age: timedelta = timedelta(0), size: int = 1) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(bytes(size))
+    then = (datetime.now(UTC) - age).timestamp()
+    os.utime(path, (then, then))
+    return path
+
+
+def listed(done: Run) -> tuple[int, int, int]:
+    """How many items a list had, how many of them were new, and how many skipped."""
+    assert done.error is None, done.error
+    return done.result["found"], done.result["new"], done.result["skipped"]
+
+
+def titles_in(folder: Path) -> list[str]:
+    """The names of the files in it, without the ids."""
+    return sorted(f"{path.name.partition(' [')[0]}{path.suffix}" for path in folder.iterdir())
