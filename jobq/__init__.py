@@ -14,7 +14,7 @@ from jobq.job_types.worker import Cancelled, JobContext, JobWorker, Permanent, R
 from jobq.jobs.spec import JobSpec
 from jobq.models import Attempt, Claim, Condition, Job, JobFilter, JobStatus, Progress, Queue
 from jobq.queue import JobQueue
-from jobq.units import Rate, parse_duration, parse_since, parse_size
+from jobq.units import Rate, format_size, parse_duration, parse_since, parse_size
 
 __all__ = [
     "ArgsError",
@@ -42,6 +42,7 @@ __all__ = [
     "UsageError",
     "WorkerLoadError",
     "WrongState",
+    "format_size",
     "parse_duration",
     "parse_since",
     "parse_size",

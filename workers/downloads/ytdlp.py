@@ -32,8 +32,7 @@ from yt_dlp.networking.exceptions import HTTPError
 from yt_dlp.utils import unsmuggle_url
 from yt_dlp.utils._utils import _UnsafeExtensionError
 
-from jobq import JobContext, Permanent, RetryAfter, Snooze
-from jobq.units import format_size
+from jobq import JobContext, Permanent, RetryAfter, Snooze, format_size
 
 from .arguments import SCHEMES
 from .errors import ONLY_FFMPEG, DownloadFailed, NetworkState, translated
