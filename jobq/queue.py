@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Self
 
 from jobq import recovery
-from jobq.backends.base import Backend, ClaimRequest
+from jobq.backends.base import Backend
 from jobq.backends.factory import open_backend
+from jobq.backends.messages import ClaimRequest
 from jobq.backends.outage import Outage
 from jobq.config.loader import load_settings
 from jobq.config.settings import Settings
@@ -185,7 +186,7 @@ class JobQueue:
         new, order, unused = checked
         self._require_parents(new)
         done: dict[int, Inserted] = {}
-        for places in _chunks(order, self.backend.at_once):
+        for places in _chunks(order, self.backend.batch_size):
             chunk = [placed(new[place], places, done) for place in places]
             missing = unused and unused & {job.queue for job in chunk}
             with self.backend.group() if missing or stdin is not None else nullcontext():
@@ -388,7 +389,7 @@ class JobQueue:
         if cascade:
             wanted = list(dict.fromkeys([*wanted, *self.backend.descendants(ids)]))
         effects: dict[int, CancelEffect] = {}
-        for chunk in _chunks(wanted, self.backend.at_once):
+        for chunk in _chunks(wanted, self.backend.batch_size):
             effects.update(self.backend.cancel(chunk, reason, now))
         if CancelEffect.REQUESTED in effects.values():
             self.rescue_dead()  # nobody is left to stop what a dead supervisor ran
@@ -413,7 +414,7 @@ class JobQueue:
         """Retry jobs; what became of each."""
         now = self.backend.now()
         retried: list[Retried] = []
-        for chunk in _chunks(list(dict.fromkeys(ids)), self.backend.at_once):
+        for chunk in _chunks(list(dict.fromkeys(ids)), self.backend.batch_size):
             retried += self.backend.requeue(chunk, now)
         self._settle(now)
         return retried
@@ -444,7 +445,7 @@ class JobQueue:
     ) -> int:
         """Delete finished jobs and their logs; how many. Logs that stay are warned of."""
         chosen = self.prunable(older_than=older_than, keep_last=keep_last, status=status, **narrow)
-        return sum(len(self.delete(chunk)) for chunk in _chunks(chosen, self.backend.at_once))
+        return sum(len(self.delete(chunk)) for chunk in _chunks(chosen, self.backend.batch_size))
 
     def prunable(
         self,
@@ -596,7 +597,7 @@ class JobQueue:
         """Add the jobs of a schedule's times, as `Backend.fire` does."""
         with self.backend.group():
             self._ensure_queues({job.queue})
-            return self.backend.fire(before, after, job, ticks, now)
+            return self.backend.schedules.fire(before, after, job, ticks, now)
 
     # -- pull workers ----------------------------------------------------------------------
 
@@ -692,7 +693,7 @@ class JobQueue:
 
     def supervisors(self) -> list[SupervisorInfo]:
         """The supervisors that are alive, as far as is known."""
-        there = self.backend.supervisors()
+        there = self.backend.supervisors.all()
         dead = recovery.dead(self.backend, there)
         return [supervisor for supervisor in there if supervisor.id not in dead]
 
@@ -700,7 +701,7 @@ class JobQueue:
         self, own: str | None = None, on_end: Callable[[Job], None] = lambda _: None
     ) -> int:
         """Give back the jobs of supervisors that are known to be dead; how many."""
-        there = [info for info in self.backend.supervisors() if info.id != own]
+        there = [info for info in self.backend.supervisors.all() if info.id != own]
         dead = recovery.dead(self.backend, there)
         if not dead:
             return 0
@@ -709,7 +710,7 @@ class JobQueue:
         if self.backend.spans_hosts:
             recovery.kill_marked(dead)
         rescued = self.rescue(lost, lease_before=None, on_end=on_end)
-        self.backend.unregister(dead)
+        self.backend.supervisors.unregister(dead)
         return rescued
 
     def rescue(

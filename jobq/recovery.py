@@ -25,7 +25,7 @@ def dead(backend: Backend, supervisors: Sequence[SupervisorInfo]) -> set[str]:
     host, boot = host_name(), boot_id()
     before = [info for info in supervisors if info.host == host and info.boot_id != boot]
     restarted = set() if backend.spans_hosts else {info.id for info in before}
-    return restarted | backend.dead([info.id for info in supervisors])
+    return restarted | backend.supervisors.dead([info.id for info in supervisors])
 
 
 def kill_left(backend: Backend, logs: JobLogs, lost: Sequence[tuple[Job, Attempt]]) -> None:
@@ -38,7 +38,9 @@ def kill_left(backend: Backend, logs: JobLogs, lost: Sequence[tuple[Job, Attempt
     from jobq.system.processes import ProcessTree, boot_id, host_name, kill_all, kill_workers
 
     host, boot = host_name(), boot_id()
-    here = {info.id for info in backend.supervisors() if (info.host, info.boot_id) == (host, boot)}
+    here = {
+        info.id for info in backend.supervisors.all() if (info.host, info.boot_id) == (host, boot)
+    }
     kill_all(
         [
             tree_left(logs, job, attempt)

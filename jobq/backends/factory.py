@@ -12,12 +12,12 @@ def open_backend(settings: Settings) -> Backend:
         ConfigError: its library is not installed.
         DatabaseError: it can't be used.
     """
-    backend = backend_of(settings)
+    backend = create_backend(settings)
     backend.open()
     return backend
 
 
-def backend_of(settings: Settings) -> Backend:
+def create_backend(settings: Settings) -> Backend:
     """The backend of these settings, which is opened by the first verb.
 
     Raises:

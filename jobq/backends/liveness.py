@@ -106,7 +106,7 @@ class LivenessLocks:
             os.close(lock)
 
 
-def presence_of(database: Path) -> LivenessLocks:
+def liveness_locks(database: Path) -> LivenessLocks:
     """Where the supervisors of a database announce themselves."""
     return LivenessLocks(Path(f"{real_path(database)}.supervisors"))
 

@@ -91,15 +91,15 @@ def gather(queue: JobQueue, job: Job, now: datetime) -> Facts:
         max_crashes=queue.settings.retry.max_crashes,
         parents=backend.get([parent.id for parent in job.parents]),
         attempt=queue.settings.redactor.attempt(attempts[-1], job) if attempts else None,
-        owner_dead=bool(attempts and backend.dead([attempts[-1].supervisor])),
+        owner_dead=bool(attempts and backend.supervisors.dead([attempts[-1].supervisor])),
         in_queue=[each.id for each in backend.find(running, limit=None)]
         if lane.max_concurrent
         else (),
-        next_start=backend.next_start(lane, now),
+        next_start=backend.stats.next_start(lane, now),
         supervisors=queue.supervisors(),
         held=held,
-        ahead=backend.ahead(job, now) if job.status is JobStatus.PENDING else 0,
-        key_holder=backend.key_holder(job.unique_key)
+        ahead=backend.stats.ahead(job, now) if job.status is JobStatus.PENDING else 0,
+        key_holder=backend.stats.key_holder(job.unique_key)
         if job.unique_key and job.status in FINISHED
         else None,
         shortage=shortage(queue.settings),

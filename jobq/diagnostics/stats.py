@@ -83,9 +83,9 @@ class Stats:
 def collect(queue: JobQueue, now: datetime) -> Stats:
     """The figures of a queue as they are now."""
     counts = queue.backend.counts()
-    last_day = queue.backend.ended_counts(now - DAY)
-    last_hour = queue.backend.ended_counts(now - HOUR)
-    sample = queue.backend.ended(now - DAY, limit=SAMPLE)
+    last_day = queue.backend.stats.ended_counts(now - DAY)
+    last_hour = queue.backend.stats.ended_counts(now - HOUR)
+    sample = queue.backend.stats.ended(now - DAY, limit=SAMPLE)
     completed = sum(done for done, _ in last_day.values())
     all_ended = sum(done + failed for done, failed in last_day.values())
     waiting = queue.find(status=JobStatus.PENDING, limit=1)
@@ -100,7 +100,7 @@ def collect(queue: JobQueue, now: datetime) -> Stats:
         oldest_waiting=queue.shown(waiting[0]) if waiting else None,
         supervisors=_supervisors(queue, now),
         log_bytes=queue.logs.total_bytes() if queue.logs.root.is_dir() else 0,
-        totals=queue.backend.totals(),
+        totals=queue.backend.stats.totals(),
     )
 
 

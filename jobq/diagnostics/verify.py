@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from jobq.backends.base import Backend, History
+from jobq.backends.base import Backend
+from jobq.backends.messages import History
 from jobq.models import FINISHED, Condition, JobStatus, Outcome, Queue
 
 PAGE = 500
@@ -52,7 +53,7 @@ def verify(backend: Backend, *, thorough: bool = False) -> Verification:
     before, changes = backend.counts(), backend.change_counter()
     seen: Counter[tuple[str, JobStatus]] = Counter()
     after_id = 0
-    while page := backend.histories(after_id=after_id, limit=PAGE):
+    while page := backend.transfer.histories(after_id=after_id, limit=PAGE):
         for history in page:
             seen[history.job.queue, history.job.status] += 1
             found.attempts += len(history.attempts)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from jobq.backends.base import Report
+from jobq.backends.messages import Report
 from jobq.execution.run import Run
 from jobq.models import AttemptKey, AttemptResult, Claim, Progress, Started
 

@@ -13,7 +13,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from jobq.backends.base import ClaimRequest, Listener
+from jobq.backends.base import Listener
+from jobq.backends.messages import ClaimRequest
 from jobq.backends.outage import Outage
 from jobq.clock import steady_time, utcnow
 from jobq.errors import (
@@ -129,7 +130,7 @@ class Supervisor:
         """
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
-        self._listener = self._backend.listen(self.id)
+        self._listener = self._backend.supervisors.listen(self.id)
         self._loop.add_reader(self._listener.fileno(), self._on_poke)
         self._loop.add_signal_handler(signal.SIGCHLD, self._pool.reap)
         self._loop.add_signal_handler(signal.SIGINT, self._on_stop_signal, "Ctrl-C")
@@ -138,7 +139,7 @@ class Supervisor:
             self._loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
         try:
             self._started_at = self._backend.now()
-            self._backend.register(self._info())
+            self._backend.supervisors.register(self._info())
             self._renewed_at = steady_time()
             self._pool.open()
             self._take(claim_first(self.id) if claim_first else ())
@@ -225,7 +226,7 @@ class Supervisor:
         self._pool.close()
         if not self._running and not self._hand:  # otherwise others find it dead, and rescue
             with suppress(DatabaseError):
-                self._backend.unregister([self.id])
+                self._backend.supervisors.unregister([self.id])
         if self._listener is not None:
             self._loop.remove_reader(self._listener.fileno())
             self._listener.close()
@@ -236,7 +237,7 @@ class Supervisor:
     def _announce(self) -> None:
         """Tell what it takes by now, so that nobody counts on it in vain."""
         with suppress(DatabaseError):
-            self._backend.register(self._info())
+            self._backend.supervisors.register(self._info())
 
     def _info(self) -> SupervisorInfo:
         queues = () if self._takes_no_more() else self._options.queues
@@ -377,7 +378,7 @@ class Supervisor:
         return ClaimRequest(
             owner=self.id,
             limit=limit,
-            ahead=ahead,
+            prefetch=ahead,
             lease=self._lease,
             queues=self._options.queues,
             types=self._types if types is None else self._types & set(types),
@@ -509,7 +510,7 @@ class Supervisor:
                 )
                 self._running.end_at_once(run, StopReason.LOST)
         self._give_back(keys - self._known(), now)
-        if all(each.id != self.id for each in self._backend.supervisors()):
+        if all(each.id != self.id for each in self._backend.supervisors.all()):
             self._announce()  # a server may have lost what it was told last
         self._renewed_at = asked_at
 
@@ -674,7 +675,7 @@ class Supervisor:
 def _shipper_of(queue: JobQueue) -> "Shipper | None":
     """What shows other machines the output of jobs, where there are any."""
     settings = queue.settings
-    if not (queue.backend.ships and settings.ship_max_bytes):
+    if not (queue.backend.logs.ships and settings.ship_max_bytes):
         return None
     from jobq.logs.shipper import Shipper  # only where it has something to do
 

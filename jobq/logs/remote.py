@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Self
 
-from jobq.backends.base import Backend, Part
+from jobq.backends.base import Backend
+from jobq.backends.messages import LogChunk
 from jobq.logs.directory import (
     EVENTS,
     OFFSET_FIELDS,
@@ -33,7 +34,7 @@ def open_log(
     Where nothing came, it is the files, if there are any.
     """
     log = logs.open(job.id)
-    if not backend.ships or not job.attempts or (log and wrote(log, attempt or job.attempts)):
+    if not backend.logs.ships or not job.attempts or (log and wrote(log, attempt or job.attempts)):
         return log
     shipped = RemoteLog(backend, job)
     if not shipped.refresh():
@@ -109,7 +110,7 @@ class RemoteLog:
 
     def refresh(self) -> bool:
         """Take in what came since the last time; whether there is anything by now."""
-        parts, self._after = self._backend.shipped(self._job_id, self._after)
+        parts, self._after = self._backend.logs.shipped(self._job_id, self._after)
         if any(part.attempt not in self._attempts for part in parts):
             found = self._backend.attempts(self._job_id)
             # What came of an attempt may be here before it is known where its output starts.
@@ -118,7 +119,7 @@ class RemoteLog:
             self._take(part)
         return bool(self._files)
 
-    def _take(self, part: Part) -> None:
+    def _take(self, part: LogChunk) -> None:
         file = self._files.setdefault(part.file, ShippedFile())
         if part.attempt not in self._starts:
             starts = {name: each.layout().end for name, each in self._files.items()}

@@ -13,7 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from jobq.backends.base import Backend, Part
+from jobq.backends.base import Backend
+from jobq.backends.messages import LogChunk
 from jobq.errors import DatabaseError
 from jobq.logs.directory import EVENTS, LOG, STDERR, STDOUT, JobLog, JobLogs
 from jobq.models import AttemptKey, LogOffsets
@@ -117,7 +118,7 @@ class Shipper:
 
     def _ship(self) -> bool:
         """Ship a portion; False if it could not be."""
-        parts: list[Part] = []
+        parts: list[LogChunk] = []
         done: list[_Attempt] = []
         with self._changed:
             running = list(self._running.values())
@@ -133,10 +134,10 @@ class Shipper:
         self._settle(running, done, shipped=shipped)
         return shipped
 
-    def _send(self, parts: list[Part]) -> bool:
+    def _send(self, parts: list[LogChunk]) -> bool:
         try:
             if parts:
-                self._backend.ship(parts, most=self._most, kept=self._kept)
+                self._backend.logs.ship(parts, max_bytes=self._most, ttl=self._kept)
         except DatabaseError:
             return False
         return True
@@ -158,7 +159,7 @@ class Shipper:
             if attempt.log is not None:
                 attempt.log.close()
 
-    def _grown(self, attempt: _Attempt) -> Iterator[Part]:
+    def _grown(self, attempt: _Attempt) -> Iterator[LogChunk]:
         """What has been written since the last part. Those that may end at once wait for a beat."""
         if not attempt.looked:
             attempt.looked = True
@@ -171,7 +172,7 @@ class Shipper:
                     yield from _part(attempt, attempt.log, name)
 
 
-def _part(attempt: _Attempt, log: JobLog, name: str) -> Iterator[Part]:
+def _part(attempt: _Attempt, log: JobLog, name: str) -> Iterator[LogChunk]:
     if not log.stored_size(name):
         return
     with log.read(name) as file:
@@ -184,8 +185,8 @@ def _part(attempt: _Attempt, log: JobLog, name: str) -> Iterator[Part]:
         data, behind = file.read(at, end - at)
         attempt.ahead[name] = behind
         if behind == at + len(data):  # else it is a line of ours, for what is not in the file
-            yield Part(attempt.key.job_id, attempt.key.attempt, name, at, data)
+            yield LogChunk(attempt.key.job_id, attempt.key.attempt, name, at, data)
 
 
-def _size(parts: list[Part]) -> int:
+def _size(parts: list[LogChunk]) -> int:
     return sum(len(part.data) for part in parts)

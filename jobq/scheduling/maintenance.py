@@ -60,7 +60,7 @@ class Scheduler:
 
     def next_tick(self) -> datetime | None:
         """When the next schedule is due; None if none is, or others see to that."""
-        return self._queue.backend.next_tick() if self._fires else None
+        return self._queue.backend.schedules.next_tick() if self._fires else None
 
     def fire_schedules(self, now: datetime) -> bool:
         """Add the jobs of schedules whose time has come; whether there were any."""

@@ -54,7 +54,7 @@ class Schedules:
 
     def all(self) -> list[Schedule]:
         """Every schedule, by name."""
-        return self._backend.schedules()
+        return self._backend.schedules.all()
 
     def get(self, name: str) -> Schedule:
         """A schedule by its name.
@@ -104,7 +104,7 @@ class Schedules:
         )
         schedule = replace(schedule, next_at=_cron_of(schedule).next_after(now))
         self._queue.checked(spec_of(schedule), now)
-        self._backend.add_schedule(schedule)
+        self._backend.schedules.add(schedule)
         return self.get(name)
 
     def pause(self, name: str) -> Schedule:
@@ -125,7 +125,7 @@ class Schedules:
         Raises:
             NotFound: there is none of that name.
         """
-        if not self._backend.remove_schedule(name):
+        if not self._backend.schedules.remove(name):
             raise NotFound(f"no schedule {name!r}: see `jobq schedule list`")
 
     def run_now(self, name: str) -> Inserted:
@@ -134,14 +134,14 @@ class Schedules:
             schedule = self.get(name)
             (inserted,) = self._queue.insert([spec_of(schedule)])
             ran = replace(schedule, last_job_id=inserted.id, last_error=None)
-            self._backend.replace_schedule(schedule, ran)
+            self._backend.schedules.replace(schedule, ran)
         return inserted
 
     def _change(self, name: str, change: Any) -> Schedule:
         while True:
             before = self.get(name)
             after: Schedule = change(before)
-            if after == before or self._backend.replace_schedule(before, after):
+            if after == before or self._backend.schedules.replace(before, after):
                 return self.get(name)
 
     def free_name(self, wanted: str) -> str:
@@ -158,7 +158,7 @@ class Schedules:
 
     def fire_due(self, now: datetime) -> list[Firing]:
         """Add the jobs of every schedule whose time has come, by its policy for missed times."""
-        return [self._fire(schedule, now) for schedule in self._backend.schedules(due=now)]
+        return [self._fire(schedule, now) for schedule in self._backend.schedules.all(due=now)]
 
     def _fire(self, schedule: Schedule, now: datetime) -> Firing:
         after = schedule
@@ -179,7 +179,7 @@ class Schedules:
     def _failed(self, schedule: Schedule, after: Schedule, now: datetime, error: str) -> Firing:
         if after is schedule:  # when it comes next is not even known
             after = replace(schedule, next_at=now + timedelta(hours=1))
-        noted = self._backend.replace_schedule(schedule, replace(after, last_error=error))
+        noted = self._backend.schedules.replace(schedule, replace(after, last_error=error))
         return Firing(schedule, (), error if noted else None)
 
     def aim(self, now: datetime) -> None:
@@ -187,7 +187,7 @@ class Schedules:
 
         A time that a schedule has fired for is passed over when it comes again.
         """
-        for schedule in self._backend.schedules():
+        for schedule in self._backend.schedules.all():
             if schedule.paused or schedule.next_at is None or schedule.next_at <= now:
                 continue
             try:
@@ -195,7 +195,7 @@ class Schedules:
             except UsageError:  # its zone is gone: said when it fires
                 continue
             if next_at is not None and next_at < schedule.next_at:
-                self._backend.replace_schedule(schedule, replace(schedule, next_at=next_at))
+                self._backend.schedules.replace(schedule, replace(schedule, next_at=next_at))
 
 
 def next_runs(schedule: Schedule, now: datetime, number: int) -> list[datetime]:

@@ -134,7 +134,7 @@ class Importer:
     def _keep(self, portion: Sequence[_Read]) -> None:
         rows = [read.checked for read in portion if read.checked is not None]
         keys = [self._prefix + row.key for row in rows if row.key is not None]
-        known = self._queue.backend.known_keys(keys) if keys else {}
+        known = self._queue.backend.transfer.known_keys(keys) if keys else {}
         ids = {ref for row in rows for ref, _ in row.refs if isinstance(ref, int)}
         missing = ids - self._queue.backend.get(ids).keys() if ids else set()
         given = [(read.key, read.place, read.line) for read in portion if read.key is not None]
@@ -185,7 +185,7 @@ class Importer:
         """Keys that no row has are those of jobs added before; else they may be ids."""
         for found in self._plan.strange_keys():
             keys = [key for key, _ in found]
-            known = self._queue.backend.known_keys(keys)
+            known = self._queue.backend.transfer.known_keys(keys)
             numbers = {key: number for key in keys if (number := self._number(key)) is not None}
             there = self._queue.backend.get(numbers.values()) if numbers else {}
             ids = [key for key, number in numbers.items() if number in there and key not in known]

@@ -12,7 +12,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from jobq import recovery
-from jobq.backends.base import Backend, History
+from jobq.backends.base import Backend
+from jobq.backends.messages import History
 from jobq.errors import DatabaseError, HalfFilledError, UsageError, WrongState
 from jobq.models import JobFilter, JobStatus
 
@@ -49,7 +50,7 @@ def tally(backend: Backend, on_jobs: Callable[[int], None] = lambda _: None) -> 
             attempts += len(history.attempts)
         jobs += len(page)
         on_jobs(jobs)
-    setup = backend.setup()
+    setup = backend.transfer.setup()
     digest.update(_canonical(setup))
     return Tally(jobs, attempts, len(setup.queues), len(setup.schedules), digest.hexdigest())
 
@@ -60,7 +61,7 @@ def require_another(source: Backend, target: Backend, names: tuple[str, str]) ->
     Raises:
         UsageError: both are one.
     """
-    if source.place() == target.place():
+    if source.transfer.place() == target.transfer.place():
         raise UsageError(f"--to {names[1]}: this is where the jobs are, as {names[0]}")
 
 
@@ -73,7 +74,7 @@ def require_idle(backend: Backend, name: str, silent: timedelta = SILENT) -> Non
     Raises:
         WrongState: a supervisor is alive, or a job is running.
     """
-    there = backend.supervisors()
+    there = backend.supervisors.all()
     heard = {info.id for info in there if info.heartbeat_at > backend.now() - silent}
     if live := heard - recovery.dead(backend, there):
         raise WrongState(
@@ -111,22 +112,22 @@ def move(
     require_idle(source, names[0], silent)
     changes = source.change_counter()
     try:
-        after_id = target.begin_filling(names[0], restart=restart)
+        after_id = target.transfer.begin_filling(names[0], restart=restart)
     except WrongState:
         if found := _moved_before(source, target, on_progress):
             return found
         raise
     done = 0
     for page in _pages(source, after_id):
-        target.load(page)
+        target.transfer.load(page)
         done += len(page)
         on_progress("moving", done)
-    target.load_setup(source.setup())
+    target.transfer.load_setup(source.transfer.setup())
     expected = tally(source, lambda jobs: on_progress("reading", jobs))
     found = tally(target, lambda jobs: on_progress("checking", jobs))
     if expected != found or source.change_counter() != changes:
         raise DatabaseError(_different(names, expected, found))
-    target.end_filling()
+    target.transfer.end_filling()
     return found
 
 
@@ -151,7 +152,7 @@ def _different(names: tuple[str, str], expected: Tally, found: Tally) -> str:
 
 
 def _pages(backend: Backend, after_id: int) -> Iterator[list[History]]:
-    while page := backend.histories(after_id=after_id, limit=PAGE):
+    while page := backend.transfer.histories(after_id=after_id, limit=PAGE):
         yield page
         after_id = page[-1].job.id
 

@@ -173,7 +173,7 @@ def test_a_client_that_has_it_open_neither_reads_nor_writes_what_it_does_not_kno
     with pytest.raises(DatabaseNewerError, match="taken over by another version"):
         queue.add("shell", {"argv": ["true"]})
     with pytest.raises(DatabaseNewerError, match="taken over by another version"):
-        queue.backend.unregister(["somebody"])  # which reads nothing first
+        queue.backend.supervisors.unregister(["somebody"])  # which reads nothing first
     with pytest.raises(DatabaseNewerError, match="taken over by another version"):
         queue.find(status=FINISHED)
     assert len(rows(queue.settings.database)["job_queue"]) == 1

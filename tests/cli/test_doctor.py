@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from jobq import JobQueue
-from jobq.backends.base import ClaimRequest
+from jobq.backends.messages import ClaimRequest
 from jobq.clock import utcnow
 from jobq.diagnostics.doctor.files import has_wal_reset_bug, is_network, mount_type
 from jobq.diagnostics.doctor.finding import Examination, Finding, problem
@@ -50,8 +50,8 @@ def cli(
         cli = Cli(queue, capsys)
         with queue.logs.create(cli.completed().id) as log:
             os.close(log.append(STDOUT))
-        queue.backend.listen("past").close()
-        queue.backend.unregister(["past"])
+        queue.backend.supervisors.listen("past").close()
+        queue.backend.supervisors.unregister(["past"])
         queue.close()
         yield cli
 
@@ -284,7 +284,7 @@ def test_a_supervisor_that_was_killed_is_forgotten_and_its_jobs_given_back(
 
 def register(queue: JobQueue, *, ago: timedelta, owner: str) -> None:
     then = utcnow() - ago
-    queue.backend.register(
+    queue.backend.supervisors.register(
         SupervisorInfo(
             id=owner, host=host_name(), boot_id=boot_id(), pid=os.getpid(), slots=1, queues=None,
             types=("shell",), started_at=then, heartbeat_at=then,
@@ -294,11 +294,11 @@ def register(queue: JobQueue, *, ago: timedelta, owner: str) -> None:
 
 def test_a_supervisor_that_is_silent_is_named_and_left_alone(cli: Cli) -> None:
     owner = f"{host_name()}:{os.getpid()}:silent"
-    with closing(cli.queue.backend.listen(owner)):
+    with closing(cli.queue.backend.supervisors.listen(owner)):
         register(cli.queue, ago=timedelta(minutes=5), owner=owner)
         said = found(cli, "--fix", level="warning")
         assert "has not been heard of for 300 s" in said["supervisors"]["message"]
-        assert [info.id for info in cli.queue.backend.supervisors()] == [owner]
+        assert [info.id for info in cli.queue.backend.supervisors.all()] == [owner]
 
 
 def test_files_that_supervisors_left_are_deleted(cli: Cli, project: Path) -> None:

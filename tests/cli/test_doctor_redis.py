@@ -77,7 +77,7 @@ def test_a_supervisor_that_is_silent_is_found(toml: Path) -> None:
     long_ago = utcnow() - timedelta(hours=1)
     url = load_settings(toml).backend
     with closing(RedisBackend(url, toml.parent, clock="caller")) as backend:
-        backend.register(
+        backend.supervisors.register(
             SupervisorInfo(
                 id="elsewhere:1", host="elsewhere", boot_id="b", pid=1, slots=1, queues=None,
                 types=("shell",), started_at=long_ago, heartbeat_at=long_ago,

@@ -88,7 +88,7 @@ def test_a_name_is_made_up_where_none_is_given(cli: Cli) -> None:
         (["@daily", "cleanup", "odd=1"], 2, "no argument 'odd'"),
         (["@daily", "cleanup", "--cwd", "/"], 2, "goes with shell jobs"),
         (["@daily"], 2, "give a command"),
-        (["@daily", "--name", "there", "--", "true"], 4, "'there' is there already"),
+        (["@daily", "--name", "there", "--", "true"], 4, "'there' already exists"),
     ],
 )
 def test_add_refuses_in_one_line(cli: Cli, words: list[str], code: int, what: str) -> None:
@@ -136,7 +136,7 @@ def test_a_zone_that_is_gone_hides_no_schedule(cli: Cli) -> None:
     for name in ("good", "lost"):
         cli("schedule", "add", "@daily", "--tz", "UTC", "--name", name, "--", "true")
     lost = Schedules(cli.queue).get("lost")
-    assert cli.queue.backend.replace_schedule(lost, replace(lost, tz="US/Gone"))
+    assert cli.queue.backend.schedules.replace(lost, replace(lost, tz="US/Gone"))
     listed = cli("schedule", "list")
     assert (listed.code, listed.err) == (0, "")
     assert "no time zone 'US/Gone'" in listed.out

@@ -5,7 +5,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from jobq.backends.base import Backend, ClaimRequest
+from jobq.backends.base import Backend
+from jobq.backends.messages import ClaimRequest
 from jobq.models import (
     AttemptResult,
     Claim,

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from jobq.backends.base import Report
+from jobq.backends.messages import Report
 from jobq.models import (
     FINISHED,
     TRANSITIONS,

@@ -1,28 +1,28 @@
-"""The contract: claims ahead, claims given back without a trace, and all that is told at once."""
+"""The contract: prefetched claims, claims given back without a trace, and all that is told at once."""
 
 import pytest
 
-from jobq.backends.base import ClaimRequest, Exchange, Report
+from jobq.backends.messages import ClaimRequest, Exchange, Report
 from jobq.models import JobStatus, LogOffsets, Progress, Started
 from jobq.units import Rate
 from tests.contract.driver import LEASE, Jobs, after, new_job
 
-# -- ahead -------------------------------------------------------------------------------------
+# -- prefetch ----------------------------------------------------------------------------------
 
 
-def test_a_claim_ahead_gives_more_in_the_same_order(jobs: Jobs) -> None:
+def test_a_prefetching_claim_gives_more_in_the_same_order(jobs: Jobs) -> None:
     jobs.limit("first", priority=9)
     plain = jobs.insert_ids(*[new_job()] * 3)
     urgent = jobs.add(priority=9)
     (first,) = jobs.insert_ids(new_job(queue="first"))
-    assert jobs.claimed(1, ahead=2) == [first, urgent, plain[0]]
-    assert jobs.claimed(0, ahead=1) == [plain[1]]
-    assert jobs.claimed(1, ahead=5) == [plain[2]]
+    assert jobs.claimed(1, prefetch=2) == [first, urgent, plain[0]]
+    assert jobs.claimed(0, prefetch=1) == [plain[1]]
+    assert jobs.claimed(1, prefetch=5) == [plain[2]]
 
 
-def test_a_claim_ahead_holds_each_job_as_any_claim_does(jobs: Jobs) -> None:
+def test_a_prefetching_claim_holds_each_job_as_any_claim_does(jobs: Jobs) -> None:
     ids = jobs.insert_ids(*[new_job()] * 2)
-    claims = jobs.claim(1, ahead=1, owner="me")
+    claims = jobs.claim(1, prefetch=1, owner="me")
     assert [(c.job.id, c.attempt, c.owner) for c in claims] == [(i, 1, "me") for i in ids]
     held = jobs.backend.heartbeat("me", LEASE, jobs.now)
     assert sorted(item.key.job_id for item in held) == ids
@@ -30,16 +30,16 @@ def test_a_claim_ahead_holds_each_job_as_any_claim_does(jobs: Jobs) -> None:
 
 
 @pytest.mark.parametrize("limits", [{"max_concurrent": 3}, {"rate": Rate(3, 10.0)}])
-def test_nothing_is_claimed_ahead_of_a_queue_with_a_limit(
+def test_nothing_is_prefetched_from_a_queue_with_a_limit(
     jobs: Jobs, limits: dict[str, object]
 ) -> None:
     jobs.limit("lane", priority=9, **limits)
     lane = jobs.insert_ids(*[new_job(queue="lane")] * 5)
     plain = jobs.insert_ids(*[new_job()] * 5)
-    assert jobs.claimed(1, ahead=2) == [lane[0], *plain[:2]]
-    assert jobs.claimed(1, ahead=1, ids=[*lane[1:], plain[2]]) == [lane[1], plain[2]]
-    assert jobs.claimed(0, ahead=1) == [plain[3]]
-    assert jobs.claimed(3, ahead=9) == [lane[2], plain[4]]
+    assert jobs.claimed(1, prefetch=2) == [lane[0], *plain[:2]]
+    assert jobs.claimed(1, prefetch=1, ids=[*lane[1:], plain[2]]) == [lane[1], plain[2]]
+    assert jobs.claimed(0, prefetch=1) == [plain[3]]
+    assert jobs.claimed(3, prefetch=9) == [lane[2], plain[4]]
 
 
 # -- given back --------------------------------------------------------------------------------
@@ -113,8 +113,8 @@ def test_only_its_owner_gives_a_claim_back_and_only_while_it_is_held(jobs: Jobs)
 # -- at once -----------------------------------------------------------------------------------
 
 
-def request(limit: int, ahead: int = 0) -> ClaimRequest:
-    return ClaimRequest(owner="one", limit=limit, lease=LEASE, ahead=ahead)
+def request(limit: int, prefetch: int = 0) -> ClaimRequest:
+    return ClaimRequest(owner="one", limit=limit, lease=LEASE, prefetch=prefetch)
 
 
 def test_an_exchange_does_all_that_was_told_and_then_claims(jobs: Jobs) -> None:
@@ -143,5 +143,5 @@ def test_an_exchange_does_all_that_was_told_and_then_claims(jobs: Jobs) -> None:
 def test_an_exchange_without_a_request_claims_nothing(jobs: Jobs) -> None:
     job_id = jobs.add()
     assert jobs.backend.exchange(Report(), None, jobs.now) == Exchange([], [], None)
-    told = jobs.backend.exchange(Report(), request(0, ahead=2), jobs.now)
+    told = jobs.backend.exchange(Report(), request(0, prefetch=2), jobs.now)
     assert [claim.job.id for claim in told.claims] == [job_id]

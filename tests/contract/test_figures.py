@@ -17,11 +17,11 @@ def test_jobs_that_ended_are_told_with_what_they_took(jobs: Jobs) -> None:
         jobs.later(5)
         assert jobs.end(claim, status)
     since = jobs.now - timedelta(minutes=1)
-    failed, completed = jobs.backend.ended(since, limit=9)
+    failed, completed = jobs.backend.stats.ended(since, limit=9)
     assert (completed.type, completed.queue, completed.completed) == ("shell", "default", True)
     assert (completed.waited, completed.ran) == pytest.approx((2.0, 5.0))
     assert not failed.completed
-    assert jobs.backend.ended(since, limit=1) == [failed]
+    assert jobs.backend.stats.ended(since, limit=1) == [failed]
 
 
 def test_how_many_ended_is_told_by_type_and_queue(jobs: Jobs) -> None:
@@ -37,8 +37,8 @@ def test_how_many_ended_is_told_by_type_and_queue(jobs: Jobs) -> None:
     assert jobs.end(jobs.start(jobs.add()), JobStatus.CANCELLED)
     since = jobs.now - timedelta(seconds=1)
     expected = {("tile", "default"): (2, 1), ("shell", "fast"): (0, 1)}
-    assert jobs.backend.ended_counts(since) == expected
-    assert jobs.backend.ended_counts(jobs.now + timedelta(seconds=1)) == {}
+    assert jobs.backend.stats.ended_counts(since) == expected
+    assert jobs.backend.stats.ended_counts(jobs.now + timedelta(seconds=1)) == {}
 
 
 def test_what_ended_before_or_has_not_is_not_told(jobs: Jobs) -> None:
@@ -46,11 +46,11 @@ def test_what_ended_before_or_has_not_is_not_told(jobs: Jobs) -> None:
     jobs.later(60)
     jobs.start(jobs.add())
     jobs.backend.cancel([jobs.add()], None, jobs.now)
-    assert jobs.backend.ended(jobs.now - timedelta(seconds=30), limit=9) == []
+    assert jobs.backend.stats.ended(jobs.now - timedelta(seconds=30), limit=9) == []
 
 
 def ahead(jobs: Jobs, job_id: int) -> int:
-    return jobs.backend.ahead(jobs.get(job_id), jobs.now)
+    return jobs.backend.stats.ahead(jobs.get(job_id), jobs.now)
 
 
 def test_who_is_ahead_is_as_a_claim_chooses(jobs: Jobs) -> None:
@@ -84,19 +84,19 @@ def test_when_a_rate_lets_the_next_job_start(jobs: Jobs) -> None:
     jobs.backend.put_queues([lane])
     began = jobs.now
     for _ in range(2):
-        assert jobs.backend.next_start(lane, jobs.now) is None
+        assert jobs.backend.stats.next_start(lane, jobs.now) is None
         jobs.start(jobs.add(queue="lane"))
         jobs.later(10)
-    assert jobs.backend.next_start(lane, jobs.now) == began + timedelta(seconds=60)
-    assert jobs.backend.next_start(lane, began - timedelta(seconds=1)) is None
+    assert jobs.backend.stats.next_start(lane, jobs.now) == began + timedelta(seconds=60)
+    assert jobs.backend.stats.next_start(lane, began - timedelta(seconds=1)) is None
     jobs.later(40)
-    assert jobs.backend.next_start(lane, jobs.now) is None
-    assert jobs.backend.next_start(Queue(name="default"), jobs.now) is None
+    assert jobs.backend.stats.next_start(lane, jobs.now) is None
+    assert jobs.backend.stats.next_start(Queue(name="default"), jobs.now) is None
 
 
 def test_who_holds_a_unique_key(jobs: Jobs) -> None:
-    assert jobs.backend.key_holder("k") is None
+    assert jobs.backend.stats.key_holder("k") is None
     holder = jobs.add(unique_key="k")
-    assert jobs.backend.key_holder("k") == holder
+    assert jobs.backend.stats.key_holder("k") == holder
     jobs.finish(holder, JobStatus.COMPLETED)
-    assert jobs.backend.key_holder("k") is None
+    assert jobs.backend.stats.key_holder("k") is None

@@ -289,7 +289,7 @@ def test_histories_come_in_pages_whatever_the_statuses(jobs: Jobs) -> None:
         jobs.put(status, type=status.value)
     ids = found(jobs)
     seen: list[int] = []
-    while page := jobs.backend.histories(after_id=seen[-1] if seen else 0, limit=2):
+    while page := jobs.backend.transfer.histories(after_id=seen[-1] if seen else 0, limit=2):
         assert len(page) <= 2
         seen += [history.job.id for history in page]
     assert seen == ids
@@ -298,7 +298,7 @@ def test_histories_come_in_pages_whatever_the_statuses(jobs: Jobs) -> None:
 def test_a_history_names_who_holds_the_key_of_an_unfinished_job(jobs: Jobs) -> None:
     jobs.put(JobStatus.FAILED, unique_key="k")
     holder = jobs.add(unique_key="k")
-    histories = jobs.backend.histories(after_id=0, limit=9)
+    histories = jobs.backend.transfer.histories(after_id=0, limit=9)
     assert [history.key_holder for history in histories] == [None, holder]
 
 

@@ -19,11 +19,11 @@ def count(jobs: Jobs) -> int:
 
 
 def test_a_key_stands_for_its_job_from_here_on(jobs: Jobs) -> None:
-    assert jobs.backend.known_keys(["a", "b"]) == {}
+    assert jobs.backend.transfer.known_keys(["a", "b"]) == {}
     first = jobs.add(key="a", digest="d")
     jobs.reopen()
-    assert jobs.backend.known_keys(["a", "b"]) == {"a": KnownKey(first, "d")}
-    assert jobs.backend.known_keys([]) == {}
+    assert jobs.backend.transfer.known_keys(["a", "b"]) == {"a": KnownKey(first, "d")}
+    assert jobs.backend.transfer.known_keys([]) == {}
 
 
 @pytest.mark.parametrize("status", JobStatus)
@@ -35,7 +35,7 @@ def test_a_known_key_is_not_added_again_whatever_became_of_its_job(
     (second,) = jobs.insert(new_job(key="a", digest="other"))
     assert (second.id, second.created) == (first, False)
     assert count(jobs) == before
-    assert jobs.backend.known_keys(["a"]) == {"a": KnownKey(first, "d")}
+    assert jobs.backend.transfer.known_keys(["a"]) == {"a": KnownKey(first, "d")}
 
 
 def test_a_key_holds_within_one_insert(jobs: Jobs) -> None:
@@ -78,7 +78,7 @@ def test_an_unknown_key_of_a_parent_adds_nothing(jobs: Jobs) -> None:
     with pytest.raises(NotFound, match="'nobody'"):
         jobs.insert(new_job(key="a"), new_job(parents=behind("nobody")))
     assert count(jobs) == 0
-    assert jobs.backend.known_keys(["a"]) == {}
+    assert jobs.backend.transfer.known_keys(["a"]) == {}
 
 
 def test_a_key_stands_for_the_holder_of_the_unique_key(jobs: Jobs) -> None:
@@ -99,7 +99,7 @@ def test_a_key_is_forgotten_with_its_job(jobs: Jobs, status: JobStatus) -> None:
     kept = jobs.add(key="b")
     jobs.settle()
     assert jobs.backend.delete([first, kept]) == [first]
-    assert set(jobs.backend.known_keys(["a", "b"])) == {"b"}
+    assert set(jobs.backend.transfer.known_keys(["a", "b"])) == {"b"}
     (again,) = jobs.insert(new_job(key="a"))
     assert again.created
 
@@ -107,5 +107,5 @@ def test_a_key_is_forgotten_with_its_job(jobs: Jobs, status: JobStatus) -> None:
 def test_a_key_may_be_any_text(jobs: Jobs) -> None:
     keys = ['a"b', "a'b", "żółw", " ", "a,b", "[0]", "\U0001f40c"]
     ids = jobs.insert_ids(*(new_job(key=key, digest="d") for key in keys))
-    found = jobs.backend.known_keys(keys)
+    found = jobs.backend.transfer.known_keys(keys)
     assert found == {key: KnownKey(job, "d") for key, job in zip(keys, ids, strict=True)}

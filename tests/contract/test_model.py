@@ -110,11 +110,11 @@ class World:
     def running(self) -> list[Model]:
         return [job for job in self.jobs.values() if job.status is S.RUNNING]
 
-    def chosen(self, limit: int, ahead: int) -> list[Model]:
+    def chosen(self, limit: int, prefetch: int) -> list[Model]:
         """The first jobs of the line, and more of those in queues without a limit."""
         line = self.line()
         more = [job for job in line[limit:] if LIMITS[job.queue] is None]
-        return line[:limit] + more[:ahead]
+        return line[:limit] + more[:prefetch]
 
     def line(self) -> list[Model]:
         """The jobs that may start, the first one first: no more of a queue than its limit leaves."""
@@ -250,12 +250,12 @@ class Machine(RuleBasedStateMachine):
         self.world.insert(Model(inserted.id, job.queue, job.priority, job.key, chosen, due))
 
     @precondition(there_is(S.PENDING, S.SCHEDULED, S.RETRYING))
-    @rule(limit=st.integers(0, 6), owner=owners, ahead=st.integers(0, 2))
-    def claim(self, limit: int, owner: str, ahead: int = 0) -> None:
-        if limit + ahead:
+    @rule(limit=st.integers(0, 6), owner=owners, prefetch=st.integers(0, 2))
+    def claim(self, limit: int, owner: str, prefetch: int = 0) -> None:
+        if limit + prefetch:
             self.world.promote()
-        expected = self.world.chosen(limit, ahead)
-        claims = self.jobs.claim(limit, owner=owner, ahead=ahead)
+        expected = self.world.chosen(limit, prefetch)
+        claims = self.jobs.claim(limit, owner=owner, prefetch=prefetch)
         assert [claim.job.id for claim in claims] == [job.id for job in expected]
         for job, claim in zip(expected, claims, strict=True):
             job.status, job.due, job.cancel_requested = S.RUNNING, None, False

@@ -64,7 +64,7 @@ class Machine(RuleBasedStateMachine):
         return read.name in self.models and self.models[read.name].now == read
 
     def read_again(self, name: str) -> None:
-        (found,) = (s for s in self.backend.schedules() if s.name == name)
+        (found,) = (s for s in self.backend.schedules.all() if s.name == name)
         self.models[name].now = found
         self.reads.append(found)
 
@@ -72,15 +72,15 @@ class Machine(RuleBasedStateMachine):
     def add(self, name: str) -> None:
         if name in self.models:
             with pytest.raises(WrongState):
-                self.backend.add_schedule(schedule(name))
+                self.backend.schedules.add(schedule(name))
             return
-        self.backend.add_schedule(schedule(name))
+        self.backend.schedules.add(schedule(name))
         self.models[name] = Model(schedule(name), {})
         self.read_again(name)
 
     @rule(name=names)
     def remove(self, name: str) -> None:
-        assert self.backend.remove_schedule(name) is (name in self.models)
+        assert self.backend.schedules.remove(name) is (name in self.models)
         self.models.pop(name, None)
 
     @precondition(lambda self: self.reads)
@@ -90,7 +90,7 @@ class Machine(RuleBasedStateMachine):
         next_at = None if hour is None else NOON + hour * HOUR
         current = self.is_current(before)
         after = replace(before, paused=paused, next_at=next_at)
-        assert self.backend.replace_schedule(before, after) is current
+        assert self.backend.schedules.replace(before, after) is current
         if current:
             self.read_again(before.name)
             found = self.models[before.name].now
@@ -102,7 +102,7 @@ class Machine(RuleBasedStateMachine):
         before = self.reads[place % len(self.reads)]
         job = new_job(unique_key=None if overlap else "k")
         times = [NOON + hour * HOUR for hour in sorted(ticks)]
-        fired = self.backend.fire(before, before, job, times, NOON)
+        fired = self.backend.schedules.fire(before, before, job, times, NOON)
         if not self.is_current(before):
             assert fired is None
             return
@@ -138,15 +138,15 @@ class Machine(RuleBasedStateMachine):
         if not hasattr(self, "models"):
             return
         kept = [self.models[name].now for name in sorted(self.models)]
-        assert self.backend.schedules() == kept
+        assert self.backend.schedules.all() == kept
         open_ones = [s for s in kept if not s.paused and s.next_at is not None]
         times = [s.next_at for s in open_ones if s.next_at is not None]
-        assert self.backend.next_tick() == min(times, default=None)
+        assert self.backend.schedules.next_tick() == min(times, default=None)
         due = {s.name for s in open_ones if s.next_at is not None and s.next_at <= NOON + 6 * HOUR}
-        assert {s.name for s in self.backend.schedules(due=NOON + 6 * HOUR)} == due
+        assert {s.name for s in self.backend.schedules.all(due=NOON + 6 * HOUR)} == due
         for name, model in self.models.items():
             fired = [model.fired[at] for at in sorted(model.fired, reverse=True)]
-            assert self.backend.firings(name, 99) == fired
+            assert self.backend.schedules.firings(name, 99) == fired
         assert len(self.backend.find(JobFilter(), limit=None)) == self.jobs
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from jobq.backends.base import Backend, Setup
+from jobq.backends.base import Backend, TransferStore
+from jobq.backends.messages import Setup
 from jobq.backends.sqlite.backend import SqliteBackend
 from jobq.diagnostics.verify import verify
 from jobq.errors import DatabaseError, HalfFilledError, UsageError, WrongState
@@ -59,10 +60,10 @@ def add_schedule(jobs: Jobs) -> None:
         queue="fast", priority=3, tags={"t": "1"}, retry_base=0.5, missed=Missed.ALL,
         overlap=Overlap.ALLOW, created_at=jobs.now, next_at=jobs.now, settled_until=jobs.now,
     )  # fmt: skip
-    jobs.backend.add_schedule(schedule)
-    (before,) = jobs.backend.schedules()
+    jobs.backend.schedules.add(schedule)
+    (before,) = jobs.backend.schedules.all()
     ticks = [jobs.now + timedelta(minutes=n) for n in (1, 2)]
-    assert jobs.backend.fire(before, before, new_job(), ticks, jobs.now)
+    assert jobs.backend.schedules.fire(before, before, new_job(), ticks, jobs.now)
 
 
 @pytest.fixture
@@ -81,8 +82,12 @@ def test_all_that_is_kept_is_moved(jobs: Jobs, plain: Backend, away: bool) -> No
     assert before.jobs == 16
     assert before.schedules == 1
     assert target.counts() == source.backend.counts()
-    assert target.totals().get("added", before.jobs) == before.jobs
-    ids = {job.id for page in [source.backend.histories(after_id=0, limit=99)] for job, *_ in page}
+    assert target.stats.totals().get("added", before.jobs) == before.jobs
+    ids = {
+        job.id
+        for page in [source.backend.transfer.histories(after_id=0, limit=99)]
+        for job, *_ in page
+    }
     assert target.get(ids) == source.backend.get(ids)
     assert verify(target).violations == []
     assert move(source.backend, target, NAMES) == before, "it is there already"
@@ -95,24 +100,26 @@ def test_work_goes_on_where_it_was_moved_to(jobs: Jobs, plain: Backend) -> None:
     jobs.limit("one that was there")
     move(plain, jobs.backend, NAMES)
     assert jobs.backend.queues() == plain.queues()
-    assert jobs.backend.key_holder("of one that ended") is None
+    assert jobs.backend.stats.key_holder("of one that ended") is None
     jobs.now = old.now
-    last = jobs.backend.setup().last_job_id
-    assert jobs.backend.key_holder("k") is not None
-    assert jobs.backend.known_keys(["import", "done"]) == plain.known_keys(["import", "done"])
+    last = jobs.backend.transfer.setup().last_job_id
+    assert jobs.backend.stats.key_holder("k") is not None
+    assert jobs.backend.transfer.known_keys(["import", "done"]) == plain.transfer.known_keys(
+        ["import", "done"]
+    )
     assert jobs.backend.next_due(jobs.now) == plain.next_due(jobs.now)
-    assert jobs.backend.next_tick() == plain.next_tick()
+    assert jobs.backend.schedules.next_tick() == plain.schedules.next_tick()
     assert jobs.add() == old.add() == last + 1
     assert jobs.claimed() == old.claimed()
     jobs.later(3600)
     old.later(3600)
     assert (claimed := jobs.claimed()) == old.claimed()
     assert claimed
-    (schedule,) = jobs.backend.schedules()
-    assert jobs.backend.fire(schedule, schedule, new_job(), [old.now - LEASE], jobs.now)
-    again = [each.at for each in plain.firings("often", 5)]
-    (schedule,) = jobs.backend.schedules()
-    assert jobs.backend.fire(schedule, schedule, new_job(), again, jobs.now) == []
+    (schedule,) = jobs.backend.schedules.all()
+    assert jobs.backend.schedules.fire(schedule, schedule, new_job(), [old.now - LEASE], jobs.now)
+    again = [each.at for each in plain.schedules.firings("often", 5)]
+    (schedule,) = jobs.backend.schedules.all()
+    assert jobs.backend.schedules.fire(schedule, schedule, new_job(), again, jobs.now) == []
 
 
 @pytest.mark.parametrize("away", [False, True])
@@ -133,14 +140,14 @@ def test_children_that_were_not_told_yet_are_told_where_they_were_moved_to(
 def test_what_was_loaded_is_left_alone(jobs: Jobs, plain: Backend) -> None:
     old = Jobs(lambda: plain)
     furnish(old)
-    jobs.backend.begin_filling("it")
+    jobs.backend.transfer.begin_filling("it")
     for last in (0, 0, 3):
-        jobs.backend.load(plain.histories(after_id=last, limit=99))
-    jobs.backend.load_setup(plain.setup())
-    jobs.backend.end_filling()
+        jobs.backend.transfer.load(plain.transfer.histories(after_id=last, limit=99))
+    jobs.backend.transfer.load_setup(plain.transfer.setup())
+    jobs.backend.transfer.end_filling()
     assert jobs.backend.counts() == plain.counts()
     assert verify(jobs.backend).violations == []
-    assert jobs.backend.totals().get("added", 16) == 16
+    assert jobs.backend.stats.totals().get("added", 16) == 16
 
 
 class PowerCutError(Exception):
@@ -155,18 +162,18 @@ CUTS = [
 ]  # fmt: skip
 
 
-class Gap:
-    """A backend on which one of the verbs comes to nothing, or is the last one."""
+class Interrupted:
+    """A store in which the power is cut before one of the verbs, or behind it."""
 
-    def __init__(self, backend: Backend, name: str, *, behind: bool) -> None:
-        self._backend, self._name, self._behind = backend, name, behind
+    def __init__(self, store: TransferStore, name: str, *, behind: bool) -> None:
+        self._store, self._name, self._behind = store, name, behind
 
     def __getattr__(self, name: str) -> Any:
-        return self._cut if name == self._name else getattr(self._backend, name)
+        return self._cut if name == self._name else getattr(self._store, name)
 
     def _cut(self, *args: Any, **options: Any) -> None:
         if self._behind:
-            getattr(self._backend, self._name)(*args, **options)
+            getattr(self._store, self._name)(*args, **options)
         raise PowerCutError
 
 
@@ -180,7 +187,8 @@ def test_interrupted_anywhere_it_goes_on(
     bystander = open_backend()
     assert bystander.counts() == {}
     for name, behind in CUTS:
-        target: Any = Gap(open_backend(), name, behind=behind)
+        target: Any = open_backend()
+        target.transfer = Interrupted(target.transfer, name, behind=behind)
         with pytest.raises(PowerCutError):
             move(plain, target, NAMES)
         if (name, behind) not in (CUTS[0], CUTS[-1]):
@@ -205,18 +213,20 @@ def test_a_store_with_jobs_of_its_own_is_refused(jobs: Jobs, plain: Backend) -> 
 def test_a_store_with_a_schedule_of_its_own_is_refused(jobs: Jobs) -> None:
     put(jobs.backend)
     with pytest.raises(WrongState, match="of its own"):
-        jobs.backend.begin_filling("elsewhere")
+        jobs.backend.transfer.begin_filling("elsewhere")
 
 
 def test_a_store_is_refused_while_a_supervisor_is_alive_in_it(jobs: Jobs) -> None:
-    listener = jobs.backend.listen("one")
+    listener = jobs.backend.supervisors.listen("one")
     info = replace(supervisor(jobs, "one"), heartbeat_at=datetime.now(UTC))
-    jobs.backend.register(info)
+    jobs.backend.supervisors.register(info)
     with pytest.raises(WrongState, match=r"works on it \(one\)"):
-        jobs.backend.begin_filling("elsewhere")
+        jobs.backend.transfer.begin_filling("elsewhere")
     listener.close()
-    jobs.backend.register(replace(info, heartbeat_at=info.heartbeat_at - timedelta(hours=1)))
-    assert jobs.backend.begin_filling("elsewhere") == 0
+    jobs.backend.supervisors.register(
+        replace(info, heartbeat_at=info.heartbeat_at - timedelta(hours=1))
+    )
+    assert jobs.backend.transfer.begin_filling("elsewhere") == 0
 
 
 def test_a_store_is_not_moved_into_itself(open_backend: Callable[[], Backend]) -> None:
@@ -233,13 +243,13 @@ def test_one_half_filled_from_elsewhere_is_refused_unless_begun_anew(
     old = Jobs(lambda: plain)
     furnish(old)
     target = open_backend()
-    assert target.begin_filling("elsewhere") == 0
-    target.load(plain.histories(after_id=0, limit=3))
+    assert target.transfer.begin_filling("elsewhere") == 0
+    target.transfer.load(plain.transfer.histories(after_id=0, limit=3))
     with pytest.raises(WrongState, match="from elsewhere"):
         move(plain, open_backend(), NAMES)
     target = open_backend()
     assert move(plain, target, NAMES, restart=True) == tally(plain)
-    assert target.totals().get("added", 16) == tally(plain).jobs == 16
+    assert target.stats.totals().get("added", 16) == tally(plain).jobs == 16
 
 
 def test_a_source_that_changed_is_noticed(
@@ -247,10 +257,10 @@ def test_a_source_that_changed_is_noticed(
 ) -> None:
     old = Jobs(lambda: plain)
     furnish(old)
-    open_backend().begin_filling(NAMES[0])
+    open_backend().transfer.begin_filling(NAMES[0])
     half = open_backend()
-    half.begin_filling(NAMES[0])
-    half.load(plain.histories(after_id=0, limit=20))
+    half.transfer.begin_filling(NAMES[0])
+    half.transfer.load(plain.transfer.histories(after_id=0, limit=20))
     (pending,) = plain.find(JobFilter(statuses=frozenset({JobStatus.PENDING})), limit=1)
     plain.cancel([pending.id], "changed", old.now)
     with pytest.raises(DatabaseError, match="--restart"):
@@ -266,6 +276,6 @@ def test_nothing_is_moved_while_a_job_runs(jobs: Jobs) -> None:
 
 
 def test_a_store_that_nobody_has_used_has_its_default_queue(backend: Backend) -> None:
-    assert backend.setup() == Setup(
+    assert backend.transfer.setup() == Setup(
         last_job_id=0, last_schedule_id=0, queues=(Queue(name="default"),), starts=(), schedules=()
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from jobq.backends.base import REMEMBERED, Backend
+from jobq.backends.base import FIRING_RETENTION, Backend
 from jobq.errors import NotFound, WrongState
 from jobq.models import Fired, JobFilter, Missed, Overlap, Schedule
 from tests.contract.driver import NOON, Jobs, new_job
@@ -34,19 +34,19 @@ def schedule(name: str = "nightly", **fields: Any) -> Schedule:
 
 
 def put(backend: Backend, name: str = "nightly", **fields: Any) -> Schedule:
-    backend.add_schedule(schedule(name, **fields))
+    backend.schedules.add(schedule(name, **fields))
     return get(backend, name)
 
 
 def get(backend: Backend, name: str = "nightly") -> Schedule:
-    (found,) = (s for s in backend.schedules() if s.name == name)
+    (found,) = (s for s in backend.schedules.all() if s.name == name)
     return found
 
 
 def fire(backend: Backend, *ticks: datetime, **changes: Any) -> list[Fired] | None:
     before = get(backend)
     after = replace(before, **changes)
-    return backend.fire(before, after, new_job(), ticks or (NOON,), NOON)
+    return backend.schedules.fire(before, after, new_job(), ticks or (NOON,), NOON)
 
 
 def test_a_schedule_is_kept_as_it_is(backend: Backend) -> None:
@@ -55,9 +55,9 @@ def test_a_schedule_is_kept_as_it_is(backend: Backend) -> None:
         missed=Missed.ALL, overlap=Overlap.ALLOW, paused=True, next_at=None, last_at=NOON,
         last_job_id=7, last_error="why",
     )  # fmt: skip
-    backend.add_schedule(full)
-    backend.add_schedule(schedule("a"))
-    found = backend.schedules()
+    backend.schedules.add(full)
+    backend.schedules.add(schedule("a"))
+    found = backend.schedules.all()
     assert [s.name for s in found] == ["a", "nightly"]
     assert found[0].id != found[1].id
     assert replace(found[1], id=0, revision=0) == full
@@ -65,9 +65,9 @@ def test_a_schedule_is_kept_as_it_is(backend: Backend) -> None:
 
 def test_a_name_is_there_once(backend: Backend) -> None:
     first = put(backend)
-    with pytest.raises(WrongState, match="'nightly' is there already"):
-        backend.add_schedule(schedule(cron="@daily"))
-    assert backend.schedules() == [first]
+    with pytest.raises(WrongState, match="'nightly' already exists"):
+        backend.schedules.add(schedule(cron="@daily"))
+    assert backend.schedules.all() == [first]
 
 
 def test_those_that_are_due(backend: Backend) -> None:
@@ -76,34 +76,34 @@ def test_those_that_are_due(backend: Backend) -> None:
     put(backend, "before", next_at=NOON - HOUR)
     put(backend, "paused", paused=True)
     put(backend, "over", next_at=None)
-    assert [s.name for s in backend.schedules(due=NOON)] == ["before", "now"]
-    assert backend.schedules(due=NOON - DAY) == []
-    assert backend.next_tick() == NOON - HOUR
+    assert [s.name for s in backend.schedules.all(due=NOON)] == ["before", "now"]
+    assert backend.schedules.all(due=NOON - DAY) == []
+    assert backend.schedules.next_tick() == NOON - HOUR
 
 
 def test_the_next_time_of_none(backend: Backend) -> None:
-    assert backend.next_tick() is None
+    assert backend.schedules.next_tick() is None
     put(backend, "over", next_at=None)
     put(backend, "paused", paused=True)
-    assert backend.next_tick() is None
+    assert backend.schedules.next_tick() is None
 
 
 def test_only_what_is_as_it_was_read_is_changed(backend: Backend) -> None:
     before = put(backend)
     paused = replace(before, paused=True)
-    assert backend.replace_schedule(before, paused)
-    assert not backend.replace_schedule(before, replace(before, cron="@daily"))
+    assert backend.schedules.replace(before, paused)
+    assert not backend.schedules.replace(before, replace(before, cron="@daily"))
     assert replace(get(backend), revision=0) == replace(paused, revision=0)
-    assert backend.replace_schedule(get(backend), before)
+    assert backend.schedules.replace(get(backend), before)
 
 
 def test_one_that_was_removed_and_added_again_is_another_one(backend: Backend) -> None:
     before = put(backend)
-    assert backend.remove_schedule("nightly")
-    assert not backend.remove_schedule("nightly")
+    assert backend.schedules.remove("nightly")
+    assert not backend.schedules.remove("nightly")
     put(backend)
-    assert not backend.replace_schedule(before, replace(before, paused=True))
-    assert backend.fire(before, before, new_job(), [NOON], NOON) is None
+    assert not backend.schedules.replace(before, replace(before, paused=True))
+    assert backend.schedules.fire(before, before, new_job(), [NOON], NOON) is None
     assert backend.find(JobFilter(), limit=None) == []
 
 
@@ -121,30 +121,37 @@ def test_it_fires_for_a_time_once(backend: Backend) -> None:
 
 def test_a_firing_for_what_was_changed_meanwhile_adds_nothing(backend: Backend) -> None:
     before = put(backend)
-    backend.replace_schedule(before, replace(before, paused=True))
-    assert backend.fire(before, replace(before, next_at=None), new_job(), [NOON], NOON) is None
+    backend.schedules.replace(before, replace(before, paused=True))
+    assert (
+        backend.schedules.fire(before, replace(before, next_at=None), new_job(), [NOON], NOON)
+        is None
+    )
     assert backend.find(JobFilter(), limit=None) == []
     assert get(backend).paused
     assert get(backend).next_at == NOON
-    assert backend.firings("nightly", 9) == []
+    assert backend.schedules.firings("nightly", 9) == []
 
 
 def test_where_its_key_is_held_the_holder_is_noted(jobs: Jobs) -> None:
     put(jobs.backend)
     holder = jobs.add(unique_key="k")
     before = get(jobs.backend)
-    fired = jobs.backend.fire(before, before, new_job(unique_key="k"), [NOON, NOON + HOUR], NOON)
+    fired = jobs.backend.schedules.fire(
+        before, before, new_job(unique_key="k"), [NOON, NOON + HOUR], NOON
+    )
     assert fired == [Fired(NOON, holder, created=False), Fired(NOON + HOUR, holder, created=False)]
     assert get(jobs.backend).last_job_id == holder
-    assert jobs.backend.firings("nightly", 9) == fired[::-1]
+    assert jobs.backend.schedules.firings("nightly", 9) == fired[::-1]
 
 
 def test_a_firing_that_fails_leaves_everything_as_it_was(backend: Backend) -> None:
     before = put(backend)
     with pytest.raises(NotFound, match="nosuch"):
-        backend.fire(before, replace(before, next_at=None), new_job(queue="nosuch"), [NOON], NOON)
+        backend.schedules.fire(
+            before, replace(before, next_at=None), new_job(queue="nosuch"), [NOON], NOON
+        )
     assert get(backend) == before
-    assert backend.firings("nightly", 9) == []
+    assert backend.schedules.firings("nightly", 9) == []
     assert fire(backend, NOON) == [Fired(NOON, 1, created=True)]
 
 
@@ -153,11 +160,11 @@ def test_firings_the_latest_first(backend: Backend) -> None:
     fired = fire(backend, NOON, NOON + HOUR, NOON + 2 * HOUR)
     assert fired is not None
     assert (get(backend).last_at, get(backend).last_job_id) == (fired[-1].at, fired[-1].job_id)
-    assert [f.at for f in backend.firings("nightly", 2)] == [NOON + 2 * HOUR, NOON + HOUR]
-    assert backend.firings("other", 2) == []
-    backend.remove_schedule("nightly")
+    assert [f.at for f in backend.schedules.firings("nightly", 2)] == [NOON + 2 * HOUR, NOON + HOUR]
+    assert backend.schedules.firings("other", 2) == []
+    backend.schedules.remove("nightly")
     put(backend)
-    assert backend.firings("nightly", 2) == []
+    assert backend.schedules.firings("nightly", 2) == []
 
 
 def test_old_firings_are_forgotten_and_settled(backend: Backend) -> None:
@@ -165,14 +172,14 @@ def test_old_firings_are_forgotten_and_settled(backend: Backend) -> None:
     ticks = [NOON + n * HOUR for n in range(30 * 24)]
     fire(backend, *ticks)
     fire(backend, ticks[-1] + HOUR)
-    kept = backend.firings("nightly", 1000)
+    kept = backend.schedules.firings("nightly", 1000)
     assert 7 * 24 < len(kept) < 9 * 24
     settled = get(backend).settled_until
     assert settled == kept[-1].at - HOUR  # whoever aims by it, does not fire for those again
-    assert kept[-1].at == ticks[-1] + HOUR - REMEMBERED
+    assert kept[-1].at == ticks[-1] + HOUR - FIRING_RETENTION
     later = NOON + 400 * DAY
     fire(backend, NOON + 365 * DAY, settled_until=later)
-    assert len(backend.firings("nightly", 1000)) == 20
+    assert len(backend.schedules.firings("nightly", 1000)) == 20
     assert get(backend).settled_until == later
 
 
@@ -186,7 +193,7 @@ def test_those_who_fire_at_once_fire_once(open_backend: Callable[[], Backend]) -
         def race(pair: tuple[Backend, Schedule], tick: datetime = tick) -> list[Fired] | None:
             backend, before = pair
             after = replace(before, next_at=tick + HOUR)
-            return backend.fire(before, after, new_job(), [tick], NOON)
+            return backend.schedules.fire(before, after, new_job(), [tick], NOON)
 
         with ThreadPoolExecutor(len(backends)) as pool:
             results = list(pool.map(race, zip(backends, reads, strict=True)))

@@ -95,25 +95,25 @@ def test_registered_supervisors_are_shown_the_oldest_first(jobs: Jobs) -> None:
     second = replace(supervisor(jobs, "a"), queues=None)
     jobs.later(-5)
     first = supervisor(jobs, "b")
-    jobs.backend.register(second)
-    jobs.backend.register(first)
-    assert jobs.backend.supervisors() == [first, second]
-    jobs.backend.unregister(["b", "nobody"])
-    assert jobs.backend.supervisors() == [second]
+    jobs.backend.supervisors.register(second)
+    jobs.backend.supervisors.register(first)
+    assert jobs.backend.supervisors.all() == [first, second]
+    jobs.backend.supervisors.unregister(["b", "nobody"])
+    assert jobs.backend.supervisors.all() == [second]
 
 
 def test_a_heartbeat_shows_on_the_supervisor(jobs: Jobs) -> None:
     info = supervisor(jobs, "one")
-    jobs.backend.register(info)
+    jobs.backend.supervisors.register(info)
     jobs.later(10)
     jobs.backend.heartbeat("one", LEASE, jobs.now)
-    assert jobs.backend.supervisors() == [replace(info, heartbeat_at=jobs.now)]
+    assert jobs.backend.supervisors.all() == [replace(info, heartbeat_at=jobs.now)]
 
 
 def test_leaving_ends_no_attempt(jobs: Jobs) -> None:
-    jobs.backend.register(supervisor(jobs, "one"))
+    jobs.backend.supervisors.register(supervisor(jobs, "one"))
     claim = jobs.start(jobs.add(), "one")
-    jobs.backend.unregister(["one"])
+    jobs.backend.supervisors.unregister(["one"])
     assert jobs.status(claim.job.id) is JobStatus.RUNNING
     assert jobs.end(claim)
 
@@ -131,7 +131,7 @@ def asleep(listener: Listener) -> bool:
 
 
 def test_a_listener_is_woken_when_there_may_be_work(jobs: Jobs) -> None:
-    listener = jobs.backend.listen("one")
+    listener = jobs.backend.supervisors.listen("one")
     assert asleep(listener)
     job_id = jobs.add()
     assert woken(listener)
@@ -155,15 +155,15 @@ def test_a_listener_is_woken_when_there_may_be_work(jobs: Jobs) -> None:
 
 
 def test_a_listener_is_woken_by_what_becomes_of_a_schedule(jobs: Jobs) -> None:
-    listener = jobs.backend.listen("one")
+    listener = jobs.backend.supervisors.listen("one")
     before = put(jobs.backend)
     assert woken(listener)
     listener.drain()
-    assert jobs.backend.replace_schedule(before, before)
+    assert jobs.backend.schedules.replace(before, before)
     assert woken(listener)
     listener.drain()
-    (before,) = jobs.backend.schedules()
-    assert jobs.backend.fire(before, before, new_job(), [NOON], jobs.now)
+    (before,) = jobs.backend.schedules.all()
+    assert jobs.backend.schedules.fire(before, before, new_job(), [NOON], jobs.now)
     assert woken(listener)
     listener.close()
 
@@ -175,7 +175,7 @@ def test_others_are_woken_for_children_that_the_owner_has_no_room_for(
     parent = jobs.add()
     jobs.insert(*[new_job(parents=after(parent))] * children)
     claim = jobs.start(parent)
-    listener = jobs.backend.listen("two")
+    listener = jobs.backend.supervisors.listen("two")
     jobs.end(claim)
     assert woken(listener) if wakes else asleep(listener)
     listener.close()
@@ -185,14 +185,14 @@ def test_a_listener_is_woken_for_children_that_are_told_later(jobs: Jobs) -> Non
     parent = jobs.add()
     jobs.insert(*[new_job(parents=after(parent))] * 501)
     jobs.finish(parent, JobStatus.COMPLETED)
-    listener = jobs.backend.listen("one")
+    listener = jobs.backend.supervisors.listen("one")
     jobs.settle()
     assert woken(listener)
     listener.close()
 
 
 def test_a_listener_is_woken_when_what_it_is_woken_for_is_there(jobs: Jobs) -> None:
-    listener = jobs.backend.listen("one")
+    listener = jobs.backend.supervisors.listen("one")
     with jobs.backend.group():
         jobs.add()
         assert asleep(listener)
@@ -212,7 +212,7 @@ def add_and_fail(jobs: Jobs) -> None:
 
 
 def test_every_listener_is_woken_by_any_process(jobs: Jobs) -> None:
-    listeners = [jobs.backend.listen(name) for name in ("one", "two")]
+    listeners = [jobs.backend.supervisors.listen(name) for name in ("one", "two")]
     jobs.reopen()
     jobs.add()
     assert [woken(listener) for listener in listeners] == [True, True]
@@ -221,7 +221,7 @@ def test_every_listener_is_woken_by_any_process(jobs: Jobs) -> None:
 
 
 def test_many_wake_ups_are_forgotten_at_once(jobs: Jobs) -> None:
-    listener = jobs.backend.listen("one")
+    listener = jobs.backend.supervisors.listen("one")
     for _ in range(100):
         jobs.add()
     listener.drain()
@@ -230,12 +230,12 @@ def test_many_wake_ups_are_forgotten_at_once(jobs: Jobs) -> None:
 
 
 def test_an_owner_is_dead_once_its_listener_is_closed_and_not_before(jobs: Jobs) -> None:
-    listener = jobs.backend.listen("one")
-    assert jobs.backend.dead(["one", "never announced", "../one"]) == set()
+    listener = jobs.backend.supervisors.listen("one")
+    assert jobs.backend.supervisors.dead(["one", "never announced", "../one"]) == set()
     listener.close()
-    assert jobs.backend.dead(["one", "never announced"]) == {"one"}
-    jobs.backend.unregister(["one"])
-    assert jobs.backend.dead(["one"]) == set()
+    assert jobs.backend.supervisors.dead(["one", "never announced"]) == {"one"}
+    jobs.backend.supervisors.unregister(["one"])
+    assert jobs.backend.supervisors.dead(["one"]) == set()
 
 
 def test_the_change_counter_tells_of_changes_by_others(jobs: Jobs) -> None:

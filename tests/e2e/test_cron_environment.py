@@ -161,7 +161,7 @@ def test_due_schedules_are_left_to_those_who_work(cron: Cron, project: Project) 
     schedules = Schedules(project.queue)
     added = schedules.add("s", "* * * * *", {"args": {"argv": ["true"]}})
     due = replace(added, next_at=utcnow() - timedelta(minutes=5))
-    assert project.queue.backend.replace_schedule(added, due)
+    assert project.queue.backend.schedules.replace(added, due)
     assert cron.run("$JOBQ run -- true") == (0, "", "")
     assert [job.name for job in project.queue.find()] == [None]
     project.drain()

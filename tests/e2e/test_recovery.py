@@ -408,8 +408,8 @@ def test_nothing_of_another_boot_is_taken_for_alive_or_killed(project: Project, 
     here = boot == boot_id()
     process = subprocess.Popen(["sleep", "600"], start_new_session=True)
     backend = project.queue.backend
-    listener = backend.listen("before")
-    backend.register(
+    listener = backend.supervisors.listen("before")
+    backend.supervisors.register(
         SupervisorInfo(
             id="before", host=host_name(), boot_id=boot, pid=process.pid, slots=1, queues=None,
             types=("shell",), started_at=utcnow(), heartbeat_at=utcnow(),

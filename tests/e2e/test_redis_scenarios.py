@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from jobq import Job, JobQueue, JobStatus
-from jobq.backends.base import ClaimRequest
+from jobq.backends.messages import ClaimRequest
 from jobq.clock import utcnow
 from jobq.execution.options import WorkOptions
 from jobq.execution.supervisor import Supervisor
@@ -155,7 +155,7 @@ def test_statistics_of_what_is_not_there_yet_and_of_what_is(scenario: Scenario) 
     counts = {status.value: number for status, number in scenario.queue.counts().items() if number}
     assert counts == {"completed": 1, "failed": 1, "pending": 1}
     since = utcnow() - timedelta(hours=1)
-    assert scenario.queue.backend.ended_counts(since) == {("shell", "default"): (1, 1)}
+    assert scenario.queue.backend.stats.ended_counts(since) == {("shell", "default"): (1, 1)}
 
 
 def test_timeout(scenario: Scenario) -> None:

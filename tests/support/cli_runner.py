@@ -21,7 +21,7 @@ import psutil
 import pytest
 
 from jobq import JobQueue
-from jobq.backends.base import ClaimRequest
+from jobq.backends.messages import ClaimRequest
 from jobq.cli.main import run
 from jobq.clock import utcnow
 from jobq.models import AttemptResult, Claim, Job, JobStatus, Outcome, SupervisorInfo
@@ -104,7 +104,7 @@ class Cli:
         """Let a supervisor seem to be alive."""
         owner = "somewhere:1:abc"
         now = utcnow()
-        self.queue.backend.register(
+        self.queue.backend.supervisors.register(
             SupervisorInfo(
                 id=owner,
                 host="somewhere",

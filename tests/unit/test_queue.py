@@ -826,8 +826,8 @@ def test_a_lost_job_that_was_to_stop_is_cancelled(queue: JobQueue) -> None:
 
 def test_dead_supervisors_are_not_shown(queue: JobQueue) -> None:
     assert isinstance(queue.backend, SqliteBackend)
-    listener = queue.backend.listen("one")
-    queue.backend.register(
+    listener = queue.backend.supervisors.listen("one")
+    queue.backend.supervisors.register(
         SupervisorInfo(
             id="one",
             host="here",

@@ -15,7 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from jobq import JobQueue, JobStatus
-from jobq.backends.base import ClaimRequest
+from jobq.backends.messages import ClaimRequest
 from jobq.clock import utcnow
 from jobq.diagnostics.stats import collect
 from jobq.models import AttemptResult, Claim, Outcome

@@ -1,19 +1,23 @@
 """The distributed backend: a Redis server, shared by supervisors on several machines."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from jobq.backends.base import ClaimRequest, Exchange, History, ParentState, Report
+from jobq.backends.base import SETTLE_BATCH_SIZE, Backend
 from jobq.backends.liveness import LivenessLocks
+from jobq.backends.messages import ClaimRequest, Exchange, Report
 from jobq.backends.redis import rows
 from jobq.backends.redis.connection import TIMEOUT, RedisConnection
-from jobq.backends.redis.listener import RedisListener
 from jobq.backends.redis.logs import RedisLogs
+from jobq.backends.redis.migrate_data import RedisTransfer
 from jobq.backends.redis.rows import given, ids_of, span, to_micros, to_moment
+from jobq.backends.redis.schedules import RedisSchedules
+from jobq.backends.redis.stats import RedisStats
+from jobq.backends.redis.supervisors import RedisSupervisors
 from jobq.backends.text import storable
 from jobq.clock import utcnow
 from jobq.config.redis_url import parse_url
@@ -24,32 +28,26 @@ from jobq.models import (
     AttemptResult,
     CancelEffect,
     Claim,
-    Ended,
     Finished,
     Held,
     Inserted,
     Job,
     JobFilter,
     JobStatus,
-    KnownKey,
     NewJob,
     Progress,
     Queue,
     Retried,
     RetryEffect,
     Started,
-    SupervisorInfo,
 )
 
-LOOK = 1000
-"""Jobs that one script looks at or changes, where there is no telling how many there are."""
 
-
-class RedisBackend(RedisLogs):
+class RedisBackend(Backend):
     """The `Backend` contract on Redis. Safe to use from several threads and processes."""
 
     spans_hosts = True
-    at_once = 250  # nobody else is answered while a script runs
+    batch_size = 250  # nobody else is answered while a script runs
 
     def __init__(
         self, url: str, state: Path, *, clock: str = "server", timeout: float = TIMEOUT
@@ -61,8 +59,12 @@ class RedisBackend(RedisLogs):
         """
         self.url = parse_url(url)
         self._db = RedisConnection(self.url, clock=clock, timeout=timeout)
-        self._presence = LivenessLocks(state / f"redis-{self.url.digest}.supervisors")
-        self._listeners: list[RedisListener] = []
+        liveness = LivenessLocks(state / f"redis-{self.url.digest}.supervisors")
+        self.supervisors: RedisSupervisors = RedisSupervisors(self._db, liveness)
+        self.schedules = RedisSchedules(self._db)
+        self.stats = RedisStats(self._db)
+        self.transfer = RedisTransfer(self._db)
+        self.logs = RedisLogs(self._db)
 
     # -- life ------------------------------------------------------------------------------
 
@@ -79,20 +81,17 @@ class RedisBackend(RedisLogs):
     def now(self) -> datetime:
         return utcnow() + self._db.ahead()
 
+    def facts(self) -> dict[str, Any]:
+        """What the server says of itself, as INFO has it; and under ``time``, what time it is."""
+        seconds, micros = self._db.ask("TIME")
+        told: dict[str, Any] = self._db.ask("INFO")
+        return told | {"time": to_moment(int(seconds) * 1_000_000 + int(micros))}
+
     def change_counter(self) -> int:
         return int(self._db.ask("HGET", self.url.prefix + "meta", "ver") or 0)
 
-    def listen(self, owner: str) -> RedisListener:
-        lock = self._presence.hold(owner)
-        listener = self._db.listener(lock)
-        self._listeners.append(listener)
-        return listener
-
-    def dead(self, owners: Collection[str]) -> set[str]:
-        return self._presence.dead(owners)
-
     def maintain(self) -> None:
-        self._write("maintain")
+        self._db.write("maintain")
 
     # -- adding ----------------------------------------------------------------------------
 
@@ -100,25 +99,16 @@ class RedisBackend(RedisLogs):
         if not jobs:
             return []
         new = [rows.from_new_job(job) for job in jobs]
-        told, answers = self._write("insert", wakes=True, jobs=new, now=to_micros(now))
+        told, answers = self._db.write("insert", wakes=True, jobs=new, now=to_micros(now))
         at = None if told is None else to_moment(int(told))
         return [Inserted(int(job_id), bool(created), at) for job_id, created in answers]
-
-    def known_keys(self, keys: Collection[str]) -> dict[str, KnownKey]:
-        found: dict[str, KnownKey] = {}
-        for chunk in _chunks(keys):
-            for key, text in zip(chunk, self._db.read("known_keys", keys=chunk), strict=True):
-                if text is not None:
-                    job_id, _, digest = text.partition(b"|")
-                    found[key] = KnownKey(int(job_id), digest.decode())
-        return found
 
     # -- reading ---------------------------------------------------------------------------
 
     def get(self, ids: Collection[int]) -> dict[int, Job]:
         found: dict[int, Job] = {}
-        for chunk in _chunks(ids_of(ids)):
-            jobs = map(rows.to_job, self._db.read("get", ids=chunk))
+        for batch in rows.batches(ids_of(ids)):
+            jobs = map(rows.to_job, self._db.read("get", ids=batch))
             found.update((job.id, job) for job in jobs)
         return found
 
@@ -126,7 +116,7 @@ class RedisBackend(RedisLogs):
         if limit == 0:
             return []
         found: list[Job] = []
-        for job in self._matching(jobs, limit or LOOK, newest=newest):
+        for job in self._matching(jobs, limit or rows.BATCH_SIZE, newest=newest):
             found.append(job)
             if len(found) == limit:
                 break
@@ -145,10 +135,14 @@ class RedisBackend(RedisLogs):
             "before",
             "finished_before",
         }
-        look = LOOK if narrows else min(limit, LOOK)
+        batch_size = rows.BATCH_SIZE if narrows else min(limit, rows.BATCH_SIZE)
         after: str | None = narrow.pop("after", None)
         while True:
-            wanted = narrow | given(after=after) | {"look": look, "limit": min(limit, look)}
+            wanted = (
+                narrow
+                | given(after=after)
+                | {"batch_size": batch_size, "limit": min(limit, batch_size)}
+            )
             last, found = self._db.read("find", **wanted)
             yield from (job for job in map(rows.to_job, found) if _matches(job, jobs))
             if last is None:
@@ -163,10 +157,6 @@ class RedisBackend(RedisLogs):
                 counts[queue][JobStatus(status)] = int(number)
         return dict(counts)
 
-    def histories(self, *, after_id: int, limit: int) -> list[History]:
-        found = self._db.read("histories", statuses=list(JobStatus), after=after_id, limit=limit)
-        return [_to_history(row) for row in found]
-
     def flaws(self, *, thorough: bool) -> list[str]:
         told = self._db.read("flaws", statuses=list(JobStatus))
         return [text.decode() for text in told] + (list(self._strays()) if thorough else [])
@@ -176,8 +166,8 @@ class RedisBackend(RedisLogs):
         for status in JobStatus:
             after: bytes | None = b"0"
             while after is not None:
-                wanted = {"statuses": [status], "after": after.decode(), "look": LOOK}
-                after, strays = self._db.read("strays", **wanted)
+                wanted = {"statuses": [status], "after": after.decode()}
+                after, strays = self._db.read("strays", batch_size=rows.BATCH_SIZE, **wanted)
                 yield from (f"job {job_id.decode()} is not {status}" for job_id in strays)
 
     def attempts(self, job_id: int) -> list[Attempt]:
@@ -190,25 +180,37 @@ class RedisBackend(RedisLogs):
             found.append((job, rows.to_attempts(job.id, attempts)[-1]))
         return found
 
+    def finished_before(
+        self, before: datetime, *, after: Finished | None = None, limit: int
+    ) -> list[Finished]:
+        behind: dict[str, Any] = (
+            {} if after is None else {"after_at": to_micros(after.at), "after_id": str(after.id)}
+        )
+        found = self._db.read("finished_before", before=to_micros(before), limit=limit, **behind)
+        return [
+            Finished(id=int(job_id), status=JobStatus(status.decode()), at=to_moment(int(at)))
+            for job_id, status, at in found
+        ]
+
     # -- claiming --------------------------------------------------------------------------
 
     def claim(self, request: ClaimRequest, now: datetime) -> list[Claim]:
-        if request.limit + request.ahead <= 0:
+        if request.limit + request.prefetch <= 0:
             return []
-        found = self._write("claim", **_from_request(request), now=to_micros(now))
+        found = self._db.write("claim", **_from_request(request), now=to_micros(now))
         return [rows.to_claim(row, request.owner) for row in found]
 
     def unclaim(self, claims: Sequence[Claim], now: datetime) -> None:
         if claims:
             held = [(rows.from_key(each.key), each.owner) for each in claims]
-            self._write("unclaim", wakes=True, claims=held, now=to_micros(now))
+            self._db.write("unclaim", wakes=True, claims=held, now=to_micros(now))
 
     def exchange(self, report: Report, request: ClaimRequest | None, now: datetime) -> Exchange:
         progress = [
             (rows.from_key(key), rows.from_progress(each)) for key, each in report.progress.items()
         ]
         wanted = given(request=request and _from_request(request))
-        ended, claims, due = self._write(
+        ended, claims, due = self._db.write(
             "exchange",
             starts=[rows.from_started(start) for start in report.starts],
             progress=progress,
@@ -231,16 +233,15 @@ class RedisBackend(RedisLogs):
     # -- running ---------------------------------------------------------------------------
 
     def started(self, starts: Sequence[Started]) -> None:
-        self._write("started", starts=[rows.from_started(start) for start in starts])
+        self._db.write("started", starts=[rows.from_started(start) for start in starts])
 
     def progress(self, key: AttemptKey, progress: Progress) -> bool:
         told = rows.from_progress(progress)
-        return bool(self._write("progress", key=rows.from_key(key), progress=told))
+        return bool(self._db.write("progress", key=rows.from_key(key), progress=told))
 
     def heartbeat(self, owner: str, lease: timedelta, now: datetime) -> list[Held]:
-        held = self._write("heartbeat", owner=owner, lease=span(lease), now=to_micros(now))
-        for listener in self._listeners:
-            listener.renew()
+        held = self._db.write("heartbeat", owner=owner, lease=span(lease), now=to_micros(now))
+        self.supervisors.renew_listeners()
         return _to_held(held)
 
     def cancel_requests(self, owner: str) -> list[Held]:
@@ -262,7 +263,7 @@ class RedisBackend(RedisLogs):
             lease_before=lease_before and to_micros(lease_before),
         )
         wakes = any(ending.status is JobStatus.PENDING for ending in endings)
-        took = self._write("end", wakes=wakes, **told)
+        took = self._db.write("end", wakes=wakes, **told)
         return [bool(each) for each in took]
 
     def cancel(
@@ -272,7 +273,7 @@ class RedisBackend(RedisLogs):
         wanted = ids_of(ids)
         if wanted:
             why = given(ids=wanted, now=to_micros(now), reason=reason and storable(reason))
-            told = self._write("cancel", wakes=True, **why)
+            told = self._db.write("cancel", wakes=True, **why)
             effects.update(
                 (int(job_id), CancelEffect(effect.decode()))
                 for job_id, effect in zip(wanted, told, strict=True)
@@ -281,14 +282,16 @@ class RedisBackend(RedisLogs):
 
     def requeue(self, ids: Collection[int], now: datetime) -> list[Retried]:
         wanted = ids_of(ids)
-        told = self._write("requeue", wakes=True, ids=wanted, now=to_micros(now)) if wanted else []
+        told = (
+            self._db.write("requeue", wakes=True, ids=wanted, now=to_micros(now)) if wanted else []
+        )
         found = {int(row[0]): _to_retried(row) for row in told}
         return [found.get(job_id, Retried(job_id, RetryEffect.MISSING)) for job_id in ids]
 
-    def settle_dependents(self, now: datetime, limit: int = 500) -> bool:
+    def settle_dependents(self, now: datetime, limit: int = SETTLE_BATCH_SIZE) -> bool:
         if not self._db.read("unsettled"):
             return False
-        return bool(self._write("settle", wakes=True, now=to_micros(now), limit=limit))
+        return bool(self._db.write("settle", wakes=True, now=to_micros(now), limit=limit))
 
     def descendants(self, ids: Collection[int]) -> list[int]:
         found: set[int] = set()
@@ -296,8 +299,8 @@ class RedisBackend(RedisLogs):
         level = set(ids)
         while level:
             below: set[int] = set()
-            for chunk in _chunks(ids_of(level)):
-                for child, status in self._db.read("children", ids=chunk):
+            for batch in rows.batches(ids_of(level)):
+                for child, status in self._db.read("children", ids=batch):
                     below.add(int(child))
                     if status is not None and status.decode() not in FINISHED:
                         found.add(int(child))
@@ -307,124 +310,30 @@ class RedisBackend(RedisLogs):
 
     def delete(self, ids: Collection[int]) -> list[int]:
         wanted = ids_of(ids)
-        return [int(each) for each in self._write("delete", ids=wanted)] if wanted else []
+        return [int(each) for each in self._db.write("delete", ids=wanted)] if wanted else []
 
     # -- queues ----------------------------------------------------------------------------
 
     def queues(self, names: Collection[str] | None = None) -> list[Queue]:
-        found = {"default": Queue(name="default")}
-        for name, text in rows.pairs(self._db.read("queues")).items():
-            found[name.decode()] = rows.to_queue(name, text)
-        wanted = [queue for queue in found.values() if names is None or queue.name in names]
-        return sorted(wanted, key=lambda queue: (-queue.priority, queue.name))
+        found = rows.to_queues(self._db.read("queues"))
+        return [queue for queue in found if names is None or queue.name in names]
 
     def put_queues(self, queues: Sequence[Queue]) -> None:
         told = [(queue.name, rows.from_queue(queue)) for queue in queues]
-        self._write("put_queues", wakes=True, queues=told)
+        self._db.write("put_queues", wakes=True, queues=told)
 
     def delete_queue(self, name: str) -> None:
-        self._write("delete_queue", name=name, statuses=list(JobStatus))
-
-    # -- supervisors -----------------------------------------------------------------------
-
-    def register(self, supervisor: SupervisorInfo) -> None:
-        record, now = rows.from_supervisor(supervisor), to_micros(supervisor.heartbeat_at)
-        self._write("register", id=supervisor.id, record=record, now=now)
-
-    def unregister(self, ids: Collection[str]) -> None:
-        self._write("unregister", ids=list(ids))
-        self._presence.forget(ids)
-
-    def supervisors(self) -> list[SupervisorInfo]:
-        records, heartbeats = map(rows.pairs, self._db.read("supervisors"))
-        found = [rows.to_supervisor(name, records[name], heartbeats[name]) for name in records]
-        return sorted(found, key=lambda info: (info.started_at, info.id))
-
-    # -- figures ---------------------------------------------------------------------------
-
-    def ended(self, since: datetime, *, limit: int) -> list[Ended]:
-        found: list[Ended] = []
-        for each in self._each_ended(since, min(limit, LOOK)):
-            found.append(each)
-            if len(found) == limit:
-                break
-        return found
-
-    def facts(self) -> dict[str, Any]:
-        """What the server says of itself, as INFO has it; and under ``time``, what time it is."""
-        seconds, micros = self._db.ask("TIME")
-        told: dict[str, Any] = self._db.ask("INFO")
-        return told | {"time": to_moment(int(seconds) * 1_000_000 + int(micros))}
-
-    def totals(self) -> dict[str, int]:
-        names = ("added", "completed", "failed", "recovered")
-        told = self._db.ask("HMGET", self.url.prefix + "meta", *names)
-        return {name: int(number or 0) for name, number in zip(names, told, strict=True)}
-
-    def ended_counts(self, since: datetime) -> dict[tuple[str, str], tuple[int, int]]:
-        counts: Counter[tuple[str, str, bool]] = Counter()
-        for each in self._each_ended(since, LOOK):
-            counts[each.type, each.queue, each.completed] += 1
-        kinds = {(job_type, queue) for job_type, queue, _ in counts}
-        return {kind: (counts[*kind, True], counts[*kind, False]) for kind in kinds}
-
-    def _each_ended(self, since: datetime, look: int) -> Iterator[Ended]:
-        """Jobs that completed or failed since then, the latest first, a portion at a time."""
-        start, seen = 0, look
-        while seen == look and look:
-            wanted: dict[str, Any] = {"since": to_micros(since), "from": start, "look": look}
-            seen, found = self._db.read("ended", **wanted)
-            yield from map(_to_ended, found)
-            start += seen
-
-    def ahead(self, job: Job, now: datetime) -> int:
-        number = self._db.read(
-            "ahead", id=str(job.id), queue=job.queue, priority=job.priority, now=to_micros(now)
-        )
-        return int(number)
-
-    def next_start(self, queue: Queue, now: datetime) -> datetime | None:
-        if queue.rate is None:
-            return None
-        at = self._db.read(
-            "next_start",
-            queue=queue.name,
-            rate=queue.rate.count,
-            span=round(queue.rate.seconds * 1e6),
-            now=to_micros(now),
-        )
-        return None if at is None else to_moment(int(at))
-
-    def key_holder(self, key: str) -> int | None:
-        holder = self._db.read("key_holder", key=key)
-        return None if holder is None else int(holder)
-
-    def finished_before(
-        self, before: datetime, *, after: Finished | None = None, limit: int
-    ) -> list[Finished]:
-        behind: dict[str, Any] = (
-            {} if after is None else {"after_at": to_micros(after.at), "after_id": str(after.id)}
-        )
-        found = self._db.read("finished_before", before=to_micros(before), limit=limit, **behind)
-        return [
-            Finished(id=int(job_id), status=JobStatus(status.decode()), at=to_moment(int(at)))
-            for job_id, status, at in found
-        ]
+        self._db.write("delete_queue", name=name, statuses=list(JobStatus))
 
 
 # -- parts of verbs ----------------------------------------------------------------------------
-
-
-def _chunks(items: Collection[Any]) -> Iterator[list[Any]]:
-    every = list(items)
-    return (every[start : start + LOOK] for start in range(0, len(every), LOOK))
 
 
 def _from_request(request: ClaimRequest) -> dict[str, Any]:
     return given(
         owner=request.owner,
         limit=request.limit,
-        ahead=request.ahead,
+        prefetch=request.prefetch,
         lease=span(request.lease),
         queues=None if request.queues is None else list(request.queues),
         types=None if request.types is None else list(request.types),
@@ -439,32 +348,6 @@ def _to_held(found: Sequence[Any]) -> list[Held]:
 def _to_retried(row: Sequence[Any]) -> Retried:
     because = int(row[2]) if len(row) > 2 else None
     return Retried(int(row[0]), RetryEffect(row[1].decode()), because)
-
-
-def _to_history(row: Sequence[Any]) -> History:
-    job_row, attempts, parents, holder, keys, unsettled = row
-    job = rows.to_job(job_row)
-    return History(
-        job,
-        rows.to_attempts(job.id, attempts),
-        [_to_parent_state(parent) for parent in parents],
-        None if holder is None else int(holder),
-        sorted((key.decode(), digest.decode()) for key, digest in keys),
-        bool(unsettled),
-    )
-
-
-def _to_parent_state(row: Sequence[Any]) -> ParentState:
-    parent, condition, met, status, unsettled = row
-    state = None if status is None else JobStatus(status.decode())
-    return ParentState(int(parent), rows.to_condition(condition), bool(met), state, bool(unsettled))
-
-
-def _to_ended(row: Sequence[Any]) -> Ended:
-    status, told, started_at, finished_at = row
-    _, queue, created, job_type = told.split(b"|", 3)
-    waited, ran = int(started_at) - int(created), int(finished_at) - int(started_at)
-    return Ended(job_type.decode(), queue.decode(), status == b"completed", waited / 1e6, ran / 1e6)
 
 
 # -- finding -----------------------------------------------------------------------------------

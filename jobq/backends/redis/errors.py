@@ -16,6 +16,10 @@ from jobq.errors import (
     DatabaseUnreachableError,
     DiskFullError,
     HalfFilledError,
+    JobqError,
+    NotFound,
+    UsageError,
+    WrongState,
 )
 
 LAYOUT = "1"
@@ -44,6 +48,28 @@ _ANSWERS: Mapping[str, tuple[type[DatabaseError], str]] = {
     ),
 }
 """How answers begin, and what to do about them."""
+
+_REFUSALS: Mapping[str, tuple[type[JobqError], str]] = {
+    "no queue": (
+        NotFound,
+        "no queue '{0}': known are {1} (create it with `jobq queue create {0}`)",
+    ),
+    "no parent": (NotFound, "no job {0} to wait for: see `jobq list`"),
+    "two conditions": (UsageError, "parent {0} is named with two conditions: choose one"),
+    "default queue": (
+        WrongState,
+        "queue '{0}' can't be deleted: jobs without a queue go there",
+    ),
+    "queue has jobs": (
+        WrongState,
+        "queue '{0}' has {1} jobs: cancel and prune them first (`jobq list --queue {0}`)",
+    ),
+    "schedule there": (
+        WrongState,
+        "schedule '{0}' already exists: choose another --name, or `jobq schedule remove {0}`",
+    ),
+}
+"""Errors for verbs that did nothing, by the reason that the script gives."""
 
 _CLASSES: Mapping[type[Exception], str] = {
     theirs.OutOfMemoryError: "OOM",
@@ -129,7 +155,10 @@ def _of_connection(shown: str, text: str, error: Exception, doubt: str) -> Datab
 
 
 def raise_refused(shown: str, kind: str, *told: str) -> None:
-    """Raise an error for an answer of `main.lua` that is none of a verb's; else do nothing."""
+    """Raise the error for a refusal of `main.lua` or of a verb; do nothing for any other."""
+    if kind in _REFUSALS:
+        error, text = _REFUSALS[kind]
+        raise error(text.format(*told))
     if kind == "version" and told[0] == FILLING:
         raise HalfFilledError(
             f"{shown}: half filled by `jobq migrate`, and not to be used before it ends: run it "

@@ -1,37 +1,41 @@
-"""What other machines are shown of the logs of jobs: a stream for each, capped and expiring."""
+"""Output of jobs for other hosts: a stream for each job, capped and expiring."""
 
 from collections.abc import Sequence
 from datetime import timedelta
 
-from jobq.backends.base import Part
-from jobq.backends.redis.migrate_data import RedisFilling
+from jobq.backends.base import LogRelay
+from jobq.backends.messages import LogChunk
+from jobq.backends.redis.connection import RedisConnection
 from jobq.backends.redis.scripts import ship_script
 
-_AT_ONCE = 200
+_ENTRIES_PER_READ = 200
 
 
-class RedisLogs(RedisFilling):
-    """The part of the contract that is about logs."""
+class RedisLogs(LogRelay):
+    """The streams to which supervisors ship output, and from which other hosts read it."""
 
     ships = True
 
-    def ship(self, parts: Sequence[Part], *, most: int, kept: timedelta) -> None:
-        told = [
-            each
-            for part in parts
-            for each in (part.job_id, part.file, part.attempt, part.offset, part.data)
-        ]
-        self._db.run(ship_script(), most, kept // timedelta(milliseconds=1), *told)
+    def __init__(self, db: RedisConnection) -> None:
+        self._db = db
 
-    def shipped(self, job_id: int, after: str | None = None) -> tuple[list[Part], str | None]:
-        parts: list[Part] = []
+    def ship(self, chunks: Sequence[LogChunk], *, max_bytes: int, ttl: timedelta) -> None:
+        arguments = [
+            each
+            for chunk in chunks
+            for each in (chunk.job_id, chunk.file, chunk.attempt, chunk.offset, chunk.data)
+        ]
+        self._db.run(ship_script(), max_bytes, ttl // timedelta(milliseconds=1), *arguments)
+
+    def shipped(self, job_id: int, after: str | None = None) -> tuple[list[LogChunk], str | None]:
+        chunks: list[LogChunk] = []
         key = f"{self._db.url.prefix}lg:{job_id}"
         while True:
             start = "-" if after is None else f"({after}"
-            found = self._db.ask("XRANGE", key, start, "+", "COUNT", _AT_ONCE)
+            found = self._db.ask("XRANGE", key, start, "+", "COUNT", _ENTRIES_PER_READ)
             for entry, fields in found:
-                parts.append(
-                    Part(
+                chunks.append(
+                    LogChunk(
                         job_id,
                         int(fields[b"a"]),
                         fields[b"f"].decode(),
@@ -40,5 +44,5 @@ class RedisLogs(RedisFilling):
                     )
                 )
                 after = entry.decode()
-            if len(found) < _AT_ONCE:
-                return parts, after
+            if len(found) < _ENTRIES_PER_READ:
+                return chunks, after

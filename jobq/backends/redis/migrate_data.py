@@ -1,38 +1,42 @@
-"""A Redis server that is filled from another store, and what such a store is filled from."""
+"""Transfer: filling a Redis store from another one, and reading all of it to fill others."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Sequence
 from itertools import chain
 from typing import Any
 
 from redis.connection import parse_url
 
-from jobq.backends.base import History, ScheduleHistory, Setup
+from jobq.backends.base import TransferStore
+from jobq.backends.messages import History, ParentState, ScheduleHistory, Setup
 from jobq.backends.redis import rows
-from jobq.backends.redis.connection import Refused
+from jobq.backends.redis.connection import RedisConnection, Refused
 from jobq.backends.redis.errors import FILLING, LAYOUT
 from jobq.backends.redis.rows import given, to_micros, to_moment
 from jobq.backends.redis.schedules import RedisSchedules
 from jobq.backends.redis.scripts import place_script
-from jobq.backends.text import encode, storable
+from jobq.backends.text import encode
 from jobq.errors import DatabaseNewerError, WrongState
-from jobq.models import Attempt, Job
+from jobq.models import JobStatus, KnownKey
 
-AT_ONCE = 1 << 19
-"""Bytes of jobs, about, in one script: others wait while it runs."""
+MAX_LOAD_BYTES = 1 << 19
+"""Bytes of jobs, about, in one script: other callers wait while it runs."""
 
-_CLEARED_AT_ONCE = 1000
-_ALL = 0  # of the times that a schedule fired for
+_ALL = 0  # as a limit of firings
 
 
-class RedisFilling(RedisSchedules):
-    """The part of the contract that is about moving everything here, or away."""
+class RedisTransfer(TransferStore):
+    """Filling the store and reading all of it, in batches."""
+
+    def __init__(self, db: RedisConnection) -> None:
+        self._db = db
 
     def place(self) -> str:
         run_id = self._db.run(place_script()).decode()
         return f"{run_id} {parse_url(self._db.url.server).get('db', 0)} {self._db.url.name}"
 
     def setup(self) -> Setup:
-        queues = sorted(self.queues(), key=lambda queue: queue.name)
+        queues = sorted(rows.to_queues(self._db.read("queues")), key=lambda queue: queue.name)
+        schedules = RedisSchedules(self._db)
         names = [queue.name for queue in queues]
         last_job, last_schedule, starts = self._db.read("setup", queues=names)
         return Setup(
@@ -41,10 +45,23 @@ class RedisFilling(RedisSchedules):
             queues=tuple(queues),
             starts=tuple((name.decode(), to_moment(int(at))) for name, at in starts),
             schedules=tuple(
-                ScheduleHistory(schedule, tuple(self.firings(schedule.name, _ALL)))
-                for schedule in self.schedules()
+                ScheduleHistory(schedule, tuple(schedules.firings(schedule.name, _ALL)))
+                for schedule in schedules.all()
             ),
         )
+
+    def histories(self, *, after_id: int, limit: int) -> list[History]:
+        found = self._db.read("histories", statuses=list(JobStatus), after=after_id, limit=limit)
+        return [_to_history(row) for row in found]
+
+    def known_keys(self, keys: Collection[str]) -> dict[str, KnownKey]:
+        found: dict[str, KnownKey] = {}
+        for batch in rows.batches(keys):
+            for key, text in zip(batch, self._db.read("known_keys", keys=batch), strict=True):
+                if text is not None:
+                    job_id, _, digest = text.partition(b"|")
+                    found[key] = KnownKey(int(job_id), digest.decode())
+        return found
 
     def begin_filling(self, source: str, *, restart: bool = False) -> int:
         after_id = self._begin(source, restart=restart)
@@ -84,28 +101,28 @@ class RedisFilling(RedisSchedules):
         return f"{where}: a supervisor works on it ({told}): let it end first"
 
     def _clear(self) -> None:
-        """Remove all keys but the one that keeps others out, a portion at a time."""
+        """Remove all keys but the one that keeps others out, a batch at a time."""
         meta = f"{self._db.url.prefix}meta".encode()
-        for keys in self._db.keys(self._db.url.prefix, _CLEARED_AT_ONCE):
+        for keys in self._db.keys(self._db.url.prefix, rows.BATCH_SIZE):
             wanted = [key for key in keys if key != meta]
             if wanted:
                 self._db.ask("UNLINK", *wanted)
-        self._write("cleared")
+        self._db.write("cleared")
 
     def load(self, histories: Sequence[History]) -> None:
-        portion: list[dict[str, Any]] = []
+        batch: list[dict[str, Any]] = []
         size = 0
         for each in map(_from_history, histories):
-            portion.append(each)
+            batch.append(each)
             size += len(encode(each))
-            if size > AT_ONCE:
-                self._write("load", jobs=portion)
-                portion, size = [], 0
-        if portion:
-            self._write("load", jobs=portion)
+            if size > MAX_LOAD_BYTES:
+                self._db.write("load", jobs=batch)
+                batch, size = [], 0
+        if batch:
+            self._db.write("load", jobs=batch)
 
     def load_setup(self, setup: Setup) -> None:
-        self._write(
+        self._db.write(
             "load_setup",
             last_job_id=str(setup.last_job_id),
             last_schedule_id=str(setup.last_schedule_id),
@@ -115,7 +132,7 @@ class RedisFilling(RedisSchedules):
         )
 
     def end_filling(self) -> None:
-        self._write("end_filling", version=LAYOUT)
+        self._db.write("end_filling", version=LAYOUT)
         self._db.layout = LAYOUT
 
 
@@ -131,7 +148,7 @@ def _from_schedule(each: ScheduleHistory) -> dict[str, Any]:
 
 
 def _from_history(history: History) -> dict[str, Any]:
-    """What `load` in filling.lua takes."""
+    """Return a job as `load` in filling.lua takes it."""
     job = history.job
     parents = [
         (str(parent.id), f"{parent.condition.value[0]}{int(parent.met)}")
@@ -147,49 +164,29 @@ def _from_history(history: History) -> dict[str, Any]:
         run_at=job.run_at and str(to_micros(job.run_at)),
         finished_at=job.finished_at and str(to_micros(job.finished_at)),
         unsettled=history.unsettled or None,
-        fields=list(chain(*_fields(job).items())),
-        attempts=list(chain(*(pair for each in history.attempts for pair in _attempt(each)))),
+        fields=list(chain(*rows.job_fields(job).items())),
+        attempts=list(
+            chain(*(pair for each in history.attempts for pair in rows.attempt_fields(each)))
+        ),
         parents=list(chain(*parents)),
         keys=history.keys,
     )
 
 
-def _fields(job: Job) -> dict[str, Any]:
-    """The fields of a job's hash, but for its status and its end."""
-    kept = [
-        job.name, job.args, dict(job.tags), job.added_by, job.max_retries, job.retry_base,
-        job.timeout,
-    ]  # fmt: skip
-    return given(
-        d=encode(kept),
-        h=f"{job.priority}|{job.queue}|{to_micros(job.created_at)}|{job.type}",
-        u=job.unique_key,
-        np=len(job.parents) or None,
-        um=job.unmet_parents or None,
-        n=job.attempts or None,
-        f=job.failures or None,
-        c=job.crashes or None,
-        ra=job.run_at and str(to_micros(job.run_at)),
-        sa=job.started_at and str(to_micros(job.started_at)),
-        cb=job.cancelled_by and str(job.cancelled_by),
-        pg=job.progress and rows.from_progress(job.progress),
-        ec=job.exit_code,
-        sg=job.signal,
-        er=None if job.error is None else storable(job.error),
-        rs=None if job.reason is None else storable(job.reason),
-        re=None if job.result is None else encode(job.result),
+def _to_history(row: Sequence[Any]) -> History:
+    job_row, attempts, parents, holder, keys, unsettled = row
+    job = rows.to_job(job_row)
+    return History(
+        job,
+        rows.to_attempts(job.id, attempts),
+        [_to_parent_state(parent) for parent in parents],
+        None if holder is None else int(holder),
+        sorted((key.decode(), digest.decode()) for key, digest in keys),
+        bool(unsettled),
     )
 
 
-def _attempt(attempt: Attempt) -> Iterator[tuple[str, str]]:
-    """The fields of an attempt in its job's hash of them."""
-    number, lease = attempt.attempt, to_micros(attempt.lease_until)
-    yield f"{number}", f"{to_micros(attempt.started_at)}|{attempt.supervisor}"
-    if attempt.pid is not None or any(attempt.offsets):
-        yield f"{number}s", encode([attempt.pid, attempt.pid_started, *attempt.offsets])
-    if attempt.ended_at is not None:
-        record = [
-            attempt.outcome and attempt.outcome.value, attempt.exit_code, attempt.signal,
-            attempt.error, attempt.max_rss_bytes, attempt.cpu_seconds,
-        ]  # fmt: skip
-        yield f"{number}e", f"{to_micros(attempt.ended_at)}|{lease}|{encode(record)}"
+def _to_parent_state(row: Sequence[Any]) -> ParentState:
+    parent, condition, met, status, unsettled = row
+    state = None if status is None else JobStatus(status.decode())
+    return ParentState(int(parent), rows.to_condition(condition), bool(met), state, bool(unsettled))

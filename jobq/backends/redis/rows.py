@@ -1,12 +1,13 @@
 """Jobs, attempts and the like as Redis keeps them, and back. Times are whole microseconds."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from jobq.backends.text import encode, storable
 from jobq.models import (
+    DEFAULT_QUEUE,
     Attempt,
     AttemptKey,
     AttemptResult,
@@ -15,8 +16,10 @@ from jobq.models import (
     Job,
     JobStatus,
     LogOffsets,
+    Missed,
     NewJob,
     Outcome,
+    Overlap,
     Parent,
     ParentRef,
     Progress,
@@ -24,14 +27,18 @@ from jobq.models import (
     Schedule,
     Started,
     SupervisorInfo,
+    Usage,
 )
 from jobq.units import Rate
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _CONDITIONS = {condition.value[0]: condition for condition in Condition}
-LARGEST = 2**53
+MAX_LUA_INTEGER = 2**53
 """From here on, Lua can't tell a number from the next."""
+
+BATCH_SIZE = 1000
+"""Jobs that one script reads or changes, where their number is not known beforehand."""
 
 
 def to_micros(moment: datetime) -> int:
@@ -69,22 +76,32 @@ def pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
     return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
+def batches(items: Iterable[Any]) -> Iterator[list[Any]]:
+    """Split items into lists of the batch size."""
+    every = list(items)
+    return (every[start : start + BATCH_SIZE] for start in range(0, len(every), BATCH_SIZE))
+
+
 def ids_of(ids: Iterable[int]) -> list[str]:
     """Those ids that a job can have, as text."""
-    return [str(job_id) for job_id in ids if 0 < job_id < LARGEST]
+    return [str(job_id) for job_id in ids if 0 < job_id < MAX_LUA_INTEGER]
 
 
 # -- jobs --------------------------------------------------------------------------------------
 
 
-def from_new_job(job: NewJob) -> dict[str, Any]:
-    """What `insert.lua` takes; `d` is what no script looks into."""
-    kept = [
+def _job_record(job: NewJob | Job) -> str:
+    """Return the field `d` of a job: all that no script reads."""
+    return encode([
         job.name, job.args, dict(job.tags), job.added_by, job.max_retries, job.retry_base,
         job.timeout,
-    ]  # fmt: skip
+    ])  # fmt: skip
+
+
+def from_new_job(job: NewJob) -> dict[str, Any]:
+    """Return a job as `insert.lua` takes it."""
     return given(
-        d=encode(kept),
+        d=_job_record(job),
         type=job.type,
         queue=job.queue,
         priority=job.priority,
@@ -143,6 +160,29 @@ def to_job(row: Sequence[Any]) -> Job:
     )
 
 
+def job_fields(job: Job) -> dict[str, Any]:
+    """Return the fields of a job's hash, except its status and its end."""
+    return given(
+        d=_job_record(job),
+        h=f"{job.priority}|{job.queue}|{to_micros(job.created_at)}|{job.type}",
+        u=job.unique_key,
+        np=len(job.parents) or None,
+        um=job.unmet_parents or None,
+        n=job.attempts or None,
+        f=job.failures or None,
+        c=job.crashes or None,
+        ra=job.run_at and str(to_micros(job.run_at)),
+        sa=job.started_at and str(to_micros(job.started_at)),
+        cb=job.cancelled_by and str(job.cancelled_by),
+        pg=job.progress and from_progress(job.progress),
+        ec=job.exit_code,
+        sg=job.signal,
+        er=None if job.error is None else storable(job.error),
+        rs=None if job.reason is None else storable(job.reason),
+        re=None if job.result is None else encode(job.result),
+    )
+
+
 def _to_parents(flat: Sequence[bytes]) -> tuple[Parent, ...]:
     found = pairs(flat)
     parents = [Parent(int(each), to_condition(found[each])) for each in found]
@@ -177,17 +217,27 @@ def to_key(job_id: bytes, attempt: bytes, started_at: bytes) -> AttemptKey:
 
 
 def from_started(start: Started) -> dict[str, Any]:
-    record = encode([start.pid, start.pid_started, *start.offsets])
-    return {"key": from_key(start.key), "record": record}
+    """Return a start as `running.lua` takes it."""
+    return {"key": from_key(start.key), "record": _process_record(start)}
+
+
+def _process_record(attempt: Started | Attempt) -> str:
+    return encode([attempt.pid, attempt.pid_started, *attempt.offsets])
+
+
+def _outcome_record(
+    ending: AttemptResult | Attempt, error: str | None, usage: Usage | Attempt | None
+) -> str:
+    return encode([
+        ending.outcome and ending.outcome.value, ending.exit_code, ending.signal, error,
+        usage and usage.max_rss_bytes, usage and usage.cpu_seconds,
+    ])  # fmt: skip
 
 
 def from_ending(ending: AttemptResult) -> dict[str, Any]:
-    error, reason, usage = ending.error, ending.reason, ending.usage
+    """Return the end of an attempt as `end.lua` takes it."""
+    error, reason = ending.error, ending.reason
     error = None if error is None else storable(error)
-    record = [
-        ending.outcome.value, ending.exit_code, ending.signal, error,
-        usage and usage.max_rss_bytes, usage and usage.cpu_seconds,
-    ]  # fmt: skip
     return given(
         key=from_key(ending.key),
         status=ending.status.value,
@@ -199,7 +249,7 @@ def from_ending(ending: AttemptResult) -> dict[str, Any]:
         error=error,
         reason=None if reason is None else storable(reason),
         result=None if ending.result is None else encode(ending.result),
-        record=encode(record),
+        record=_outcome_record(ending, error, ending.usage),
         lost=ending.outcome is Outcome.LOST or None,
     )
 
@@ -241,6 +291,17 @@ def _to_attempt(
     )
 
 
+def attempt_fields(attempt: Attempt) -> Iterator[tuple[str, str]]:
+    """Yield the fields of an attempt in its job's hash of them."""
+    number, lease = attempt.attempt, to_micros(attempt.lease_until)
+    yield f"{number}", f"{to_micros(attempt.started_at)}|{attempt.supervisor}"
+    if attempt.pid is not None or any(attempt.offsets):
+        yield f"{number}s", _process_record(attempt)
+    if attempt.ended_at is not None:
+        record = _outcome_record(attempt, attempt.error, attempt)
+        yield f"{number}e", f"{to_micros(attempt.ended_at)}|{lease}|{record}"
+
+
 # -- queues and supervisors --------------------------------------------------------------------
 
 
@@ -272,6 +333,14 @@ def to_queue(name: bytes, text: bytes) -> Queue:
         timeout=told.get("timeout"),
         max_retries=told.get("max_retries"),
     )
+
+
+def to_queues(flat: Sequence[bytes]) -> list[Queue]:
+    """Return all queues, the ones served first first, from the hash of those that were put."""
+    found = {DEFAULT_QUEUE: Queue(name=DEFAULT_QUEUE)}
+    for name, text in pairs(flat).items():
+        found[name.decode()] = to_queue(name, text)
+    return sorted(found.values(), key=lambda queue: (-queue.priority, queue.name))
 
 
 def from_supervisor(info: SupervisorInfo) -> str:
@@ -314,4 +383,37 @@ def from_schedule(schedule: Schedule) -> dict[str, Any]:
         last_at=schedule.last_at and str(to_micros(schedule.last_at)),
         last_job_id=schedule.last_job_id,
         paused=schedule.paused or None,
+    )
+
+
+def to_schedule(name: bytes, flat: Sequence[bytes]) -> Schedule:
+    fields = pairs(flat)
+    (
+        cron, tz, job_type, args, queue, priority, tags, timeout, max_retries, retry_base, missed,
+        overlap, created_at, last_error,
+    ) = json.loads(fields[b"d"])  # fmt: skip
+    next_at, last_at, last_job = (fields.get(name) for name in (b"na", b"la", b"lj"))
+    return Schedule(
+        id=int(fields[b"id"]),
+        revision=int(fields[b"rev"]),
+        name=name.decode(),
+        cron=cron,
+        tz=tz,
+        type=job_type,
+        args=args,
+        queue=queue,
+        priority=priority,
+        tags=tags,
+        timeout=timeout,
+        max_retries=max_retries,
+        retry_base=retry_base,
+        missed=Missed(missed),
+        overlap=Overlap(overlap),
+        paused=b"pa" in fields,
+        created_at=to_moment(created_at),
+        next_at=None if next_at is None else to_moment(int(next_at)),
+        settled_until=to_moment(int(fields[b"su"])),
+        last_at=None if last_at is None else to_moment(int(last_at)),
+        last_job_id=None if last_job is None else int(last_job),
+        last_error=last_error,
     )

@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from jobq.backends.base import ClaimRequest, Exchange, History, Report
-from jobq.backends.liveness import presence_of
-from jobq.backends.sqlite import dependents, rows, stats, verify
+from jobq.backends.base import SETTLE_BATCH_SIZE, Backend, LogRelay
+from jobq.backends.liveness import liveness_locks
+from jobq.backends.messages import ClaimRequest, Exchange, LogChunk, Report
+from jobq.backends.sqlite import dependents, rows, verify
 from jobq.backends.sqlite.claim import (
     all_queues,
     choose,
@@ -23,10 +24,12 @@ from jobq.backends.sqlite.claim import (
 )
 from jobq.backends.sqlite.connection import SqliteConnection
 from jobq.backends.sqlite.finish import end, unclaim
-from jobq.backends.sqlite.insert import insert, known_keys, require_queues, statuses_of
-from jobq.backends.sqlite.migrate_data import SqliteFilling
+from jobq.backends.sqlite.insert import insert, require_queues, statuses_of
+from jobq.backends.sqlite.migrate_data import SqliteTransfer
+from jobq.backends.sqlite.schedules import SqliteSchedules
+from jobq.backends.sqlite.stats import SqliteStats
+from jobq.backends.sqlite.supervisors import SqliteSupervisors
 from jobq.backends.text import encode, storable
-from jobq.backends.wakeup import FifoListener
 from jobq.errors import WrongState
 from jobq.models import (
     DEFAULT_QUEUE,
@@ -36,35 +39,52 @@ from jobq.models import (
     AttemptResult,
     CancelEffect,
     Claim,
-    Ended,
     Finished,
     Held,
     Inserted,
     Job,
     JobFilter,
     JobStatus,
-    KnownKey,
     NewJob,
     Progress,
     Queue,
     Retried,
     RetryEffect,
     Started,
-    SupervisorInfo,
 )
 
-_BUSY = "status = 'running'"
 _CLOSED = ("completed", "failed", "cancelled")
-SETTLED_AT_ONCE = 500
 
 
-class SqliteBackend(SqliteFilling):
+class LocalLogs(LogRelay):
+    """No relay: every process that uses the database can read the files of the jobs."""
+
+    ships = False
+
+    def ship(self, chunks: Sequence[LogChunk], *, max_bytes: int, ttl: timedelta) -> None:
+        del chunks, max_bytes, ttl
+
+    def shipped(self, job_id: int, after: str | None = None) -> tuple[list[LogChunk], str | None]:
+        del job_id
+        return [], after
+
+
+class SqliteBackend(Backend):
     """The `Backend` contract on SQLite. Safe to use from several threads and processes."""
 
     def __init__(self, path: Path, *, untouched: bool = False) -> None:
         """With ``untouched``, nothing is written, and every verb that would write fails."""
         self._db = SqliteConnection(path, untouched=untouched)
-        self._presence = presence_of(path)
+        self._liveness = liveness_locks(path)
+        self.supervisors = SqliteSupervisors(self._db, self._liveness)
+        self.schedules = SqliteSchedules(self._db, self._wake)
+        self.stats = SqliteStats(self._db)
+        self.transfer = SqliteTransfer(self._db, self._liveness)
+        self.logs = LocalLogs()
+
+    def _wake(self) -> None:
+        """Wake listeners as soon as the changes of this thread are there for them to see."""
+        self._db.after_commit(self._liveness.wake)
 
     # -- life ------------------------------------------------------------------------------
 
@@ -84,12 +104,6 @@ class SqliteBackend(SqliteFilling):
     def change_counter(self) -> int:
         return self._db.data_version()
 
-    def listen(self, owner: str) -> FifoListener:
-        return self._presence.announce(owner)
-
-    def dead(self, owners: Collection[str]) -> set[str]:
-        return self._presence.dead(owners)
-
     def maintain(self) -> None:
         self._db.checkpoint()
 
@@ -100,10 +114,6 @@ class SqliteBackend(SqliteFilling):
             inserted = insert(connection, jobs, now)
             self._wake()
         return inserted
-
-    def known_keys(self, keys: Collection[str]) -> dict[str, KnownKey]:
-        with self._db.read() as connection:
-            return known_keys(connection, keys)
 
     # -- reading ---------------------------------------------------------------------------
 
@@ -133,10 +143,6 @@ class SqliteBackend(SqliteFilling):
                 counts[queue][JobStatus(status)] = number
         return dict(counts)
 
-    def histories(self, *, after_id: int, limit: int) -> list[History]:
-        with self._db.read() as connection:
-            return verify.histories(connection, after_id, limit)
-
     def flaws(self, *, thorough: bool) -> list[str]:
         with self._db.read() as connection:
             return list(verify.flaws(connection, thorough=thorough))
@@ -158,10 +164,26 @@ class SqliteBackend(SqliteFilling):
         jobs = self.get(held)
         return [(jobs[job_id], attempt) for job_id, attempt in held.items() if job_id in jobs]
 
+    def finished_before(
+        self, before: datetime, *, after: Finished | None = None, limit: int
+    ) -> list[Finished]:
+        since, last = (after.at.timestamp(), after.id) if after else (0.0, 0)
+        with self._db.read() as connection:
+            found = connection.execute(
+                "SELECT finished_at, id, status FROM job_queue "
+                "WHERE status IN ('completed', 'failed', 'cancelled') AND finished_at < ? "
+                "AND (finished_at, id) > (?, ?) ORDER BY finished_at, id LIMIT ?",
+                (before.timestamp(), since, last, limit),
+            )
+            return [
+                Finished(rows.from_seconds(at), job_id, JobStatus(status))
+                for at, job_id, status in found
+            ]
+
     # -- claiming --------------------------------------------------------------------------
 
     def claim(self, request: ClaimRequest, now: datetime) -> list[Claim]:
-        if request.limit + request.ahead <= 0:
+        if request.limit + request.prefetch <= 0:
             return []
         with self._db.write() as connection:
             promote_due(connection, now.timestamp())
@@ -230,7 +252,7 @@ class SqliteBackend(SqliteFilling):
         with self._db.write() as connection:
             noted = connection.execute(
                 "UPDATE job_queue SET progress_done = ?, progress_total = ?, progress_message = ? "
-                f"WHERE id = ? AND attempts = ? AND started_at = ? AND {_BUSY}",
+                "WHERE id = ? AND attempts = ? AND started_at = ? AND status = 'running'",
                 (
                     progress.done,
                     progress.total,
@@ -288,7 +310,7 @@ class SqliteBackend(SqliteFilling):
             ).fetchall()
             asked = connection.execute(
                 "UPDATE job_queue SET cancel_requested = 1, reason = coalesce(?, reason) "
-                f"WHERE id IN (SELECT value FROM json_each(?)) AND {_BUSY} RETURNING id",
+                "WHERE id IN (SELECT value FROM json_each(?)) AND status = 'running' RETURNING id",
                 (reason, wanted),
             ).fetchall()
             self._settle(connection, [row[0] for row in stopped], now)
@@ -314,7 +336,7 @@ class SqliteBackend(SqliteFilling):
         self._wake()
         return retried
 
-    def settle_dependents(self, now: datetime, limit: int = SETTLED_AT_ONCE) -> bool:
+    def settle_dependents(self, now: datetime, limit: int = SETTLE_BATCH_SIZE) -> bool:
         with self._db.read() as connection:
             if not connection.execute("SELECT EXISTS (SELECT 1 FROM unsettled_parents)").fetchone()[
                 0
@@ -329,7 +351,7 @@ class SqliteBackend(SqliteFilling):
     def _settle(self, connection: sqlite3.Connection, ids: list[int], now: datetime) -> int:
         if not ids or not dependents.unsettle(connection, ids):
             return 0
-        released, _ = dependents.settle(connection, now.timestamp(), SETTLED_AT_ONCE)
+        released, _ = dependents.settle(connection, now.timestamp(), SETTLE_BATCH_SIZE)
         return released
 
     def descendants(self, ids: Collection[int]) -> list[int]:
@@ -377,12 +399,9 @@ class SqliteBackend(SqliteFilling):
             return queues_named(connection, names)
 
     def put_queues(self, queues: Sequence[Queue]) -> None:
-        marks = ", ".join("?" * len(rows.QUEUE_COLUMNS.split(",")))
+        new = [rows.queue_row(queue) for queue in queues]
         with self._db.write() as connection:
-            connection.executemany(
-                f"INSERT OR REPLACE INTO queues ({rows.QUEUE_COLUMNS}) VALUES ({marks})",
-                [rows.queue_row(queue) for queue in queues],
-            )
+            rows.replace(connection, "queues", rows.QUEUE_COLUMNS, new)
         self._wake()
 
     def delete_queue(self, name: str) -> None:
@@ -399,57 +418,6 @@ class SqliteBackend(SqliteFilling):
                     f"(`jobq list --queue {name}`)"
                 )
             connection.execute("DELETE FROM queues WHERE name = ?", (name,))
-
-    # -- supervisors -----------------------------------------------------------------------
-
-    def register(self, supervisor: SupervisorInfo) -> None:
-        marks = ", ".join("?" * len(rows.SUPERVISOR_COLUMNS.split(",")))
-        with self._db.write() as connection:
-            connection.execute(
-                f"INSERT OR REPLACE INTO supervisors ({rows.SUPERVISOR_COLUMNS}) VALUES ({marks})",
-                rows.supervisor_row(supervisor),
-            )
-
-    def unregister(self, ids: Collection[str]) -> None:
-        with self._db.write() as connection:
-            connection.execute(
-                "DELETE FROM supervisors WHERE id IN (SELECT value FROM json_each(?))",
-                (encode(list(ids)),),
-            )
-        self._presence.forget(ids)
-
-    def supervisors(self) -> list[SupervisorInfo]:
-        with self._db.read() as connection:
-            found = connection.execute(
-                f"SELECT {rows.SUPERVISOR_COLUMNS} FROM supervisors ORDER BY started_at"
-            )
-            return [rows.to_supervisor(row) for row in found]
-
-    def ended(self, since: datetime, *, limit: int) -> list[Ended]:
-        with self._db.read() as connection:
-            return stats.ended(connection, since.timestamp(), limit)
-
-    def ended_counts(self, since: datetime) -> dict[tuple[str, str], tuple[int, int]]:
-        with self._db.read() as connection:
-            return stats.ended_counts(connection, since.timestamp())
-
-    def finished_before(
-        self, before: datetime, *, after: Finished | None = None, limit: int
-    ) -> list[Finished]:
-        with self._db.read() as connection:
-            return stats.finished_before(connection, before.timestamp(), after, limit)
-
-    def ahead(self, job: Job, now: datetime) -> int:
-        with self._db.read() as connection:
-            return stats.ahead(connection, job, now.timestamp())
-
-    def next_start(self, queue: Queue, now: datetime) -> datetime | None:
-        with self._db.read() as connection:
-            return rows.to_moment(stats.next_start(connection, queue, now.timestamp()))
-
-    def key_holder(self, key: str) -> int | None:
-        with self._db.read() as connection:
-            return dependents.key_holder(connection, key)
 
 
 # -- parts of verbs ----------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any
 
-from jobq.backends.base import ClaimRequest
+from jobq.backends.messages import ClaimRequest
 from jobq.backends.sqlite import rows
 from jobq.backends.sqlite.connection import LOCK_SECONDS
 from jobq.backends.text import encode
@@ -81,7 +81,7 @@ class _Choice:
     def __init__(self, request: ClaimRequest) -> None:
         self.ids: list[int] = []
         self._limit = request.limit
-        self._most = request.limit + request.ahead
+        self._most = request.limit + request.prefetch
 
     def left(self, queue: Queue | None = None) -> int:
         """How many more jobs, or jobs of a queue, are taken at most."""
@@ -129,10 +129,9 @@ def queues_with_rate(connection: sqlite3.Connection) -> list[Queue]:
     return [rows.to_queue(row) for row in found.fetchall()]
 
 
-def open_queues(connection: sqlite3.Connection, names: Collection[str] | None) -> Iterator[Queue]:
-    for queue in all_queues(connection):
-        if not queue.paused and (names is None or queue.name in names):
-            yield queue
+def open_queues(connection: sqlite3.Connection) -> list[Queue]:
+    """Return the queues that are not paused, those served first first."""
+    return [queue for queue in all_queues(connection) if not queue.paused]
 
 
 def room_of(connection: sqlite3.Connection, queue: Queue, now: float) -> float:

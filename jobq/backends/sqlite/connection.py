@@ -14,7 +14,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jobq.backends.liveness import presence_of, real_path
+from jobq.backends.liveness import liveness_locks, real_path
 from jobq.backends.sqlite.errors import raise_ours, require_file
 from jobq.backends.sqlite.schema import APPLICATION_ID, FILLING, SCHEMA_VERSION
 from jobq.backends.sqlite.wal import reaches, require_log
@@ -342,7 +342,7 @@ class SqliteConnection:
 
         Those that are here now are of an older version: this one's would have migrated.
         """
-        if live := presence_of(self.path).live():
+        if live := liveness_locks(self.path).live():
             raise DatabaseLockedError(
                 f"{self.path}: an older jobq still works on it ({', '.join(sorted(live))}): let it "
                 "end (Ctrl-C, or SIGTERM), then try again: the database will be brought up to date"

@@ -9,8 +9,6 @@ from jobq.backends.sqlite import rows
 from jobq.backends.text import encode, storable
 from jobq.models import FINISHED, AttemptResult, Claim, JobStatus
 
-_BUSY = "status = 'running'"
-
 
 def end(
     connection: sqlite3.Connection,
@@ -19,7 +17,7 @@ def end(
     lease_before: datetime | None,
 ) -> JobStatus | None:
     """The job's status from here on; None if the attempt was not running."""
-    fence = f"id = ? AND attempts = ? AND started_at = ? AND {_BUSY}"
+    fence = "id = ? AND attempts = ? AND started_at = ? AND status = 'running'"
     values: list[Any] = [*rows.from_key(ending.key)]
     if lease_before is not None:
         fence += (

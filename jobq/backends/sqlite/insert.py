@@ -192,8 +192,6 @@ def insert(connection: sqlite3.Connection, jobs: Sequence[NewJob], now: datetime
         else:
             next_id += _prepare_plain(batch, job, next_id, at)
     rows.insert(connection, "job_queue", rows.INSERTED_COLUMNS, batch.jobs)
-    rows.insert(
-        connection, "dependencies", "child_id, parent_id, condition, met", batch.dependencies
-    )
-    rows.insert(connection, "job_keys", "key, job_id, digest", batch.keys)
+    rows.insert(connection, "dependencies", rows.DEPENDENCY_COLUMNS, batch.dependencies)
+    rows.insert(connection, "job_keys", rows.KEY_COLUMNS, batch.keys)
     return batch.inserted

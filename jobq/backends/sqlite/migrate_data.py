@@ -1,29 +1,35 @@
-"""A SQLite database that is filled from another store, and what such a store is filled from."""
+"""Transfer: filling a SQLite database from another store, and reading all of it to fill others."""
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Sequence
 
-from jobq.backends.base import History, ScheduleHistory, Setup
+from jobq.backends.base import TransferStore
+from jobq.backends.liveness import LivenessLocks
+from jobq.backends.messages import History, ParentState, ScheduleHistory, Setup
 from jobq.backends.sqlite import rows
-from jobq.backends.sqlite.claim import all_queues
-from jobq.backends.sqlite.rows import Row, to_seconds
-from jobq.backends.sqlite.schedules import SqliteSchedules, all_schedules, fired_for, put_schedule
+from jobq.backends.sqlite.claim import all_queues, select_jobs
+from jobq.backends.sqlite.connection import SqliteConnection
+from jobq.backends.sqlite.dependents import key_holder
+from jobq.backends.sqlite.insert import known_keys
+from jobq.backends.sqlite.schedules import all_schedules, fired_for, put_schedule
 from jobq.backends.sqlite.schema import FILLING, SCHEMA_VERSION
-from jobq.backends.text import encode, storable
+from jobq.backends.text import encode
 from jobq.errors import WrongState
-from jobq.models import Attempt, Job
+from jobq.models import UNFINISHED, Attempt, Condition, Job, JobStatus, KnownKey
 
-_MARKS = {
-    columns: ", ".join("?" * len(columns.split(",")))
-    for columns in (rows.JOB_COLUMNS, rows.ATTEMPT_COLUMNS, rows.QUEUE_COLUMNS)
-}
+_AMONG = "IN (SELECT value FROM json_each(?))"
 _OF_JOBS = ("job_queue", "attempts", "dependencies", "unsettled_parents", "job_keys", "job_counts")
 _OF_SETUP = ("queues", "recent_starts", "schedules", "schedule_ticks")
 _NOW_FILLING = FILLING + SCHEMA_VERSION
 
 
-class SqliteFilling(SqliteSchedules):
-    """The part of the contract that is about moving everything here, or away."""
+class SqliteTransfer(TransferStore):
+    """Filling the database and reading all of it, each in transactions."""
+
+    def __init__(self, db: SqliteConnection, liveness: LivenessLocks) -> None:
+        self._db = db
+        self._liveness = liveness
 
     def place(self) -> str:
         return str(self._db.path.resolve())
@@ -35,6 +41,18 @@ class SqliteFilling(SqliteSchedules):
                 return _setup(connection)
             finally:
                 connection.execute("ROLLBACK")
+
+    def histories(self, *, after_id: int, limit: int) -> list[History]:
+        with self._db.read() as connection:
+            connection.execute("BEGIN")
+            try:
+                return _histories(connection, after_id, limit)
+            finally:
+                connection.execute("ROLLBACK")
+
+    def known_keys(self, keys: Collection[str]) -> dict[str, KnownKey]:
+        with self._db.read() as connection:
+            return known_keys(connection, keys)
 
     def begin_filling(self, source: str, *, restart: bool = False) -> int:
         self._db.filling = True
@@ -70,7 +88,7 @@ class SqliteFilling(SqliteSchedules):
                     f"{self._db.path}: has jobs or schedules of its own: nothing was moved; give "
                     "another file, or move this one away"
                 )
-        if live := self._presence.live():
+        if live := self._liveness.live():
             raise WrongState(
                 f"{self._db.path}: a supervisor works on it ({', '.join(sorted(live))}): let it "
                 "end first"
@@ -87,11 +105,10 @@ class SqliteFilling(SqliteSchedules):
     def load_setup(self, setup: Setup) -> None:
         with self._db.write() as connection:
             _empty(connection, _OF_SETUP)
-            _insert(connection, "queues", rows.QUEUE_COLUMNS, map(rows.queue_row, setup.queues))
-            connection.executemany(
-                "INSERT INTO recent_starts (queue, started_at) VALUES (?, ?)",
-                [(queue, at.timestamp()) for queue, at in setup.starts],
-            )
+            queues = [rows.queue_row(queue) for queue in setup.queues]
+            rows.insert(connection, "queues", rows.QUEUE_COLUMNS, queues)
+            starts = [(queue, at.timestamp()) for queue, at in setup.starts]
+            rows.insert(connection, "recent_starts", "queue, started_at", starts)
             for schedule, fired in setup.schedules:
                 put_schedule(connection, schedule, fired)
             for table, last in (
@@ -136,54 +153,83 @@ def _empty(connection: sqlite3.Connection, tables: Sequence[str]) -> None:
 
 
 def _load(connection: sqlite3.Connection, histories: Sequence[History]) -> None:
-    _insert(connection, "job_queue", rows.JOB_COLUMNS, (_job_row(each.job) for each in histories))
-    attempts = (_attempt_row(attempt) for each in histories for attempt in each.attempts)
-    _insert(connection, "attempts", rows.ATTEMPT_COLUMNS, attempts)
-    connection.executemany(
-        "INSERT INTO dependencies (child_id, parent_id, condition, met) VALUES (?, ?, ?, ?)",
-        [
-            (each.job.id, parent.id, parent.condition.value, int(parent.met))
-            for each in histories
-            for parent in each.parents
-        ],
+    jobs = [rows.full_job_row(each.job) for each in histories]
+    rows.insert(connection, "job_queue", rows.JOB_COLUMNS, jobs)
+    attempts = [rows.attempt_row(attempt) for each in histories for attempt in each.attempts]
+    rows.insert(connection, "attempts", rows.ATTEMPT_COLUMNS, attempts)
+    parents = [
+        (each.job.id, parent.id, parent.condition.value, int(parent.met))
+        for each in histories
+        for parent in each.parents
+    ]
+    rows.insert(connection, "dependencies", rows.DEPENDENCY_COLUMNS, parents)
+    keys = [(key, each.job.id, digest) for each in histories for key, digest in each.keys]
+    rows.insert(connection, "job_keys", rows.KEY_COLUMNS, keys)
+    unsettled = [(each.job.id,) for each in histories if each.unsettled]
+    rows.insert(connection, "unsettled_parents", "parent_id", unsettled)
+
+
+def _histories(connection: sqlite3.Connection, after_id: int, limit: int) -> list[History]:
+    jobs = select_jobs(connection, "WHERE id > ? ORDER BY id LIMIT ?", (after_id, limit))
+    ids = encode([job.id for job in jobs])
+    attempts, parents = _attempts(connection, ids), _parents(connection, ids)
+    keys, unsettled = _keys(connection, ids), _unsettled(connection, ids)
+    return [
+        History(
+            job,
+            attempts[job.id],
+            parents[job.id],
+            _holder(connection, job),
+            keys[job.id],
+            job.id in unsettled,
+        )
+        for job in jobs
+    ]
+
+
+def _attempts(connection: sqlite3.Connection, ids: str) -> defaultdict[int, list[Attempt]]:
+    found: defaultdict[int, list[Attempt]] = defaultdict(list)
+    for row in connection.execute(
+        f"SELECT {rows.ATTEMPT_COLUMNS} FROM attempts WHERE job_id {_AMONG} "
+        "ORDER BY job_id, attempt",
+        (ids,),
+    ):
+        found[row[0]].append(rows.to_attempt(row))
+    return found
+
+
+def _parents(connection: sqlite3.Connection, ids: str) -> defaultdict[int, list[ParentState]]:
+    found: defaultdict[int, list[ParentState]] = defaultdict(list)
+    for child, parent, condition, met, status, unsettled in connection.execute(
+        "SELECT child_id, d.parent_id, condition, met, status, u.parent_id IS NOT NULL "
+        "FROM dependencies AS d LEFT JOIN job_queue ON id = d.parent_id "
+        "LEFT JOIN unsettled_parents AS u ON u.parent_id = d.parent_id "
+        f"WHERE child_id {_AMONG}",
+        (ids,),
+    ):
+        state = None if status is None else JobStatus(status)
+        found[child].append(
+            ParentState(parent, Condition(condition), bool(met), state, bool(unsettled))
+        )
+    return found
+
+
+def _keys(connection: sqlite3.Connection, ids: str) -> defaultdict[int, list[tuple[str, str]]]:
+    found: defaultdict[int, list[tuple[str, str]]] = defaultdict(list)
+    for job_id, key, digest in connection.execute(
+        f"SELECT job_id, key, digest FROM job_keys WHERE job_id {_AMONG} ORDER BY key", (ids,)
+    ):
+        found[job_id].append((key, digest))
+    return found
+
+
+def _unsettled(connection: sqlite3.Connection, ids: str) -> set[int]:
+    found = connection.execute(
+        f"SELECT parent_id FROM unsettled_parents WHERE parent_id {_AMONG}", (ids,)
     )
-    connection.executemany(
-        "INSERT INTO job_keys (key, job_id, digest) VALUES (?, ?, ?)",
-        [(key, each.job.id, digest) for each in histories for key, digest in each.keys],
-    )
-    connection.executemany(
-        "INSERT INTO unsettled_parents (parent_id) VALUES (?)",
-        [(each.job.id,) for each in histories if each.unsettled],
-    )
+    return {parent for (parent,) in found}
 
 
-def _insert(
-    connection: sqlite3.Connection, table: str, columns: str, values: Iterable[Row]
-) -> None:
-    connection.executemany(f"INSERT INTO {table} ({columns}) VALUES ({_MARKS[columns]})", values)
-
-
-def _job_row(job: Job) -> Row:
-    """The values of JOB_COLUMNS."""
-    done, total, message = job.progress or (None, None, None)
-    return (
-        job.id, job.type, job.name, job.status.value, job.queue, job.priority, encode(job.args),
-        encode(dict(job.tags)) if job.tags else None, job.unique_key, len(job.parents),
-        job.unmet_parents, job.added_by, job.attempts, job.failures, job.crashes, job.max_retries,
-        job.retry_base, job.timeout, to_seconds(job.created_at), to_seconds(job.run_at),
-        to_seconds(job.started_at), to_seconds(job.finished_at), int(job.cancel_requested),
-        job.cancelled_by, done, total, message and storable(message), job.exit_code, job.signal,
-        job.error and storable(job.error), job.reason and storable(job.reason),
-        None if job.result is None else encode(job.result),
-    )  # fmt: skip
-
-
-def _attempt_row(attempt: Attempt) -> Row:
-    """The values of ATTEMPT_COLUMNS."""
-    return (
-        attempt.job_id, attempt.attempt, attempt.supervisor, attempt.pid, attempt.pid_started,
-        to_seconds(attempt.started_at), to_seconds(attempt.lease_until),
-        to_seconds(attempt.ended_at), attempt.outcome and attempt.outcome.value,
-        attempt.exit_code, attempt.signal, attempt.error and storable(attempt.error),
-        attempt.max_rss_bytes, attempt.cpu_seconds, *attempt.offsets,
-    )  # fmt: skip
+def _holder(connection: sqlite3.Connection, job: Job) -> int | None:
+    wanted = job.unique_key is not None and job.status in UNFINISHED
+    return key_holder(connection, job.unique_key) if wanted else None

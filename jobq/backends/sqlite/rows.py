@@ -8,7 +8,7 @@ from functools import cache
 from itertools import chain
 from typing import Any
 
-from jobq.backends.text import encode
+from jobq.backends.text import encode, storable
 from jobq.models import (
     Attempt,
     AttemptKey,
@@ -45,6 +45,9 @@ QUEUE_COLUMNS = (
 )
 SUPERVISOR_COLUMNS = "id, host, boot_id, pid, slots, queues, types, started_at, heartbeat_at"
 
+DEPENDENCY_COLUMNS = "child_id, parent_id, condition, met"
+KEY_COLUMNS = "key, job_id, digest"
+
 INSERTED_COLUMNS = (
     "id, type, name, status, queue, priority, args, tags, unique_key, parents, unmet_parents, "
     "added_by, max_retries, retry_base, timeout, created_at, run_at, finished_at, cancelled_by, "
@@ -62,7 +65,7 @@ def to_moment(seconds: float | None) -> datetime | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
-def _moment(seconds: float) -> datetime:
+def from_seconds(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
@@ -82,6 +85,21 @@ def job_row(
         encode(dict(job.tags)) if job.tags else None, job.unique_key, len(job.parents), unmet,
         job.added_by, job.max_retries, job.retry_base, job.timeout, now, to_seconds(job.run_at),
         now if status is JobStatus.CANCELLED else None, cancelled_by, reason,
+    )  # fmt: skip
+
+
+def full_job_row(job: Job) -> Row:
+    """Return the values of JOB_COLUMNS."""
+    done, total, message = job.progress or (None, None, None)
+    return (
+        job.id, job.type, job.name, job.status.value, job.queue, job.priority, encode(job.args),
+        encode(dict(job.tags)) if job.tags else None, job.unique_key, len(job.parents),
+        job.unmet_parents, job.added_by, job.attempts, job.failures, job.crashes, job.max_retries,
+        job.retry_base, job.timeout, to_seconds(job.created_at), to_seconds(job.run_at),
+        to_seconds(job.started_at), to_seconds(job.finished_at), int(job.cancel_requested),
+        job.cancelled_by, done, total, message and storable(message), job.exit_code, job.signal,
+        job.error and storable(job.error), job.reason and storable(job.reason),
+        None if job.result is None else encode(job.result),
     )  # fmt: skip
 
 
@@ -106,7 +124,7 @@ def to_job(row: Row, parents: tuple[Parent, ...]) -> Job:
         max_retries=row[15],
         retry_base=row[16],
         timeout=row[17],
-        created_at=_moment(row[18]),
+        created_at=from_seconds(row[18]),
         run_at=to_moment(row[19]),
         started_at=to_moment(row[20]),
         finished_at=to_moment(row[21]),
@@ -136,7 +154,7 @@ def from_key(key: AttemptKey) -> tuple[int, int, float]:
 
 def to_key(job_id: int, attempt: int, started_at: float) -> AttemptKey:
     """The key of an attempt that is held."""
-    return AttemptKey(job_id, attempt, _moment(started_at))
+    return AttemptKey(job_id, attempt, from_seconds(started_at))
 
 
 def to_attempt(row: Sequence[Any]) -> Attempt:
@@ -147,8 +165,8 @@ def to_attempt(row: Sequence[Any]) -> Attempt:
         supervisor=row[2],
         pid=row[3],
         pid_started=row[4],
-        started_at=_moment(row[5]),
-        lease_until=_moment(row[6]),
+        started_at=from_seconds(row[5]),
+        lease_until=from_seconds(row[6]),
         ended_at=to_moment(row[7]),
         outcome=None if row[8] is None else Outcome(row[8]),
         exit_code=row[9],
@@ -158,6 +176,17 @@ def to_attempt(row: Sequence[Any]) -> Attempt:
         cpu_seconds=row[13],
         offsets=LogOffsets(*row[14:18]),
     )
+
+
+def attempt_row(attempt: Attempt) -> Row:
+    """Return the values of ATTEMPT_COLUMNS."""
+    return (
+        attempt.job_id, attempt.attempt, attempt.supervisor, attempt.pid, attempt.pid_started,
+        to_seconds(attempt.started_at), to_seconds(attempt.lease_until),
+        to_seconds(attempt.ended_at), attempt.outcome and attempt.outcome.value,
+        attempt.exit_code, attempt.signal, attempt.error and storable(attempt.error),
+        attempt.max_rss_bytes, attempt.cpu_seconds, *attempt.offsets,
+    )  # fmt: skip
 
 
 def to_queue(row: Row) -> Queue:
@@ -193,8 +222,8 @@ def to_supervisor(row: Row) -> SupervisorInfo:
         slots=row[4],
         queues=None if row[5] is None else tuple(json.loads(row[5])),
         types=tuple(json.loads(row[6])),
-        started_at=_moment(row[7]),
-        heartbeat_at=_moment(row[8]),
+        started_at=from_seconds(row[7]),
+        heartbeat_at=from_seconds(row[8]),
     )
 
 
@@ -208,29 +237,37 @@ def supervisor_row(supervisor: SupervisorInfo) -> Row:
     )  # fmt: skip
 
 
-_ROWS_AT_ONCE = 32
-"""Rows in one statement: they take half as long as with a statement for each."""
+ROWS_PER_STATEMENT = 32
+"""Rows inserted by one statement: they take half as long as with a statement for each."""
 
 
 def insert(connection: sqlite3.Connection, table: str, columns: str, values: Sequence[Row]) -> None:
     """Insert rows with these columns."""
-    whole = len(values) - len(values) % _ROWS_AT_ONCE
+    whole = len(values) - len(values) % ROWS_PER_STATEMENT
     if whole:
         connection.executemany(
-            _insert(table, columns, _ROWS_AT_ONCE),
+            insert_statement(table, columns, ROWS_PER_STATEMENT),
             (
-                tuple(chain.from_iterable(values[at : at + _ROWS_AT_ONCE]))
-                for at in range(0, whole, _ROWS_AT_ONCE)
+                tuple(chain.from_iterable(values[at : at + ROWS_PER_STATEMENT]))
+                for at in range(0, whole, ROWS_PER_STATEMENT)
             ),
         )
     if whole < len(values):
-        connection.executemany(_insert(table, columns, 1), values[whole:])
+        connection.executemany(insert_statement(table, columns), values[whole:])
+
+
+def replace(
+    connection: sqlite3.Connection, table: str, columns: str, values: Sequence[Row]
+) -> None:
+    """Insert rows with these columns in place of those with the same primary keys."""
+    connection.executemany(insert_statement(table, columns, how="INSERT OR REPLACE"), values)
 
 
 @cache
-def _insert(table: str, columns: str, number: int) -> str:
+def insert_statement(table: str, columns: str, number: int = 1, *, how: str = "INSERT") -> str:
+    """Return the statement that inserts a number of rows."""
     marks = f"({', '.join('?' * len(columns.split(',')))})"
-    return f"INSERT INTO {table} ({columns}) VALUES {', '.join([marks] * number)}"
+    return f"{how} INTO {table} ({columns}) VALUES {', '.join([marks] * number)}"
 
 
 def where(jobs: JobFilter) -> tuple[str, list[Any]]:

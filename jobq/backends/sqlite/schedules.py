@@ -1,14 +1,15 @@
-"""Schedules in SQLite. That one fires for a time only once is the primary key of a table."""
+"""Schedules in SQLite. The primary key of `schedule_ticks` lets one fire only once for a time."""
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from jobq.backends.base import REMEMBERED, SHOWN, Backend
-from jobq.backends.liveness import LivenessLocks
+from jobq.backends.base import FIRING_RETENTION, MIN_FIRINGS_KEPT, ScheduleStore
+from jobq.backends.sqlite import rows
 from jobq.backends.sqlite.connection import SqliteConnection
-from jobq.backends.sqlite.rows import Row, to_moment, to_seconds
+from jobq.backends.sqlite.insert import insert
+from jobq.backends.sqlite.rows import Row, insert_statement, to_moment, to_seconds
 from jobq.backends.text import encode, storable
 from jobq.errors import WrongState
 from jobq.models import Fired, Missed, NewJob, Overlap, Schedule
@@ -18,7 +19,7 @@ COLUMNS = (
     "retry_base, missed, overlap, paused, created_at, next_at, settled_until, last_at, "
     "last_job_id, last_error"
 )
-_WRITTEN = COLUMNS.split(", ")[2:]
+_WRITTEN = COLUMNS.split(", ", 2)[2]  # all but id and revision
 
 
 def _to_schedule(row: Row) -> Schedule:
@@ -52,7 +53,7 @@ def _to_schedule(row: Row) -> Schedule:
 
 
 def _row(schedule: Schedule) -> Row:
-    """The values of the columns from the name on."""
+    """Return the values of the columns from the name on."""
     return (
         schedule.name, schedule.cron, schedule.tz, schedule.type, encode(schedule.args),
         schedule.queue, schedule.priority, encode(dict(schedule.tags)) if schedule.tags else None,
@@ -65,7 +66,7 @@ def _row(schedule: Schedule) -> Row:
 
 
 def _replace(connection: sqlite3.Connection, before: Schedule, after: Schedule) -> bool:
-    values = ", ".join(f"{column} = ?" for column in _WRITTEN)
+    values = ", ".join(f"{column} = ?" for column in _WRITTEN.split(", "))
     changed = connection.execute(
         f"UPDATE schedules SET {values}, revision = revision + 1 WHERE id = ? AND revision = ?",
         (*_row(after), before.id, before.revision),
@@ -74,12 +75,12 @@ def _replace(connection: sqlite3.Connection, before: Schedule, after: Schedule) 
 
 
 def _forget(connection: sqlite3.Connection, schedule_id: int, before: datetime) -> None:
-    """Forget old firings. What they were is settled from here on: it is not fired for again."""
+    """Forget old firings. Their times are settled from here on: the schedule never fires for them again."""
     forgotten = connection.execute(
         "DELETE FROM schedule_ticks WHERE schedule_id = ?1 AND at < ?2 AND at NOT IN "
         "(SELECT at FROM schedule_ticks WHERE schedule_id = ?1 ORDER BY at DESC LIMIT ?3) "
         "RETURNING at",
-        (schedule_id, before.timestamp(), SHOWN),
+        (schedule_id, before.timestamp(), MIN_FIRINGS_KEPT),
     ).fetchall()
     if forgotten:
         connection.execute(
@@ -89,7 +90,7 @@ def _forget(connection: sqlite3.Connection, schedule_id: int, before: datetime) 
 
 
 def all_schedules(connection: sqlite3.Connection) -> list[Schedule]:
-    """Every schedule, by name."""
+    """Return every schedule, by name."""
     return _select(connection, "ORDER BY name")
 
 
@@ -104,7 +105,7 @@ def _select(connection: sqlite3.Connection, clause: str, *values: float) -> list
 
 
 def fired_for(connection: sqlite3.Connection, name: str, limit: int) -> list[Fired]:
-    """The last times that a schedule fired for, the latest first; with a limit of -1, all."""
+    """Return the last firings of a schedule, the latest first; with a limit of -1, all."""
     found = connection.execute(
         "SELECT at, job_id, created FROM schedule_ticks WHERE schedule_id = "
         "(SELECT id FROM schedules WHERE name = ?) ORDER BY at DESC LIMIT ?",
@@ -120,46 +121,51 @@ def fired_for(connection: sqlite3.Connection, name: str, limit: int) -> list[Fir
 def put_schedule(
     connection: sqlite3.Connection, schedule: Schedule, fired: Sequence[Fired]
 ) -> None:
-    """Put a schedule exactly as it is, with what it fired for."""
-    marks = ", ".join("?" * (2 + len(_WRITTEN)))
-    connection.execute(
-        f"INSERT INTO schedules ({COLUMNS}) VALUES ({marks})",
-        (schedule.id, schedule.revision, *_row(schedule)),
-    )
-    connection.executemany(
-        "INSERT INTO schedule_ticks (schedule_id, at, job_id, created) VALUES (?, ?, ?, ?)",
-        [(schedule.id, each.at.timestamp(), each.job_id, int(each.created)) for each in fired],
-    )
+    """Store a schedule exactly as it is, with its firings."""
+    row = (schedule.id, schedule.revision, *_row(schedule))
+    rows.insert(connection, "schedules", COLUMNS, [row])
+    ticks = [(schedule.id, each.at.timestamp(), each.job_id, int(each.created)) for each in fired]
+    rows.insert(connection, "schedule_ticks", "schedule_id, at, job_id, created", ticks)
 
 
-class SqliteSchedules(Backend):
-    """The part of the contract that is about schedules."""
+class SqliteSchedules(ScheduleStore):
+    """Schedules in tables of the database."""
 
-    _db: SqliteConnection
-    _presence: LivenessLocks
+    def __init__(self, db: SqliteConnection, wake: Callable[[], None]) -> None:
+        """With ``wake``, which wakes listeners once the current transaction is committed."""
+        self._db = db
+        self._wake = wake
 
-    def _wake(self) -> None:
-        """Wake listeners as soon as there is something for them to see."""
-        self._db.after_commit(self._presence.wake)
+    def all(self, *, due: datetime | None = None) -> list[Schedule]:
+        with self._db.read() as connection:
+            return all_schedules(connection) if due is None else _due(connection, due)
 
-    def add_schedule(self, schedule: Schedule) -> None:
-        marks = ", ".join("?" * len(_WRITTEN))
+    def add(self, schedule: Schedule) -> None:
+        statement = insert_statement("schedules", f"revision, {_WRITTEN}")
         with self._db.write() as connection:
             added = connection.execute(
-                f"INSERT INTO schedules (revision, {', '.join(_WRITTEN)}) VALUES (1, {marks}) "
-                "ON CONFLICT (name) DO NOTHING",
-                _row(schedule),
+                f"{statement} ON CONFLICT (name) DO NOTHING", (1, *_row(schedule))
             )
             if not added.rowcount:
                 raise WrongState(
-                    f"schedule {schedule.name!r} is there already: choose another --name, or "
+                    f"schedule {schedule.name!r} already exists: choose another --name, or "
                     f"`jobq schedule remove {schedule.name}` first"
                 )
         self._wake()
 
-    def schedules(self, *, due: datetime | None = None) -> list[Schedule]:
-        with self._db.read() as connection:
-            return all_schedules(connection) if due is None else _due(connection, due)
+    def replace(self, before: Schedule, after: Schedule) -> bool:
+        with self._db.write() as connection:
+            changed = _replace(connection, before, after)
+        self._wake()
+        return changed
+
+    def remove(self, name: str) -> bool:
+        with self._db.write() as connection:
+            removed = connection.execute(
+                "DELETE FROM schedules WHERE name = ? RETURNING id", (name,)
+            ).fetchall()
+            connection.executemany("DELETE FROM schedule_ticks WHERE schedule_id = ?", removed)
+        return bool(removed)
 
     def next_tick(self) -> datetime | None:
         with self._db.read() as connection:
@@ -167,20 +173,6 @@ class SqliteSchedules(Backend):
                 "SELECT min(next_at) FROM schedules WHERE paused = 0"
             ).fetchone()
         return to_moment(first)
-
-    def replace_schedule(self, before: Schedule, after: Schedule) -> bool:
-        with self._db.write() as connection:
-            changed = _replace(connection, before, after)
-        self._wake()
-        return changed
-
-    def remove_schedule(self, name: str) -> bool:
-        with self._db.write() as connection:
-            removed = connection.execute(
-                "DELETE FROM schedules WHERE name = ? RETURNING id", (name,)
-            ).fetchall()
-            connection.executemany("DELETE FROM schedule_ticks WHERE schedule_id = ?", removed)
-        return bool(removed)
 
     def fire(
         self,
@@ -201,25 +193,26 @@ class SqliteSchedules(Backend):
                     (before.id, at.timestamp()),
                 )
                 if first.rowcount:
-                    (inserted,) = self.insert([job], now)
+                    (inserted,) = insert(connection, [job], now)
                     fired.append(Fired(at, inserted.id, inserted.created))
-            self._note(connection, before.id, fired)
+            _record(connection, before.id, fired)
         self._wake()
         return fired
-
-    def _note(self, connection: sqlite3.Connection, schedule_id: int, fired: list[Fired]) -> None:
-        if not fired:
-            return
-        connection.executemany(
-            "UPDATE schedule_ticks SET job_id = ?, created = ? WHERE schedule_id = ? AND at = ?",
-            [(f.job_id, int(f.created), schedule_id, f.at.timestamp()) for f in fired],
-        )
-        connection.execute(
-            "UPDATE schedules SET last_at = ?, last_job_id = ? WHERE id = ?",
-            (fired[-1].at.timestamp(), fired[-1].job_id, schedule_id),
-        )
-        _forget(connection, schedule_id, fired[0].at - REMEMBERED)
 
     def firings(self, name: str, limit: int) -> list[Fired]:
         with self._db.read() as connection:
             return fired_for(connection, name, limit)
+
+
+def _record(connection: sqlite3.Connection, schedule_id: int, fired: Sequence[Fired]) -> None:
+    if not fired:
+        return
+    connection.executemany(
+        "UPDATE schedule_ticks SET job_id = ?, created = ? WHERE schedule_id = ? AND at = ?",
+        [(f.job_id, int(f.created), schedule_id, f.at.timestamp()) for f in fired],
+    )
+    connection.execute(
+        "UPDATE schedules SET last_at = ?, last_job_id = ? WHERE id = ?",
+        (fired[-1].at.timestamp(), fired[-1].job_id, schedule_id),
+    )
+    _forget(connection, schedule_id, fired[0].at - FIRING_RETENTION)

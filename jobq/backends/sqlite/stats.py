@@ -1,10 +1,14 @@
-"""Figures of a SQLite database: how jobs ended, and who stands before whom in line."""
+"""Statistics of a SQLite database: how jobs ended, and which pending jobs come before which."""
 
 import sqlite3
-from datetime import UTC, datetime
+from datetime import datetime
 
+from jobq.backends.base import StatsReader
+from jobq.backends.sqlite import dependents
 from jobq.backends.sqlite.claim import open_queues, room_of
-from jobq.models import Ended, Finished, Job, JobStatus, Queue
+from jobq.backends.sqlite.connection import SqliteConnection
+from jobq.backends.sqlite.rows import to_moment
+from jobq.models import Ended, Job, Queue
 
 # The second condition on the status is the one that the index of finished jobs has.
 _ENDED = (
@@ -13,75 +17,76 @@ _ENDED = (
 )
 
 
-def ended(connection: sqlite3.Connection, since: float, limit: int) -> list[Ended]:
-    found = connection.execute(
-        "SELECT type, queue, status = 'completed', started_at - created_at, "
-        f"finished_at - started_at {_ENDED} ORDER BY finished_at DESC LIMIT ?",
-        (since, limit),
-    )
-    return [Ended(row[0], row[1], bool(row[2]), row[3], row[4]) for row in found]
+class SqliteStats(StatsReader):
+    """Statistics, counted from the rows when asked for."""
+
+    def __init__(self, db: SqliteConnection) -> None:
+        self._db = db
+
+    def ended(self, since: datetime, *, limit: int) -> list[Ended]:
+        with self._db.read() as connection:
+            found = connection.execute(
+                "SELECT type, queue, status = 'completed', started_at - created_at, "
+                f"finished_at - started_at {_ENDED} ORDER BY finished_at DESC LIMIT ?",
+                (since.timestamp(), limit),
+            )
+            return [Ended(row[0], row[1], bool(row[2]), row[3], row[4]) for row in found]
+
+    def ended_counts(self, since: datetime) -> dict[tuple[str, str], tuple[int, int]]:
+        with self._db.read() as connection:
+            found = connection.execute(
+                "SELECT type, queue, sum(status = 'completed'), sum(status = 'failed') "
+                f"{_ENDED} GROUP BY type, queue",
+                (since.timestamp(),),
+            )
+            return {(row[0], row[1]): (row[2], row[3]) for row in found}
+
+    def totals(self) -> dict[str, int]:
+        return {}
+
+    def ahead(self, job: Job, now: datetime) -> int:
+        with self._db.read() as connection:
+            return _ahead(connection, job, now.timestamp())
+
+    def next_start(self, queue: Queue, now: datetime) -> datetime | None:
+        if queue.rate is None:
+            return None
+        at = now.timestamp()
+        with self._db.read() as connection:
+            starts = connection.execute(
+                "SELECT started_at FROM recent_starts WHERE queue = ? AND started_at > ? "
+                "AND started_at <= ? ORDER BY started_at DESC LIMIT ?",
+                (queue.name, at - queue.rate.seconds, at, queue.rate.count),
+            ).fetchall()
+        if len(starts) < queue.rate.count:
+            return None
+        return to_moment(starts[-1][0] + queue.rate.seconds)
+
+    def key_holder(self, key: str) -> int | None:
+        with self._db.read() as connection:
+            return dependents.key_holder(connection, key)
 
 
-def finished_before(
-    connection: sqlite3.Connection, before: float, after: Finished | None, limit: int
-) -> list[Finished]:
-    since, last = (after.at.timestamp(), after.id) if after else (0.0, 0)
-    found = connection.execute(
-        "SELECT finished_at, id, status FROM job_queue "
-        "WHERE status IN ('completed', 'failed', 'cancelled') AND finished_at < ? "
-        "AND (finished_at, id) > (?, ?) ORDER BY finished_at, id LIMIT ?",
-        (before, since, last, limit),
-    )
-    return [
-        Finished(datetime.fromtimestamp(at, UTC), job_id, JobStatus(status))
-        for at, job_id, status in found
-    ]
-
-
-def ended_counts(
-    connection: sqlite3.Connection, since: float
-) -> dict[tuple[str, str], tuple[int, int]]:
-    found = connection.execute(
-        "SELECT type, queue, sum(status = 'completed'), sum(status = 'failed') "
-        f"{_ENDED} GROUP BY type, queue",
-        (since,),
-    )
-    return {(row[0], row[1]): (row[2], row[3]) for row in found}
-
-
-def ahead(connection: sqlite3.Connection, job: Job, now: float) -> int:
-    """By queue priority, then priority, then age: as `sqlite_claims.choose` has it."""
-    queues = [q for q in open_queues(connection, None) if room_of(connection, q, now) > 0]
+def _ahead(connection: sqlite3.Connection, job: Job, now: float) -> int:
+    """Count the pending jobs before a job in the order of `claim.choose`."""
+    queues = [q for q in open_queues(connection) if room_of(connection, q, now) > 0]
     own = next((q.priority for q in queues if q.name == job.queue), None)
     if own is None:
         return 0
     number = 0
     for queue in queues:
         if queue.priority >= own:
-            number += _ahead_in(connection, queue, job, same_line=queue.priority == own)
+            number += _ahead_in(connection, queue, job, same_priority=queue.priority == own)
     return number
 
 
-def _ahead_in(connection: sqlite3.Connection, queue: Queue, job: Job, *, same_line: bool) -> int:
+def _ahead_in(
+    connection: sqlite3.Connection, queue: Queue, job: Job, *, same_priority: bool
+) -> int:
     query = "SELECT count(*) FROM job_queue WHERE queue = ? AND status = 'pending'"
     values: list[str | int] = [queue.name]
-    if same_line:
+    if same_priority:
         query += " AND (priority > ? OR (priority = ? AND id < ?))"
         values += [job.priority, job.priority, job.id]
     number: int = connection.execute(query, values).fetchone()[0]
     return number
-
-
-def next_start(connection: sqlite3.Connection, queue: Queue, now: float) -> float | None:
-    """Seconds since 1970 at which enough of its last starts are over to start one more."""
-    if queue.rate is None:
-        return None
-    starts = connection.execute(
-        "SELECT started_at FROM recent_starts WHERE queue = ? AND started_at > ? "
-        "AND started_at <= ? ORDER BY started_at DESC LIMIT ?",
-        (queue.name, now - queue.rate.seconds, now, queue.rate.count),
-    ).fetchall()
-    if len(starts) < queue.rate.count:
-        return None
-    oldest: float = starts[-1][0]
-    return oldest + queue.rate.seconds

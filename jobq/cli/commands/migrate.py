@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from jobq.backends.base import Backend
-from jobq.backends.factory import backend_of
+from jobq.backends.factory import create_backend
 from jobq.cli.context import project_file
 from jobq.cli.parsing.declarations import Context, option
 from jobq.cli.parsing.options import AsJson, DryRun
@@ -47,8 +47,8 @@ def command(
     there = _destination(here, to)
     names = _name(here), _name(there)
     with (
-        closing(backend_of(here)) as source,
-        closing(backend_of(there)) as target,
+        closing(create_backend(here)) as source,
+        closing(create_backend(there)) as target,
         bar_of(cli) as bar,
     ):
         if dry_run:
@@ -109,7 +109,7 @@ def _looked(source: Backend, target: Backend, there: Settings, names: tuple[str,
     found = tally(source)
     if there.backend != SQLITE or there.database.exists():
         try:
-            if target.counts() or target.schedules():
+            if target.counts() or target.schedules.all():
                 raise WrongState(f"{names[1]}: has jobs or schedules of its own")
         except HalfFilledError:
             note(f"{names[1]} is half filled: a move that was interrupted would go on.")

@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
-from jobq.backends.base import ClaimRequest
+from jobq.backends.messages import ClaimRequest
 from jobq.cli.context import INTERRUPTED, Cli
 from jobq.cli.parsing.arguments import piped_in
 from jobq.cli.parsing.declarations import Context, option

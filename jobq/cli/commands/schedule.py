@@ -256,7 +256,7 @@ def show(ctx: Context, name: Name, as_json: AsJson = False) -> None:
     now = utcnow()
     with cli.queue() as jobs:
         schedule = jobs.settings.redactor.schedule(Schedules(jobs).get(name))
-        fired = jobs.backend.firings(name, SHOWN_FIRINGS)
+        fired = jobs.backend.schedules.firings(name, SHOWN_FIRINGS)
         last = jobs.backend.get({item.job_id for item in fired})
     if as_json:
         document = _document(schedule, now)

@@ -119,7 +119,7 @@ def _json(value: object, indent: int | None = None) -> str:
 def _logs(queue: JobQueue, job: Job) -> str:
     """Where they are: on the machine that tried the job last, if they are not here."""
     path = queue.logs.path(job.id)
-    if queue.backend.ships and job.attempts and not path.exists():
+    if queue.backend.logs.ships and job.attempts and not path.exists():
         host = queue.attempts(job.id)[-1].supervisor.split(":")[0]
         return f"on {host}, in its log directory, jobs/{job.id} (`jobq tail {job.id}`)"
     return str(path)

@@ -112,7 +112,7 @@ def _span(
 
 def _has(log: JobLog | RemoteLog, queue: JobQueue, attempt: int) -> bool:
     """Whether an attempt's output is in this log: others may be on other machines."""
-    return not queue.backend.ships or isinstance(log, RemoteLog) or wrote(log, attempt)
+    return not queue.backend.logs.ships or isinstance(log, RemoteLog) or wrote(log, attempt)
 
 
 def _show_events(log: JobLog | RemoteLog, count: int | None) -> int:
@@ -140,7 +140,7 @@ def _event_text(line: bytes) -> str:
 
 
 def _nothing(queue: JobQueue, job: Job, attempt: int | None) -> str:
-    if queue.backend.ships and (history := queue.attempts(job.id)):
+    if queue.backend.logs.ships and (history := queue.attempts(job.id)):
         asked = [item for item in history if attempt in (None, item.attempt)]
         host = asked[-1].supervisor.split(":")[0]
         return (

@@ -126,7 +126,7 @@ def _queues(line: Line, incomplete: str) -> Iterator[tuple[str, str]]:
 def _schedules(line: Line, incomplete: str) -> Iterator[tuple[str, str]]:
     del incomplete
     with _queue(line) as queue:
-        for each in queue.backend.schedules() if queue else ():
+        for each in queue.backend.schedules.all() if queue else ():
             yield each.name, ("paused " if each.paused else "") + each.type
 
 

@@ -157,7 +157,7 @@ class Follower:
         backend, same = self._queue.backend, job.attempts == self._attempt
         if self._log is not None and same and not self._came:
             return
-        if backend.ships and time.monotonic() < self._next_look:
+        if backend.logs.ships and time.monotonic() < self._next_look:
             return
         self._next_look = time.monotonic() + SHIPPED_BEAT
         if self._came is not None:
@@ -181,7 +181,11 @@ class Follower:
         self.close()
         self._log = log
         self._attempt = job.attempts
-        if isinstance(log, JobLog) and self._queue.backend.ships and not wrote(log, job.attempts):
+        if (
+            isinstance(log, JobLog)
+            and self._queue.backend.logs.ships
+            and not wrote(log, job.attempts)
+        ):
             self._attempt = _UNKNOWN  # it may run elsewhere
 
     def _start_in(self, log: JobLog | RemoteLog, job: Job) -> LogOffsets | None:

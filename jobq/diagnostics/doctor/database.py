@@ -8,7 +8,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
-from jobq.backends.liveness import presence_of, real_path
+from jobq.backends.liveness import liveness_locks, real_path
 from jobq.backends.sqlite.connection import CHECKPOINT_BYTES
 from jobq.config.settings import Settings
 from jobq.diagnostics.doctor.finding import Examination, Finding, ok, some, warning
@@ -31,8 +31,8 @@ _LATEST = 1000
 def check_supervisors(examined: Examination, queue: JobQueue) -> Iterator[Finding]:
     """Registered supervisors that are dead, or silent."""
     settings = examined.settings
-    there = queue.backend.supervisors()
-    live = presence_of(settings.database).live()
+    there = queue.backend.supervisors.all()
+    live = liveness_locks(settings.database).live()
     late = timedelta(seconds=SILENT_LEASES * settings.lease)
     for info in there:
         silent = examined.now - info.heartbeat_at
@@ -57,19 +57,19 @@ def check_supervisors(examined: Examination, queue: JobQueue) -> Iterator[Findin
 def _rescue_dead(settings: Settings) -> str:
     with JobQueue.from_settings(settings) as queue:
         given_back = queue.rescue_dead()
-        there = {info.id: info.host for info in queue.backend.supervisors()}
-        announced = presence_of(settings.database).announced()
+        there = {info.id: info.host for info in queue.backend.supervisors.all()}
+        announced = liveness_locks(settings.database).announced()
         held = {attempt.supervisor for _, attempt in queue.backend.open_attempts()}
         # Without a file, nobody can tell that they are dead; without jobs, nothing is lost.
         gone = [i for i, host in there.items() if host == host_name() and i not in announced]
-        queue.backend.unregister([owner for owner in gone if owner not in held])
+        queue.backend.supervisors.unregister([owner for owner in gone if owner not in held])
     return f"forgot dead supervisors, gave back {given_back} jobs"
 
 
 def check_leftovers(examined: Examination, queue: JobQueue) -> Iterator[Finding]:
     """Locks and FIFOs of supervisors that left without a word."""
-    presence = presence_of(examined.settings.database)
-    known = {info.id for info in queue.backend.supervisors()}
+    presence = liveness_locks(examined.settings.database)
+    known = {info.id for info in queue.backend.supervisors.all()}
     left = sorted(presence.announced() - presence.live() - known)
     if left:
         yield warning(
@@ -84,7 +84,7 @@ def check_leftovers(examined: Examination, queue: JobQueue) -> Iterator[Finding]
 
 
 def _forget(settings: Settings, owners: list[str]) -> str:
-    presence = presence_of(settings.database)
+    presence = liveness_locks(settings.database)
     still = [owner for owner in owners if owner not in presence.live()]
     presence.forget(still)
     return f"deleted the files of {len(still)} supervisors"
@@ -92,7 +92,7 @@ def _forget(settings: Settings, owners: list[str]) -> str:
 
 def check_running(examined: Examination, queue: JobQueue) -> Iterator[Finding]:
     """Running jobs whose owner is gone and whose lease has run out."""
-    live = presence_of(examined.settings.database).live()
+    live = liveness_locks(examined.settings.database).live()
     lost = [
         str(job.id)
         for job, attempt in queue.backend.open_attempts()
@@ -119,7 +119,7 @@ def check_clock(examined: Examination, queue: JobQueue) -> Iterator[Finding]:
         for job, attempt in queue.backend.open_attempts()
         if attempt.started_at > until
     ]
-    ahead += [info.id for info in queue.backend.supervisors() if info.heartbeat_at > until]
+    ahead += [info.id for info in queue.backend.supervisors.all() if info.heartbeat_at > until]
     for path in (examined.settings.database, Path(f"{examined.settings.database}-wal")):
         with suppress(FileNotFoundError):
             if path.stat().st_mtime > until.timestamp():

@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from jobq.backends.liveness import presence_of, real_path
+from jobq.backends.liveness import liveness_locks, real_path
 from jobq.config.settings import Settings
 from jobq.diagnostics.doctor.finding import Examination, Finding, ok, problem, some, warning
 from jobq.job_types.registry import load
@@ -212,7 +212,7 @@ def _own_paths(settings: Settings) -> Iterator[Path]:
     database = real_path(settings.database)
     files = (Path(f"{database}{suffix}") for suffix in ("", *_SUFFIXES))
     yield from (path for path in files if path.is_file())
-    presence = presence_of(settings.database).directory
+    presence = liveness_locks(settings.database).directory
     yield from (presence, *_entries(presence))
     yield from _log_paths(settings.log_dir)
 

@@ -93,7 +93,7 @@ def check_supervisors(
     """Supervisors that are silent, and running jobs whose lease has run out."""
     now, settings = _time_of(facts), examined.settings
     late = timedelta(seconds=SILENT_LEASES * settings.lease)
-    there = queue.backend.supervisors()
+    there = queue.backend.supervisors.all()
     silent = [info.id for info in there if now - info.heartbeat_at > late]
     lost = [
         str(job.id) for job, attempt in queue.backend.open_attempts() if attempt.lease_until < now

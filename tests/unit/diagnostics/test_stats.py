@@ -3,7 +3,7 @@ from datetime import timedelta
 import pytest
 
 from jobq import JobQueue
-from jobq.backends.base import ClaimRequest
+from jobq.backends.messages import ClaimRequest
 from jobq.clock import utcnow
 from jobq.diagnostics.stats import Percentiles, collect, figures, percentiles, stats_document
 from jobq.models import AttemptResult, Ended, JobStatus, Outcome, SupervisorInfo
@@ -97,7 +97,7 @@ def test_the_load_of_a_supervisor(queue: JobQueue) -> None:
         id="somewhere:1:abc", host="somewhere", boot_id="boot", pid=1, slots=4, queues=None,
         types=("shell",), started_at=now, heartbeat_at=now,
     )  # fmt: skip
-    queue.backend.register(info)
+    queue.backend.supervisors.register(info)
     queue.add("shell", {"argv": ["true"]})
     assert queue.claim(owner=info.id)
     (supervisor,) = stats_document(collect(queue, now + timedelta(seconds=7)))["supervisors"]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from jobq import JobQueue
-from jobq.backends.base import ClaimRequest
+from jobq.backends.messages import ClaimRequest
 from jobq.clock import utcnow
 from jobq.execution.active_runs import ActiveRuns
 from jobq.execution.outbox import Outbox

@@ -26,6 +26,9 @@ from jobq.models import AttemptResult, Outcome
 SETTINGS = "[lease]\nseconds = 6\ngrace = 0.1\n"
 
 
+PARTS = {"supervisors", "schedules", "stats", "transfer", "logs"}
+
+
 class Server:
     """A backend as on another machine: it may not answer, or have done what it is asked for."""
 
@@ -38,7 +41,12 @@ class Server:
         return self._backend.now()  # for which nobody is asked
 
     def __getattr__(self, name: str) -> Any:
-        verb = getattr(self._backend, name)
+        found = getattr(self._backend, name)
+        return Part(self, found) if name in PARTS else self.checked(name, found)
+
+    def checked(self, name: str, verb: Any) -> Any:
+        if not callable(verb):
+            return verb
 
         def call(*given: Any, **named: Any) -> Any:
             if self.away:
@@ -50,6 +58,17 @@ class Server:
             return answer
 
         return call
+
+
+class Part:
+    """One of the interfaces of such a backend."""
+
+    def __init__(self, server: Server, part: object) -> None:
+        self._server = server
+        self._part = part
+
+    def __getattr__(self, name: str) -> Any:
+        return self._server.checked(name, getattr(self._part, name))
 
 
 class Host:

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from jobq import JobStatus
-from jobq.backends.base import Part
+from jobq.backends.messages import LogChunk
 from jobq.backends.redis.backend import RedisBackend
+from jobq.backends.redis.connection import RedisConnection
+from jobq.backends.redis.logs import RedisLogs
 from jobq.errors import DatabaseUnreachableError
 from jobq.logs import shipper as shipper_module
 from jobq.logs.directory import EVENTS, STDOUT, JobLogs
@@ -22,21 +24,29 @@ from tests.support.project import Project, project, wait_until
 __all__ = ["project"]
 
 
+class Relay(RedisLogs):
+    """A relay whose server is away on demand, and that remembers what was sent."""
+
+    def __init__(self, db: RedisConnection) -> None:
+        super().__init__(db)
+        self.away = False
+        self.calls = 0
+        self.commands: list[list[LogChunk]] = []
+
+    def ship(self, chunks: Sequence[LogChunk], *, max_bytes: int, ttl: timedelta) -> None:
+        self.calls += 1
+        if self.away:
+            raise DatabaseUnreachableError("away")
+        super().ship(chunks, max_bytes=max_bytes, ttl=ttl)
+        self.commands.append(list(chunks))
+
+
 class Server(RedisBackend):
-    """A backend that is away when it is told to be, and remembers what was sent."""
+    """A backend with such a relay."""
 
     def __init__(self, url: str, folder: Path) -> None:
         super().__init__(url, folder)
-        self.away = False
-        self.tries = 0
-        self.commands: list[list[Part]] = []
-
-    def ship(self, parts: Sequence[Part], *, most: int, kept: timedelta) -> None:
-        self.tries += 1
-        if self.away:
-            raise DatabaseUnreachableError("away")
-        super().ship(parts, most=most, kept=kept)
-        self.commands.append(list(parts))
+        self.logs = self.relay = Relay(self._db)
 
 
 @pytest.fixture
@@ -84,14 +94,14 @@ def test_what_is_written_arrives_and_costs_a_bounded_number_of_bytes(
     write(tmp_path, 1, b"x" * 5_000_000 + b"the end\n")
     wait_until(lambda: seen(server, 1).endswith(b"the end\n"))
     assert b"bytes were not shipped: they are in the file" in seen(server, 1)
-    assert all(sum(len(part.data) for part in each) <= PART for each in server.commands)
+    assert all(sum(len(part.data) for part in each) <= PART for each in server.relay.commands)
 
 
 def test_what_came_of_an_attempt_before_its_start_is_on_record_misses_nothing(
     server: Server,
 ) -> None:
-    parts = [Part(1, 1, STDOUT, 0, b"try 1\n"), Part(1, 2, STDOUT, 6, b"try 2\n")]
-    server.ship(parts, most=1 << 20, kept=timedelta(minutes=1))
+    parts = [LogChunk(1, 1, STDOUT, 0, b"try 1\n"), LogChunk(1, 2, STDOUT, 6, b"try 2\n")]
+    server.logs.ship(parts, max_bytes=1 << 20, ttl=timedelta(minutes=1))
     assert seen(server, 1) == b"try 1\ntry 2\n"
 
 
@@ -103,9 +113,9 @@ def test_of_a_crowd_each_gets_its_turn_and_no_command_is_long(
         write(tmp_path, job_id, b"%d\n" % job_id * 1000)
         if job_id > 100:
             shipper.ended(key(job_id))
-    wait_until(lambda: len({part.job_id for each in server.commands for part in each}) == 300)
-    assert all(len(each) <= PARTS for each in server.commands)
-    assert all(sum(len(p.data) for p in each) <= AT_ONCE + PART for each in server.commands)
+    wait_until(lambda: len({part.job_id for each in server.relay.commands for part in each}) == 300)
+    assert all(len(each) <= PARTS for each in server.relay.commands)
+    assert all(sum(len(p.data) for p in each) <= AT_ONCE + PART for each in server.relay.commands)
     assert seen(server, 200) == b"200\n" * 1000
 
 
@@ -115,15 +125,15 @@ def test_while_nothing_can_be_shipped_nothing_piles_up_and_the_gap_is_said(
     shipper.watch(key(1), LogOffsets())
     write(tmp_path, 1, b"before\n")
     wait_until(lambda: seen(server, 1) == b"before\n")
-    server.away, tries = True, server.tries
+    server.relay.away, calls = True, server.relay.calls
     write(tmp_path, 1, b"lost\n" * 10_000)
     for job_id in range(2, 2 + 2 * shipper_module.ENDED):
         shipper.watch(key(job_id), LogOffsets())
         shipper.ended(key(job_id))
-    wait_until(lambda: server.tries > tries + 3)
+    wait_until(lambda: server.relay.calls > calls + 3)
     assert len(shipper._ended) <= shipper_module.ENDED
     write(tmp_path, 1, b"after\n")
-    server.away = False
+    server.relay.away = False
     wait_until(lambda: seen(server, 1).endswith(b"after\n"))
     before, gap, *_ = seen(server, 1).splitlines()
     missing = 50_000 + 6 - PART
@@ -144,8 +154,8 @@ def test_what_ended_last_is_shipped_at_the_end(
 
 def test_what_came_twice_is_shown_once_and_retries_follow_each_other(server: Server) -> None:
     def ship(attempt: int, offset: int, data: bytes, name: str = STDOUT) -> None:
-        part = Part(1, attempt, name, offset, data)
-        server.ship([part], most=1000, kept=timedelta(minutes=1))
+        part = LogChunk(1, attempt, name, offset, data)
+        server.logs.ship([part], max_bytes=1000, ttl=timedelta(minutes=1))
 
     for _ in range(2):
         ship(1, 0, b"one\n")

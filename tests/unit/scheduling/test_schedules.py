@@ -58,7 +58,7 @@ class World:
         return self.queue.backend.find(JobFilter(), limit=None)
 
     def fired(self, name: str = "s") -> list[datetime]:
-        return [fired.at for fired in self.queue.backend.firings(name, 10_000)][::-1]
+        return [fired.at for fired in self.queue.backend.schedules.firings(name, 10_000)][::-1]
 
     def end_all(self) -> None:
         self.queue.cancel_many([job.id for job in self.jobs()])
@@ -217,7 +217,7 @@ def test_a_job_that_has_not_ended_keeps_the_next_one_out(world: World) -> None:
     world.tick(start + timedelta(hours=2))
     (job,) = world.jobs()
     assert job.unique_key == "schedule:s"
-    assert [f.created for f in world.queue.backend.firings("s", 9)] == [False, True]
+    assert [f.created for f in world.queue.backend.schedules.firings("s", 9)] == [False, True]
     world.queue.cancel(job.id)
     world.tick(start + timedelta(hours=3))
     assert len(world.jobs()) == 2
@@ -378,7 +378,7 @@ def test_a_name_that_is_there_and_one_that_is_free(world: World) -> None:
     now = at("2026-06-01 12:00")
     assert world.schedules.free_name("s") == "s"
     world.add("@daily", now)
-    with pytest.raises(WrongState, match="is there already"):
+    with pytest.raises(WrongState, match="already exists"):
         world.add("@daily", now)
     assert world.schedules.free_name("s") == "s-2"
     assert world.schedules.free_name("/bin/my prog.sh") == "bin-my-prog.sh"

@@ -12,7 +12,7 @@ from typing import Any
 
 from jobq import JobQueue
 from jobq import queue as queue_module
-from jobq.backends.base import ClaimRequest
+from jobq.backends.messages import ClaimRequest
 from jobq.backends.sqlite.migrations import migrations
 from jobq.backends.sqlite.schema import APPLICATION_ID
 from jobq.clock import utcnow
@@ -122,8 +122,8 @@ def _add(queue: JobQueue, **options: Any) -> int:
 
 def _announce(queue: JobQueue) -> str:
     owner, now = owner_id("here"), utcnow()
-    queue.backend.listen(owner)
-    queue.backend.register(
+    queue.backend.supervisors.listen(owner)
+    queue.backend.supervisors.register(
         SupervisorInfo(
             id=owner, host="here", boot_id="", pid=os.getpid(), slots=1, queues=None,
             types=("shell",), started_at=now, heartbeat_at=now,
@@ -204,7 +204,7 @@ def imported(queue: JobQueue, acknowledged: list[Any]) -> None:
     """Importing the file again adds what is missing, and nothing twice."""
     assert all(queue.get(job_id) for job_id in acknowledged)
     before = len(queue.find())
-    known = queue.backend.known_keys([f"k{n}" for n in range(8)])
+    known = queue.backend.transfer.known_keys([f"k{n}" for n in range(8)])
     import_rows(queue, lambda _: None)
     assert len(queue.find()) == before + 8 - len(known)
 
@@ -300,7 +300,7 @@ def fired(queue: JobQueue, acknowledged: list[Any]) -> None:
     assert all(queue.get(job_id) for ids in acknowledged for job_id in ids)
     for _ in range(2):
         Schedules(queue).fire_due(utcnow() + timedelta(seconds=90))
-    times = [each.at for each in queue.backend.firings("often", 10)]
+    times = [each.at for each in queue.backend.schedules.firings("often", 10)]
     assert times
     assert len(times) == len(set(times)) == len(queue.find(tags={"schedule": "often"}))
 

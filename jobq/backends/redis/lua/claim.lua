@@ -129,7 +129,7 @@ local function unlimited(queues)
 end
 
 local function claim(a, at)
-  if a.limit + a.ahead <= 0 then return {} end
+  if a.limit + a.prefetch <= 0 then return {} end
   promote(at)
   local queues, kinds, room, claims = open_queues(a.queues), member_set(a.types), {}, {}
   for name, queue in pairs(queues) do room[name] = room_of(queue, at) end
@@ -143,7 +143,7 @@ local function claim(a, at)
     end
   end
   take(queues, a.limit)
-  take(unlimited(queues), a.ahead)
+  take(unlimited(queues), a.prefetch)
   return claims
 end
 

@@ -63,7 +63,7 @@ function verbs.find(a)
     and call('ZCOUNT', P .. 'fin', '-inf', '(' .. whole(a.finished_before)) == 0 then
     return {false, {}}
   end
-  local ids, found = page(indexes(a), a.after, a.newest, a.look), {}
+  local ids, found = page(indexes(a), a.after, a.newest, a.batch_size), {}
   for _, id in ipairs(ids) do
     if a.stop and (a.newest and tonumber(id) <= a.stop or not a.newest and tonumber(id) >= a.stop) then
       return {false, found}
@@ -73,7 +73,7 @@ function verbs.find(a)
       if #found >= a.limit then return {id, found} end
     end
   end
-  return {#ids == a.look and ids[#ids] or false, found}
+  return {#ids == a.batch_size and ids[#ids] or false, found}
 end
 
 function verbs.counts()
@@ -145,7 +145,7 @@ end
 
 -- A portion of the jobs that completed or failed, the latest first: what is known of each.
 function verbs.ended(a)
-  local ids = call('ZREVRANGEBYSCORE', P .. 'fin', '+inf', a.since, 'LIMIT', a.from, a.look)
+  local ids = call('ZREVRANGEBYSCORE', P .. 'fin', '+inf', a.since, 'LIMIT', a.from, a.batch_size)
   local found = {}
   for _, id in ipairs(ids) do
     local f = call('HMGET', P .. 'j:' .. id, 's', 'h', 'sa', 'fa')
@@ -190,11 +190,11 @@ end
 
 -- The last id looked at, or false if that was all, and those whose hash says something else.
 function verbs.strays(a)
-  local ids, found = page(indexes(a), a.after, false, a.look), {}
+  local ids, found = page(indexes(a), a.after, false, a.batch_size), {}
   for _, id in ipairs(ids) do
     if call('HGET', P .. 'j:' .. id, 's') ~= a.statuses[1] then found[#found + 1] = id end
   end
-  return {#ids == a.look and ids[#ids] or false, found}
+  return {#ids == a.batch_size and ids[#ids] or false, found}
 end
 
 function verbs.flaws(a)

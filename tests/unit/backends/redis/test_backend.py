@@ -15,7 +15,7 @@ import redis
 from freezegun import freeze_time
 
 from jobq import JobQueue
-from jobq.backends.base import ClaimRequest, Report
+from jobq.backends.messages import ClaimRequest, Report
 from jobq.backends.redis.backend import RedisBackend
 from jobq.backends.redis.connection import RedisConnection
 from jobq.config.redis_url import parse_url
@@ -110,7 +110,7 @@ KEPT = {"meta", "n", "r", "again", "dead"}
 
 def test_nothing_is_left_of_what_was_deleted(jobs: Jobs, client: Any) -> None:
     furnish(jobs)
-    jobs.backend.remove_schedule("often")
+    jobs.backend.schedules.remove("often")
     parent = jobs.put(JobStatus.FAILED, unique_key="of one that failed")
     jobs.insert(*[new_job(parents=after(parent))] * 501)
     jobs.backend.requeue([parent], jobs.now)
@@ -120,8 +120,8 @@ def test_nothing_is_left_of_what_was_deleted(jobs: Jobs, client: Any) -> None:
     jobs.settle()
     assert sorted(jobs.backend.delete(ids)) == ids
     jobs.backend.maintain()
-    jobs.backend.register(supervisor(jobs, "one"))
-    jobs.backend.unregister(["one"])
+    jobs.backend.supervisors.register(supervisor(jobs, "one"))
+    jobs.backend.supervisors.unregister(["one"])
     for queue in ("fast", "off"):
         jobs.backend.delete_queue(queue)
     assert {key.removeprefix(TAG).partition(":")[0] for key in client.keys("*")} <= KEPT
@@ -152,7 +152,7 @@ def test_a_cluster_is_used_whichever_node_is_named(open_on: Open) -> None:
             with jobs.backend.group():
                 assert jobs.end(jobs.start(jobs.add()))
             assert verify(jobs.backend).violations == []
-            listener = jobs.backend.listen(f"owner{number}")
+            listener = jobs.backend.supervisors.listen(f"owner{number}")
             jobs.add()
             assert select.select([listener], [], [], 10)[0]
             listener.close()
@@ -186,7 +186,7 @@ def test_threads_share_a_backend(jobs: Jobs) -> None:
 def test_what_is_looked_through_in_portions_is_looked_through_to_its_end(
     jobs: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobq.backends.redis.backend.LOOK", 2)
+    monkeypatch.setattr("jobq.backends.redis.rows.BATCH_SIZE", 2)
     ids = [jobs.put(JobStatus.COMPLETED) for _ in range(3)]
     ids += jobs.insert_ids(*[new_job(type=kind) for kind in ("a", "b", "a")])
     for newest in (False, True):
@@ -196,14 +196,14 @@ def test_what_is_looked_through_in_portions_is_looked_through_to_its_end(
     assert sorted(jobs.backend.get(ids)) == ids
     for job_id in ids[3:]:
         jobs.end(jobs.start(job_id), JobStatus.CANCELLED)
-    assert jobs.backend.ended_counts(NOON) == {("shell", "default"): (3, 0)}
-    assert len(jobs.backend.ended(NOON, limit=9)) == 3
+    assert jobs.backend.stats.ended_counts(NOON) == {("shell", "default"): (3, 0)}
+    assert len(jobs.backend.stats.ended(NOON, limit=9)) == 3
 
 
 def test_indexes_that_say_what_is_not_so_are_flaws(
     jobs: Jobs, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobq.backends.redis.backend.LOOK", 2)
+    monkeypatch.setattr("jobq.backends.redis.rows.BATCH_SIZE", 2)
     ids = jobs.insert_ids(*[new_job()] * 5)
     assert jobs.backend.flaws(thorough=True) == []
     client.zadd(f"{TAG}i:failed", {str(job_id): job_id for job_id in ids})
@@ -242,7 +242,7 @@ VERBS: dict[str, tuple[Callable[[Jobs], Any], Callable[[Jobs, Any], Any]]] = {
     "delete": (cancelled, lambda jobs, job_id: jobs.backend.delete([job_id])),
     "fire": (
         lambda jobs: put(jobs.backend),
-        lambda jobs, each: jobs.backend.fire(each, each, new_job(), [NOON], NOON),
+        lambda jobs, each: jobs.backend.schedules.fire(each, each, new_job(), [NOON], NOON),
     ),
     "group": (lambda jobs: None, lambda jobs, _: in_a_group(jobs)),
 }
@@ -375,7 +375,7 @@ def test_what_a_group_does_leaves_no_trace_before_its_end(jobs: Jobs, client: An
     jobs.later(3600)
     before = contents(client)
     with jobs.backend.group():
-        jobs.backend.remove_schedule("often")
+        jobs.backend.schedules.remove("often")
         jobs.backend.delete_queue("gone")
         assert jobs.backend.delete(range(2, 30))
         furnish(jobs)
@@ -462,10 +462,10 @@ def test_failed_jobs_are_in_the_dead_letter_stream_until_they_are_retried_or_del
 def test_consumers_go_once_nothing_is_pending_for_them(jobs: Jobs, client: Any) -> None:
     jobs.insert(*[new_job()] * 5)
     for name in ("alive", "left"):
-        jobs.backend.register(supervisor(jobs, name))
+        jobs.backend.supervisors.register(supervisor(jobs, name))
         jobs.unclaim(*jobs.claim(1, owner=name))
         jobs.end(jobs.claim(1, owner=name)[0])
-    jobs.backend.unregister(["left"])
+    jobs.backend.supervisors.unregister(["left"])
     kept, gone = jobs.claim(1, owner="kept"), jobs.claim(1, owner="gone")
 
     def consumers(key: str = LINE) -> set[str]:
@@ -501,7 +501,7 @@ def test_what_was_ever_done_is_counted(jobs: Jobs) -> None:
         assert jobs.end(jobs.start(job_id), JobStatus.PENDING, outcome=outcome)
     jobs.finish(job_id, JobStatus.CANCELLED)
     jobs.backend.delete(done)
-    assert jobs.backend.totals() == {"added": 5, "completed": 2, "failed": 1, "recovered": 1}
+    assert jobs.backend.stats.totals() == {"added": 5, "completed": 2, "failed": 1, "recovered": 1}
 
 
 # -- clocks --------------------------------------------------------------------------------------
@@ -546,8 +546,8 @@ def test_a_host_whose_clock_is_wrong_goes_by_that_of_the_server(
         scheduler = Scheduler(queue, "this one")
         wait_until(lambda: scheduler.rescue_expired(queue.backend.now(), ()))
         assert queue.get(job.id).status is not JobStatus.RUNNING
-        queue.backend.register(supervisor(Jobs(lambda: queue.backend), "other:1:one"))
-        assert now <= queue.backend.supervisors()[0].heartbeat_at < now + soon
+        queue.backend.supervisors.register(supervisor(Jobs(lambda: queue.backend), "other:1:one"))
+        assert now <= queue.backend.supervisors.all()[0].heartbeat_at < now + soon
         with pytest.raises(WrongState, match="other:1:one"):
             require_idle(queue.backend, "here")
 
@@ -570,7 +570,7 @@ def test_a_listener_whose_connection_was_lost_listens_again(
     port = redis_url.rpartition(":")[2].partition("/")[0]
     with TcpProxy(int(port)) as proxy:
         backend = open_on(redis_url.replace(f":{port}", f":{proxy.port}"))
-        listener = backend.listen("one")
+        listener = backend.supervisors.listen("one")
         proxy.cut()
         assert select.select([listener], [], [], 20)[0]
         listener.drain()
@@ -588,7 +588,7 @@ def test_a_place_in_a_limited_queue_wakes_others_if_who_frees_it_does_not_take_i
 ) -> None:
     jobs.limit("narrow", max_concurrent=1)
     jobs.insert_ids(*[new_job(queue="narrow")] * 3)
-    listener = jobs.backend.listen("other")
+    listener = jobs.backend.supervisors.listen("other")
     (claim,) = jobs.claim()
     for limit, wakes in ((1, False), (0, True)):
         listener.drain()

@@ -125,7 +125,7 @@ def test_everything_is_private_whatever_the_umask(tmp_path: Path, umask: int) ->
     try:
         with opened(tmp_path / "new" / "folders" / "jobq.db") as backend:
             backend.insert([new_job()], NOON)
-            with closing(backend.listen("one")):
+            with closing(backend.supervisors.listen("one")):
                 paths = [tmp_path / "new", *(tmp_path / "new").rglob("*")]
                 modes = {path.name: path.stat().st_mode & 0o777 for path in paths}
     finally:
@@ -726,7 +726,7 @@ def announced(path: Path, owner: str) -> Iterator[tuple[subprocess.Popen[str], I
     script = (
         "import select, sys\nfrom pathlib import Path\n"
         "from jobq.backends.sqlite.backend import SqliteBackend\n"
-        "listener = SqliteBackend(Path(sys.argv[1])).listen(sys.argv[2])\n"
+        "listener = SqliteBackend(Path(sys.argv[1])).supervisors.listen(sys.argv[2])\n"
         "print('ready', flush=True)\n"
         "while select.select([listener], [], [])[0]:\n"
         " listener.drain()\n print('woken', flush=True)\n"
@@ -747,19 +747,19 @@ def test_a_supervisor_is_woken_and_is_dead_once_it_is_killed(jobs: Jobs, path: P
         jobs.add()
         assert output.readline() == "woken\n"
         process.send_signal(signal.SIGSTOP)
-        assert jobs.backend.dead(["one"]) == set()
+        assert jobs.backend.supervisors.dead(["one"]) == set()
         process.kill()
         process.wait(10)
-        assert jobs.backend.dead(["one", "two"]) == {"one"}
+        assert jobs.backend.supervisors.dead(["one", "two"]) == {"one"}
     fifo = Path(f"{path}.supervisors") / "one.wake"
     assert fifo.is_fifo()
     jobs.add()  # nobody reads it any more, and nobody waits for that
-    jobs.backend.unregister(["one"])
+    jobs.backend.supervisors.unregister(["one"])
     assert not fifo.exists()
 
 
 def test_a_listener_that_does_not_read_holds_nobody_up(jobs: Jobs, path: Path) -> None:
-    with closing(jobs.backend.listen("one")) as listener:
+    with closing(jobs.backend.supervisors.listen("one")) as listener:
         poke = os.open(Path(f"{path}.supervisors") / "one.wake", os.O_WRONLY | os.O_NONBLOCK)
         with suppress(BlockingIOError):
             while os.write(poke, b"!" * 4096):
@@ -770,8 +770,8 @@ def test_a_listener_that_does_not_read_holds_nobody_up(jobs: Jobs, path: Path) -
 
 
 def test_forgetting_an_owner_removes_no_file_elsewhere(jobs: Jobs, path: Path) -> None:
-    jobs.backend.listen("one").close()
+    jobs.backend.supervisors.listen("one").close()
     precious = path.parent / "precious.lock"
     precious.touch()
-    jobs.backend.unregister(["../precious"])
+    jobs.backend.supervisors.unregister(["../precious"])
     assert precious.exists()

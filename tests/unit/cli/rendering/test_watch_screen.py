@@ -372,7 +372,7 @@ def test_work_shows_more_jobs_than_fit_as_a_number(project: Path, cli: Cli) -> N
 
 def test_the_time_left_of_jobs_like_those_before(project: Path, cli: Cli) -> None:
     began = utcnow() - timedelta(hours=1)
-    from jobq.backends.base import ClaimRequest
+    from jobq.backends.messages import ClaimRequest
     from jobq.models import AttemptResult, Outcome
 
     job = cli.queue.add("shell", {"argv": ["sleep", "30"]})

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from jobq.backends.base import ClaimRequest
+from jobq.backends.messages import ClaimRequest
 from jobq.clock import utcnow
 from jobq.config.environment import SUPERVISOR_VAR, job_environment
 from jobq.execution.children.pool import ChildPool
