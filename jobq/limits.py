@@ -66,7 +66,7 @@ def json_size(value: Any) -> int:
 
 
 def is_too_deep(value: Any, levels: int = MAX_DEPTH) -> bool:
-    """Tell if a JSON value has more than ``levels`` lists and objects within each other."""
+    """Return whether a JSON value has more than ``levels`` lists and objects within each other."""
     if isinstance(value, dict):
         value = value.values()
     elif not isinstance(value, list | tuple):

@@ -1,8 +1,8 @@
-"""Keeps secrets out of what is shown: values whose names say that they are secret. Pure.
+"""Redaction: secrets are kept out of everything shown, by the names of values. Pure.
 
-A job's row and what its process gets are never touched: what is made here is for people, hooks and
-events. It goes by names, and by where the values of those names appear again; a secret that
-nothing names is not known.
+A job's row, and what its process gets, are never changed: redacted copies are for people, hooks
+and events. A value is secret by its name, and is hidden wherever it appears again. A secret without
+a name that says so is not recognised.
 """
 
 import re
@@ -15,10 +15,10 @@ from typing import Any, NamedTuple, NewType, TypeVar
 from jobq.models import Attempt, AttemptResult, Job, Progress, Schedule
 
 REDACTED = "[redacted-by-jobq]"
-"""What stands where a secret was."""
+"""Stands in for a secret."""
 
-TAG = "jobq:secret"
-"""The tag of a job that names arguments of it that are secret, with commas between them."""
+SECRETS_TAG = "jobq:secret"
+"""The tag of a job that names its secret arguments, separated by commas."""
 
 DEFAULT_PATTERNS = (
     "*password*", "*passwd*", "*passphrase*", "pass", "*_pass", "*_pwd", "*secret*", "*token*",
@@ -26,14 +26,14 @@ DEFAULT_PATTERNS = (
 )  # fmt: skip
 
 ShownJob = NewType("ShownJob", Job)
-"""A job as it may be shown. Only `Redactor.job` makes one."""
+"""A job as it may be shown; only redaction creates one."""
 
 _Text = TypeVar("_Text", str, str | None)
 
-_SHORTEST = 6
-"""Characters of a secret that is looked for in other texts: shorter ones are part of many words."""
+_MIN_SECRET_CHARS = 6
+"""Of a secret that is searched for in other texts: shorter ones are part of many words."""
 
-_LONGEST_NAME = 256
+_MAX_NAME_CHARS = 256
 
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*+"
 _URL = r"(?<=://)([^\s/:@]*+):[^\s/]+@"
@@ -44,9 +44,9 @@ _SCHEME = rf"(?i:{_SCHEMES})\s+"
 
 
 class _Named(NamedTuple):
-    """How a name in a text is told, with what follows it; and the value behind that.
+    """The patterns of a name in a text with its separator, and of the value behind them.
 
-    They are compiled when they are needed, which `jobq add` would otherwise wait for.
+    They are compiled when needed, which `jobq add` does not wait for.
     """
 
     name: str
@@ -71,32 +71,32 @@ def _folded(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Redactor:
-    """Tells secrets by their names: shell patterns, in which case and ``-`` or ``_`` are alike."""
+    """The patterns of secret names: shell patterns that ignore case, and take ``-`` for ``_``."""
 
     patterns: tuple[str, ...] = DEFAULT_PATTERNS
 
     def is_secret(self, name: str) -> bool:
-        """Whether a value of this name is not to be shown."""
-        return _matcher(self.patterns).match(_folded(name[:_LONGEST_NAME])) is not None
+        """Return whether a value of this name is secret."""
+        return _matcher(self.patterns).match(_folded(name[:_MAX_NAME_CHARS])) is not None
 
     def of(self, args: Mapping[str, Any], tags: Mapping[str, str]) -> "Redaction":
-        """What is to be kept out of all that is shown of a job with these arguments."""
-        named = tuple(name for name in tags.get(TAG, "").split(",") if name)
+        """Return the redaction for everything shown about a job with these arguments."""
+        named = tuple(name for name in tags.get(SECRETS_TAG, "").split(",") if name)
         redactor = Redactor((*self.patterns, *named)) if named else self
-        found = {text for text in _secrets(redactor, args) if len(text) >= _SHORTEST}
-        # The longest first: one may be part of another.
+        found = {text for text in _secrets(redactor, args) if len(text) >= _MIN_SECRET_CHARS}
+        # Longest first: one may be part of another.
         return Redaction(redactor, tuple(sorted(found, key=lambda text: (-len(text), text))))
 
     def job(self, job: Job) -> ShownJob:
-        """A job as it may be shown."""
+        """Return a job as it may be shown."""
         return self.of(job.args, job.tags).job(job)
 
     def attempt(self, attempt: Attempt, job: Job) -> Attempt:
-        """An attempt at a job as it may be shown."""
+        """Return an attempt as it may be shown."""
         return replace(attempt, error=self.of(job.args, job.tags).text(attempt.error))
 
     def schedule(self, schedule: Schedule) -> Schedule:
-        """A schedule as it may be shown."""
+        """Return a schedule as it may be shown."""
         hide = self.of(schedule.args, schedule.tags)
         return replace(
             schedule,
@@ -108,13 +108,13 @@ class Redactor:
 
 @dataclass(frozen=True, slots=True)
 class Redaction:
-    """What is to be kept out of all that is shown of one job."""
+    """The secrets of one job, and their replacement in everything shown about it."""
 
     redactor: Redactor = Redactor()
-    secrets: tuple[str, ...] = ()  # the longest first
+    secrets: tuple[str, ...] = ()  # longest first
 
     def text(self, text: _Text) -> _Text:
-        """A text without the job's secrets, and without what is named as one in it."""
+        """Return a text without the job's secrets, and without values that it names as secret."""
         if not text:
             return text
         for secret in self.secrets:
@@ -128,7 +128,7 @@ class Redaction:
         return text
 
     def value(self, value: Any) -> Any:
-        """A JSON value without them; what has a secret name is one, whatever it is."""
+        """Return a JSON value without secrets; every value with a secret name is one."""
         match value:
             case str():
                 return self.text(value)
@@ -139,11 +139,11 @@ class Redaction:
         return value
 
     def progress(self, progress: Progress) -> Progress:
-        """Progress without them."""
+        """Return progress without secrets."""
         return progress._replace(message=self.text(progress.message))
 
     def job(self, job: Job) -> ShownJob:
-        """The job without them."""
+        """Return the job without secrets."""
         return ShownJob(
             replace(
                 job,
@@ -159,22 +159,22 @@ class Redaction:
         )
 
     def ending(self, ending: AttemptResult) -> AttemptResult:
-        """How an attempt ended, without them."""
+        """Return the result of an attempt without secrets."""
         if ending.error is None and ending.result is None:
             return ending
         return replace(ending, error=self.text(ending.error), result=None)
 
     def tags(self, tags: Mapping[str, str]) -> dict[str, str]:
-        """Tags without them; the one that names them stays."""
-        return {k: v if k == TAG else self._named(k, v) for k, v in tags.items()}
+        """Return tags without secrets; the tag that names them stays."""
+        return {k: v if k == SECRETS_TAG else self._named(k, v) for k, v in tags.items()}
 
     def _named(self, name: str, value: Any) -> Any:
-        if value in _TELL_NOTHING or not self.redactor.is_secret(name):
+        if value in _HARMLESS or not self.redactor.is_secret(name):
             return self.value(value)
         return REDACTED
 
     def _words(self, words: Sequence[Any]) -> list[Any]:
-        """A list, which may be a command: of ``--token X``, X is the secret, of ``token=X`` too."""
+        """Return a list, which may be a command: in ``--token X`` and ``token=X``, X is secret."""
         return [
             before + REDACTED if is_secret else self.value(word)
             for word, before, is_secret in _words(self.redactor, words)
@@ -183,7 +183,7 @@ class Redaction:
     def _without_values(self, text: str, named: _Named) -> str:
         names, values = map(re.compile, named)
         kept, kept_to, at = [], 0, 0
-        # Only a value that is hidden is passed over: in others may be more names, as in --env=TOKEN=x
+        # Only hidden values are skipped: others may contain names, as in --env=TOKEN=x.
         while name := names.search(text, at):
             at = name.end()
             if self.redactor.is_secret(name[1]) and (value := values.match(text, at)):
@@ -192,11 +192,11 @@ class Redaction:
         return "".join([*kept, text[kept_to:]])
 
 
-_TELL_NOTHING: tuple[Any, ...] = (None, True, False, "", [], {})
+_HARMLESS: tuple[Any, ...] = (None, True, False, "", [], {})
 
 
 def _words(redactor: Redactor, words: Sequence[Any]) -> Iterator[tuple[Any, str, bool]]:
-    """Each of a list, what of it may be shown, and whether the rest is secret."""
+    """Yield each item of a list, the part that may be shown, and whether the rest is secret."""
     option = ""
     for word in words:
         before, is_secret = "", False
@@ -211,11 +211,11 @@ def _words(redactor: Redactor, words: Sequence[Any]) -> Iterator[tuple[Any, str,
 
 
 def _secrets(redactor: Redactor, value: Any) -> Iterator[str]:
-    """The texts in a JSON value that are secrets."""
+    """Yield the secret texts in a JSON value."""
     match value:
         case dict():
             for name, below in value.items():
-                named = below not in _TELL_NOTHING and redactor.is_secret(name)
+                named = below not in _HARMLESS and redactor.is_secret(name)
                 yield from _texts(below) if named else _secrets(redactor, below)
         case list():
             for word, before, is_secret in _words(redactor, value):
@@ -238,7 +238,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def is_redacted(value: Any) -> bool:
-    """Whether a JSON value has something in it that was redacted: it is not the whole."""
+    """Return whether anything in a JSON value was redacted."""
     if isinstance(value, str):
         return REDACTED in value
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""The JSON documents that the command prints, and that scripts depend on. Fields are only added."""
+"""The JSON documents of the command line. Scripts depend on them: fields are only added."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -13,7 +13,7 @@ from jobq.units import format_moment
 
 
 def job_document(job: ShownJob, log_dir: Path) -> JsonObject:
-    """A job; ``log_dir`` is its own."""
+    """Return a job; ``log_dir`` is the job's own."""
     progress = job.progress
     return {
         "id": job.id,
@@ -46,7 +46,7 @@ def job_document(job: ShownJob, log_dir: Path) -> JsonObject:
 
 
 def attempt_document(attempt: Attempt) -> JsonObject:
-    """One entry of a job's ``history``."""
+    """Return one entry of a job's ``history``."""
     return {
         "attempt": attempt.attempt,
         "supervisor": attempt.supervisor,
@@ -63,7 +63,7 @@ def attempt_document(attempt: Attempt) -> JsonObject:
 
 
 def queue_document(queue: Queue, counts: dict[JobStatus, int]) -> JsonObject:
-    """A queue with its counts."""
+    """Return a queue with its counts."""
     return {
         "name": queue.name,
         "description": queue.description,
@@ -78,7 +78,7 @@ def queue_document(queue: Queue, counts: dict[JobStatus, int]) -> JsonObject:
 
 
 def schedule_document(schedule: Schedule, words: str, runs: Sequence[datetime]) -> JsonObject:
-    """A schedule, what it says in words, and when it runs next."""
+    """Return a schedule, its cron expression in words, and its next runs."""
     return {
         "name": schedule.name,
         "cron": schedule.cron,
@@ -104,7 +104,7 @@ def schedule_document(schedule: Schedule, words: str, runs: Sequence[datetime]) 
 
 
 def supervisor_document(supervisor: SupervisorInfo) -> JsonObject:
-    """A supervisor that is alive."""
+    """Return a registered supervisor."""
     return {
         "id": supervisor.id,
         "host": supervisor.host,
@@ -118,12 +118,12 @@ def supervisor_document(supervisor: SupervisorInfo) -> JsonObject:
 
 
 def type_document(name: str, description: str, source: str, schema: Any) -> JsonObject:
-    """A job type and what it takes."""
+    """Return a job type and the schema of its arguments."""
     return {"type": name, "description": description, "source": source, "args_schema": schema}
 
 
 def settings_document(settings: Settings) -> JsonObject:
-    """The settings in effect, shaped like jobq.toml; durations in seconds."""
+    """Return the settings in effect, shaped like jobq.toml; durations in seconds."""
     retry, retention, timeouts = settings.retry, settings.retention, settings.timeouts
     hide = Redaction(settings.redactor)
     return {

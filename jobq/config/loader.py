@@ -1,4 +1,4 @@
-"""Settings from jobq.toml and `JOBQ_*` variables: the file is found, read and checked here."""
+"""The loading of settings: jobq.toml is found, read and checked, and so are `JOBQ_*` variables."""
 
 import os
 import re
@@ -43,9 +43,9 @@ def load_settings(
     environ: Mapping[str, str] | None = None,
     cwd: Path | None = None,
 ) -> Settings:
-    """Settings from ``path``; or from the first of $JOBQ_CONFIG, the nearest jobq.toml, the user's.
+    """Load settings from ``path``, or the first of $JOBQ_CONFIG, nearest jobq.toml, the user's.
 
-    Without any file, the defaults hold and state is kept in the user's state directory.
+    Without a file, the defaults hold, and state is kept in the user's state directory.
 
     Raises:
         ConfigError: a file or variable is wrong; the message names file, line and key.
@@ -58,7 +58,7 @@ def load_settings(
 
 
 def find_file(path: Path | str | None, environ: Mapping[str, str], cwd: Path) -> Path | None:
-    """The file that settings come from, or None where the defaults hold.
+    """Return the file that settings come from, or None if the defaults hold.
 
     Raises:
         ConfigError: a file that was named does not exist.
@@ -80,16 +80,17 @@ def find_file(path: Path | str | None, environ: Mapping[str, str], cwd: Path) ->
 
 
 def _is_there(file: Path) -> bool:
-    """Whether a file is there. What is no file must not pass for none: other settings would hold.
+    """Return whether a file is there.
 
     Raises:
-        ConfigError: something else stands in its place, or it can't be looked at.
+        ConfigError: it can't be read, or is not a regular file. It must not count as missing:
+            other settings would hold.
     """
     try:
         mode = file.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
         if file.is_symlink():
-            raise ConfigError(f"{file}: a symbolic link to nowhere: remove or mend it") from None
+            raise ConfigError(f"{file}: a symbolic link to nowhere: remove or correct it") from None
         return False
     except OSError as error:
         raise ConfigError(f"{file}: {error.strerror}: make it readable for you") from None
@@ -99,28 +100,28 @@ def _is_there(file: Path) -> bool:
 
 
 def working_directory() -> Path:
-    """Where the command is typed.
+    """Return the working directory.
 
     Raises:
-        ConfigError: it has been deleted meanwhile.
+        ConfigError: it has been deleted.
     """
     try:
         return Path.cwd()
     except FileNotFoundError:
         raise ConfigError(
-            "the working directory is gone: change to one that is there (`cd`)"
+            "the working directory was deleted: change to another one (`cd`)"
         ) from None
 
 
 def _is_users(path: Path) -> bool:
-    """Whether it is the user's own file, whichever way it was found: state is kept elsewhere."""
-    if path.absolute().parent.name != "jobq":  # to find out would cost 15 ms
+    """Return whether it is the user's own file, beside which no state is kept."""
+    if path.absolute().parent.name != "jobq":  # _user_dir takes 15 ms
         return False
     return path.absolute() == _user_dir("config") / FILE_NAME
 
 
 def _user_dir(kind: str) -> Path:
-    import platformdirs  # 15 ms, and only where no jobq.toml is near
+    import platformdirs  # 15 ms, and only without a jobq.toml nearby
 
     if kind == "config":
         return platformdirs.user_config_path("jobq")
@@ -141,10 +142,10 @@ def _read(path: Path) -> dict[str, Any]:
 # -- reading it ------------------------------------------------------------------------------
 
 _Parse = Callable[[Any], Any]
-_NO_HOME = "expected a path in a home directory that there is"
+_NO_HOME = "expected a path in an existing home directory"
 
 
-def _text(value: Any) -> str:
+def _string(value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise UsageError("expected text")
     return value
@@ -152,7 +153,7 @@ def _text(value: Any) -> str:
 
 def _path(value: Any) -> str:
     try:
-        Path(_text(value)).expanduser()
+        Path(_string(value)).expanduser()
     except RuntimeError:
         raise UsageError(_NO_HOME) from None
     return str(value)
@@ -161,7 +162,7 @@ def _path(value: Any) -> str:
 def _backend(value: Any) -> str:
     if value == SQLITE:
         return SQLITE
-    from jobq.config.redis_url import is_redis, parse_url  # only those who use it need it
+    from jobq.config.redis_url import is_redis, parse_url  # SQLite does not need it
 
     if not is_redis(value):
         raise UsageError('expected "sqlite" or "redis://HOST:PORT/DB"')
@@ -169,29 +170,29 @@ def _backend(value: Any) -> str:
     return str(value)
 
 
-def _texts(value: Any) -> tuple[str, ...]:
+def _strings(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise UsageError("expected a list of texts")
+        raise UsageError("expected a list of strings")
     return tuple(value)
 
 
 def _commands(value: Any) -> tuple[tuple[str, ...], ...]:
-    """One command as a list of texts, or a list of such."""
+    """Return commands from one list of strings, or from a list of such lists."""
     several = value if isinstance(value, list) and value and isinstance(value[0], list) else [value]
-    commands = tuple(_texts(command) for command in several)
+    commands = tuple(_strings(command) for command in several)
     if value == []:
         return ()
     if not all(commands) or not all(word and "\0" not in word for c in commands for word in c[:1]):
-        raise UsageError("expected a command as a list of texts, or a list of such")
+        raise UsageError("expected a command as a list of strings, or a list of such lists")
     return commands
 
 
-def _whole(least: int) -> _Parse:
+def _whole_number(minimum: int) -> _Parse:
     def parse(value: Any) -> int:
         if isinstance(value, str) and re.fullmatch(r"\d{1,9}", value):
             value = int(value)
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise UsageError(f"expected a whole number of at least {least}")
+        if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+            raise UsageError(f"expected a whole number of at least {minimum}")
         if value > MAX_COUNT:
             raise UsageError(f"expected a whole number of at most {MAX_COUNT:,}")
         return value
@@ -199,13 +200,13 @@ def _whole(least: int) -> _Parse:
     return parse
 
 
-def _share(value: Any) -> float:
+def _fraction(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise UsageError("expected a number from 0 to 1")
     return float(value)
 
 
-def _span(value: Any) -> float:
+def _positive_duration(value: Any) -> float:
     try:
         seconds = parse_duration(value)
     except UsageError:
@@ -222,16 +223,16 @@ def _limit(value: Any) -> float:
         raise UsageError('expected a duration, in seconds or as "10m", or "none"') from None
 
 
-def _size(least: int = 0) -> Callable[[Any], int]:
-    """Bytes; 0, or "off", is no limit."""
+def _size(minimum: int = 0) -> Callable[[Any], int]:
+    """Return a parser of bytes; 0, or "off", is no limit."""
 
     def parse(value: Any) -> int:
         try:
             size = 0 if value == "off" else parse_size(value)
         except UsageError:
             raise UsageError('expected a size, in bytes or as "100MB", or "off"') from None
-        if 0 < size < least:
-            raise UsageError(f'expected at least {least:,} bytes, or "off"')
+        if 0 < size < minimum:
+            raise UsageError(f'expected at least {minimum:,} bytes, or "off"')
         return size
 
     return parse
@@ -242,25 +243,25 @@ def _size_or_auto(value: Any) -> int | None:
 
 
 def _rate(value: Any) -> Any:
-    return parse_rate(_text(value))
+    return parse_rate(_string(value))
 
 
-_TOP: Mapping[str, _Parse] = {
+_TOP_KEYS: Mapping[str, _Parse] = {
     "database": _path,
     "log_dir": _path,
-    "concurrency": _whole(1),
+    "concurrency": _whole_number(1),
     "backend": _backend,
 }
-_TABLES: Mapping[str, Mapping[str, _Parse]] = {
+_TABLE_KEYS: Mapping[str, Mapping[str, _Parse]] = {
     "workers": {
-        "paths": lambda value: tuple(map(_path, _texts(value))),
-        "import_timeout": _span,
+        "paths": lambda value: tuple(map(_path, _strings(value))),
+        "import_timeout": _positive_duration,
     },
     "retry": {
-        "max_retries": _whole(0),
+        "max_retries": _whole_number(0),
         "base": _limit,
-        "jitter": _share,
-        "max_crashes": _whole(1),
+        "jitter": _fraction,
+        "max_crashes": _whole_number(1),
     },
     "timeouts": {
         "low": _limit,
@@ -270,31 +271,31 @@ _TABLES: Mapping[str, Mapping[str, _Parse]] = {
         "types": lambda value: value,
     },
     "retention": {
-        "older_than": _span,
-        "keep_last": _whole(0),
+        "older_than": _positive_duration,
+        "keep_last": _whole_number(0),
         **dict.fromkeys(("completed", "failed", "cancelled"), _limit),
     },
     "logs": {
         "max_bytes": _size(MIN_LOG_MAX_BYTES),
         "min_free": _size_or_auto,
         "ship_max_bytes": _size(),
-        "ship_ttl": _span,
+        "ship_ttl": _positive_duration,
     },
-    "lease": {"seconds": _span, "grace": _limit},
-    "env": {"capture": _texts},
-    "redact": {"patterns": _texts},
+    "lease": {"seconds": _positive_duration, "grace": _limit},
+    "env": {"capture": _strings},
+    "redact": {"patterns": _strings},
     "hooks": {"on_finish": _commands},
 }
-_QUEUE: Mapping[str, _Parse] = {
-    "description": _text,
-    "max_concurrent": _whole(1),
+_QUEUE_KEYS: Mapping[str, _Parse] = {
+    "description": _string,
+    "max_concurrent": _whole_number(1),
     "priority": parse_priority,
     "rate": _rate,
     "timeout": _limit,
-    "max_retries": _whole(0),
+    "max_retries": _whole_number(0),
 }
 
-_VARIABLES = {
+_KEY_OF_VARIABLE = {
     DATABASE_VAR: "database",
     LOG_DIR_VAR: "log_dir",
     CONCURRENCY_VAR: "concurrency",
@@ -303,7 +304,7 @@ _VARIABLES = {
 
 
 class _Reader:
-    """Checks one file's tables; every complaint names the file, the line and the key."""
+    """A reader of one file's tables; every error names the file, the line and the key."""
 
     def __init__(self, path: Path | None, environ: Mapping[str, str], cwd: Path) -> None:
         self.path = path
@@ -311,17 +312,19 @@ class _Reader:
         self.cwd = cwd
 
     def settings(self, table: dict[str, Any]) -> Settings:
-        tables = {name: table.pop(name, {}) for name in (*_TABLES, "queues")}
-        top = self._values(table, _TOP, ())
+        tables = {name: table.pop(name, {}) for name in (*_TABLE_KEYS, "queues")}
+        top = self._values(table, _TOP_KEYS, ())
         base = self.path.parent if self.path else None
         home = base if self.path and not _is_users(self.path) else None
-        for variable, key in _VARIABLES.items():
+        for variable, key in _KEY_OF_VARIABLE.items():
             if value := self.environ.get(variable):
                 top[key] = self._variable(variable, key, value)
         if JOB_ID_VAR in self.environ and LOG_DIR_VAR in self.environ:
-            # Inside a job, it is the job's own directory: <log_dir>/jobs/<job_id>.
+            # In a job, the variable is the job's own directory: <log_dir>/jobs/<job_id>.
             top["log_dir"] = str(Path(self.environ[LOG_DIR_VAR]).parent.parent)
-        read = {name: self._values(tables[name], keys, (name,)) for name, keys in _TABLES.items()}
+        read = {
+            name: self._values(tables[name], keys, (name,)) for name, keys in _TABLE_KEYS.items()
+        }
         state = home / ".jobq" if home else _user_dir("state")
         workers = read["workers"].get("paths", ("workers",) if base else ())
         lease = read["lease"]
@@ -359,7 +362,7 @@ class _Reader:
         values = {}
         for key, value in table.items():
             if key not in keys:
-                known = ", ".join(keys) if at else ", ".join((*keys, *_TABLES, "queues"))
+                known = ", ".join(keys) if at else ", ".join((*keys, *_TABLE_KEYS, "queues"))
                 self._complain(at, key, f"no such key: expected one of {known}")
             try:
                 values[key] = keys[key](value)
@@ -380,16 +383,16 @@ class _Reader:
         for name, values in table.items():
             if not QUEUE_NAME.fullmatch(name):
                 self._complain(("queues",), name, "expected a name of letters, digits, . _ -")
-            queues[name] = Queue(name=name, **self._values(values, _QUEUE, ("queues", name)))
+            queues[name] = Queue(name=name, **self._values(values, _QUEUE_KEYS, ("queues", name)))
         queues.setdefault(DEFAULT_QUEUE, Queue(name=DEFAULT_QUEUE))
         return queues
 
     def _variable(self, variable: str, key: str, value: str) -> Any:
         try:
-            parsed = _TOP[key](value)
+            parsed = _TOP_KEYS[key](value)
         except UsageError as error:
             raise ConfigError(f"${variable}: {error}, got {_shown(key, value)}") from None
-        # A path in a variable is meant from where the command is typed.
+        # A path in a variable is relative to the working directory.
         is_path = key in ("database", "log_dir")
         return str(self.cwd / Path(value).expanduser()) if is_path else parsed
 
@@ -401,7 +404,7 @@ class _Reader:
 
 
 def _shown(key: str, value: Any) -> str:
-    """A value that is wrong, for a complaint: without the password that an address may have."""
+    """Return an invalid value as an error shows it: without the password of a URL."""
     if key != "backend" or not isinstance(value, str):
         return repr(value)
     from jobq.config.redis_url import without_password
@@ -416,7 +419,7 @@ def _absolute(value: str | None, base: Path | None, default: Path) -> Path:
 
 
 def _line_of(path: Path | None, table: tuple[str, ...], key: str) -> int | None:
-    """The line on which a key stands, or its table's; tomllib does not tell."""
+    """Return the line of a key, or else of its table: tomllib does not give it."""
     if path is None:
         return None
     current: tuple[str, ...] = ()
@@ -436,5 +439,5 @@ def _line_of(path: Path | None, table: tuple[str, ...], key: str) -> int | None:
 
 
 def _parts(dotted: str) -> tuple[str, ...]:
-    """The parts of a dotted key, each of which may be quoted."""
+    """Return the parts of a dotted key, each of which may be quoted."""
     return tuple(part.strip("\"'") for part in re.findall(r"\"[^\"]*\"|'[^']*'|[^.\s]+", dotted))

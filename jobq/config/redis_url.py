@@ -1,4 +1,4 @@
-"""Where a jobq on Redis is: an address that says which server, which database and which name."""
+"""The URL of a jobq on Redis: its server, its database and its name."""
 
 import re
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ _OPTIONS: Mapping[str, tuple[str, str]] = {
     "health_check_interval": (r"[0-9]{1,9}", "whole seconds"),
     "name": (_NAME.pattern, "a name of letters, digits, '.', '_' and '-'"),
     "password": _TEXT,
-    "socket_timeout": (r"(?=.*[1-9])([0-9]{1,9}(\.[0-9]{1,9})?)", "seconds, more than none,"),
+    "socket_timeout": (r"(?=.*[1-9])([0-9]{1,9}(\.[0-9]{1,9})?)", "a number of seconds above 0"),
     "ssl_ca_certs": _TEXT,
     "ssl_ca_path": _TEXT,
     "ssl_cert_reqs": ("none|optional|required", "none, optional or required"),
@@ -31,42 +31,42 @@ _OPTIONS: Mapping[str, tuple[str, str]] = {
     "username": _TEXT,
     "wait": (r"[0-9]{1,2}", "a number of replicas"),
 }
-"""What may stand behind the question mark, and what each looks like. Of what redis-py would take,
-the rest has no use here, or changes what it answers and how often it asks."""
+"""The query parameters that a URL may have: a pattern, and a description of it. The others that
+redis-py takes are useless here, or change its replies and retries."""
 
 
 @dataclass(frozen=True, slots=True)
 class RedisUrl:
-    """An address, taken apart."""
+    """A parsed URL."""
 
-    server: str  # as redis-py takes it: with the password, without the name
-    shown: str  # for people: without the password
-    name: str  # tells several jobqs in one database apart
-    replicas: int = 0  # how many must have a change before it counts as done
-    timeout: float | None = None  # seconds that a connection, or an answer, may take at most
-    secret: bool = False  # whether what is shown lacks a password
+    server: str  # the URL for redis-py: with the password, without the name
+    shown: str  # the URL for people: without the password
+    name: str  # tells apart several jobqs in one database
+    replicas: int = 0  # number of replicas that must have a change before it counts as done
+    timeout: float | None = None  # seconds that a connection, or a reply, may take
+    secret: bool = False  # whether a password was left out of `shown`
 
     @property
     def prefix(self) -> str:
-        """What all keys start with: the braces keep them in one slot of a cluster."""
+        """The prefix of all keys; its braces keep them in one slot of a cluster."""
         return f"{{{self.name}}}:"
 
     @property
     def digest(self) -> str:
-        """A short name for files of this jobq on this machine."""
+        """A short name for this jobq's files on this host."""
         return sha256(self.shown.encode()).hexdigest()[:12]
 
 
 def is_redis(value: object) -> bool:
-    """Whether a setting names a server of this kind."""
+    """Return whether a setting is the URL of a Redis server."""
     return isinstance(value, str) and value.partition("://")[0] in SCHEMES and "://" in value
 
 
 def parse_url(url: str) -> RedisUrl:
-    """Take an address apart.
+    """Parse the URL of a Redis server.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is not valid; the message says what was expected.
     """
     try:
         parts = urlsplit(url)
@@ -89,8 +89,12 @@ def parse_url(url: str) -> RedisUrl:
     user = f"{quote(unquote(parts.username))}@" if parts.username else ""
     own = {"socket_timeout": timeout, "name": name if name != DEFAULT_NAME else None}
     own["wait"] = str(replicas) if replicas else None
-    told = urlencode(options | {key: value for key, value in own.items() if value is not None})
-    shown = f"{parts.scheme}://{user}{place}{parts.path}" + (f"?{told}" if told else "")
+    query_shown = urlencode(
+        options | {key: value for key, value in own.items() if value is not None}
+    )
+    shown = f"{parts.scheme}://{user}{place}{parts.path}" + (
+        f"?{query_shown}" if query_shown else ""
+    )
     return RedisUrl(
         server=server,
         shown=without_password(shown),
@@ -102,19 +106,19 @@ def parse_url(url: str) -> RedisUrl:
 
 
 def _options(scheme: str, query: str) -> dict[str, str]:
-    """What stands behind the question mark, once all of it is what it should be."""
+    """Return the query parameters, all of them checked."""
     options = dict(parse_qsl(query, keep_blank_values=True))
     for option, value in options.items():
         if option not in _OPTIONS:
-            raise UsageError(f"expected no option {option!r}: there are {', '.join(_OPTIONS)}")
+            raise UsageError(f"no such option {option!r}: expected one of {', '.join(_OPTIONS)}")
         if option.startswith("ssl_") and scheme != "rediss":
-            raise UsageError(f"expected rediss://, where {option}= has a use")
+            raise UsageError(f"{option}= needs rediss://")
         pattern, what = _OPTIONS[option]
         if not re.fullmatch(pattern, value):
             raise UsageError(f"expected {what} in {option}=")
     for option in ("ssl_keyfile", "ssl_password"):
         if option in options and "ssl_certfile" not in options:
-            raise UsageError(f"expected ssl_certfile= beside {option}=")
+            raise UsageError(f"{option}= needs ssl_certfile=")
     return options
 
 
@@ -123,6 +127,6 @@ def _place(host: str, port: int | None) -> str:
     return host if port is None else f"{host}:{port}"
 
 
-def without_password(address: str) -> str:
-    """An address without the secrets that are in its options."""
-    return re.sub(r"([?&][a-z_]*password=)[^&]*", r"\1***", address)
+def without_password(url: str) -> str:
+    """Return a URL with the passwords in its query parameters hidden."""
+    return re.sub(r"([?&][a-z_]*password=)[^&]*", r"\1***", url)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from jobq.errors import ArgsError, WorkerLoadError
 from jobq.job_types.worker import JobWorker
 from jobq.models import JsonObject
-from jobq.redaction import REDACTED, TAG, Redaction, Redactor
+from jobq.redaction import REDACTED, SECRETS_TAG, Redaction, Redactor
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -108,7 +108,7 @@ def _complaints(error: Any, hide: Redaction) -> str:
 def secret_tag(worker: type[JobWorker]) -> Mapping[str, str]:
     """Return the tag that names a job's secret arguments; empty if it has none."""
     names = _secret_fields(args_model(worker), set())
-    return {TAG: ",".join(sorted(names))} if names else {}
+    return {SECRETS_TAG: ",".join(sorted(names))} if names else {}
 
 
 def _secret_fields(model: type[BaseModel], seen: set[Any]) -> set[str]:

@@ -1,7 +1,7 @@
-"""Finds the job types: the built-in one, and the `JobWorker` classes in folders of Python files.
+"""The registry of job types: the built-in one, and the `JobWorker` classes in worker folders.
 
 Each folder becomes a package of its own in `sys.modules`, so that its files can import each other
-(``from .common import …``). A file that does not import takes only its own job types with it.
+(``from .common import …``). A file that does not import only loses its own job types.
 """
 
 from __future__ import annotations
@@ -94,16 +94,16 @@ SHELL = JobType(shell.JOB_TYPE, shell.DESCRIPTION, "built in", None)
 
 @dataclass(slots=True)
 class Registry:
-    """The job types that were found, and what could not be loaded."""
+    """The job types that were found, and errors for those that could not be loaded."""
 
     types: dict[str, JobType] = field(default_factory=lambda: {SHELL.name: SHELL})
     errors: list[WorkerLoadError] = field(default_factory=list)
 
     def get(self, name: str) -> JobType:
-        """A job type by its name.
+        """Return a job type by its name.
 
         Raises:
-            UsageError: there is none; the message names those there are, and files that failed.
+            UsageError: there is none; the message names the known ones, and files that failed.
         """
         if name in self.types:
             return self.types[name]
@@ -116,7 +116,7 @@ class Registry:
         """Register a worker class.
 
         Raises:
-            WorkerLoadError: its name is missing, odd, or taken by another file.
+            WorkerLoadError: its name is missing, invalid, or taken by another file.
         """
         name = worker.job_type
         if not _TYPE_NAME.fullmatch(name):
@@ -135,19 +135,19 @@ def load(
     folders: Sequence[Path],
     *,
     skip: Mapping[str, str] = MappingProxyType({}),
-    tell: Callable[[str], None] = lambda _: None,
+    on_import: Callable[[str], None] = lambda _: None,
 ) -> Registry:
-    """The built-in type, the bundled workers, those in ``folders``, and installed entry points.
+    """Load the built-in type, bundled workers, those in ``folders``, and installed entry points.
 
-    ``tell`` is told of each file and entry point before it is imported; those in ``skip`` are not,
-    for the reason that it gives.
+    ``on_import`` is called with each file and entry point before it is imported. Those in ``skip``
+    are not imported; its values are the reasons.
     """
 
     def is_wanted(source: str) -> bool:
         if source in skip:
             registry.errors.append(WorkerLoadError(f"{source}: {skip[source]}"))
             return False
-        tell(source)
+        on_import(source)
         return True
 
     registry = Registry()
@@ -164,7 +164,7 @@ def load(
 
 
 def bundled_folder() -> Path:
-    """Where the workers that come with jobq are: inside the wheel, or beside it in a checkout."""
+    """Return the folder of the bundled workers: inside the wheel, or beside it in a checkout."""
     here = Path(__file__).parents[1]
     installed = here / "_workers"
     return installed if installed.is_dir() else here.parent / "workers"
@@ -184,7 +184,7 @@ def _load_folder(
         spec = ModuleSpec(package, None, is_package=True)
         spec.submodule_search_locations = [str(folder)]
         sys.modules[package] = importlib.util.module_from_spec(spec)
-    if not os.access(folder, os.R_OK | os.X_OK):  # to glob, it would be empty
+    if not os.access(folder, os.R_OK | os.X_OK):  # glob() would find nothing
         registry.errors.append(WorkerLoadError(f"{folder}: can't be read: Permission denied"))
     for file in sorted(folder.glob("*.py")):
         if file.stem == "__init__" or not is_wanted(str(file)):
@@ -212,7 +212,7 @@ def _load_file(file: Path, name: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # what a module prints is not our answer
+        with contextlib.redirect_stdout(sys.stderr):  # what a module prints is no output of ours
             spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
@@ -258,16 +258,16 @@ def _load_entry_points(registry: Registry, is_wanted: Callable[[str], bool]) -> 
             registry.add(entry.load(), source)
         except WorkerLoadError as error:
             registry.errors.append(error)
-        except Exception as error:  # noqa: BLE001 - somebody else's code may raise anything
+        except Exception as error:  # noqa: BLE001 - foreign code may raise anything
             message = f"{source}: does not import: {type(error).__name__}: {error}"
             registry.errors.append(WorkerLoadError(message))
 
 
 def require_types(registry: Registry, names: Sequence[str]) -> None:
-    """Refuse names of job types that are not there.
+    """Refuse names of unknown job types.
 
     Raises:
-        NotFound: one is not known.
+        NotFound: a name is unknown.
     """
     for name in names:
         if name not in registry.types:

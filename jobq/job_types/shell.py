@@ -1,4 +1,4 @@
-"""The built-in job type ``shell``: a command, as the list of arguments that it gets."""
+"""The built-in job type ``shell``: a command, as a list of arguments or as text for ``sh``."""
 
 import os
 from collections.abc import Mapping
@@ -12,13 +12,13 @@ JOB_TYPE = "shell"
 DESCRIPTION = "Run a command."
 
 MAX_ARGUMENT_BYTES = 131_071
-"""Bytes in one argument or variable: Linux's MAX_ARG_STRLEN, 32 pages, less the closing NUL."""
+"""Of one argument or variable: Linux's MAX_ARG_STRLEN, 32 pages, less the closing NUL."""
 
 MAX_COMMAND_BYTES = 1_900_000
-"""Bytes in all arguments and variables: under Linux's usual 2 MiB, with room for what is added."""
+"""Of all arguments and variables: below Linux's usual 2 MiB, with room for jobq's variables."""
 
 OWN_STDIN = "-"
-"""As ``stdin``: the file of that name in the job's own log directory."""
+"""The value of ``stdin`` for the file ``stdin`` in the job's own log directory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,18 +26,18 @@ class ShellArgs:
     """The arguments of a shell job."""
 
     argv: list[str] = field(default_factory=list)  # the command and its arguments
-    shell: str | None = None  # instead of argv: text for `sh -c`
-    cwd: str | None = None  # absolute; without it, the supervisor's
-    env: dict[str, str] = field(default_factory=dict)  # over the supervisor's environment
+    shell: str | None = None  # in place of argv: text for `sh -c`
+    cwd: str | None = None  # absolute; None: the supervisor's
+    env: dict[str, str] = field(default_factory=dict)  # added to the supervisor's environment
     stdin: str | None = None  # a file's path; "-": the job's own `stdin` file
 
     def command(self) -> list[str]:
-        """What is executed."""
+        """Return the command to execute."""
         return ["/bin/sh", "-c", self.shell] if self.shell is not None else self.argv
 
 
 def parse(args: Mapping[str, Any]) -> JsonObject:
-    """Check the arguments of a shell job; what is stored.
+    """Check the arguments of a shell job and return what is stored of them.
 
     Raises:
         ArgsError: something is missing, unknown, of the wrong type, or too long for the system.
@@ -57,7 +57,7 @@ def parse(args: Mapping[str, Any]) -> JsonObject:
         _check_env(env)
     if env or text or not short:
         _check_size(ShellArgs(**dict(args)))
-    # Lists and objects as they are now: they are the caller's, who may go on to change them.
+    # Copied, since the caller may change its lists and objects later.
     return {
         name: value if isinstance(value, str) else value.copy()
         for name, value in args.items()
@@ -71,7 +71,7 @@ _NOTHING: tuple[Any, ...] = (None, [], {})
 
 def _check_command(argv: Any, text: Any, *, short: bool) -> None:
     if not short and not (isinstance(argv, list) and all(isinstance(item, str) for item in argv)):
-        raise ArgsError("shell: argv: expected a list of texts")
+        raise ArgsError("shell: argv: expected a list of strings")
     if bool(argv) == (text is not None):
         raise ArgsError("shell: give a command: `jobq add -- COMMAND ARG…` or --shell 'TEXT'")
     if argv and not argv[0]:
@@ -82,7 +82,7 @@ def _check_command(argv: Any, text: Any, *, short: bool) -> None:
 
 
 def _is_short(argv: Any) -> bool:
-    """Whether these are good texts, and so short together that no limit is near: most are."""
+    """Return whether these are valid strings, far below all limits together, as most are."""
     if not isinstance(argv, list):
         return False
     try:
@@ -96,22 +96,22 @@ def _is_short(argv: Any) -> bool:
 
 def _check_env(env: Any) -> None:
     if not isinstance(env, dict):
-        raise ArgsError("shell: env: expected an object of texts")
+        raise ArgsError("shell: env: expected an object of strings")
     for name, value in env.items():
         if not isinstance(name, str) or not name or "=" in name:
             raise ArgsError(f"shell: env: {name!r:.80} is not the name of a variable")
         _check_text("env", name)
-        # A program is given both in one text.
-        _check_text(f"env.{name}", value, before=len(name.encode()) + 1)
+        # The system takes NAME=VALUE as one string.
+        _check_text(f"env.{name}", value, extra_bytes=len(name.encode()) + 1)
 
 
-def _check_text(where: str, value: Any, *, before: int = 0) -> None:
+def _check_text(where: str, value: Any, *, extra_bytes: int = 0) -> None:
     if not isinstance(value, str):
         raise ArgsError(f"shell: {where}: expected text, got {type(value).__name__}")
     if "\0" in value:
-        raise ArgsError(f"shell: {where}: contains a NUL byte, which no program can be given")
+        raise ArgsError(f"shell: {where}: contains a NUL byte, which can't be passed to a program")
     try:
-        size = before + len(value.encode())
+        size = extra_bytes + len(value.encode())
     except UnicodeEncodeError:
         raise ArgsError(f"shell: {where}: not valid UTF-8: {value!r:.80}") from None
     if size > MAX_ARGUMENT_BYTES:
@@ -132,7 +132,7 @@ def _check_size(given: ShellArgs) -> None:
 
 
 def schema() -> JsonObject:
-    """The arguments as a JSON Schema."""
-    from pydantic import TypeAdapter  # 40 ms, and only `jobq types` asks
+    """Return the arguments as a JSON Schema."""
+    from pydantic import TypeAdapter  # 40 ms, and only for `jobq types`
 
     return TypeAdapter(ShellArgs).json_schema()

@@ -1,4 +1,4 @@
-"""What a worker's author writes and is given: `JobWorker`, `JobContext`, and what `run` may raise."""
+"""The classes for workers: `JobWorker`, `JobContext`, and the exceptions that `run` may raise."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 NO_TYPE = ""
 
 BUNDLED = "jobq_bundled_workers"
-"""The package that the bundled files of workers are imported as, before any others."""
+"""The package that the bundled worker files are imported as."""
 
 
 class Permanent(Exception):
-    """Raised in `run`: the job fails, and is not retried."""
+    """Raised in `run`: the job fails and is not retried."""
 
 
 class RetryAfter(Exception):
-    """Raised in `run`: this try failed; the next one starts after so many seconds."""
+    """Raised in `run`: this attempt failed; the next one starts after `delay` seconds."""
 
     def __init__(self, delay: float | timedelta, message: str = "asked to be retried") -> None:
         super().__init__(message)
@@ -40,7 +40,7 @@ class RetryAfter(Exception):
 
 
 class Snooze(Exception):
-    """Raised in `run`: run this again after so many seconds; it does not use up a retry."""
+    """Raised in `run`: run the job again after `delay` seconds; it does not use up a retry."""
 
     def __init__(self, delay: float | timedelta, message: str = "snoozed") -> None:
         super().__init__(message)
@@ -48,14 +48,14 @@ class Snooze(Exception):
 
 
 class Cancelled(BaseException):
-    """Raised inside `run` when the job is to stop; raised by `run`, it cancels the job.
+    """Raised in `run` by jobq when the job is to stop; raised by the worker, it cancels the job.
 
     Not an `Exception`, so that ``except Exception`` in a worker does not swallow it.
     """
 
 
 class JobContext:
-    """One attempt, as the worker's `run` sees it."""
+    """An attempt, as the worker's `run` sees it."""
 
     def __init__(
         self,
@@ -81,50 +81,50 @@ class JobContext:
         self._is_cancelled = is_cancelled
 
     def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
-        """Say how far the run has come. Cheap: call it as often as you like."""
+        """Report progress. Cheap: call it as often as you like."""
         self._report(Progress(done, total, message))
 
     @property
     def cancelled(self) -> bool:
-        """Whether the job is to stop. A worker with ``cooperative = True`` looks at it in its loop."""
+        """True once the job is to stop. A worker with ``cooperative = True`` checks it in its loop."""
         return self._is_cancelled()
 
     def add(self, job_type: str, args: dict[str, Any] | None = None, **options: Any) -> Job:
-        """Add another job, with the options of `JobQueue.add`; it remembers who added it.
+        """Add another job, with the options of `JobQueue.add`; its ``added_by`` is this job.
 
-        Where no server answers, this waits until one does, or the job is stopped.
+        While the server does not answer, this waits until it does, or the job is stopped.
         """
         self._outage.until_answered(self.queue.backend.change_counter)
         return self.queue.add(job_type, args, added_by=self.id, **options)
 
     def close(self) -> None:
-        """Let go of what the run opened. Whoever made the context calls it."""
+        """Close what the run opened. The creator of the context calls it."""
         if self._queue is not None:
             self._queue.close()
 
     @property
     def queue(self) -> JobQueue:
-        """The queue that this job is from, opened at the first use."""
+        """The queue that this job is from, opened on first use."""
         if self._queue is None:
             self._queue = self._outage.until_answered(self._open_queue)
         return self._queue
 
     @property
     def artifacts(self) -> Path:
-        """A directory for files that are kept with the job's logs, and pruned with them."""
+        """A directory for files that are kept, and pruned, with the job's logs."""
         path = self.log_dir / "artifacts"
         make_directory(path)
         return path
 
 
 class JobWorker(ABC):
-    """Knows how to run one type of job. Its docstring is shown by ``jobq types``.
+    """The code of one job type; a subclass's docstring is what ``jobq types`` shows.
 
-    ``run`` may be ``async def``. What it returns is kept on the job, as JSON.
+    ``run`` may be ``async def``. Its return value is kept on the job, as JSON.
     """
 
     job_type: ClassVar[str] = NO_TYPE
-    """The name that jobs are added by. Required."""
+    """The name that jobs are added by; required."""
 
     Args: ClassVar[type[BaseModel]]
     """A pydantic model of the arguments. Without one, the type takes none."""
@@ -135,8 +135,8 @@ class JobWorker(ABC):
     """Seconds; 0 is no limit. None: the configuration's default."""
 
     cooperative: ClassVar[bool] = False
-    """If true, a request to stop only sets ``job.cancelled``, and `run` is trusted to return
-    within the grace period. Otherwise `Cancelled` is raised inside `run`."""
+    """If true, a request to stop only sets ``job.cancelled``, and `run` has the grace period to
+    return. Otherwise `Cancelled` is raised in `run`."""
 
     @abstractmethod
     def run(self, args: Any, job: JobContext) -> Any:

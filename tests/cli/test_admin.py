@@ -442,7 +442,11 @@ def test_every_key_of_the_template_is_there_with_its_default(
     }
     del defaults["queues"], defaults["concurrency"], shown["concurrency"]
     assert shown == defaults
-    for key in (*loader._TOP, *loader._TABLES, *(k for t in loader._TABLES.values() for k in t)):
+    for key in (
+        *loader._TOP_KEYS,
+        *loader._TABLE_KEYS,
+        *(k for t in loader._TABLE_KEYS.values() for k in t),
+    ):
         assert key in uncommented
 
 

@@ -217,8 +217,8 @@ def test_an_empty_file_adds_nothing(cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("row", "line"),
     [
-        ({"argv": "ls -l"}, "argv: expected a list of texts"),
-        ({"argv": ["a\0"]}, "argv[0]: contains a NUL byte, which no program can be given"),
+        ({"argv": "ls -l"}, "argv: expected a list of strings"),
+        ({"argv": ["a\0"]}, "argv[0]: contains a NUL byte, which can't be passed to a program"),
         ({"argv": ["\udcff"]}, "argv[0]: not valid UTF-8: '\\udcff'"),
         ({}, "argv: is missing: a row of the type shell has argv or shell"),
         ({**ECHO, "shell": "true"}, "argv: is given with shell: a row has one of them"),

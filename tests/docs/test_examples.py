@@ -136,10 +136,10 @@ def test_the_defaults_of_configuration_md_are_the_defaults(tmp_path: Path) -> No
 def test_every_key_and_variable_is_in_configuration_md() -> None:
     text = text_of("configuration.md")
     described = "".join(block for _, block in blocks(text, "toml"))
-    for keys in (loader._TOP, loader._QUEUE, *loader._TABLES.values()):
+    for keys in (loader._TOP_KEYS, loader._QUEUE_KEYS, *loader._TABLE_KEYS.values()):
         for key in keys:
             assert re.search(rf"^(# |\[timeouts\.)?{key}( =|\])", described, re.MULTILINE), key
-    for variable in ("JOBQ_CONFIG", *loader._VARIABLES, *_ONE_JOB_VARS):
+    for variable in ("JOBQ_CONFIG", *loader._KEY_OF_VARIABLE, *_ONE_JOB_VARS):
         assert f"`{variable}`" in text, variable
 
 

@@ -63,7 +63,7 @@ def refuse(project: Project, *words: str, code: int, text: str, stdin: str | Non
         (["--args", "[1]"], 2, "--args: expected a JSON object"),
         (["--args", "{"], 2, "--args: not valid JSON"),
         (["--args", '{"argv": ["a\\u0000b"]}'], 2, "NUL"),
-        (["--args", '{"argv": "echo"}'], 2, "expected a list of texts"),
+        (["--args", '{"argv": "echo"}'], 2, "expected a list of strings"),
         (["--args", '{"argv": ["x"], "envv": {}}'], 2, "no argument 'envv'"),
         ([], 2, "give a command"),
         (["--"], 2, "give a command"),

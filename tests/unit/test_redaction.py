@@ -14,7 +14,7 @@ from jobq import ArgsError, JobQueue
 from jobq.config.settings import Settings
 from jobq.execution.hooks import announcement
 from jobq.models import JobFilter
-from jobq.redaction import REDACTED, TAG, Redactor, is_redacted
+from jobq.redaction import REDACTED, SECRETS_TAG, Redactor, is_redacted
 from jobq.transfer.exporter import Export
 from tests.support.cli_runner import Cli
 from tests.support.project import Project
@@ -230,7 +230,7 @@ def test_a_secret_str_reaches_its_worker_and_is_not_shown(running: Project) -> N
     }  # fmt: skip
     job = running.queue.add("secretive", args)
     assert job.args == args
-    assert job.tags == {TAG: "code,more,pin,raw"}
+    assert job.tags == {SECRETS_TAG: "code,more,pin,raw"}
     said = running.drain()
     assert running.output(job) == f"{SECRET} code-secret b'**********'\n"
     done = running.queue.get(job.id)

@@ -121,7 +121,7 @@ class ForkServer:
         registry = load(
             self._settings.worker_paths,
             skip=skip,
-            tell=lambda source: self._tell({"loading": source}),
+            on_import=lambda source: self._tell({"loading": source}),
         )
         _warm_up(registry)
         # What is alive now is shared with every child: the collector must not touch its pages.

@@ -148,7 +148,7 @@ def test_a_size_or_none(file: Path, text: str, size: int) -> None:
         ("[timeouts]\nlow = -5", 2, "timeouts.low", "duration"),
         ("[timeouts.types]\n'tile' = 'x'", 2, "timeouts.types.tile", "duration"),
         ("[timeouts]\ntypes = 5", 2, "timeouts.types", "table"),
-        ("[workers]\npaths = 'workers'", 2, "workers.paths", "list of texts"),
+        ("[workers]\npaths = 'workers'", 2, "workers.paths", "list of strings"),
         ("retention = 5", 1, "retention", "table"),
         ("[queues.ffmpeg]\npriority = 11", 2, "queues.ffmpeg.priority", "0 to 9"),
         ("[queues.ffmpeg]\nrate = 'often'", 2, "queues.ffmpeg.rate", "rate"),
@@ -297,12 +297,14 @@ def test_what_is_no_file_is_not_passed_over(project: Path, complaint: str, named
 
 def test_a_home_that_is_not_there_is_named(file: Path) -> None:
     file.write_text('database = "~no-such-user/jobq.db"')
-    with pytest.raises(ConfigError, match=r"jobq\.toml:1: database: expected a path in a home"):
+    with pytest.raises(
+        ConfigError, match=r"jobq\.toml:1: database: expected a path in an existing home"
+    ):
         load_settings(file)
     file.write_text("")
-    with pytest.raises(ConfigError, match=r"\$JOBQ_LOG_DIR: expected a path in a home"):
+    with pytest.raises(ConfigError, match=r"\$JOBQ_LOG_DIR: expected a path in an existing home"):
         load_settings(file, environ={"JOBQ_LOG_DIR": "~no-such-user/logs"})
-    with pytest.raises(ConfigError, match="--config: expected a path in a home"):
+    with pytest.raises(ConfigError, match="--config: expected a path in an existing home"):
         load_settings("~no-such-user/jobq.toml")
 
 
@@ -312,7 +314,7 @@ def test_a_working_directory_that_is_gone_is_said_so(
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
-    with pytest.raises(ConfigError, match="working directory is gone"):
+    with pytest.raises(ConfigError, match="working directory was deleted"):
         load_settings()
 
 
