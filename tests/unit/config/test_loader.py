@@ -35,46 +35,46 @@ def test_an_empty_file_gives_the_defaults_beside_it(file: Path) -> None:
     assert settings.queues == {"default": Queue(name="default")}
 
 
+EVERY_KEY = """\
+database = "db/jobs.db"
+log_dir = "/var/log/jobq"
+concurrency = 7
+backend = "sqlite"
+[workers]
+paths = ["mine", "/shared/workers"]
+[retry]
+max_retries = 0
+base = "1m"
+jitter = 0
+max_crashes = 1
+[timeouts]
+low = "none"
+normal = 10
+high = "2h"
+critical = 0.5
+[timeouts.types]
+tile = "90s"
+[retention]
+older_than = "7d"
+keep_last = 100
+[lease]
+seconds = "1m"
+grace = 0
+[env]
+capture = ["PATH", "LC_*"]
+[queues.ffmpeg]
+description = "two at once"
+max_concurrent = 2
+priority = "high"
+rate = "10/min"
+timeout = "1h"
+max_retries = 5
+[queues."a.b"]
+"""
+
+
 def test_every_key_is_read(file: Path) -> None:
-    settings = read(
-        file,
-        """
-        database = "db/jobs.db"
-        log_dir = "/var/log/jobq"
-        concurrency = 7
-        backend = "sqlite"
-        [workers]
-        paths = ["mine", "/shared/workers"]
-        [retry]
-        max_retries = 0
-        base = "1m"
-        jitter = 0
-        max_crashes = 1
-        [timeouts]
-        low = "none"
-        normal = 10
-        high = "2h"
-        critical = 0.5
-        [timeouts.types]
-        tile = "90s"
-        [retention]
-        older_than = "7d"
-        keep_last = 100
-        [lease]
-        seconds = "1m"
-        grace = 0
-        [env]
-        capture = ["PATH", "LC_*"]
-        [queues.ffmpeg]
-        description = "two at once"
-        max_concurrent = 2
-        priority = "high"
-        rate = "10/min"
-        timeout = "1h"
-        max_retries = 5
-        [queues."a.b"]
-        """,
-    )
+    settings = read(file, EVERY_KEY)
     folder = file.parent
     assert settings.database == folder / "db" / "jobs.db"
     assert settings.log_dir == Path("/var/log/jobq")
