@@ -12,7 +12,7 @@ import math
 import os
 import stat
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import accumulate, combinations, groupby
@@ -42,20 +42,17 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # -- arguments ---------------------------------------------------------------------------------
 
 
-def _checked_size(value: int | str) -> int | str:
-    try:
-        parse_size(value)
-    except UsageError as error:
-        raise ValueError(str(error)) from None
-    return value
+def _parsable(parse: Callable[[Any], object]) -> AfterValidator:
+    """Refuse a value that ``parse`` can't read, and keep the others as they are written."""
 
+    def check(value: Any) -> Any:
+        try:
+            parse(value)
+        except UsageError as error:
+            raise ValueError(str(error)) from None
+        return value
 
-def _checked_duration(text: str) -> str:
-    try:
-        parse_duration(text)
-    except UsageError as error:
-        raise ValueError(str(error)) from None
-    return text
+    return AfterValidator(check)
 
 
 def _checked_directory(path: Path) -> Path:
@@ -84,7 +81,7 @@ class Cleanup(JobWorker):
     timeout = 3600  # large trees take a while
 
     class Args(BaseModel):
-        older_than: Annotated[str, AfterValidator(_checked_duration)] | None = Field(
+        older_than: Annotated[str, _parsable(parse_duration)] | None = Field(
             default=None,
             description='delete jobs and files older than this, such as "30d"; '
             "by default, jobs by [retention] in jobq.toml, and files of any age",
@@ -104,7 +101,7 @@ class Cleanup(JobWorker):
             description=f"delete unfinished downloads ({', '.join(PARTIAL_SUFFIXES)}) "
             "untouched for an hour",
         )
-        max_total_size: Annotated[StrictInt | str, AfterValidator(_checked_size)] | None = Field(
+        max_total_size: Annotated[StrictInt | str, _parsable(parse_size)] | None = Field(
             default=None,
             description='delete the oldest files of each directory until the rest fits, such as "10G"',
         )

@@ -1,4 +1,4 @@
-"""What has to be done from time to time, whoever does it: rescue, dependents, upkeep."""
+"""Maintenance by each supervisor's loop: rescue, dependents, schedules, retention and upkeep."""
 
 import time
 from collections.abc import Callable, Collection
@@ -9,14 +9,14 @@ from jobq.queue import JobQueue
 from jobq.recovery import kill_left
 from jobq.scheduling.retention import Expiry
 
-UPKEEP = timedelta(minutes=5)
+UPKEEP_INTERVAL = timedelta(minutes=5)
 
-SETTLING = 0.2
-"""Seconds at a time for dependents; a parent may have 100,000 of them."""
+SETTLE_LIMIT_S = 0.2
+"""Longest time spent on dependents in one pass; a parent may have 100,000 of them."""
 
 
 class Scheduler:
-    """One supervisor's share of it. Any number may do it at once: each step takes effect once."""
+    """The maintenance of one supervisor. Any number may run: each step takes effect once."""
 
     def __init__(
         self,
@@ -27,7 +27,15 @@ class Scheduler:
         fires: bool = True,
         tell: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """``fires``: whether it adds the jobs of schedules; ``tell`` is told where it can't."""
+        """Take the queue and the supervisor's id.
+
+        Args:
+            queue: the queue to maintain.
+            owner: the supervisor's id.
+            on_rescued: called with each job whose lost attempt was ended here.
+            fires: add the jobs of schedules, too.
+            tell: called with a line for each schedule that fails, and each log that stays.
+        """
         self._queue = queue
         self._owner = owner
         self._on_rescued = on_rescued
@@ -39,31 +47,31 @@ class Scheduler:
         self._expiry = Expiry(queue, tell)
 
     def tick(self, now: datetime, own: Collection[int]) -> bool:
-        """Do what is due; whether there may be new work. ``own`` jobs are not to be rescued."""
+        """Do what is due; return true if there may be new work. ``own`` jobs are not rescued."""
         backend = self._queue.backend
         worked = self.rescue_dead() + self.rescue_expired(now, own) > 0
         worked = self.settle(now) or worked
         worked = self.fire_schedules(now) or worked
         self._expiry.step(now)
-        if self._upkeep_at is None or not abs(now - self._upkeep_at) < UPKEEP:
+        if self._upkeep_at is None or not abs(now - self._upkeep_at) < UPKEEP_INTERVAL:
             self._upkeep_at = now
             backend.maintain()
         return worked
 
     def settle(self, now: datetime) -> bool:
-        """Tell dependents, in portions, for a moment; whether there are more."""
-        until = time.monotonic() + SETTLING
+        """Settle dependents for at most `SETTLE_LIMIT_S`; return true if there are more."""
+        until = time.monotonic() + SETTLE_LIMIT_S
         while more := self._queue.backend.settle_dependents(now):
             if time.monotonic() >= until:
                 break
         return more
 
     def next_tick(self) -> datetime | None:
-        """When the next schedule is due; None if none is, or others see to that."""
+        """Return when the next schedule is due; None if none is, or if this one does not fire."""
         return self._queue.backend.schedules.next_tick() if self._fires else None
 
     def fire_schedules(self, now: datetime) -> bool:
-        """Add the jobs of schedules whose time has come; whether there were any."""
+        """Add the jobs of due schedules; return true if any were added."""
         set_back = self._fired_at is None or now < self._fired_at
         self._fired_at = now
         first = self.next_tick()
@@ -77,22 +85,22 @@ class Scheduler:
         firings = schedules.fire_due(now)
         for firing in firings:
             if firing.error is not None:
-                self._tell(f"schedule {firing.schedule.name}: nothing was added: {firing.error}")
+                self._tell(f"schedule {firing.schedule.name}: no job added: {firing.error}")
         return any(firing.fired for firing in firings)
 
     def rescue_dead(self) -> int:
-        """Give back the jobs of supervisors that are known to be dead; how many."""
+        """Give back the jobs of dead supervisors; return how many."""
         return self._queue.rescue_dead(self._owner, self._on_rescued)
 
     def doubt_leases(self) -> None:
-        """The database can't be written to: leases that stand still tell nothing meanwhile."""
+        """Start measuring leases anew: while the database takes no writes, none can be renewed."""
         self._leases = {}
 
     def rescue_expired(self, now: datetime, own: Collection[int]) -> int:
-        """Give back the jobs whose lease ran out, as on a machine that is gone; how many.
+        """Give back the jobs whose lease expired, as on a host that is gone; return how many.
 
-        A lease that looks old may only mean that the clock was set: so it must also have stood
-        still for as long as leases last, by a clock that nobody sets.
+        A lease may look expired only because the wall clock was set. So it must also have stayed
+        unchanged for the length of a lease by the monotonic clock.
         """
         expired: list[tuple[Job, Attempt]] = []
         seen: dict[tuple[int, int], tuple[datetime, float]] = {}

@@ -1,7 +1,7 @@
 """Schedules: jobs that are added at the times of a cron expression.
 
-Whoever calls `Schedules.fire_due` adds what is due; any number may do so at once. The next time of
-each schedule is stored, and moved on in the transaction that adds the job.
+`Schedules.fire_due` adds the jobs that are due; any number of processes may call it together. The
+next time of each schedule is stored, and advanced in the transaction that adds the job.
 """
 
 import os
@@ -21,13 +21,13 @@ from jobq.scheduling.cron import Cron, cron, zone
 from jobq.units import parse_duration, parse_limit
 
 ON_TIME = timedelta(seconds=60)
-"""A time that passed longer ago is a missed one."""
+"""A time that passed longer ago counts as missed."""
 
-MOST_MISSED = 100
-"""With `Missed.ALL`, the last so many are made up for."""
+MAX_MISSED_RUNS = 100
+"""With `Missed.ALL`, jobs are added for at most this many missed times, the latest ones."""
 
 TAG = "schedule"
-"""The tag that says which schedule a job is from."""
+"""The tag with the name of the schedule that added a job."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _Choice = TypeVar("_Choice", Missed, Overlap)
@@ -36,7 +36,7 @@ _UNUSABLE = ("key", "unique", "after", "after_any", "after_fail", "at", "delay",
 
 @dataclass(frozen=True, slots=True)
 class Firing:
-    """What became of a schedule that was due."""
+    """The outcome of a schedule that was due."""
 
     schedule: Schedule
     fired: Sequence[Fired]
@@ -53,11 +53,11 @@ class Schedules:
     # -- by name ---------------------------------------------------------------------------
 
     def all(self) -> list[Schedule]:
-        """Every schedule, by name."""
+        """Return every schedule, sorted by name."""
         return self._backend.schedules.all()
 
     def get(self, name: str) -> Schedule:
-        """A schedule by its name.
+        """Return a schedule by its name.
 
         Raises:
             NotFound: there is none.
@@ -77,15 +77,15 @@ class Schedules:
         missed: str = Missed.ONCE,
         overlap: str | None = None,
     ) -> Schedule:
-        """Add a schedule. Without ``tz`` it goes by the clock of this machine.
+        """Add a schedule. Without ``tz`` it uses the time zone of this machine.
 
-        With ``overlap="skip"``, a job is not added while the one before has not ended: the default,
-        unless all missed times are to be made up for.
+        With ``overlap="skip"``, no job is added while the previous one has not ended: the default,
+        except with ``missed="all"``.
 
         Raises:
-            UsageError: the name, the expression, the time zone or the job is wrong.
+            UsageError: the name, the expression, the time zone or the job is invalid.
             NotFound: the queue does not exist.
-            WrongState: there is a schedule of that name.
+            WrongState: a schedule of that name exists.
         """
         if not NAME.fullmatch(name):
             raise UsageError(f"schedule name {name!r}: use letters, digits, '.', '_' and '-'")
@@ -108,11 +108,11 @@ class Schedules:
         return self.get(name)
 
     def pause(self, name: str) -> Schedule:
-        """Add no jobs until it is resumed; those that are there go on."""
+        """Add no jobs until the schedule is resumed; existing jobs go on."""
         return self._change(name, lambda schedule: replace(schedule, paused=True))
 
     def resume(self, name: str) -> Schedule:
-        """Let a paused schedule go on, from its next time; what passed meanwhile is left out."""
+        """Resume a paused schedule from its next time; times that passed meanwhile are skipped."""
         now = self._backend.now()
         return self._change(
             name,
@@ -120,7 +120,7 @@ class Schedules:
         )
 
     def remove(self, name: str) -> None:
-        """Forget a schedule; its jobs stay.
+        """Delete a schedule; its jobs stay.
 
         Raises:
             NotFound: there is none of that name.
@@ -129,7 +129,7 @@ class Schedules:
             raise NotFound(f"no schedule {name!r}: see `jobq schedule list`")
 
     def run_now(self, name: str) -> Inserted:
-        """Add a job of a schedule now, whatever its times; or the one that has not ended yet."""
+        """Add a job of a schedule now; return it, or the previous one if that has not ended."""
         with self._backend.group():
             schedule = self.get(name)
             (inserted,) = self._queue.insert([spec_of(schedule)])
@@ -145,7 +145,7 @@ class Schedules:
                 return self.get(name)
 
     def free_name(self, wanted: str) -> str:
-        """A name that no schedule has: this one, or one with a number after it."""
+        """Return an unused name: the wanted one, or that with a number after it."""
         base = re.sub(r"[^A-Za-z0-9._-]+", "-", wanted).strip("-._")[:50] or "schedule"
         taken = {schedule.name for schedule in self.all()}
         name, number = base, 1
@@ -157,7 +157,7 @@ class Schedules:
     # -- firing ----------------------------------------------------------------------------
 
     def fire_due(self, now: datetime) -> list[Firing]:
-        """Add the jobs of every schedule whose time has come, by its policy for missed times."""
+        """Add the jobs of every schedule that is due, by its policy for missed times."""
         return [self._fire(schedule, now) for schedule in self._backend.schedules.all(due=now)]
 
     def _fire(self, schedule: Schedule, now: datetime) -> Firing:
@@ -170,41 +170,41 @@ class Schedules:
             fired = self._queue.fire(schedule, after, job, ticks, now)
         except DatabaseError:
             raise
-        except JobqError as error:  # its type, queue or zone is gone, or takes other arguments now
+        except JobqError as error:  # its type, queue or zone is gone, or its arguments changed
             return self._failed(schedule, after, now, str(error))
-        except Exception as error:  # noqa: BLE001 - arguments are checked by code of anybody's
+        except Exception as error:  # noqa: BLE001 - arguments are checked by users' own code
             return self._failed(schedule, after, now, f"{type(error).__name__}: {error}")
         return Firing(schedule, fired or ())
 
     def _failed(self, schedule: Schedule, after: Schedule, now: datetime, error: str) -> Firing:
-        if after is schedule:  # when it comes next is not even known
+        if after is schedule:  # its next time can't be computed: try again in an hour
             after = replace(schedule, next_at=now + timedelta(hours=1))
         noted = self._backend.schedules.replace(schedule, replace(after, last_error=error))
         return Firing(schedule, (), error if noted else None)
 
     def aim(self, now: datetime) -> None:
-        """Have schedules go by the clock as it is now: it may have been ahead, and set back.
+        """Recompute next times after the clock was set back.
 
-        A time that a schedule has fired for is passed over when it comes again.
+        A time that a schedule has fired for is skipped when it comes again.
         """
         for schedule in self._backend.schedules.all():
             if schedule.paused or schedule.next_at is None or schedule.next_at <= now:
                 continue
             try:
                 next_at = _next_at(schedule, now)
-            except UsageError:  # its zone is gone: said when it fires
+            except UsageError:  # its zone is gone: reported when it fires
                 continue
             if next_at is not None and next_at < schedule.next_at:
                 self._backend.schedules.replace(schedule, replace(schedule, next_at=next_at))
 
 
 def next_runs(schedule: Schedule, now: datetime, number: int) -> list[datetime]:
-    """The next times at which a schedule will fire, unless it is changed."""
+    """Return the next ``number`` times at which a schedule will fire."""
     if schedule.paused or schedule.next_at is None:
         return []
     try:
         times = _cron_of(schedule)
-    except UsageError:  # its zone is gone: `in_words` says so
+    except UsageError:  # its zone is gone: `in_words` returns the error
         return []
     if schedule.next_at <= now:
         return times.next_times(now, number)
@@ -212,7 +212,7 @@ def next_runs(schedule: Schedule, now: datetime, number: int) -> list[datetime]:
 
 
 def in_words(schedule: Schedule) -> str:
-    """When a schedule fires, as people would say it; or why that is not known any more."""
+    """Return a schedule's times in words, or the error if its expression has become invalid."""
     try:
         return _cron_of(schedule).in_words()
     except UsageError as error:
@@ -220,7 +220,7 @@ def in_words(schedule: Schedule) -> str:
 
 
 def spec_of(schedule: Schedule) -> JobSpec:
-    """The job that a schedule adds."""
+    """Return the job that a schedule adds."""
     return JobSpec(
         type=schedule.type,
         args=schedule.args,
@@ -268,25 +268,25 @@ def _next_at(schedule: Schedule, now: datetime) -> datetime | None:
 
 
 def _ticks(schedule: Schedule, times: Cron, now: datetime) -> list[datetime]:
-    """The times to fire for, of those that have come."""
+    """Return the times to fire for, up to now."""
     assert schedule.next_at is not None
-    most = MOST_MISSED if schedule.missed is Missed.ALL else 1
-    ticks = times.last_between(schedule.next_at, now, most)
+    limit = MAX_MISSED_RUNS if schedule.missed is Missed.ALL else 1
+    ticks = times.last_between(schedule.next_at, now, limit)
     if schedule.missed is Missed.SKIP:
         return [tick for tick in ticks if now - tick <= ON_TIME]
     return ticks
 
 
-# -- the zone of this machine ------------------------------------------------------------------
+# -- the time zone of this machine -------------------------------------------------------------
 
 
 def local_zone(
     localtime: Path = Path("/etc/localtime"), timezone: Path = Path("/etc/timezone")
 ) -> str:
-    """The time zone that this process goes by, by its name; UTC if that is what its clock shows.
+    """Return the name of this process's time zone; UTC if its clock shows UTC.
 
     Raises:
-        UsageError: it has no name, as where ``TZ`` is a rule, or ``/etc/localtime`` a mere file.
+        UsageError: it has no name, as if ``TZ`` is a rule or ``/etc/localtime`` not a link.
     """
     candidates = [os.environ.get("TZ", "").removeprefix(":")]
     if not candidates[0]:
@@ -299,8 +299,8 @@ def local_zone(
         except UsageError:
             continue
         return name
-    if time.timezone or time.daylight:  # UTC would be hours off, and nobody would be told
+    if time.timezone or time.daylight:  # falling back to UTC would be hours off, silently
         raise UsageError(
-            "no name is known of the time zone here: give one with --tz, such as Europe/Berlin"
+            "the time zone of this machine has no name: give one with --tz, such as Europe/Berlin"
         )
     return "UTC"

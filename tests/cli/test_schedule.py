@@ -76,7 +76,7 @@ def test_a_name_is_made_up_where_none_is_given(cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "what"),
     [
-        (["61 * * * *", "--", "true"], 2, "the minute, the 1st field, is 0-59"),
+        (["61 * * * *", "--", "true"], 2, "the minute (1st field) must be 0-59"),
         (["0", "3", "*", "*", "*", "cleanup"], 2, "expected 5 fields, got 1"),
         (["@reboot", "--", "true"], 2, "when the machine starts"),
         (["@daily", "--tz", "Mars", "--", "true"], 2, "no time zone 'Mars'"),

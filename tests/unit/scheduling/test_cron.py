@@ -176,13 +176,15 @@ def test_every_alias_is_an_expression() -> None:
     ("text", "what"),
     [
         ("", "expected 5 fields, got 0"), ("* * * *", "got 4"), ("* * * * * *", "got 6"),
-        ("60 * * * *", "minute, the 1st field, is 0-59"), ("* 24 * * *", "2nd field, is 0-23"),
-        ("* * 0 * *", "the 3rd field"), ("* * * 13 *", "4th field, is 1-12"),
-        ("* * * * 8", "5th field, is 0-7"), ("x * * * *", "1st field"), ("*/0 * * * *", "1st"),
-        ("0 0 30 2 *", "one that there is"), ("* * */20 * 1L", "no such day"),
+        ("60 * * * *", "minute (1st field) must be 0-59"),
+        ("* 24 * * *", "(2nd field) must be 0-23"),
+        ("* * 0 * *", "(3rd field)"), ("* * * 13 *", "(4th field) must be 1-12"),
+        ("* * * * 8", "(5th field) must be 0-7"), ("x * * * *", "(1st field)"),
+        ("*/0 * * * *", "(1st"),
+        ("0 0 30 2 *", "an existing day"), ("* * */20 * 1L", "this day never comes"),
         ("@reboot", "when the machine starts"), ("@reboot x", "when the machine starts"),
-        ("@fortnightly", "known are @hourly"), ("@daily x", "known are"),
-        ("9" * 5000 + " * * * *", "can't be read"), ("1-2-3 * * * *", "1st"),
+        ("@fortnightly", "give one of @hourly"), ("@daily x", "give one of @hourly"),
+        ("9" * 5000 + " * * * *", "not a cron expression"), ("1-2-3 * * * *", "(1st"),
     ],
 )  # fmt: skip
 def test_anything_else_is_refused_with_what_is_expected(text: str, what: str) -> None:

@@ -65,8 +65,8 @@ def test_without_it_nothing_goes(cli: Cli) -> None:
 def test_many_go_in_portions_and_those_that_stay_are_passed_over(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retention, "PORTION", 3)
-    monkeypatch.setattr(retention, "SECONDS", 0.0)
+    monkeypatch.setattr(retention, "BATCH_SIZE", 3)
+    monkeypatch.setattr(retention, "STEP_LIMIT_S", 0.0)
     for _ in range(2):
         cli.queue.cancel_many([cli.add().id for _ in range(7)])
         for _ in range(4):

@@ -13,7 +13,7 @@ from jobq import JobQueue
 from jobq.errors import NotFound, UsageError, WrongState
 from jobq.models import Job, JobFilter, Schedule
 from jobq.scheduling.maintenance import Scheduler
-from jobq.scheduling.schedules import MOST_MISSED, Schedules, local_zone, next_runs
+from jobq.scheduling.schedules import MAX_MISSED_RUNS, Schedules, local_zone, next_runs
 from tests.support.paths import DOCS
 
 JOB = {"args": {"argv": ["true"]}}
@@ -132,8 +132,8 @@ def test_all_are_so_many_at_most(world: World) -> None:
     world.add("* * * * *", start, missed="all")
     now = start + 400 * DAY
     world.tick(now)
-    assert world.fired() == [now - n * MINUTE for n in range(MOST_MISSED)][::-1]
-    assert len(world.jobs()) == MOST_MISSED
+    assert world.fired() == [now - n * MINUTE for n in range(MAX_MISSED_RUNS)][::-1]
+    assert len(world.jobs()) == MAX_MISSED_RUNS
     assert world.schedules.get("s").next_at == now + MINUTE
 
 
@@ -266,7 +266,7 @@ def test_what_can_not_be_added_is_told_and_does_not_stop_the_others(world: World
     world.tick(start + timedelta(hours=1))
     assert [job.name for job in world.jobs()] == ["b"]
     assert len(world.told) == 1
-    assert "schedule a: nothing was added: no queue 'gone'" in world.told[0]
+    assert "schedule a: no job added: no queue 'gone'" in world.told[0]
     failed = world.schedules.get("a")
     assert "no queue 'gone'" in (failed.last_error or "")
     assert failed.next_at == start + timedelta(hours=2)
@@ -301,7 +301,7 @@ def test_a_worker_whose_arguments_can_not_be_checked_stops_nobody(
     world.add("@hourly", start, job={"type": "odd", "args": {"path": str(project / "file")}})
     (project / "file").unlink()
     world.tick(start + timedelta(hours=1))
-    assert "nothing was added: FileNotFoundError" in world.told[0]
+    assert "no job added: FileNotFoundError" in world.told[0]
     assert world.schedules.get("s").next_at == start + timedelta(hours=2)
 
 
