@@ -21,7 +21,7 @@ def test_a_line_for_each_reason_with_its_command(cli: Cli) -> None:
     assert result.lines == [
         f"job {job.id}: pending",
         "  queue default is paused  → jobq queue resume default",
-        "  no supervisor is alive to run it  → jobq work",
+        "  no supervisor is running  → jobq work",
     ]
 
 
@@ -34,7 +34,7 @@ def test_json(cli: Cli) -> None:
         "reasons": [
             {
                 "code": "no_supervisor",
-                "message": "no supervisor is alive to run it",
+                "message": "no supervisor is running",
                 "command": "jobq work",
             }
         ],

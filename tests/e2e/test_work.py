@@ -11,7 +11,8 @@ import pytest
 
 from jobq import JobStatus
 from jobq.clock import utcnow
-from jobq.diagnostics.explain import explain, gather
+from jobq.diagnostics.explain import explain
+from jobq.diagnostics.explain_facts import gather
 from jobq.models import Outcome
 from tests.support.project import Project, wait_until
 

@@ -6,7 +6,7 @@ from jobq.cli.parsing.declarations import Context
 from jobq.cli.parsing.options import AsJson, Id
 from jobq.cli.rendering.output import COLOURS, inert, is_terminal, print_json, styled
 from jobq.diagnostics.explain import explain as reasons_of
-from jobq.diagnostics.explain import gather
+from jobq.diagnostics.explain_facts import gather
 
 
 def command(ctx: Context, job_id: Id, as_json: AsJson = False) -> None:
