@@ -16,6 +16,7 @@ from benchmarks.rivals import redis_server
 from benchmarks.scale import Bench
 from benchmarks.verbs import Verbs
 from jobq import JobQueue, JobStatus
+from jobq.queue import backend_of
 
 _PEERS = REPOSITORY / "benchmarks" / "peers"
 _TIMES = 50
@@ -123,7 +124,7 @@ def _memory(queue: JobQueue) -> int:
 
 def _client(queue: JobQueue) -> Any:
     """The server itself, past the contract: only here."""
-    client: Any = vars(queue.backend)["_db"].client
+    client: Any = vars(backend_of(queue))["_db"].client
     return client
 
 

@@ -1,10 +1,16 @@
-"""Which supervisors can't be alive any more, and the end of what they left running here."""
+"""What dead supervisors left: their processes are killed, and their jobs given back."""
 
-from collections.abc import Collection, Sequence
+import os
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from jobq.backends.base import Backend
+from jobq.config.settings import RetryPolicy
+from jobq.jobs.retry import lost_ending
 from jobq.logs import descendants
 from jobq.logs.directory import STDOUT, JobLogs
 from jobq.models import Attempt, Job, SupervisorInfo
@@ -12,11 +18,19 @@ from jobq.models import Attempt, Job, SupervisorInfo
 if TYPE_CHECKING:
     from jobq.system.processes import ProcessTree
 
+OnLost = Callable[[Job], None]
+"""Called with each job, as it was, whose attempt was ended here."""
+
+
+def owner_id(host: str) -> str:
+    """Return an id for a supervisor of this process that no other one has."""
+    return f"{host}:{os.getpid()}:{os.urandom(4).hex()}"
+
 
 def dead(backend: Backend, supervisors: Sequence[SupervisorInfo]) -> set[str]:
-    """Those that can't be alive: nobody holds their lock, or the machine was started anew.
+    """Return the ids of those that can't be alive: their lock is free, or the host was rebooted.
 
-    Where machines share a server, two may have the same name: there, the locks alone tell.
+    Where hosts share a server, two may have the same name: there, only the locks count.
     """
     if not supervisors:
         return set()
@@ -28,48 +42,158 @@ def dead(backend: Backend, supervisors: Sequence[SupervisorInfo]) -> set[str]:
     return restarted | backend.supervisors.dead([info.id for info in supervisors])
 
 
-def kill_left(backend: Backend, logs: JobLogs, lost: Sequence[tuple[Job, Attempt]]) -> None:
-    """End what still runs here of attempts that nobody holds: before they run again.
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """Recovery of the attempts that dead supervisors, or those without a lease, left open."""
 
-    A pid means something only on the machine, and in the boot, that it was given in.
-    """
-    if not lost:
-        return
-    from jobq.system.processes import ProcessTree, boot_id, host_name, kill_all, kill_workers
+    backend: Backend
+    logs: JobLogs
+    policy: RetryPolicy
 
-    host, boot = host_name(), boot_id()
-    here = {
-        info.id for info in backend.supervisors.all() if (info.host, info.boot_id) == (host, boot)
-    }
-    kill_all(
-        [
-            tree_left(logs, job, attempt)
-            if attempt.supervisor in here
-            else ProcessTree(attempt.supervisor, job.id, attempt.attempt)
+    def rescue_dead(self, own: str | None = None, on_lost: OnLost = lambda _: None) -> int:
+        """Give back the jobs of supervisors known to be dead, and return how many.
+
+        ``own`` is the id of the supervisor that asks.
+        """
+        registered = [info for info in self.backend.supervisors.all() if info.id != own]
+        gone = dead(self.backend, registered)
+        if not gone:
+            return 0
+        lost = [pair for pair in self.backend.open_attempts() if pair[1].supervisor in gone]
+        self.kill(lost)
+        if self.backend.spans_hosts:
+            _kill_marked(gone)
+        rescued = self.release(lost, lease_before=None, on_lost=on_lost)
+        self.backend.supervisors.unregister(gone)
+        return rescued
+
+    def release(
+        self,
+        attempts: Iterable[tuple[Job, Attempt]],
+        *,
+        lease_before: datetime | None,
+        on_lost: OnLost = lambda _: None,
+    ) -> int:
+        """End attempts without an owner, so that their jobs run again, and return how many.
+
+        With ``lease_before``, only those whose lease ran out before then. An attempt that had not
+        been started does not count as a crash of its job.
+        """
+        lost = list(attempts)
+        # Of a lease that ran out: another machine of the same name has files of its own.
+        elsewhere = self.backend.spans_hosts and lease_before is not None
+        endings = [
+            lost_ending(
+                job,
+                attempt.key,
+                self.policy,
+                f"its supervisor {attempt.supervisor} died or lost its lease",
+                begun=elsewhere or _was_begun(self.logs, job, attempt),
+            )
             for job, attempt in lost
         ]
-    )
-    for job, attempt in lost:
-        with suppress(OSError):
-            if log := logs.open(job.id):
-                with log:
-                    descendants.remove(log, attempt.attempt)
-    for owner in here & {attempt.supervisor for _, attempt in lost}:
-        kill_workers(owner)  # one may have been handed an attempt without its pid on record
+        if not endings:
+            return 0
+        self._compact_logs(lost)
+        ended = self.backend.end(endings, self.backend.now(), lease_before=lease_before)
+        for (job, _), took_effect in zip(lost, ended, strict=True):
+            if took_effect:
+                on_lost(job)
+        return sum(ended)
+
+    def kill(self, lost: Sequence[tuple[Job, Attempt]]) -> None:
+        """Kill what still runs here of attempts without an owner, before they run again.
+
+        A pid means something only on the host, and in the boot, that it was given in.
+        """
+        if not lost:
+            return
+        from jobq.system.processes import ProcessTree, boot_id, host_name, kill_all, kill_workers
+
+        host, boot = host_name(), boot_id()
+        here = {
+            info.id
+            for info in self.backend.supervisors.all()
+            if (info.host, info.boot_id) == (host, boot)
+        }
+        kill_all(
+            [
+                tree_left(self.logs, job, attempt)
+                if attempt.supervisor in here
+                else ProcessTree(attempt.supervisor, job.id, attempt.attempt)
+                for job, attempt in lost
+            ]
+        )
+        for job, attempt in lost:
+            with suppress(OSError):
+                if log := self.logs.open(job.id):
+                    with log:
+                        descendants.remove(log, attempt.attempt)
+        for owner in here & {attempt.supervisor for _, attempt in lost}:
+            kill_workers(owner)  # one may have been handed an attempt without its pid on record
+
+    def _compact_logs(self, lost: Collection[tuple[Job, Attempt]]) -> None:
+        """Make ordinary files of the logs that dead supervisors had truncated."""
+        from jobq.logs.truncation import compact  # ctypes, which few calls need
+
+        for job, _ in lost:
+            with suppress(OSError):  # a full disk: the next attempt tries again
+                if log := self.logs.open(job.id):
+                    with log:
+                        compact(log)
 
 
-def kill_marked(owners: Collection[str]) -> None:
-    """End what still runs here of dead supervisors, though others may have their jobs by now."""
+class ExpiredLeases:
+    """Recovery of jobs whose lease ran out, as on a host that is gone.
+
+    A lease that looks old may only mean that the clock was set: so it must also have stood still
+    for as long as leases last, by a clock that is never set.
+    """
+
+    def __init__(self, recovery: Recovery, lease: float) -> None:
+        """``lease`` is how long one lasts, in seconds."""
+        self._recovery = recovery
+        self._lease = lease
+        self._seen: dict[tuple[int, int], tuple[datetime, float]] = {}
+
+    def rescue(
+        self, now: datetime, own: Collection[int] = (), on_lost: OnLost = lambda _: None
+    ) -> int:
+        """Give back the jobs whose lease ran out, but for ``own`` ones, and return how many."""
+        expired: list[tuple[Job, Attempt]] = []
+        seen: dict[tuple[int, int], tuple[datetime, float]] = {}
+        for job, attempt in self._recovery.backend.open_attempts():
+            if job.id in own:
+                continue
+            key = (job.id, attempt.attempt)
+            lease, since = self._seen.get(key, (None, 0.0))
+            if lease != attempt.lease_until:
+                since = time.monotonic()
+            seen[key] = (attempt.lease_until, since)
+            still = time.monotonic() - since
+            if attempt.lease_until < now and still >= self._lease:
+                expired.append((job, attempt))
+        self._seen = seen
+        self._recovery.kill(expired)
+        return self._recovery.release(expired, lease_before=now, on_lost=on_lost)
+
+    def forget(self) -> None:
+        """Start anew: while the database can't be written to, a lease that stands still says nothing."""
+        self._seen = {}
+
+
+def _kill_marked(owners: Collection[str]) -> None:
+    """Kill what still runs here of dead supervisors, even if others have their jobs by now."""
     from jobq.system.processes import kill_all, marked_trees
 
     for owner in owners:
         kill_all(marked_trees(owner))
 
 
-def was_begun(logs: JobLogs, job: Job, attempt: Attempt) -> bool:
-    """Whether an attempt of a supervisor that died may have been started.
+def _was_begun(logs: JobLogs, job: Job, attempt: Attempt) -> bool:
+    """Tell whether an attempt of a dead supervisor may have been started.
 
-    Its files are made just before. Where they may be on another machine, or an earlier attempt has
+    Its files are made just before. Where they may be on another host, or an earlier attempt has
     made them, it counts as begun.
     """
     from jobq.system.processes import host_name
@@ -87,7 +211,7 @@ def was_begun(logs: JobLogs, job: Job, attempt: Attempt) -> bool:
 
 
 def tree_left(logs: JobLogs, job: Job, attempt: Attempt) -> "ProcessTree":
-    """The processes of an attempt of this machine and boot whose supervisor is gone."""
+    """Return the processes of an attempt of this host and boot whose supervisor is gone."""
     from jobq.system.processes import ProcessTree
 
     seen: dict[int, int] = {}

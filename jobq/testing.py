@@ -28,7 +28,7 @@ from jobq.job_types.worker import JobContext, JobWorker
 from jobq.jobs.outcome import Exit, ending_of, exit_of_process
 from jobq.logs.directory import LOG, STDERR, STDOUT
 from jobq.models import Claim, Job, Outcome, Progress
-from jobq.queue import JobQueue
+from jobq.queue import JobQueue, backend_of
 from jobq.units import parse_duration
 
 _OWNER = "jobq.testing"
@@ -92,7 +92,7 @@ def drain(queue: JobQueue, *, limit: int = 10_000) -> list[Job]:
             policy=queue.settings.retry,
             chance=random.random(),  # noqa: S311 - jitter, not a secret
         )
-        queue.backend.end([ending], now)
+        backend_of(queue).end([ending], now)
     return queue.get_many(list(dict.fromkeys(ids)))
 
 

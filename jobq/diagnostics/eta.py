@@ -6,7 +6,7 @@ from statistics import median
 
 from jobq.job_types import shell
 from jobq.models import Job, JobFilter, JobStatus, Progress
-from jobq.queue import JobQueue
+from jobq.queue import JobQueue, backend_of
 
 _TELLING = 0.05
 """The share of a job from which on its own progress says more than past runs do."""
@@ -71,7 +71,7 @@ class PastRuns:
         )
         spans = [
             (job.finished_at - job.started_at).total_seconds()
-            for job in self._queue.backend.find(lately, limit=_READ, newest=True)
+            for job in backend_of(self._queue).find(lately, limit=_READ, newest=True)
             if job.started_at and job.finished_at and kind_of(job) == kind
         ]
         return median(spans[:_RUNS]) if spans else None

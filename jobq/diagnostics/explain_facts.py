@@ -13,7 +13,7 @@ from jobq.models import (
     Queue,
     SupervisorInfo,
 )
-from jobq.queue import JobQueue
+from jobq.queue import JobQueue, backend_of
 from jobq.system.disk_space import Shortage, shortage
 
 
@@ -40,7 +40,7 @@ class Facts:
 
 def gather(queue: JobQueue, job: Job, now: datetime) -> Facts:
     """Look up the facts about a job."""
-    backend = queue.backend
+    backend = backend_of(queue)
     job_queue = queue.queue(job.queue)
     attempts = queue.attempts(job.id)
     running = JobFilter(queue=job.queue, statuses=frozenset({JobStatus.RUNNING}))

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from math import ceil
 
 from jobq.models import Ended, JobStatus, JsonObject, Queue, SupervisorInfo
-from jobq.queue import JobQueue
+from jobq.queue import JobQueue, backend_of
 from jobq.redaction import ShownJob
 from jobq.serializers import queue_document, supervisor_document
 
@@ -82,10 +82,10 @@ class Stats:
 
 def collect(queue: JobQueue, now: datetime) -> Stats:
     """The figures of a queue as they are now."""
-    counts = queue.backend.counts()
-    last_day = queue.backend.stats.ended_counts(now - DAY)
-    last_hour = queue.backend.stats.ended_counts(now - HOUR)
-    sample = queue.backend.stats.ended(now - DAY, limit=SAMPLE)
+    counts = backend_of(queue).counts()
+    last_day = backend_of(queue).stats.ended_counts(now - DAY)
+    last_hour = backend_of(queue).stats.ended_counts(now - HOUR)
+    sample = backend_of(queue).stats.ended(now - DAY, limit=SAMPLE)
     completed = sum(done for done, _ in last_day.values())
     all_ended = sum(done + failed for done, failed in last_day.values())
     waiting = queue.find(status=JobStatus.PENDING, limit=1)
@@ -100,12 +100,12 @@ def collect(queue: JobQueue, now: datetime) -> Stats:
         oldest_waiting=queue.shown(waiting[0]) if waiting else None,
         supervisors=_supervisors(queue, now),
         log_bytes=queue.logs.total_bytes() if queue.logs.root.is_dir() else 0,
-        totals=queue.backend.stats.totals(),
+        totals=backend_of(queue).stats.totals(),
     )
 
 
 def _supervisors(queue: JobQueue, now: datetime) -> list[SupervisorFigures]:
-    held = Counter(attempt.supervisor for _, attempt in queue.backend.open_attempts())
+    held = Counter(attempt.supervisor for _, attempt in backend_of(queue).open_attempts())
     return [
         SupervisorFigures(each, max(0.0, (now - each.heartbeat_at).total_seconds()), held[each.id])
         for each in queue.supervisors()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from jobq.backends.base import Backend
 from jobq.backends.messages import History
 from jobq.models import FINISHED, Condition, JobStatus, Outcome, Queue
+from jobq.queue import JobQueue, backend_of
 
 PAGE = 500
 """Jobs read at one moment: few enough that no reader is in the way of a checkpoint for long."""
@@ -36,6 +37,11 @@ class Verification:
     violations: list[Violation] = field(default_factory=list)
     over_limits: list[tuple[Queue, int]] = field(default_factory=list)
     """Queues in which more run than may, with how many: right where a limit has been lowered."""
+
+
+def verify_queue(queue: JobQueue, *, thorough: bool = False) -> Verification:
+    """Check the jobs of a queue: see `verify`."""
+    return verify(backend_of(queue), thorough=thorough)
 
 
 def verify(backend: Backend, *, thorough: bool = False) -> Verification:

@@ -45,7 +45,8 @@ from jobq.models import (
     Outcome,
     SupervisorInfo,
 )
-from jobq.queue import JobQueue, owner_id
+from jobq.queue import JobQueue, backend_of
+from jobq.recovery import owner_id
 from jobq.scheduling.maintenance import Scheduler
 from jobq.system.disk_space import Disks
 from jobq.system.processes import boot_id, host_name
@@ -76,7 +77,7 @@ class Supervisor:
     ) -> None:
         self.id = owner_id(host_name())
         self._queue = queue
-        self._backend = queue.backend
+        self._backend = backend_of(queue)
         self._settings = queue.settings
         self._options = options
         self._show = on_event
@@ -675,9 +676,9 @@ class Supervisor:
 def _shipper_of(queue: JobQueue) -> "Shipper | None":
     """What shows other machines the output of jobs, where there are any."""
     settings = queue.settings
-    if not (queue.backend.logs.ships and settings.ship_max_bytes):
+    if not (backend_of(queue).logs.ships and settings.ship_max_bytes):
         return None
     from jobq.logs.shipper import Shipper  # only where it has something to do
 
     kept = timedelta(seconds=settings.ship_ttl)
-    return Shipper(queue.backend, queue.logs, most=settings.ship_max_bytes, kept=kept)
+    return Shipper(backend_of(queue), queue.logs, most=settings.ship_max_bytes, kept=kept)

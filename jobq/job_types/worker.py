@@ -94,7 +94,7 @@ class JobContext:
 
         While the server does not answer, this waits until it does, or the job is stopped.
         """
-        self._outage.until_answered(self.queue.backend.change_counter)
+        self._outage.until_answered(self.queue.change_counter)
         return self.queue.add(job_type, args, added_by=self.id, **options)
 
     def close(self) -> None:

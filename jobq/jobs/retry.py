@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from jobq.config.settings import RetryPolicy
-from jobq.models import AttemptKey, AttemptResult, Job, JobStatus, Outcome
+from jobq.models import AttemptKey, AttemptResult, Job, JobStatus, Outcome, Retried, RetryEffect
 
 LONGEST_DELAY = 3600.0
 """Seconds. Backoff doubles up to here."""
@@ -76,3 +76,19 @@ def lost_ending(
         run_at=step.run_at,
         error=why,
     )
+
+
+def retry_refusal(retried: Retried, status: JobStatus | None) -> str:
+    """Return why a job, now in this status, was not retried, in one line."""
+    match retried.effect:
+        case RetryEffect.IMPOSSIBLE:
+            return (
+                f"job {retried.id} waits for job {retried.because}, which did not end as it "
+                f"must: retry {retried.because}, and this one comes back with it"
+            )
+        case RetryEffect.KEY_TAKEN:
+            return f"job {retried.because} holds the unique key of job {retried.id} now"
+        case RetryEffect.MISSING:
+            return f"no job {retried.id}"
+        case _:
+            return f"job {retried.id} is {status}: only failed and cancelled jobs are retried"

@@ -1,8 +1,8 @@
-"""What may be asked for: a job to add, a queue's limits, a choice of statuses. Checks, and no I/O."""
+"""What may be asked for: a job to add, a choice of statuses. Checks, and no I/O."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import UnionType
 from typing import Any
@@ -13,16 +13,13 @@ from jobq.limits import MAX_ARGS_BYTES, MAX_COUNT, MAX_DEPTH, is_too_deep, json_
 from jobq.models import (
     DEFAULT_QUEUE,
     Condition,
-    Inserted,
     JobStatus,
     JsonObject,
     NewJob,
     ParentRef,
-    Queue,
-    parse_priority,
 )
 from jobq.redaction import REDACTED, is_redacted
-from jobq.units import Rate, parse_duration, parse_limit, parse_rate, require_sane
+from jobq.units import parse_duration, require_sane
 
 Duration = float | int | str | timedelta
 
@@ -247,41 +244,3 @@ def parents_first(new: Sequence[NewJob]) -> Sequence[int]:
     except CycleError as error:
         circle = " → ".join(new[place].name or f"#{place + 1}" for place in error.args[1])
         raise UsageError(f"jobs wait for each other in a circle: {circle:.1000}") from None
-
-
-def placed(job: NewJob, places: Sequence[int], done: Mapping[int, Inserted]) -> NewJob:
-    """The job with places in the whole batch made places in this chunk, or ids."""
-    if not any(ref.index is not None for ref in job.parents):
-        return job
-    refs = []
-    for ref in job.parents:
-        if ref.index is None:
-            refs.append(ref)
-        elif ref.index in done:
-            refs.append(replace(ref, index=None, id=done[ref.index].id))
-        else:
-            refs.append(replace(ref, index=places.index(ref.index)))
-    return replace(job, parents=tuple(refs))
-
-
-def with_limits(queue: Queue, limits: Mapping[str, Any]) -> Queue:
-    known = Queue.__dataclass_fields__
-    for name in limits:
-        if name == "name" or name not in known:
-            raise UsageError(f"a queue has no {name!r}: it has {', '.join(known)}")
-    checked = dict(limits)
-    for name, least in (("max_concurrent", 1), ("max_retries", 0)):
-        if checked.get(name) is not None:
-            checked_number(name, checked[name], least)
-    checked_text("description", checked.get("description"))
-    if not isinstance(checked.get("paused", False), bool):
-        raise UsageError(f"paused {checked['paused']!r:.80}: give True or False")
-    if "priority" in checked:
-        checked["priority"] = parse_priority(checked["priority"])
-    if checked.get("timeout") is not None:
-        checked["timeout"] = parse_limit(checked["timeout"])
-    if isinstance(rate := checked.get("rate"), str):
-        checked["rate"] = parse_rate(rate)
-    elif rate is not None and not isinstance(rate, Rate):
-        raise UsageError(f'rate {rate!r}: give text such as "10/min"')
-    return replace(queue, **checked)

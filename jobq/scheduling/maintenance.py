@@ -4,9 +4,9 @@ import time
 from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 
-from jobq.models import Attempt, Job
-from jobq.queue import JobQueue
-from jobq.recovery import kill_left
+from jobq.models import Job
+from jobq.queue import JobQueue, backend_of, recovery_of
+from jobq.recovery import ExpiredLeases
 from jobq.scheduling.retention import Expiry
 
 UPKEEP_INTERVAL = timedelta(minutes=5)
@@ -43,14 +43,16 @@ class Scheduler:
         self._tell = tell
         self._fired_at: datetime | None = None
         self._upkeep_at: datetime | None = None
-        self._leases: dict[tuple[int, int], tuple[datetime, float]] = {}
+        self._recovery = recovery_of(queue)
+        self._expired = ExpiredLeases(self._recovery, queue.settings.lease)
         self._expiry = Expiry(queue, tell)
 
     def tick(self, now: datetime, own: Collection[int]) -> bool:
         """Do what is due; return true if there may be new work. ``own`` jobs are not rescued."""
-        backend = self._queue.backend
-        worked = self.rescue_dead() + self.rescue_expired(now, own) > 0
-        worked = self.settle(now) or worked
+        backend = backend_of(self._queue)
+        rescued = self._recovery.rescue_dead(self._owner, self._on_rescued)
+        rescued += self._expired.rescue(now, own, self._on_rescued)
+        worked = self.settle(now) or rescued > 0
         worked = self.fire_schedules(now) or worked
         self._expiry.step(now)
         if self._upkeep_at is None or not abs(now - self._upkeep_at) < UPKEEP_INTERVAL:
@@ -61,14 +63,14 @@ class Scheduler:
     def settle(self, now: datetime) -> bool:
         """Settle dependents for at most `SETTLE_LIMIT_S`; return true if there are more."""
         until = time.monotonic() + SETTLE_LIMIT_S
-        while more := self._queue.backend.settle_dependents(now):
+        while more := backend_of(self._queue).settle_dependents(now):
             if time.monotonic() >= until:
                 break
         return more
 
     def next_tick(self) -> datetime | None:
         """Return when the next schedule is due; None if none is, or if this one does not fire."""
-        return self._queue.backend.schedules.next_tick() if self._fires else None
+        return backend_of(self._queue).schedules.next_tick() if self._fires else None
 
     def fire_schedules(self, now: datetime) -> bool:
         """Add the jobs of due schedules; return true if any were added."""
@@ -88,33 +90,6 @@ class Scheduler:
                 self._tell(f"schedule {firing.schedule.name}: no job added: {firing.error}")
         return any(firing.fired for firing in firings)
 
-    def rescue_dead(self) -> int:
-        """Give back the jobs of dead supervisors; return how many."""
-        return self._queue.rescue_dead(self._owner, self._on_rescued)
-
     def doubt_leases(self) -> None:
         """Start measuring leases anew: while the database takes no writes, none can be renewed."""
-        self._leases = {}
-
-    def rescue_expired(self, now: datetime, own: Collection[int]) -> int:
-        """Give back the jobs whose lease expired, as on a host that is gone; return how many.
-
-        A lease may look expired only because the wall clock was set. So it must also have stayed
-        unchanged for the length of a lease by the monotonic clock.
-        """
-        expired: list[tuple[Job, Attempt]] = []
-        seen: dict[tuple[int, int], tuple[datetime, float]] = {}
-        for job, attempt in self._queue.backend.open_attempts():
-            if job.id in own:
-                continue
-            key = (job.id, attempt.attempt)
-            lease, since = self._leases.get(key, (None, 0.0))
-            if lease != attempt.lease_until:
-                since = time.monotonic()
-            seen[key] = (attempt.lease_until, since)
-            still = time.monotonic() - since
-            if attempt.lease_until < now and still >= self._queue.settings.lease:
-                expired.append((job, attempt))
-        self._leases = seen
-        kill_left(self._queue.backend, self._queue.logs, expired)
-        return self._queue.rescue(expired, lease_before=now, on_end=self._on_rescued)
+        self._expired.forget()

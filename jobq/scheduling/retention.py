@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from jobq.models import Finished, JobStatus
-from jobq.queue import JobQueue
+from jobq.queue import JobQueue, backend_of
 
 BATCH_SIZE = 100
 """Jobs deleted in one transaction."""
@@ -41,7 +41,7 @@ class Expiry:
     def _delete_batch(self, status: JobStatus, before: datetime) -> bool:
         """Delete one batch; return true if there may be more."""
         after = self._checked_to.get(status)
-        found = self._queue.backend.finished_before(before, after=after, limit=BATCH_SIZE)
+        found = backend_of(self._queue).finished_before(before, after=after, limit=BATCH_SIZE)
         expired = [each.id for each in found if each.status is status]
         if expired and len(self._queue.delete(expired, self._report_left)) < len(expired):
             return False  # the dependents of some are not settled yet: next time

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from jobq.errors import DatabaseError, JobqError, NotFound, UsageError
+from jobq.jobs.insert import create_unused
 from jobq.jobs.spec import JobSpec, to_spec
 from jobq.models import Fired, Inserted, Missed, Overlap, Schedule, parse_priority
-from jobq.queue import JobQueue
+from jobq.queue import JobQueue, backend_of, prepare_jobs
 from jobq.scheduling.cron import Cron, cron, zone
 from jobq.units import parse_duration, parse_limit
 
@@ -48,7 +49,7 @@ class Schedules:
 
     def __init__(self, queue: JobQueue) -> None:
         self._queue = queue
-        self._backend = queue.backend
+        self._backend = backend_of(queue)
 
     # -- by name ---------------------------------------------------------------------------
 
@@ -103,7 +104,7 @@ class Schedules:
             settled_until=now,
         )
         schedule = replace(schedule, next_at=_cron_of(schedule).next_after(now))
-        self._queue.checked(spec_of(schedule), now)
+        prepare_jobs(self._queue, [spec_of(schedule)], now)  # which refuses it if it is invalid
         self._backend.schedules.add(schedule)
         return self.get(name)
 
@@ -154,6 +155,10 @@ class Schedules:
             name = f"{base}-{number}"
         return name
 
+    def firings(self, name: str, limit: int) -> list[Fired]:
+        """Return up to ``limit`` of the last times that a schedule has fired for, latest first."""
+        return self._backend.schedules.firings(name, limit)
+
     # -- firing ----------------------------------------------------------------------------
 
     def fire_due(self, now: datetime) -> list[Firing]:
@@ -165,9 +170,11 @@ class Schedules:
         try:
             times = _cron_of(schedule)
             after = replace(schedule, next_at=times.next_after(now), last_error=None)
-            job = self._queue.checked(spec_of(schedule), now)
+            prepared = prepare_jobs(self._queue, [spec_of(schedule)], now)
             ticks = _ticks(schedule, times, now)
-            fired = self._queue.fire(schedule, after, job, ticks, now)
+            with self._backend.group():
+                create_unused(prepared.unused_queues, self._backend)
+                fired = self._backend.schedules.fire(schedule, after, prepared.jobs[0], ticks, now)
         except DatabaseError:
             raise
         except JobqError as error:  # its type, queue or zone is gone, or its arguments changed

@@ -5,10 +5,11 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
+from jobq.job_reader import READ_BATCH_SIZE
 from jobq.job_types import shell
 from jobq.logs.directory import STDIN
 from jobq.models import Condition, Job, JobFilter, JobStatus
-from jobq.queue import CHUNK, JobQueue
+from jobq.queue import JobQueue
 from jobq.redaction import is_redacted
 from jobq.transfer.row_validation import CONDITIONS
 from jobq.units import format_moment
@@ -43,14 +44,14 @@ class Export:
         page: list[Job] = []
         for job in self._queue.each(self._jobs):
             page.append(job)
-            if len(page) >= CHUNK:
+            if len(page) >= READ_BATCH_SIZE:
                 yield from self._rows_of(page)
                 page = []
         yield from self._rows_of(page)
 
     def _rows_of(self, page: list[Job]) -> Iterator[dict[str, Any]]:
         wanted = {parent.id for job in page for parent in job.parents}
-        parents = self._queue.backend.get(wanted) if wanted else {}
+        parents = self._queue.existing(wanted) if wanted else {}
         among = self._among(wanted)
         for job in page:
             row = self._row(job if self._with_secrets else self._queue.shown(job))
@@ -63,7 +64,7 @@ class Export:
             ids = ids & set(self._jobs.ids)
         if not ids:
             return set()
-        found = self._queue.backend.find(replace(self._jobs, ids=tuple(ids)), limit=None)
+        found = self._queue.find(replace(self._jobs, ids=tuple(ids)))
         return {job.id for job in found}
 
     def _after(self, job: Job, parents: dict[int, Job], among: set[int]) -> dict[str, list[Any]]:

@@ -14,9 +14,10 @@ from typing import Any, NamedTuple, Self
 
 from jobq.errors import JobqError, UsageError
 from jobq.job_types import shell
+from jobq.jobs.insert import create_unused
 from jobq.jobs.spec import checked_text
 from jobq.models import Condition, Inserted, KnownKey, NewJob, ParentRef
-from jobq.queue import JobQueue
+from jobq.queue import JobQueue, backend_of
 from jobq.transfer.formats import Row, Table
 from jobq.transfer.row_validation import CONDITIONS, Checked, InvalidRow, RowValidator
 from jobq.transfer.staging import AT_ONCE, Planned, StagingTable, room_for_rows
@@ -60,7 +61,7 @@ class Importer:
         self._queue = queue
         self._directory = directory
         self._prefix = prefix
-        self._now = queue.backend.now()
+        self._now = backend_of(queue).now()
         with room_for_rows():
             self._plan = StagingTable(queue.logs.make_root())
         self._env: dict[str, str] = queue.settings.captured(os.environ)
@@ -134,9 +135,9 @@ class Importer:
     def _keep(self, portion: Sequence[_Read]) -> None:
         rows = [read.checked for read in portion if read.checked is not None]
         keys = [self._prefix + row.key for row in rows if row.key is not None]
-        known = self._queue.backend.transfer.known_keys(keys) if keys else {}
+        known = backend_of(self._queue).transfer.known_keys(keys) if keys else {}
         ids = {ref for row in rows for ref, _ in row.refs if isinstance(ref, int)}
-        missing = ids - self._queue.backend.get(ids).keys() if ids else set()
+        missing = ids - backend_of(self._queue).get(ids).keys() if ids else set()
         given = [(read.key, read.place, read.line) for read in portion if read.key is not None]
         taken = self._plan.claim_keys(given) if given else {}
         good = []
@@ -185,9 +186,9 @@ class Importer:
         """Keys that no row has are those of jobs added before; else they may be ids."""
         for found in self._plan.strange_keys():
             keys = [key for key, _ in found]
-            known = self._queue.backend.transfer.known_keys(keys)
+            known = backend_of(self._queue).transfer.known_keys(keys)
             numbers = {key: number for key in keys if (number := self._number(key)) is not None}
-            there = self._queue.backend.get(numbers.values()) if numbers else {}
+            there = backend_of(self._queue).get(numbers.values()) if numbers else {}
             ids = [key for key, number in numbers.items() if number in there and key not in known]
             self._plan.name_ids(ids)
             for key in keys:
@@ -229,7 +230,7 @@ class Importer:
         for portion in self._plan.portions():
             jobs = [self._job(Checked(*planned.values)) for planned in portion]
             try:
-                inserted = self._queue.insert_new(jobs, self._now)
+                inserted = self._insert(jobs)
             except JobqError as error:
                 lines = f"{portion[0].line} to {portion[-1].line}"
                 raise type(error)(
@@ -239,6 +240,15 @@ class Importer:
             self.added += created
             self.existing += len(inserted) - created
             yield inserted
+
+    def _insert(self, jobs: Sequence[NewJob]) -> list[Inserted]:
+        """Insert jobs in one transaction, with the queues that they are the first to use."""
+        configured = self._queue.settings.queues
+        names = {job.queue for job in jobs} & configured.keys()
+        backend = backend_of(self._queue)
+        with backend.group():
+            create_unused([configured[name] for name in names], backend)
+            return backend.insert(jobs, self._now)
 
     def _job(self, row: Checked) -> NewJob:
         args = row.args

@@ -9,11 +9,13 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Self
 
 from jobq import recovery
 from jobq.backends.base import Backend
+from jobq.backends.factory import create_backend
 from jobq.backends.messages import History
+from jobq.config.settings import SQLITE, Settings
 from jobq.errors import DatabaseError, HalfFilledError, UsageError, WrongState
 from jobq.models import JobFilter, JobStatus
 
@@ -24,6 +26,8 @@ SILENT = timedelta(seconds=90)
 """Three leases as they are by default."""
 
 _NAMED = 5
+
+_SILENT_LEASES = 3
 
 OnProgress = Callable[[str, int], None]
 """Is told what is done, and with how many jobs so far."""
@@ -53,6 +57,57 @@ def tally(backend: Backend, on_jobs: Callable[[int], None] = lambda _: None) -> 
     setup = backend.transfer.setup()
     digest.update(_canonical(setup))
     return Tally(jobs, attempts, len(setup.queues), len(setup.schedules), digest.hexdigest())
+
+
+class Migration:
+    """A move from the store of some settings to that of others, which are called ``names``."""
+
+    def __init__(self, here: Settings, there: Settings, names: tuple[str, str]) -> None:
+        self._there = there
+        self._names = names
+        self._silent = timedelta(seconds=_SILENT_LEASES * here.lease)
+        self._source = create_backend(here)
+        self._target = create_backend(there)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._target.close()
+        finally:
+            self._source.close()
+
+    def total(self) -> int:
+        """Return how many jobs the source has."""
+        return sum(sum(counts.values()) for counts in self._source.counts().values())
+
+    def run(self, on_progress: OnProgress, *, restart: bool = False) -> Tally:
+        """Move everything, and return how much: see `move`."""
+        return move(
+            self._source, self._target, self._names,
+            restart=restart, silent=self._silent, on_progress=on_progress,
+        )  # fmt: skip
+
+    def preview(self) -> tuple[Tally, bool]:
+        """Return what would be moved, and whether an interrupted move would go on.
+
+        Where the target is a file that does not exist, none is made.
+
+        Raises:
+            UsageError: source and target are one.
+            WrongState: one of them is in use, or the target has jobs of its own.
+        """
+        require_another(self._source, self._target, self._names)
+        require_idle(self._source, self._names[0], self._silent)
+        found = tally(self._source)
+        if self._there.backend != SQLITE or self._there.database.exists():
+            try:
+                if self._target.counts() or self._target.schedules.all():
+                    raise WrongState(f"{self._names[1]}: has jobs or schedules of its own")
+            except HalfFilledError:
+                return found, True
+        return found, False
 
 
 def require_another(source: Backend, target: Backend, names: tuple[str, str]) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobq.errors import NotFound, UsageError
 from jobq.job_types import shell
+from jobq.jobs.prepare import parsed_args, template
 from jobq.jobs.spec import JobSpec, checked_number, checked_tags, checked_text
 from jobq.models import DEFAULT_QUEUE, Condition, NewJob, parse_priority
 from jobq.queue import JobQueue
@@ -206,10 +207,11 @@ class RowValidator:
             max_retries=given.get("retries"),
             retry_base=given.get("retry_base"),
         )
-        template = self._queue.template(spec, self._now)
+        queue = self._queue.queue(spec.queue)
+        job_type = self._queue.job_type(spec.type)
         lane = _Lane(
-            template,
-            self._queue.job_type(spec.type),
+            template(spec, job_type, queue, self._queue.settings, self._now),
+            job_type,
             (spec.type, spec.queue, spec.priority, spec.timeout, spec.max_retries, spec.retry_base),
         )
         if len(self._lanes) >= _LANES:
@@ -286,7 +288,7 @@ class RowValidator:
                     args = self._with(args, column, values[column], is_shell=is_shell)
             column = "args"
             args = self._command(args) if is_shell else args
-            return self._queue.parsed_args(job_type, args)
+            return parsed_args(job_type, args, self._queue.settings)
         except (UsageError, NotFound) as error:
             self._wrong.append(_blame(column, str(error), job_type.name))
             return {}
@@ -391,3 +393,13 @@ def _refs_of_text(text: str) -> Any:
         except (ValueError, RecursionError):
             raise UsageError(f"{text!r:.80}: not a list in JSON") from None
     return text.replace(",", " ").split()
+
+
+def require_options(queue: JobQueue, spec: JobSpec, now: datetime) -> None:
+    """Refuse options that no job could have, whatever its arguments and parents.
+
+    Raises:
+        UsageError: the type or an option is wrong.
+        NotFound: the queue does not exist.
+    """
+    template(spec, queue.job_type(spec.type), queue.queue(spec.queue), queue.settings, now)

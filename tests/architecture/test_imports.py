@@ -1,6 +1,7 @@
 """Rooms import only from rooms before them, and modules never in a circle."""
 
 import ast
+import re
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -19,7 +20,9 @@ ORDER = (
     "system serializers",
     "backends",
     "job_types logs",
-    "jobs recovery",
+    "jobs",
+    "recovery",
+    "job_reader pull_worker queue_admin",
     "queue",
     "scheduling transfer diagnostics",
     "execution",
@@ -35,6 +38,9 @@ INSIDE = {
 
 TYPES_ONLY = {("jobq.job_types.worker", "jobq.queue")}
 """What a worker's author reaches as `job.queue`: named in an annotation and nowhere else."""
+
+OUTER_BACKENDS = {"jobq.backends.outage"}
+"""What the command line may see of backends: when to try again, and no storage."""
 
 PACKAGE = ROOT / "jobq"
 PUBLIC = {"jobq", "jobq.__main__"}  # what sees the library as its users do
@@ -87,6 +93,13 @@ def test_a_module_imports_only_from_rooms_before_its_own(module: str) -> None:
             others = rank_within(parent, order, other)
             if own and others:
                 assert own[0] == others[0] or others[1] < own[1], f"{module} imports {other}"
+
+
+@pytest.mark.parametrize("module", [name for name in sorted(FILES) if ".cli" in name])
+def test_the_command_line_reaches_jobs_through_the_queue_alone(module: str) -> None:
+    assert not {n for n in IMPORTS[module] if n.startswith("jobq.backends")} - OUTER_BACKENDS
+    source = FILES[module].read_text("utf-8")
+    assert not re.search(r"\b(backend_of|recovery_of|prepare_jobs)\b|\._backend\b", source)
 
 
 def test_nothing_inside_imports_the_whole() -> None:

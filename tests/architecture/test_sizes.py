@@ -31,8 +31,6 @@ TOO_LARGE = {
     "jobq/execution/children/pool.py:ChildPool",
     "jobq/execution/supervisor.py",
     "jobq/execution/supervisor.py:Supervisor",
-    "jobq/queue.py",
-    "jobq/queue.py:JobQueue",
     "tests/cli/test_import.py",
     "tests/cli/test_list.py",
     "tests/e2e/test_recovery.py",

@@ -18,6 +18,7 @@ from jobq.backends.sqlite import migrations
 from jobq.backends.sqlite.schema import SCHEMA_VERSION
 from jobq.errors import DatabaseNewerError
 from jobq.models import FINISHED
+from jobq.queue import backend_of
 from tests.support.paths import DATA
 from tests.support.project import Project, project, wait_until
 
@@ -173,7 +174,7 @@ def test_a_client_that_has_it_open_neither_reads_nor_writes_what_it_does_not_kno
     with pytest.raises(DatabaseNewerError, match="taken over by another version"):
         queue.add("shell", {"argv": ["true"]})
     with pytest.raises(DatabaseNewerError, match="taken over by another version"):
-        queue.backend.supervisors.unregister(["somebody"])  # which reads nothing first
+        backend_of(queue).supervisors.unregister(["somebody"])  # which reads nothing first
     with pytest.raises(DatabaseNewerError, match="taken over by another version"):
         queue.find(status=FINISHED)
     assert len(rows(queue.settings.database)["job_queue"]) == 1

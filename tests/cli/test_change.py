@@ -6,6 +6,7 @@ import pytest
 
 from jobq import JobQueue
 from jobq.models import JobStatus
+from jobq.queue import backend_of
 from tests.support.cli_runner import Cli, on_terminal
 
 
@@ -354,7 +355,7 @@ def test_wait_ends_when_the_job_does(cli: Cli, monkeypatch: pytest.MonkeyPatch) 
         if len(naps) == 2:
             cli.queue.complete(claim, {"n": 1})
 
-    monkeypatch.setattr("jobq.queue.time.sleep", nap)
+    monkeypatch.setattr("jobq.job_reader.time.sleep", nap)
     result = cli("wait", "1", "--json")
     assert (result.code, len(naps)) == (0, 2)
     assert result.json[0]["result"] == {"n": 1}
@@ -366,7 +367,7 @@ def test_ctrl_c_while_waiting(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None
     def interrupt(_: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("jobq.queue.time.sleep", interrupt)
+    monkeypatch.setattr("jobq.job_reader.time.sleep", interrupt)
     result = cli("wait", "1")
     assert (result.code, result.err) == (130, "")
 
@@ -453,7 +454,7 @@ def test_prune_asks_on_a_terminal(cli: Cli, project: Path) -> None:
 
 
 def test_many_jobs_are_deleted_in_portions(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobq.cli.commands.prune.CHUNK", 2)
+    monkeypatch.setattr(type(backend_of(cli.queue)), "batch_size", 2)
     for _ in range(5):
         cli.completed()
     assert cli("prune", "--older-than", "0", "--json").json["deleted"] == [1, 2, 3, 4, 5]

@@ -15,6 +15,7 @@ import pytest
 
 from jobq import JobQueue
 from jobq.backends.sqlite.schema import SCHEMA_VERSION
+from jobq.queue import backend_of
 from tests.support.cli_runner import Cli, Result
 
 VERBS = (["add", "--", "true"], ["list"], ["work", "--drain"], ["import", "rows"], ["prune"])
@@ -149,7 +150,7 @@ def test_a_link_to_a_database_is_that_database(cli: Cli, project: Path) -> None:
     (project / "jobq.toml").write_text('database = "link.db"')
     with JobQueue.open() as queue:
         queue.add("shell", {"argv": ["true"]})
-        queue.backend.supervisors.listen("one").close()
+        backend_of(queue).supervisors.listen("one").close()
         assert {path.name for path in project.iterdir() if "link" in path.name} == {"link.db"}
         assert {path.name for path in real.parent.iterdir()} == {
             "jobq.db", "jobq.db-wal", "jobq.db-shm", "jobq.db.lock", "jobq.db.supervisors",

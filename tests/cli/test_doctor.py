@@ -21,6 +21,7 @@ from jobq.diagnostics.doctor.files import has_wal_reset_bug, is_network, mount_t
 from jobq.diagnostics.doctor.finding import Examination, Finding, problem
 from jobq.logs.directory import STDOUT
 from jobq.models import SupervisorInfo
+from jobq.queue import backend_of
 from jobq.system.processes import boot_id, host_name
 from tests.cli.test_damaged_database import (
     BOUND,
@@ -50,8 +51,8 @@ def cli(
         cli = Cli(queue, capsys)
         with queue.logs.create(cli.completed().id) as log:
             os.close(log.append(STDOUT))
-        queue.backend.supervisors.listen("past").close()
-        queue.backend.supervisors.unregister(["past"])
+        backend_of(queue).supervisors.listen("past").close()
+        backend_of(queue).supervisors.unregister(["past"])
         queue.close()
         yield cli
 
@@ -284,7 +285,7 @@ def test_a_supervisor_that_was_killed_is_forgotten_and_its_jobs_given_back(
 
 def register(queue: JobQueue, *, ago: timedelta, owner: str) -> None:
     then = utcnow() - ago
-    queue.backend.supervisors.register(
+    backend_of(queue).supervisors.register(
         SupervisorInfo(
             id=owner, host=host_name(), boot_id=boot_id(), pid=os.getpid(), slots=1, queues=None,
             types=("shell",), started_at=then, heartbeat_at=then,
@@ -294,11 +295,11 @@ def register(queue: JobQueue, *, ago: timedelta, owner: str) -> None:
 
 def test_a_supervisor_that_is_silent_is_named_and_left_alone(cli: Cli) -> None:
     owner = f"{host_name()}:{os.getpid()}:silent"
-    with closing(cli.queue.backend.supervisors.listen(owner)):
+    with closing(backend_of(cli.queue).supervisors.listen(owner)):
         register(cli.queue, ago=timedelta(minutes=5), owner=owner)
         said = found(cli, "--fix", level="warning")
         assert "has not been heard of for 300 s" in said["supervisors"]["message"]
-        assert [info.id for info in cli.queue.backend.supervisors.all()] == [owner]
+        assert [info.id for info in backend_of(cli.queue).supervisors.all()] == [owner]
 
 
 def test_files_that_supervisors_left_are_deleted(cli: Cli, project: Path) -> None:
@@ -313,7 +314,7 @@ def test_files_that_supervisors_left_are_deleted(cli: Cli, project: Path) -> Non
 
 def test_jobs_that_run_for_nobody(cli: Cli) -> None:
     request = ClaimRequest(owner="pull", limit=1, lease=timedelta(seconds=-5))
-    (claim,) = cli.queue.backend.claim(request, utcnow())
+    (claim,) = backend_of(cli.queue).claim(request, utcnow())
     assert f"jobs {claim.job.id} run for nobody" in found(cli, level="warning")[
         "running"
     ]["message"]  # fmt: skip

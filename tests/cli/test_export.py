@@ -155,7 +155,7 @@ def test_what_a_job_reads_is_named_by_its_file(cli: Cli, project: Path) -> None:
     source = project / "in.txt"
     source.write_text("hello")
     with source.open("rb") as file:
-        spooled = cli.queue.spool_stdin(file)
+        spooled = cli.queue.logs.spool(file)
     from jobq.jobs.spec import JobSpec
 
     spec = JobSpec(args={"argv": ["cat"], "stdin": "-"})

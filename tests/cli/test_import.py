@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from jobq import Job, JobQueue, JobStatus
 from jobq.clock import utcnow
 from jobq.models import Condition, Parent
+from jobq.queue import backend_of
 from jobq.transfer.formats import Row, Table
 from jobq.transfer.importer import Importer
 from tests.support.cli_runner import HOSTILE, Cli, on_terminal
@@ -631,7 +632,7 @@ def test_whatever_rows_wait_for_the_good_ones_are_added_after_their_parents(
         batch.check(Table(table()))
         ids = [item.id for inserted in batch.add() for item in inserted]
     good = Planner.good(made)
-    known = queue.backend.transfer.known_keys([f"{prefix}{n}" for n in range(10)])
+    known = backend_of(queue).transfer.known_keys([f"{prefix}{n}" for n in range(10)])
     assert {int(key.removeprefix(prefix)) for key in known} == good
     assert len(ids) == len(good)
     assert len({problem.line for problem in batch.problems} & {n + 1 for n in good}) == 0

@@ -12,6 +12,7 @@ from jobq.cli.commands.list import KEYS
 from jobq.cli.rendering.output import width_of
 from jobq.clock import utcnow
 from jobq.models import AttemptResult, JobStatus, Outcome, Usage
+from jobq.queue import backend_of
 from tests.support.cli_runner import ESCAPE, HOSTILE, Cli, on_terminal
 
 JOB_FIELDS = [
@@ -233,7 +234,7 @@ def test_a_retry_that_is_due_says_so(cli: Cli) -> None:
         crashes=0,
         run_at=utcnow() - timedelta(seconds=1),
     )
-    cli.queue.backend.end([ending], utcnow())
+    backend_of(cli.queue).end([ending], utcnow())
     assert cell(cli, job.id, "time") == "due"
     assert cell(cli, job.id, "tries") == "1/4"
 
@@ -393,7 +394,7 @@ def test_show_of_a_job_that_ended(cli: Cli) -> None:
         result={"list": [1, "ü"]},
         usage=Usage(max_rss_bytes=12_900_000, cpu_seconds=1.5),
     )
-    cli.queue.backend.end([ending], utcnow())
+    backend_of(cli.queue).end([ending], utcnow())
     shown = cli("show", str(claim.job.id)).out
     for text in ("SIGSEGV", "it crashed", '"ü"', "12.3 MB", "1.5s", "crashed", "attempt"):
         assert text in shown

@@ -7,6 +7,7 @@ import pytest
 
 from jobq import JobQueue
 from jobq.clock import utcnow
+from jobq.queue import backend_of
 from jobq.scheduling.schedules import Schedules
 from tests.support.cli_runner import Cli, on_terminal
 
@@ -136,7 +137,7 @@ def test_a_zone_that_is_gone_hides_no_schedule(cli: Cli) -> None:
     for name in ("good", "lost"):
         cli("schedule", "add", "@daily", "--tz", "UTC", "--name", name, "--", "true")
     lost = Schedules(cli.queue).get("lost")
-    assert cli.queue.backend.schedules.replace(lost, replace(lost, tz="US/Gone"))
+    assert backend_of(cli.queue).schedules.replace(lost, replace(lost, tz="US/Gone"))
     listed = cli("schedule", "list")
     assert (listed.code, listed.err) == (0, "")
     assert "no time zone 'US/Gone'" in listed.out

@@ -10,6 +10,7 @@ import pytest
 from jobq import JobStatus
 from jobq.diagnostics.verify import verify
 from jobq.models import Outcome
+from jobq.queue import backend_of
 from tests.support.project import Project, wait_until
 
 WORKER = """
@@ -56,7 +57,7 @@ def test_many_short_jobs_run_once_each_and_the_urgent_one_first(ahead: Project) 
     ahead.drain("-j", "1")
     assert ran(ahead)[0] == first.id
     assert sorted(ran(ahead)) == [*(job.id for job in jobs), first.id]
-    assert verify(ahead.queue.backend).violations == []
+    assert verify(backend_of(ahead.queue)).violations == []
     events = ahead.output(jobs[-1], "events.jsonl")
     assert (events.count("started"), events.count("finished")) == (1, 1)
 
@@ -93,7 +94,7 @@ def test_a_job_in_hand_is_cancelled_and_never_starts(ahead: Project) -> None:
     cancelled = {job.id for job in found if job.status is JobStatus.CANCELLED and not job.attempts}
     assert not cancelled & set(ran(ahead))
     assert set(Counter(ran(ahead)).values()) == {1}
-    assert verify(ahead.queue.backend).violations == []
+    assert verify(backend_of(ahead.queue)).violations == []
 
 
 def test_a_supervisor_that_stops_gives_back_what_it_has_in_hand(ahead: Project) -> None:
@@ -124,7 +125,7 @@ def test_killed_with_claims_in_hand_nothing_is_lost_and_nothing_counts_as_a_cras
         outcomes = Counter(each.outcome for each in ahead.queue.attempts(job.id))
         assert outcomes[Outcome.COMPLETED] == 1
         assert Counter(ran(ahead))[job.id] <= 1 + outcomes[Outcome.LOST]
-    assert verify(ahead.queue.backend).violations == []
+    assert verify(backend_of(ahead.queue)).violations == []
 
 
 def test_a_limit_holds_although_jobs_are_claimed_ahead(ahead: Project) -> None:
@@ -134,6 +135,6 @@ def test_a_limit_holds_although_jobs_are_claimed_ahead(ahead: Project) -> None:
     supervisor = ahead.work("-j", "4", "--drain")
     over = []
     while supervisor.poll() is None:
-        over += verify(ahead.queue.backend).over_limits
+        over += verify(backend_of(ahead.queue)).over_limits
     assert over == []
     assert len(ran(ahead)) == MANY + 20

@@ -11,6 +11,7 @@ import pytest
 
 from jobq import JobStatus
 from jobq.clock import utcnow
+from jobq.queue import backend_of
 from jobq.scheduling.schedules import Schedules
 from tests.support.project import Project, wait_until
 
@@ -161,7 +162,7 @@ def test_due_schedules_are_left_to_those_who_work(cron: Cron, project: Project) 
     schedules = Schedules(project.queue)
     added = schedules.add("s", "* * * * *", {"args": {"argv": ["true"]}})
     due = replace(added, next_at=utcnow() - timedelta(minutes=5))
-    assert project.queue.backend.schedules.replace(added, due)
+    assert backend_of(project.queue).schedules.replace(added, due)
     assert cron.run("$JOBQ run -- true") == (0, "", "")
     assert [job.name for job in project.queue.find()] == [None]
     project.drain()

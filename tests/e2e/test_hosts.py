@@ -12,6 +12,7 @@ import pytest
 from jobq import Job, JobStatus
 from jobq.clock import utcnow
 from jobq.models import SupervisorInfo
+from jobq.queue import backend_of
 from jobq.scheduling.schedules import Schedules
 from jobq.system.processes import host_name
 from tests.support.hosts import Host, hosts
@@ -76,7 +77,7 @@ def test_what_holds_for_all_holds_across_hosts(two: list[Host], tmp_path: Path) 
     child = one.shell("[ -e ran ]", after=[parent.id])
     added = Schedules(other.queue).add("s", "* * * * *", {"args": {"argv": ["true"]}})
     missed = replace(added, next_at=utcnow() - timedelta(seconds=120))
-    assert other.queue.backend.schedules.replace(added, missed)
+    assert backend_of(other.queue).schedules.replace(added, missed)
     together = (
         "echo $JOBQ_SUPERVISOR >> both; until [ $(sort -u both | wc -l) = 2 ]; do sleep 0.01; done"
     )
@@ -87,10 +88,10 @@ def test_what_holds_for_all_holds_across_hosts(two: list[Host], tmp_path: Path) 
     one.wait_for(child, JobStatus.COMPLETED)
     wait_until(lambda: lines(shared).count("end") == 6)
     assert lines(shared) == ["begin", "end"] * 6
-    wait_until(lambda: one.queue.backend.schedules.firings("s", 9))
+    wait_until(lambda: backend_of(one.queue).schedules.firings("s", 9))
     rated = [job for job in one.queue.find(queue="rated") if job.status is not JobStatus.PENDING]
     assert len(rated) == 3
-    fired = one.queue.backend.schedules.firings("s", 9)  # a full minute may have come meanwhile
+    fired = backend_of(one.queue).schedules.firings("s", 9)  # a full minute may have come meanwhile
     assert {each.job_id for each in fired} == {job.id for job in one.queue.find() if job.name}
     assert len({each.at for each in fired}) == len(fired)
     wait_until(lambda: len(set(lines(one.root / "both"))) == 2)
@@ -293,8 +294,10 @@ def test_what_a_dead_host_left_is_ended_when_it_is_back(two: list[Host]) -> None
         ["sleep", "600"],
         env={"JOBQ_SUPERVISOR": "gone:1:x", "JOBQ_JOB_ID": "1", "JOBQ_ATTEMPT": "1"},
     )
-    presence = one.queue.backend.supervisors.listen("gone:1:x")  # a lock that nobody holds any more
-    one.queue.backend.supervisors.register(info_of("gone:1:x"))
+    presence = backend_of(one.queue).supervisors.listen(
+        "gone:1:x"
+    )  # a lock that nobody holds any more
+    backend_of(one.queue).supervisors.register(info_of("gone:1:x"))
     presence.close()
     other.drain()
     assert process.poll() is None

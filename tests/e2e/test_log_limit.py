@@ -10,6 +10,7 @@ import pytest
 from jobq import JobStatus
 from jobq.logs.truncation import compact
 from jobq.models import Job
+from jobq.queue import recovery_of
 from tests.support.project import SETTINGS, Project, wait_until
 
 # A portion at a time, and each only when there is room for it: so the test needs no luck.
@@ -147,7 +148,7 @@ def test_a_supervisor_that_dies_leaves_a_log_that_is_put_right(capped: Project) 
     supervisor.kill()
     supervisor.wait()
     assert b"\0" in path.read_bytes()
-    assert capped.queue.rescue_dead() == 1
+    assert recovery_of(capped.queue).rescue_dead() == 1
     assert b"\0" not in path.read_bytes()
     capped.drain()
     assert capped.queue.get(job.id).status is JobStatus.COMPLETED

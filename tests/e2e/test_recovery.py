@@ -13,6 +13,7 @@ import pytest
 from jobq import Job, JobStatus
 from jobq.clock import utcnow
 from jobq.models import Outcome, SupervisorInfo
+from jobq.queue import backend_of, recovery_of
 from jobq.system.processes import boot_id, host_name, start_time
 from tests.support.project import Project, alive, wait_until
 
@@ -252,12 +253,12 @@ def test_who_ignores_sigterm_is_known_after_a_supervisor_killed_in_the_grace_per
     supervisor.kill()
     supervisor.wait()
     if not guarded:
-        workers.queue.rescue_dead()
+        recovery_of(workers.queue).rescue_dead()
     try:
         wait_until(lambda: not alive(pid))
     finally:
         guard.resume()
-    workers.queue.rescue_dead()
+    recovery_of(workers.queue).rescue_dead()
     assert not list(workers.queue.logs.path(job.id).glob(".descendants*"))
 
 
@@ -407,7 +408,7 @@ def test_nothing_of_another_boot_is_taken_for_alive_or_killed(project: Project, 
     """A living process with a job's pid and start time; and a lock that is held, at first."""
     here = boot == boot_id()
     process = subprocess.Popen(["sleep", "600"], start_new_session=True)
-    backend = project.queue.backend
+    backend = backend_of(project.queue)
     listener = backend.supervisors.listen("before")
     backend.supervisors.register(
         SupervisorInfo(
@@ -440,7 +441,7 @@ def note_start(project: Project, job: Job, pid: int) -> None:
 
     (attempt,) = project.queue.attempts(job.id)
     started = Started(key=attempt.key, pid=pid, pid_started=start_time(pid), offsets=LogOffsets())
-    project.queue.backend.started([started])
+    backend_of(project.queue).started([started])
 
 
 # -- the fork server, and what a job leaves behind in a child ----------------------------------

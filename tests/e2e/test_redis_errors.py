@@ -12,6 +12,7 @@ from jobq.backends.redis.acl import IN_SCRIPTS
 from jobq.cli.main import run
 from jobq.diagnostics.verify import verify
 from jobq.errors import DiskFullError
+from jobq.queue import backend_of
 from tests.support.cli_runner import Result
 from tests.support.redis_server import RedisServer, replica_of
 from tests.support.tcp_proxy import TcpProxy
@@ -148,7 +149,7 @@ def test_a_server_without_memory_stores_nothing_by_halves(add: Add, tmp_path: Pa
             with pytest.raises(DiskFullError):
                 queue.add_many([{"args": {"argv": ["true", "x" * 1000]}}] * 1000)
             assert len(queue.find()) == before
-            assert verify(queue.backend).violations == []
+            assert verify(backend_of(queue)).violations == []
         assert add(server.url, "work", "--drain").code == 0
         assert add(server.url, "prune", "--older-than", "0s", "--yes").code == 0
         assert add(server.url).code == 0

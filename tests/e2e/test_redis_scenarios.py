@@ -18,6 +18,7 @@ from jobq.clock import utcnow
 from jobq.execution.options import WorkOptions
 from jobq.execution.supervisor import Supervisor
 from jobq.models import Outcome
+from jobq.queue import backend_of
 from tests.support.project import alive, wait_until
 
 SETTINGS = """
@@ -136,7 +137,7 @@ def test_recovery_of_what_a_dead_consumer_held(scenario: Scenario) -> None:
     request = ClaimRequest(
         owner="elsewhere:1:x", limit=1, lease=timedelta(seconds=0.1), ids=[elsewhere.id]
     )
-    assert len(scenario.queue.backend.claim(request, utcnow())) == 1
+    assert len(backend_of(scenario.queue).claim(request, utcnow())) == 1
     consumer.kill()
     consumer.wait()
     scenario.run(waits_for=2)
@@ -155,7 +156,7 @@ def test_statistics_of_what_is_not_there_yet_and_of_what_is(scenario: Scenario) 
     counts = {status.value: number for status, number in scenario.queue.counts().items() if number}
     assert counts == {"completed": 1, "failed": 1, "pending": 1}
     since = utcnow() - timedelta(hours=1)
-    assert scenario.queue.backend.stats.ended_counts(since) == {("shell", "default"): (1, 1)}
+    assert backend_of(scenario.queue).stats.ended_counts(since) == {("shell", "default"): (1, 1)}
 
 
 def test_timeout(scenario: Scenario) -> None:
@@ -186,7 +187,7 @@ def test_batch_consumption(scenario: Scenario) -> None:
     claimed = []
     for expected in (10, 10, 5, 0):
         request = ClaimRequest(owner="batch:1:x", limit=10, lease=timedelta(seconds=60))
-        claims = scenario.queue.backend.claim(request, utcnow())
+        claims = backend_of(scenario.queue).claim(request, utcnow())
         assert len(claims) == expected
         claimed += claims
     assert [claim.job.id for claim in claimed] == [job.id for job in jobs]

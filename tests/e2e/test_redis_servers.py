@@ -12,6 +12,7 @@ from jobq.backends.redis.acl import DIRECT, IN_SCRIPTS
 from jobq.cli.main import run
 from jobq.diagnostics.verify import verify
 from jobq.errors import ConfigError, DatabaseAwayError
+from jobq.queue import backend_of
 from tests.support.paths import ROOT
 from tests.support.project import Project, wait_until
 from tests.support.redis_server import AOF_ALWAYS, RedisServer, cluster
@@ -153,4 +154,4 @@ def test_a_server_that_is_killed_has_all_that_it_acknowledged(make: Make) -> Non
         )
         ended = {JobStatus.COMPLETED, JobStatus.CANCELLED}
         wait_until(lambda: {job.status for job in project.queue.find()} <= ended)
-        assert verify(project.queue.backend).violations == []
+        assert verify(backend_of(project.queue)).violations == []

@@ -10,6 +10,7 @@ import pytest
 from jobq import JobStatus
 from jobq.clock import utcnow
 from jobq.models import Schedule
+from jobq.queue import backend_of
 from jobq.scheduling.schedules import Schedules
 from tests.support.project import Project, wait_until
 
@@ -19,7 +20,7 @@ def due(project: Project, name: str, seconds: float, cron: str = "* * * * *") ->
     schedules = Schedules(project.queue)
     added = schedules.add(name, cron, {"args": {"argv": ["true"]}}, overlap="allow")
     at = utcnow() + timedelta(seconds=seconds)
-    assert project.queue.backend.schedules.replace(added, replace(added, next_at=at))
+    assert backend_of(project.queue).schedules.replace(added, replace(added, next_at=at))
     return schedules.get(name)
 
 
@@ -43,7 +44,7 @@ def test_many_supervisors_fire_once(project: Project) -> None:
     project.drain()
     names = sorted(job.name or "" for job in project.queue.find())
     # At a full minute meanwhile, each may have fired for that one, too.
-    fired = [f for n in range(10) for f in project.queue.backend.schedules.firings(f"s{n}", 9)]
+    fired = [f for n in range(10) for f in backend_of(project.queue).schedules.firings(f"s{n}", 9)]
     assert len(names) == len(fired)
     assert set(names) == {f"s{n}" for n in range(10)}
 

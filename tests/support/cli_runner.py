@@ -25,6 +25,7 @@ from jobq.backends.messages import ClaimRequest
 from jobq.cli.main import run
 from jobq.clock import utcnow
 from jobq.models import AttemptResult, Claim, Job, JobStatus, Outcome, SupervisorInfo
+from jobq.queue import backend_of
 
 ESCAPE = "\x1b"
 _ON_ITS_TERMINAL = (
@@ -69,7 +70,7 @@ class Cli:
     def running(self, **options: Any) -> Claim:
         job = self.add(**options)
         request = ClaimRequest(owner="test", limit=1, lease=timedelta(minutes=1), ids=[job.id])
-        (claim,) = self.queue.backend.claim(request, utcnow())
+        (claim,) = backend_of(self.queue).claim(request, utcnow())
         return claim
 
     def completed(self, result: Any = None, **options: Any) -> Job:
@@ -91,7 +92,7 @@ class Cli:
             signal=signal,
             error=error,
         )
-        assert self.queue.backend.end([ending], utcnow()) == [True]
+        assert backend_of(self.queue).end([ending], utcnow()) == [True]
         return self.queue.get(claim.job.id)
 
     def cancelled(self, **options: Any) -> Job:
@@ -104,7 +105,7 @@ class Cli:
         """Let a supervisor seem to be alive."""
         owner = "somewhere:1:abc"
         now = utcnow()
-        self.queue.backend.supervisors.register(
+        backend_of(self.queue).supervisors.register(
             SupervisorInfo(
                 id=owner,
                 host="somewhere",

@@ -14,6 +14,7 @@ from jobq import JobQueue, UsageError
 from jobq.limits import DROPPED_KEY, MAX_DEPTH, MAX_ERROR_CHARS, MAX_MESSAGE_CHARS, bounded_text
 from jobq.logs.progress import ProgressFile, read
 from jobq.models import Progress
+from jobq.queue import backend_of
 from jobq.testing import drain
 from tests.support.cli_runner import Cli
 from tests.support.project import Project
@@ -196,13 +197,13 @@ def test_a_job_that_is_retried_while_it_is_pruned_keeps_its_log(
 ) -> None:
     job = cli.failed()
     cli.queue.logs.create(job.id).close()
-    delete = cli.queue.backend.delete
+    delete = backend_of(cli.queue).delete
 
     def retried_first(ids: Any) -> list[int]:
         cli.queue.retry(job.id)
         return delete(ids)
 
-    monkeypatch.setattr(cli.queue.backend, "delete", retried_first)
+    monkeypatch.setattr(backend_of(cli.queue), "delete", retried_first)
     assert cli.queue.delete([job.id]) == []
     assert cli.queue.logs.path(job.id).exists()
     assert cli.status(job.id) == "pending"
@@ -224,9 +225,9 @@ def test_an_add_does_not_wait_for_the_children_of_others(queue: JobQueue) -> Non
     queue.add_many([{"args": {"argv": ["x"]}, "after": [parent.id]}] * 3000)
     claim = queue.claim(owner="me")
     assert claim is not None
-    queue.backend.end([limits.completed(claim)], parent.created_at)
+    backend_of(queue).end([limits.completed(claim)], parent.created_at)
     queue.add("shell", {"argv": ["true"]})
-    assert queue.backend.settle_dependents(parent.created_at)  # there is more to tell
+    assert backend_of(queue).settle_dependents(parent.created_at)  # there is more to tell
 
 
 def test_many_writers_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

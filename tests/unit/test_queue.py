@@ -28,6 +28,7 @@ from jobq import (
 from jobq.backends.sqlite.backend import SqliteBackend
 from jobq.config.settings import Settings
 from jobq.models import CancelEffect, Condition, Outcome, Parent, Progress, Queue, SupervisorInfo
+from jobq.queue import backend_of, recovery_of
 from jobq.units import Rate
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -204,7 +205,7 @@ def test_a_unique_key_gives_the_job_that_holds_it(queue: JobQueue) -> None:
 
 
 def test_standard_input_is_kept_with_its_job(queue: JobQueue) -> None:
-    spooled = queue.spool_stdin(io.BytesIO(b"input"))
+    spooled = queue.logs.spool(io.BytesIO(b"input"))
     (inserted,) = queue.insert([JobSpec(args={**TRUE, "stdin": "-"})], stdin=spooled)
     assert (queue.logs.path(inserted.id) / "stdin").read_bytes() == b"input"
     assert not spooled.exists()
@@ -214,7 +215,7 @@ def test_standard_input_of_a_job_that_was_there_already_is_left_to_the_caller(
     queue: JobQueue,
 ) -> None:
     job = add(queue, unique="k")
-    spooled = queue.spool_stdin(io.BytesIO(b"input"))
+    spooled = queue.logs.spool(io.BytesIO(b"input"))
     (inserted,) = queue.insert([JobSpec(args=TRUE, unique="k")], stdin=spooled)
     assert (inserted.id, inserted.created) == (job.id, False)
     assert not queue.logs.path(job.id).exists()
@@ -542,7 +543,7 @@ def test_the_retry_of_a_parent_brings_thousands_of_children_back(queue: JobQueue
     parent = add(queue)
     children = queue.add_many([{"args": TRUE, "after": [parent.id]}] * 1200)
     finish(queue, parent, JobStatus.FAILED)
-    while queue.backend.settle_dependents(NOON):
+    while backend_of(queue).settle_dependents(NOON):
         pass
     assert set(statuses(queue, children)) == {"cancelled"}
     queue.retry(parent.id)
@@ -795,24 +796,24 @@ def test_an_attempt_that_nobody_holds_is_ended_and_the_job_runs_again(
     add(queue)
     claim = queue.claim(owner="gone", lease=30)
     assert claim is not None
-    lost = queue.backend.open_attempts()
-    assert queue.rescue(lost, lease_before=NOON + timedelta(seconds=30)) == 0
+    lost = backend_of(queue).open_attempts()
+    assert recovery_of(queue).release(lost, lease_before=NOON + timedelta(seconds=30)) == 0
     clock.tick(31)
-    assert queue.rescue(lost, lease_before=NOON + timedelta(seconds=31)) == 1
-    assert queue.rescue(lost, lease_before=None) == 0
+    assert recovery_of(queue).release(lost, lease_before=NOON + timedelta(seconds=31)) == 1
+    assert recovery_of(queue).release(lost, lease_before=None) == 0
     job = queue.get(claim.job.id)
     assert (job.status, job.crashes, job.failures) == (JobStatus.PENDING, 1, 0)
     assert not queue.complete(claim)
     (attempt,) = queue.attempts(job.id)
     assert (attempt.outcome, "gone" in (attempt.error or "")) == (Outcome.LOST, True)
-    assert queue.rescue([], lease_before=None) == 0
+    assert recovery_of(queue).release([], lease_before=None) == 0
 
 
 def test_a_job_that_is_lost_again_and_again_is_given_up(queue: JobQueue) -> None:
     job = add(queue, max_retries=100)
     for _ in range(3):
         assert queue.claim(owner="gone") is not None
-        queue.rescue(queue.backend.open_attempts(), lease_before=None)
+        recovery_of(queue).release(backend_of(queue).open_attempts(), lease_before=None)
     assert queue.get(job.id).status is JobStatus.FAILED
 
 
@@ -820,14 +821,14 @@ def test_a_lost_job_that_was_to_stop_is_cancelled(queue: JobQueue) -> None:
     job = add(queue)
     assert queue.claim(owner="gone") is not None
     queue.cancel(job.id, reason="enough")
-    queue.rescue(queue.backend.open_attempts(), lease_before=None)
+    recovery_of(queue).release(backend_of(queue).open_attempts(), lease_before=None)
     assert (queue.get(job.id).status, queue.get(job.id).reason) == (JobStatus.CANCELLED, "enough")
 
 
 def test_dead_supervisors_are_not_shown(queue: JobQueue) -> None:
-    assert isinstance(queue.backend, SqliteBackend)
-    listener = queue.backend.supervisors.listen("one")
-    queue.backend.supervisors.register(
+    assert isinstance(backend_of(queue), SqliteBackend)
+    listener = backend_of(queue).supervisors.listen("one")
+    backend_of(queue).supervisors.register(
         SupervisorInfo(
             id="one",
             host="here",

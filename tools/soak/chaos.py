@@ -33,6 +33,7 @@ from jobq.errors import DatabaseUnavailableError
 from jobq.logs import descendants
 from jobq.logs.directory import JobLogs
 from jobq.models import FINISHED, UNFINISHED, Outcome
+from jobq.queue import backend_of
 from tests.support.redis_server import AOF_ALWAYS, RedisServer
 from tests.support.tcp_proxy import TcpProxy
 
@@ -261,7 +262,7 @@ class Chaos:
             self.did["cancelled"] += 1
 
     def _is_parent(self, job: Job) -> bool:
-        return bool(self.queue.backend.descendants([job.id]))
+        return bool(backend_of(self.queue).descendants([job.id]))
 
     def _retry(self) -> None:
         """By the command, jobs that have failed, and fail again."""
@@ -359,7 +360,7 @@ class Chaos:
 
     def account(self) -> tuple[str, list[str]]:
         """The totals, and what does not add up."""
-        verified = self.outage.until_answered(lambda: verify(self.queue.backend))
+        verified = self.outage.until_answered(lambda: verify(backend_of(self.queue)))
         wrong = [f"{each.rule}: {each.message}" for each in verified.violations]
         strays = self._lasting_strays()
         wrong += [f"stray process {each.pid}: {each.cmdline()}" for each in strays]

@@ -19,6 +19,7 @@ from jobq.backends.messages import ClaimRequest
 from jobq.clock import utcnow
 from jobq.diagnostics.stats import collect
 from jobq.models import AttemptResult, Claim, Outcome
+from jobq.queue import backend_of
 
 WRITERS = 64
 ADDER = """
@@ -90,10 +91,10 @@ def timed(call: Callable[[], object]) -> float:
 def take(queue: JobQueue, limit: int) -> int:
     """Claim and complete at the backend; how many there were."""
     request = ClaimRequest(owner="me", limit=limit, lease=timedelta(minutes=5), queues=["default"])
-    claims = queue.backend.claim(request, utcnow())
+    claims = backend_of(queue).claim(request, utcnow())
     done = [completed(claim) for claim in claims]
     if done:
-        queue.backend.end(done, utcnow())
+        backend_of(queue).end(done, utcnow())
     return len(done)
 
 
@@ -110,7 +111,7 @@ def completed(claim: Claim) -> AttemptResult:
 def finish(queue: JobQueue, end: Callable[[], object]) -> None:
     """End an attempt, and tell all that wait for it."""
     end()
-    while queue.backend.settle_dependents(utcnow()):
+    while backend_of(queue).settle_dependents(utcnow()):
         pass
 
 
@@ -220,7 +221,7 @@ def history(root: Path, queue: JobQueue, share: float) -> str:
 def fill(queue: JobQueue, spec: Mapping[str, object], number: int) -> None:
     """Jobs that have ended, through the same doors as any."""
     for _ in range(0, number, 1000):
-        with queue.backend.group():
+        with backend_of(queue).group():
             queue.add_many([spec] * 1000)
             take(queue, 1000)
 

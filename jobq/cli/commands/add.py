@@ -139,7 +139,7 @@ def add_job(queue: JobQueue, options: JobOptions) -> tuple[Job, bool]:
     spec = job_spec(queue, options)
     spooled = None
     if options.stdin == "-":
-        spooled = queue.spool_stdin(piped_in().buffer)
+        spooled = queue.logs.spool(piped_in().buffer)
     try:
         (inserted,) = queue.insert([spec], stdin=spooled)
     finally:

@@ -17,6 +17,7 @@ from jobq.queue import JobQueue
 from jobq.serializers import job_document
 from jobq.transfer.formats import Row, Table
 from jobq.transfer.importer import Importer
+from jobq.transfer.row_validation import require_options
 
 _PLACEHOLDER = re.compile(r"\{(|\.|/|//|/\.|#)\}")
 _SUFFIX = re.compile(r"\.[^/.]*$")
@@ -59,7 +60,7 @@ class _Template:
     def __init__(self, queue: JobQueue, options: JobOptions) -> None:
         _refuse(options)
         spec = job_spec(queue, options)
-        queue.template(spec, utcnow())  # what is wrong for all is said once
+        require_options(queue, spec, utcnow())  # what is wrong for all is reported once
         self._fixed: dict[str, Any] = {
             "type": spec.type,
             "queue": spec.queue,

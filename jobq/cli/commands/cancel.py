@@ -83,8 +83,8 @@ def command(
 
 def foresee(queue: JobQueue, ids: Sequence[int], *, cascade: bool) -> dict[int, CancelEffect]:
     """What cancelling these jobs would do."""
-    wanted = list(dict.fromkeys([*ids, *(queue.backend.descendants(ids) if cascade else ())]))
-    there = queue.backend.get(wanted)
+    wanted = list(dict.fromkeys([*ids, *(queue.descendants(ids) if cascade else ())]))
+    there = queue.existing(wanted)
 
     def effect(job_id: int) -> CancelEffect:
         if job_id not in there:
@@ -99,7 +99,7 @@ def foresee(queue: JobQueue, ids: Sequence[int], *, cascade: bool) -> dict[int, 
 
 def _report(queue: JobQueue, effects: Mapping[int, CancelEffect]) -> Report:
     ids = {wanted: [i for i, e in effects.items() if e is wanted] for wanted in CancelEffect}
-    finished = queue.backend.get(ids[CancelEffect.FINISHED])
+    finished = queue.existing(ids[CancelEffect.FINISHED])
     return Report(
         done={
             "cancelled": ids[CancelEffect.CANCELLED],

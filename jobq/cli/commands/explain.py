@@ -18,7 +18,7 @@ def command(ctx: Context, job_id: Id, as_json: AsJson = False) -> None:
     cli: Cli = ctx.obj
     with cli.queue() as queue:
         job = queue.get(parse_one_id(job_id, queue))
-        reasons = reasons_of(gather(queue, job, queue.backend.now()))
+        reasons = reasons_of(gather(queue, job, queue.now()))
     if as_json:
         documents = [reason.document() for reason in reasons]
         print_json({"id": job.id, "status": job.status.value, "reasons": documents})

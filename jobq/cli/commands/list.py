@@ -138,7 +138,7 @@ def fetch(
     if sort == "id":
         if limit is None:
             return queue.each(wanted), False
-        last = queue.backend.find(wanted, limit=limit + 1, newest=True)
+        last = queue.find(wanted, limit=limit + 1, newest=True)
     else:
         last = _last(queue.each(wanted), KEYS[name], limit, backwards=sort != name)
     more = limit is not None and len(last) > limit
@@ -163,7 +163,7 @@ def _last(
 
 
 def _require(queue: JobQueue, ids: Sequence[int]) -> None:
-    there = queue.backend.get(ids)
+    there = queue.existing(ids)
     missing = [job_id for job_id in ids if job_id not in there]
     if missing:
         raise NotFound(f"no job {', '.join(map(str, missing))}")

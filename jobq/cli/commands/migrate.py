@@ -1,14 +1,10 @@
 """``jobq migrate``: move everything to another store, such as a Redis server, or back."""
 
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
-from jobq.backends.base import Backend
-from jobq.backends.factory import create_backend
 from jobq.cli.context import project_file
 from jobq.cli.parsing.declarations import Context, option
 from jobq.cli.parsing.options import AsJson, DryRun
@@ -17,8 +13,8 @@ from jobq.cli.rendering.progress_bar import Bar, bar_of
 from jobq.config.loader import FILE_NAME
 from jobq.config.redis_url import parse_url
 from jobq.config.settings import SQLITE, Settings
-from jobq.errors import HalfFilledError, UsageError, WrongState
-from jobq.transfer.migrate import OnProgress, Tally, move, require_another, require_idle, tally
+from jobq.errors import UsageError
+from jobq.transfer.migrate import Migration, OnProgress, Tally
 
 
 def command(
@@ -46,20 +42,13 @@ def command(
     here = cli.settings()
     there = _destination(here, to)
     names = _name(here), _name(there)
-    with (
-        closing(create_backend(here)) as source,
-        closing(create_backend(there)) as target,
-        bar_of(cli) as bar,
-    ):
+    with Migration(here, there, names) as migration, bar_of(cli) as bar:
         if dry_run:
-            moved = _looked(source, target, there, names)
+            moved, half_filled = migration.preview()
+            if half_filled:
+                note(f"{names[1]} is half filled: a move that was interrupted would go on.")
         else:
-            total = sum(sum(of.values()) for of in source.counts().values())
-            on_progress = _drawn(bar, total)
-            moved = move(
-                source, target, names,
-                restart=restart, silent=_silent(here), on_progress=on_progress,
-            )  # fmt: skip
+            moved = migration.run(_drawn(bar, migration.total()), restart=restart)
     if as_json:
         print_json(_document(moved, names, dry_run=dry_run))
     elif dry_run:
@@ -96,24 +85,6 @@ def _name(settings: Settings) -> str:
     if settings.backend == SQLITE:
         return project_file(settings.database.resolve())
     return settings.backend_shown
-
-
-def _silent(settings: Settings) -> timedelta:
-    return timedelta(seconds=3 * settings.lease)
-
-
-def _looked(source: Backend, target: Backend, there: Settings, names: tuple[str, str]) -> Tally:
-    """What would be moved. Where the target is a file that is not there, none is made."""
-    require_another(source, target, names)
-    require_idle(source, names[0], _silent(there))
-    found = tally(source)
-    if there.backend != SQLITE or there.database.exists():
-        try:
-            if target.counts() or target.schedules.all():
-                raise WrongState(f"{names[1]}: has jobs or schedules of its own")
-        except HalfFilledError:
-            note(f"{names[1]} is half filled: a move that was interrupted would go on.")
-    return found
 
 
 def _amount(moved: Tally) -> str:

@@ -20,7 +20,7 @@ from jobq.cli.parsing.options import (
 )
 from jobq.cli.rendering.output import count_of, note, print_json
 from jobq.models import JobFilter
-from jobq.queue import CHUNK, JobQueue
+from jobq.queue import JobQueue
 
 OlderThan = Annotated[
     str | None,
@@ -69,7 +69,7 @@ def command(
         if not (yes or dry_run or not ids or approved(question)):
             return 1
         if not dry_run:
-            ids = delete(queue, ids, left)
+            ids = queue.delete(ids, left.__setitem__)
     if as_json:
         print_json({"deleted": ids, "dry_run": dry_run})
     elif ids:
@@ -98,11 +98,3 @@ def prunable(
         since=wanted.since,
         until=wanted.until,
     )
-
-
-def delete(queue: JobQueue, ids: list[int], left: dict[int, OSError]) -> list[int]:
-    """Delete in portions that other writers hardly wait for; the ids deleted, and logs ``left``."""
-    deleted: list[int] = []
-    for start in range(0, len(ids), CHUNK):
-        deleted += queue.delete(ids[start : start + CHUNK], left.__setitem__)
-    return deleted

@@ -55,7 +55,7 @@ def list_queues(ctx: Context, as_json: AsJson = False) -> None:
     """List the queues, those served first first."""
     cli: Cli = ctx.obj
     with cli.queue() as queue:
-        queues, counts = queue.queues(), queue.backend.counts()
+        queues, counts = queue.queues(), queue.counts_by_queue()
     if as_json:
         print_json([queue_document(q, counts.get(q.name, {})) for q in queues])
         return
@@ -69,7 +69,7 @@ def show(ctx: Context, name: Name, as_json: AsJson = False) -> None:
     cli: Cli = ctx.obj
     with cli.queue() as queue:
         found = queue.queue(name)
-        counts = queue.backend.counts().get(name, {})
+        counts = queue.counts_by_queue().get(name, {})
     if as_json:
         print_json(queue_document(found, counts))
         return
@@ -144,7 +144,7 @@ def pause(ctx: Context, name: Name) -> None:
     cli: Cli = ctx.obj
     with cli.queue() as queue:
         queue.pause(name)
-        running = queue.backend.counts().get(name, {}).get(JobStatus.RUNNING, 0)
+        running = queue.counts_by_queue().get(name, {}).get(JobStatus.RUNNING, 0)
     print(f"Paused queue {name}{f': {count_of(running)} still running' if running else ''}")
 
 

@@ -20,6 +20,7 @@ from jobq.cli.parsing.options import (
     Yes,
 )
 from jobq.cli.rendering.output import count_of, note
+from jobq.jobs.retry import retry_refusal
 from jobq.models import JobStatus, Retried, RetryEffect
 from jobq.queue import JobQueue
 
@@ -72,7 +73,7 @@ def command(
 
 def foresee(queue: JobQueue, ids: Sequence[int]) -> list[Retried]:
     """What retrying these jobs would do, as far as their own state tells."""
-    there = queue.backend.get(ids)
+    there = queue.existing(ids)
 
     def effect(job_id: int) -> RetryEffect:
         if job_id not in there:
@@ -87,9 +88,13 @@ def foresee(queue: JobQueue, ids: Sequence[int]) -> list[Retried]:
 def _report(queue: JobQueue, retried: Sequence[Retried]) -> Report:
     ids = {wanted: [r.id for r in retried if r.effect is wanted] for wanted in RetryEffect}
     told = {RetryEffect.PENDING, RetryEffect.BLOCKED, RetryEffect.MISSING}
+    refused = [r for r in retried if r.effect not in told]
+    jobs = queue.existing([r.id for r in refused])
     return Report(
         done={"pending": ids[RetryEffect.PENDING], "blocked": ids[RetryEffect.BLOCKED]},
         sentences=_SENTENCES,
         missing=ids[RetryEffect.MISSING],
-        refused={r.id: queue.retry_refusal(r) for r in retried if r.effect not in told},
+        refused={
+            r.id: retry_refusal(r, jobs[r.id].status if r.id in jobs else None) for r in refused
+        },
     )

@@ -3,11 +3,9 @@
 import asyncio
 import sys
 from collections.abc import Collection
-from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
-from jobq.backends.messages import ClaimRequest
 from jobq.cli.context import INTERRUPTED, Cli
 from jobq.cli.parsing.arguments import piped_in
 from jobq.cli.parsing.declarations import Context, option
@@ -86,7 +84,7 @@ def command(
     with cli.queue() as jobs:
         if short := shortage(jobs.settings):
             raise DiskFullError(f"{short}: free some disk space; nothing was started")
-        spooled = jobs.spool_stdin(piped_in().buffer) if stdin == "-" else None
+        spooled = jobs.logs.spool(piped_in().buffer) if stdin == "-" else None
         try:
             spec = job_spec(jobs, options)
             jobs.job_type(spec.type)  # worker files are read now, not while others wait for us
@@ -138,17 +136,12 @@ class _Here:
         return self._queue.get(self.job_id)
 
     def _claim(self, supervisor: Supervisor, owner: str) -> Collection[Claim]:
-        """Add the job and take it in one transaction: nobody else gets it first."""
-        backend = self._queue.backend
-        with backend.group():
-            (inserted,) = self._queue.insert([self._spec], stdin=self._stdin)
-            self.job_id, self._created = inserted.id, inserted.created
-            if not inserted.created:
-                return ()
-            lease = timedelta(seconds=self._queue.settings.lease)
-            request = ClaimRequest(owner=owner, limit=1, lease=lease, ids=(inserted.id,))
+        """Add the job and claim it, so that no other supervisor gets it first."""
+        inserted, claim = self._queue.insert_claimed(self._spec, owner=owner, stdin=self._stdin)
+        self.job_id, self._created = inserted.id, inserted.created
+        if inserted.created:
             supervisor.restrict_to((inserted.id,))
-            return backend.claim(request, backend.now())
+        return () if claim is None else (claim,)
 
     async def _show(self) -> None:
         while True:

@@ -182,7 +182,7 @@ def list_schedules(ctx: Context, as_json: AsJson = False) -> None:
         if as_json:
             print_json([_document(schedule, now) for schedule in schedules])
             return
-        last = jobs.backend.get({s.last_job_id for s in schedules if s.last_job_id is not None})
+        last = jobs.existing({s.last_job_id for s in schedules if s.last_job_id is not None})
         if not schedules:
             if is_terminal():
                 note("No schedules yet: jobq schedule add '30 2 * * *' -- COMMAND")
@@ -256,8 +256,8 @@ def show(ctx: Context, name: Name, as_json: AsJson = False) -> None:
     now = utcnow()
     with cli.queue() as jobs:
         schedule = jobs.settings.redactor.schedule(Schedules(jobs).get(name))
-        fired = jobs.backend.schedules.firings(name, SHOWN_FIRINGS)
-        last = jobs.backend.get({item.job_id for item in fired})
+        fired = Schedules(jobs).firings(name, SHOWN_FIRINGS)
+        last = jobs.existing({item.job_id for item in fired})
     if as_json:
         document = _document(schedule, now)
         history = [

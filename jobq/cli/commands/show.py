@@ -56,7 +56,7 @@ def _fields(queue: JobQueue, job: ShownJob, now: datetime) -> Iterator[tuple[str
     yield "tags", " ".join(f"{key}={value}" for key, value in job.tags.items())
     yield "after", _parents(queue, job)
     if job.status not in FINISHED:
-        yield "awaited by", format_ids(queue.backend.descendants([job.id]))
+        yield "awaited by", format_ids(queue.descendants([job.id]))
     yield "added by", "" if job.added_by is None else f"job {job.added_by}"
     yield "queue", job.queue
     yield "priority", str(job.priority)
@@ -81,7 +81,7 @@ def _what(job: ShownJob) -> Iterator[tuple[str, str]]:
 
 
 def _parents(queue: JobQueue, job: Job) -> str:
-    there = queue.backend.get([parent.id for parent in job.parents])
+    there = queue.existing([parent.id for parent in job.parents])
     return "\n".join(
         f"{parent.id} ({there[parent.id].status if parent.id in there else 'pruned'}; "
         f"must have {parent.condition})"
@@ -119,7 +119,7 @@ def _json(value: object, indent: int | None = None) -> str:
 def _logs(queue: JobQueue, job: Job) -> str:
     """Where they are: on the machine that tried the job last, if they are not here."""
     path = queue.logs.path(job.id)
-    if queue.backend.logs.ships and job.attempts and not path.exists():
+    if queue.ships_logs and job.attempts and not path.exists():
         host = queue.attempts(job.id)[-1].supervisor.split(":")[0]
         return f"on {host}, in its log directory, jobs/{job.id} (`jobq tail {job.id}`)"
     return str(path)

@@ -23,7 +23,7 @@ def command(ctx: Context, as_json: AsJson = False) -> None:
     """Show counts, throughput, how long jobs wait and run, and disk used."""
     cli: Cli = ctx.obj
     with cli.queue() as queue:
-        found = collect(queue, queue.backend.now())
+        found = collect(queue, queue.now())
         log_dir = queue.logs.root
     if as_json:
         print_json(stats_document(found))

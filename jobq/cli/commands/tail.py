@@ -13,7 +13,7 @@ from jobq.cli.rendering.log_follower import Follower, follow, show_part, tell_fa
 from jobq.cli.rendering.output import inert, is_terminal, note
 from jobq.errors import NotFound, UsageError
 from jobq.logs.directory import EVENTS, LOG, OFFSET_FIELDS, STDERR, STDOUT, JobLog
-from jobq.logs.remote import RemoteLog, open_log, wrote
+from jobq.logs.remote import RemoteLog, wrote
 from jobq.models import FINISHED, Job, LogOffsets
 from jobq.queue import JobQueue
 
@@ -48,7 +48,7 @@ def command(
     with cli.queue() as queue:
         job_id = parse_one_id(job, queue)
         found = queue.get(job_id)
-        log = open_log(queue.logs, queue.backend, found, attempt)
+        log = queue.open_log(found, attempt)
         if attempt is not None and log is not None and not _has(log, queue, attempt):
             log.close()
             log = None
@@ -112,7 +112,7 @@ def _span(
 
 def _has(log: JobLog | RemoteLog, queue: JobQueue, attempt: int) -> bool:
     """Whether an attempt's output is in this log: others may be on other machines."""
-    return not queue.backend.logs.ships or isinstance(log, RemoteLog) or wrote(log, attempt)
+    return not queue.ships_logs or isinstance(log, RemoteLog) or wrote(log, attempt)
 
 
 def _show_events(log: JobLog | RemoteLog, count: int | None) -> int:
@@ -140,7 +140,7 @@ def _event_text(line: bytes) -> str:
 
 
 def _nothing(queue: JobQueue, job: Job, attempt: int | None) -> str:
-    if queue.backend.logs.ships and (history := queue.attempts(job.id)):
+    if queue.ships_logs and (history := queue.attempts(job.id)):
         asked = [item for item in history if attempt in (None, item.attempt)]
         host = asked[-1].supervisor.split(":")[0]
         return (

@@ -20,10 +20,10 @@ def command(
 ) -> int:
     """Check every job and its history; exit code 1 if anything is there that can't be."""
     cli: Cli = ctx.obj
-    from jobq.diagnostics.verify import verify as check
+    from jobq.diagnostics.verify import verify_queue
 
     with cli.queue() as queue:
-        found = check(queue.backend, thorough=thorough)
+        found = verify_queue(queue, thorough=thorough)
     if as_json:
         print_json(_document(found))
     else:

@@ -83,7 +83,7 @@ def parse_one_id(word: str, queue: JobQueue) -> int:
 
 def _parse_id(part: str, queue: JobQueue) -> list[int]:
     if part == "last":
-        newest = queue.backend.find(JobFilter(), limit=1, newest=True)
+        newest = queue.find(limit=1, newest=True)
         if not newest:
             raise NotFound("no jobs yet: jobq add -- echo hello")
         return [newest[0].id]

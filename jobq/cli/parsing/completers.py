@@ -95,8 +95,8 @@ def _job_ids(line: Line, incomplete: str) -> Iterator[tuple[str, str]]:
             return
         # Any id that begins with these digits; most are among the newest.
         wanted = JobFilter(statuses=None if len(among) == len(JobStatus) else among)
-        found = queue.backend.find(wanted, limit=_READ, newest=True)
-        if last and (exact := queue.backend.get([int(last)])):
+        found = queue.find(wanted, limit=_READ, newest=True)
+        if last and (exact := queue.existing([int(last)])):
             found = [*exact.values(), *(job for job in found if job.id != int(last))]
         chosen = [job for job in found if str(job.id).startswith(last)][:SHOWN]
         for job in chosen:
@@ -125,8 +125,10 @@ def _queues(line: Line, incomplete: str) -> Iterator[tuple[str, str]]:
 
 def _schedules(line: Line, incomplete: str) -> Iterator[tuple[str, str]]:
     del incomplete
+    from jobq.scheduling.schedules import Schedules
+
     with _queue(line) as queue:
-        for each in queue.backend.schedules.all() if queue else ():
+        for each in Schedules(queue).all() if queue else ():
             yield each.name, ("paused " if each.paused else "") + each.type
 
 

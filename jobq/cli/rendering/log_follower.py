@@ -14,7 +14,7 @@ from jobq.cli.rendering.output import note
 from jobq.errors import DatabaseAwayError
 from jobq.job_types import shell
 from jobq.logs.directory import LOG, OFFSET_FIELDS, STDERR, STDOUT, JobLog
-from jobq.logs.remote import RemoteLog, open_log, wrote
+from jobq.logs.remote import RemoteLog, wrote
 from jobq.models import FINISHED, Job, JobStatus, LogOffsets
 from jobq.queue import JobQueue
 from jobq.redaction import ShownJob
@@ -154,16 +154,16 @@ class Follower:
         Raises:
             DatabaseError: that can't be seen.
         """
-        backend, same = self._queue.backend, job.attempts == self._attempt
+        same = job.attempts == self._attempt
         if self._log is not None and same and not self._came:
             return
-        if backend.logs.ships and time.monotonic() < self._next_look:
+        if self._queue.ships_logs and time.monotonic() < self._next_look:
             return
         self._next_look = time.monotonic() + SHIPPED_BEAT
         if self._came is not None:
             self._came.refresh()
         if self._came is None or not same:
-            found = open_log(self._queue.logs, backend, job)
+            found = self._queue.open_log(job)
             if isinstance(found, RemoteLog) and self._came is not None:
                 self._attempt = job.attempts
             elif found is not None:
@@ -181,11 +181,7 @@ class Follower:
         self.close()
         self._log = log
         self._attempt = job.attempts
-        if (
-            isinstance(log, JobLog)
-            and self._queue.backend.logs.ships
-            and not wrote(log, job.attempts)
-        ):
+        if isinstance(log, JobLog) and self._queue.ships_logs and not wrote(log, job.attempts):
             self._attempt = _UNKNOWN  # it may run elsewhere
 
     def _start_in(self, log: JobLog | RemoteLog, job: Job) -> LogOffsets | None:
@@ -248,7 +244,7 @@ def follow(queue: JobQueue, follower: Follower, job_id: int) -> Job:
         while True:
             try:
                 if time.monotonic() >= next_look:
-                    changes = queue.backend.change_counter()
+                    changes = queue.change_counter()
                     if changes != seen:
                         seen, job = changes, queue.get(job_id)
                     follower.look(job)

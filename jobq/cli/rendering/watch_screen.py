@@ -64,13 +64,12 @@ class Snapshot:
 
 def snapshot(queue: JobQueue, wanted: JobFilter, rows: int) -> Snapshot:
     """Running jobs first, then those that wait and those that ended last, half of the rest each."""
-    find = queue.backend.find
 
     def some(statuses: Iterable[JobStatus], limit: int, *, newest: bool = False) -> list[Job]:
         chosen = frozenset(statuses) & (wanted.statuses or frozenset(JobStatus))
         if limit <= 0 or not chosen:
             return []
-        return find(replace(wanted, statuses=chosen), limit=limit, newest=newest)
+        return queue.find(replace(wanted, statuses=chosen), limit=limit, newest=newest)
 
     running = some([JobStatus.RUNNING], rows)
     room = rows - len(running)
@@ -93,7 +92,7 @@ def _counts(queue: JobQueue, wanted: JobFilter) -> Mapping[JobStatus, int] | Non
     if wanted == JobFilter():
         return queue.counts()
     if wanted == JobFilter(queue=wanted.queue):
-        return queue.backend.counts().get(wanted.queue or "", {})
+        return queue.counts_by_queue().get(wanted.queue or "", {})
     return None
 
 
@@ -165,7 +164,7 @@ class _Picture:
         """Look whether anything has changed, and draw it."""
         columns, lines = shutil.get_terminal_size()
         now = time.monotonic()
-        version = self._queue.backend.change_counter()
+        version = self._queue.change_counter()
         changed = version != self._seen and now >= self._next_look
         if self._shown is None or self._screen.resized or changed:
             self._shown = snapshot(self._queue, self._wanted, max(1, lines - 3))
@@ -295,7 +294,7 @@ class Changes:
         self._queue = queue
         self._statuses = wanted.statuses
         self._wanted = replace(wanted, statuses=None)
-        newest = queue.backend.find(self._wanted, limit=1, newest=True)
+        newest = queue.find(self._wanted, limit=1, newest=True)
         self._last = newest[0].id if newest else 0
         self._known = {job.id: (job.status, job.attempts) for job in self._unfinished()}
 
@@ -309,7 +308,7 @@ class Changes:
         """The jobs whose status has changed, or that were tried again, in order of their ids."""
         open_now = {job.id: job for job in self._unfinished()}
         new = {job.id: job for job in self._queue.each(self._page())}
-        gone = self._queue.backend.get([job_id for job_id in self._known if job_id not in open_now])
+        gone = self._queue.existing([job_id for job_id in self._known if job_id not in open_now])
         now = {**gone, **open_now, **new}
         changed = [
             job
@@ -344,14 +343,14 @@ def change_line(job: ShownJob, now: datetime) -> str:
 
 def _tell_changes(queue: JobQueue, wanted: JobFilter, *, as_jsonl: bool) -> None:
     outage = Outage(note)
-    seen = queue.backend.change_counter()
+    seen = queue.change_counter()
     changes = Changes(queue, wanted)
     note(f"Watching {len(changes)} unfinished jobs; Ctrl-C ends it.")
     before = signal.signal(signal.SIGTERM, terminate)
     try:
         while True:
             time.sleep(BEAT)
-            if (version := outage.until_answered(queue.backend.change_counter)) != seen:
+            if (version := outage.until_answered(queue.change_counter)) != seen:
                 seen, began = version, time.monotonic()
                 _print_changes(queue, outage.until_answered(changes.look), as_jsonl=as_jsonl)
                 time.sleep(COSTLY * (time.monotonic() - began))

@@ -178,7 +178,7 @@ class Figures:
         began = time.monotonic()
         with suppress(DatabaseError):  # the supervisor meets it, and says so
             self.typical = {job.id: self._past.typical(job) for job in running}
-            version = self._queue.backend.change_counter()
+            version = self._queue.change_counter()
             if version != self._seen and began >= self._next:
                 self.counts, self._seen = self._queue.counts(), version
                 self._next = time.monotonic() + COSTLY * (time.monotonic() - began)

@@ -13,8 +13,9 @@ from jobq.backends.sqlite.connection import CHECKPOINT_BYTES
 from jobq.config.settings import Settings
 from jobq.diagnostics.doctor.finding import Examination, Finding, ok, some, warning
 from jobq.diagnostics.doctor.invariants import check_invariants
+from jobq.job_reader import READ_BATCH_SIZE
 from jobq.models import JobFilter
-from jobq.queue import CHUNK, JobQueue
+from jobq.queue import JobQueue, backend_of, recovery_of
 from jobq.system.processes import host_name
 
 AHEAD = timedelta(minutes=1)
@@ -31,7 +32,7 @@ _LATEST = 1000
 def check_supervisors(examined: Examination, queue: JobQueue) -> Iterator[Finding]:
     """Registered supervisors that are dead, or silent."""
     settings = examined.settings
-    there = queue.backend.supervisors.all()
+    there = backend_of(queue).supervisors.all()
     live = liveness_locks(settings.database).live()
     late = timedelta(seconds=SILENT_LEASES * settings.lease)
     for info in there:
@@ -56,20 +57,20 @@ def check_supervisors(examined: Examination, queue: JobQueue) -> Iterator[Findin
 
 def _rescue_dead(settings: Settings) -> str:
     with JobQueue.from_settings(settings) as queue:
-        given_back = queue.rescue_dead()
-        there = {info.id: info.host for info in queue.backend.supervisors.all()}
+        given_back = recovery_of(queue).rescue_dead()
+        there = {info.id: info.host for info in backend_of(queue).supervisors.all()}
         announced = liveness_locks(settings.database).announced()
-        held = {attempt.supervisor for _, attempt in queue.backend.open_attempts()}
+        held = {attempt.supervisor for _, attempt in backend_of(queue).open_attempts()}
         # Without a file, nobody can tell that they are dead; without jobs, nothing is lost.
         gone = [i for i, host in there.items() if host == host_name() and i not in announced]
-        queue.backend.supervisors.unregister([owner for owner in gone if owner not in held])
+        backend_of(queue).supervisors.unregister([owner for owner in gone if owner not in held])
     return f"forgot dead supervisors, gave back {given_back} jobs"
 
 
 def check_leftovers(examined: Examination, queue: JobQueue) -> Iterator[Finding]:
     """Locks and FIFOs of supervisors that left without a word."""
     presence = liveness_locks(examined.settings.database)
-    known = {info.id for info in queue.backend.supervisors.all()}
+    known = {info.id for info in backend_of(queue).supervisors.all()}
     left = sorted(presence.announced() - presence.live() - known)
     if left:
         yield warning(
@@ -95,7 +96,7 @@ def check_running(examined: Examination, queue: JobQueue) -> Iterator[Finding]:
     live = liveness_locks(examined.settings.database).live()
     lost = [
         str(job.id)
-        for job, attempt in queue.backend.open_attempts()
+        for job, attempt in backend_of(queue).open_attempts()
         if attempt.supervisor not in live and attempt.lease_until < examined.now
     ]
     if lost:
@@ -116,10 +117,10 @@ def check_clock(examined: Examination, queue: JobQueue) -> Iterator[Finding]:
     ahead = [f"job {job.id}" for job in jobs if job.created_at > until]
     ahead += [
         f"attempt {attempt.attempt} of job {job.id}"
-        for job, attempt in queue.backend.open_attempts()
+        for job, attempt in backend_of(queue).open_attempts()
         if attempt.started_at > until
     ]
-    ahead += [info.id for info in queue.backend.supervisors.all() if info.heartbeat_at > until]
+    ahead += [info.id for info in backend_of(queue).supervisors.all() if info.heartbeat_at > until]
     for path in (examined.settings.database, Path(f"{examined.settings.database}-wal")):
         with suppress(FileNotFoundError):
             if path.stat().st_mtime > until.timestamp():
@@ -154,7 +155,7 @@ def check_write_ahead_log(examined: Examination, queue: JobQueue) -> Iterator[Fi
 
 def _checkpoint(settings: Settings) -> str:
     with JobQueue.from_settings(settings) as queue:
-        queue.backend.maintain()
+        backend_of(queue).maintain()
         log = Path(f"{real_path(settings.database)}-wal")
         left = log.stat().st_size if log.exists() else 0
     return f"moved the write-ahead log into the database: {left:,} bytes are left of it"
@@ -188,9 +189,9 @@ def _orphans(queue: JobQueue) -> list[int]:
         return []
     ids = sorted(int(n) for n in names if n.isascii() and n.isdigit() and str(int(n)) == n)
     found: list[int] = []
-    for start in range(0, len(ids), CHUNK):
-        chunk = ids[start : start + CHUNK]
-        found += sorted(set(chunk) - queue.backend.get(chunk).keys())
+    for start in range(0, len(ids), READ_BATCH_SIZE):
+        chunk = ids[start : start + READ_BATCH_SIZE]
+        found += sorted(set(chunk) - backend_of(queue).get(chunk).keys())
     return found
 
 
@@ -217,7 +218,7 @@ def _is_left_alone(path: Path) -> bool:
 def check_missing_logs(examined: Examination, queue: JobQueue) -> Iterator[Finding]:
     """Jobs that were tried, and have no log directory; among the latest."""
     del examined
-    jobs = queue.backend.find(JobFilter(), limit=_LATEST, newest=True)
+    jobs = backend_of(queue).find(JobFilter(), limit=_LATEST, newest=True)
     tried = [job for job in jobs if job.attempts]
     missing = [str(job.id) for job in tried if not os.path.lexists(queue.logs.path(job.id))]
     if missing:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from jobq.config.settings import SQLITE
 from jobq.diagnostics.doctor.finding import Examination, Finding, ok, problem
-from jobq.diagnostics.verify import verify
+from jobq.diagnostics.verify import verify_queue
 from jobq.queue import JobQueue
 
 
@@ -14,7 +14,7 @@ def check_invariants(examined: Examination, queue: JobQueue) -> Iterator[Finding
     where, remedy = settings.backend_shown, "report a bug, with what `jobq verify --json` prints"
     if settings.backend == SQLITE:
         where, remedy = str(settings.database), f"restore a backup, or {remedy}"
-    found = verify(queue.backend, thorough=examined.full)
+    found = verify_queue(queue, thorough=examined.full)
     for violation in found.violations:
         about = "" if violation.job_id is None else f"job {violation.job_id}: "
         yield problem("invariants", where, f"{about}{violation.message}", remedy)

@@ -11,7 +11,7 @@ from jobq.clock import utcnow
 from jobq.config.settings import Settings
 from jobq.diagnostics.doctor.finding import Examination, Finding, ok, problem, some, warning
 from jobq.diagnostics.doctor.invariants import check_invariants
-from jobq.queue import JobQueue
+from jobq.queue import JobQueue, backend_of, recovery_of
 
 APART = timedelta(minutes=1)
 """How far clocks may be apart before it is worth a word."""
@@ -93,10 +93,12 @@ def check_supervisors(
     """Supervisors that are silent, and running jobs whose lease has run out."""
     now, settings = _time_of(facts), examined.settings
     late = timedelta(seconds=SILENT_LEASES * settings.lease)
-    there = queue.backend.supervisors.all()
+    there = backend_of(queue).supervisors.all()
     silent = [info.id for info in there if now - info.heartbeat_at > late]
     lost = [
-        str(job.id) for job, attempt in queue.backend.open_attempts() if attempt.lease_until < now
+        str(job.id)
+        for job, attempt in backend_of(queue).open_attempts()
+        if attempt.lease_until < now
     ]
     if silent:
         remedy = "the next supervisor gives their jobs back, or `jobq doctor --fix`"
@@ -114,7 +116,7 @@ def check_supervisors(
 
 def _rescue_dead(settings: Settings) -> str:
     with JobQueue.from_settings(settings) as queue:
-        return f"gave back {queue.rescue_dead()} jobs"
+        return f"gave back {recovery_of(queue).rescue_dead()} jobs"
 
 
 SERVER_CHECKS: tuple[Callable[[str, Facts], Iterator[Finding]], ...] = (
@@ -128,7 +130,7 @@ SERVER_CHECKS: tuple[Callable[[str, Facts], Iterator[Finding]], ...] = (
 def check_backend(examined: Examination, queue: JobQueue) -> Iterator[Finding]:
     """Everything about the server, as far as it answers."""
     where = examined.settings.backend_shown
-    backend = queue.backend
+    backend = backend_of(queue)
     assert isinstance(backend, RedisBackend)
     facts = backend.facts()
     for check in SERVER_CHECKS:

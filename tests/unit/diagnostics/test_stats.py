@@ -7,6 +7,7 @@ from jobq.backends.messages import ClaimRequest
 from jobq.clock import utcnow
 from jobq.diagnostics.stats import Percentiles, collect, figures, percentiles, stats_document
 from jobq.models import AttemptResult, Ended, JobStatus, Outcome, SupervisorInfo
+from jobq.queue import backend_of
 
 
 @pytest.mark.parametrize(
@@ -51,7 +52,7 @@ def test_jobs_count_in_the_hour_and_the_day_that_they_completed_in(queue: JobQue
     for ago in (timedelta(minutes=30), timedelta(hours=2), timedelta(hours=25)):
         job = queue.add("shell", {"argv": ["true"]})
         started = now - ago
-        (claim,) = queue.backend.claim(
+        (claim,) = backend_of(queue).claim(
             ClaimRequest(owner="test", limit=1, lease=timedelta(minutes=1), ids=[job.id]), started
         )
         ending = AttemptResult(
@@ -61,7 +62,7 @@ def test_jobs_count_in_the_hour_and_the_day_that_they_completed_in(queue: JobQue
             failures=0,
             crashes=0,
         )
-        assert queue.backend.end([ending], started + timedelta(seconds=4)) == [True]
+        assert backend_of(queue).end([ending], started + timedelta(seconds=4)) == [True]
     stats = collect(queue, now)
     assert (stats.throughput.last_hour, stats.throughput.last_day) == (1, 2)
     for groups, name in ((stats.types, "shell"), (stats.by_queue, "default")):
@@ -97,7 +98,7 @@ def test_the_load_of_a_supervisor(queue: JobQueue) -> None:
         id="somewhere:1:abc", host="somewhere", boot_id="boot", pid=1, slots=4, queues=None,
         types=("shell",), started_at=now, heartbeat_at=now,
     )  # fmt: skip
-    queue.backend.supervisors.register(info)
+    backend_of(queue).supervisors.register(info)
     queue.add("shell", {"argv": ["true"]})
     assert queue.claim(owner=info.id)
     (supervisor,) = stats_document(collect(queue, now + timedelta(seconds=7)))["supervisors"]

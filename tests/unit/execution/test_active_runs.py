@@ -13,6 +13,7 @@ from jobq.execution.active_runs import ActiveRuns
 from jobq.execution.outbox import Outbox
 from jobq.execution.run import Run
 from jobq.logs.directory import STDOUT
+from jobq.queue import backend_of
 from tests.support.project import wait_until
 
 LIMIT = 100_000
@@ -22,7 +23,7 @@ def run_of(queue: JobQueue) -> Run:
     """A run of a command of which nothing has been started yet."""
     job = queue.add("shell", {"argv": ["true"]})
     request = ClaimRequest(owner="one", limit=1, lease=timedelta(seconds=30), ids=[job.id])
-    (claim,) = queue.backend.claim(request, utcnow())
+    (claim,) = backend_of(queue).claim(request, utcnow())
     return Run(claim, queue.logs, queue.settings.redactor)
 
 

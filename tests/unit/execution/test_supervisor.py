@@ -22,6 +22,7 @@ from jobq.errors import (
 from jobq.execution.options import Event, Stop, WorkOptions
 from jobq.execution.supervisor import Supervisor
 from jobq.models import AttemptResult, Outcome
+from jobq.queue import backend_of
 
 SETTINGS = "[lease]\nseconds = 6\ngrace = 0.1\n"
 
@@ -78,13 +79,13 @@ class Host:
         (folder / "jobq.toml").write_text(settings)
         self.folder = folder
         self.queue = JobQueue.open(folder / "jobq.toml")
-        self.backend = self.queue.backend
+        self.backend = backend_of(self.queue)
         self.server = Server(self.backend)
         self.said: list[str] = []
         self.finished: list[int] = []
 
     def work(self, *disturbances: Any) -> Supervisor:
-        self.queue.backend = cast("Backend", self.server)
+        self.queue._backend = cast("Backend", self.server)
         supervisor = Supervisor(self.queue, WorkOptions(slots=1, drain=True), self._on_event)
 
         async def run() -> None:
@@ -261,7 +262,7 @@ def test_what_was_claimed_in_a_transaction_that_failed_is_claimed_and_run_by_the
     (tmp_path / "jobq.toml").touch()
     with JobQueue.open(tmp_path / "jobq.toml") as queue:
         job = queue.add("shell", {"argv": ["true"]})
-        next_due = queue.backend.next_due
+        next_due = backend_of(queue).next_due
         failures = [DatabaseLockedError("locked")]
 
         def fails_once(now: datetime) -> datetime | None:
@@ -269,6 +270,6 @@ def test_what_was_claimed_in_a_transaction_that_failed_is_claimed_and_run_by_the
                 raise failures.pop()
             return next_due(now)
 
-        monkeypatch.setattr(queue.backend, "next_due", fails_once)
+        monkeypatch.setattr(backend_of(queue), "next_due", fails_once)
         asyncio.run(Supervisor(queue, WorkOptions(slots=1, drain=True)).run())
         assert queue.get(job.id).status is JobStatus.COMPLETED

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from jobq import JobQueue
 from jobq.errors import NotFound, UsageError, WrongState
 from jobq.models import Job, JobFilter, Schedule
+from jobq.queue import backend_of
 from jobq.scheduling.maintenance import Scheduler
 from jobq.scheduling.schedules import MAX_MISSED_RUNS, Schedules, local_zone, next_runs
 from tests.support.paths import DOCS
@@ -55,10 +56,10 @@ class World:
             now += timedelta(seconds=20)
 
     def jobs(self) -> list[Job]:
-        return self.queue.backend.find(JobFilter(), limit=None)
+        return backend_of(self.queue).find(JobFilter(), limit=None)
 
     def fired(self, name: str = "s") -> list[datetime]:
-        return [fired.at for fired in self.queue.backend.schedules.firings(name, 10_000)][::-1]
+        return [fired.at for fired in backend_of(self.queue).schedules.firings(name, 10_000)][::-1]
 
     def end_all(self) -> None:
         self.queue.cancel_many([job.id for job in self.jobs()])
@@ -217,7 +218,7 @@ def test_a_job_that_has_not_ended_keeps_the_next_one_out(world: World) -> None:
     world.tick(start + timedelta(hours=2))
     (job,) = world.jobs()
     assert job.unique_key == "schedule:s"
-    assert [f.created for f in world.queue.backend.schedules.firings("s", 9)] == [False, True]
+    assert [f.created for f in backend_of(world.queue).schedules.firings("s", 9)] == [False, True]
     world.queue.cancel(job.id)
     world.tick(start + timedelta(hours=3))
     assert len(world.jobs()) == 2

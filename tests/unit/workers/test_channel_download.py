@@ -8,6 +8,7 @@ import pytest
 
 from jobq import JobQueue, JobStatus, JobWorker, Permanent, Snooze
 from jobq.models import Inserted, NewJob
+from jobq.queue import backend_of
 from jobq.testing import drain, run
 from tests.support.local_site import Entry, Site, answers, clip, sends
 from tests.support.workers import Channel, listed, titles_in
@@ -197,13 +198,13 @@ def test_thousands_are_added_in_bulk(
     channel: Channel, site: Site, queue: JobQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batches: list[int] = []
-    insert = queue.backend.insert
+    insert = backend_of(queue).insert
 
     def counting(jobs: Sequence[NewJob], now: datetime) -> Sequence[Inserted]:
         batches.append(len(jobs))
         return insert(jobs, now)
 
-    monkeypatch.setattr(queue.backend, "insert", counting)
+    monkeypatch.setattr(backend_of(queue), "insert", counting)
     items = [Entry(f"Item {n}", site.url(f"/{n}.mp4"), guid=f"item {n}") for n in range(2000)]
     url = site.feed("/feed", items)
 

@@ -30,7 +30,8 @@ from jobq.models import (
     Started,
     SupervisorInfo,
 )
-from jobq.queue import owner_id
+from jobq.queue import backend_of, recovery_of
+from jobq.recovery import owner_id
 from jobq.scheduling.schedules import Schedules
 from jobq.transfer import formats, importer
 
@@ -122,8 +123,8 @@ def _add(queue: JobQueue, **options: Any) -> int:
 
 def _announce(queue: JobQueue) -> str:
     owner, now = owner_id("here"), utcnow()
-    queue.backend.supervisors.listen(owner)
-    queue.backend.supervisors.register(
+    backend_of(queue).supervisors.listen(owner)
+    backend_of(queue).supervisors.register(
         SupervisorInfo(
             id=owner, host="here", boot_id="", pid=os.getpid(), slots=1, queues=None,
             types=("shell",), started_at=now, heartbeat_at=now,
@@ -134,7 +135,7 @@ def _announce(queue: JobQueue) -> str:
 
 def _claim(queue: JobQueue, ids: list[int] | None, owner: str, limit: int = 1) -> Claim:
     request = ClaimRequest(owner=owner, limit=limit, lease=timedelta(seconds=30), ids=ids)
-    return queue.backend.claim(request, utcnow())[0]
+    return backend_of(queue).claim(request, utcnow())[0]
 
 
 def _ending(claim: Claim, status: JobStatus) -> AttemptResult:
@@ -149,7 +150,7 @@ def _ending(claim: Claim, status: JobStatus) -> AttemptResult:
 
 
 def _end(queue: JobQueue, claim: Claim, status: JobStatus) -> None:
-    assert queue.backend.end([_ending(claim, status)], utcnow()) == [True]
+    assert backend_of(queue).end([_ending(claim, status)], utcnow()) == [True]
 
 
 # -- the operations ------------------------------------------------------------------------------
@@ -160,7 +161,7 @@ def _named(queue: JobQueue, name: str) -> int:
 
 
 def add(queue: JobQueue, acknowledge: Acknowledge) -> None:
-    spool = queue.spool_stdin(io.BytesIO(b"what it reads"))
+    spool = queue.logs.spool(io.BytesIO(b"what it reads"))
     spec = to_spec(
         {
             "type": "shell", "args": {"argv": ["cat"], "stdin": "-"}, "unique": "new",
@@ -204,7 +205,7 @@ def imported(queue: JobQueue, acknowledged: list[Any]) -> None:
     """Importing the file again adds what is missing, and nothing twice."""
     assert all(queue.get(job_id) for job_id in acknowledged)
     before = len(queue.find())
-    known = queue.backend.transfer.known_keys([f"k{n}" for n in range(8)])
+    known = backend_of(queue).transfer.known_keys([f"k{n}" for n in range(8)])
     import_rows(queue, lambda _: None)
     assert len(queue.find()) == before + 8 - len(known)
 
@@ -212,7 +213,7 @@ def imported(queue: JobQueue, acknowledged: list[Any]) -> None:
 def claim(queue: JobQueue, acknowledge: Acknowledge) -> None:
     owner = _announce(queue)
     request = ClaimRequest(owner=owner, limit=3, lease=timedelta(seconds=30))
-    for claimed in queue.backend.claim(request, utcnow()):
+    for claimed in backend_of(queue).claim(request, utcnow()):
         acknowledge(claimed.job.id)
 
 
@@ -227,10 +228,10 @@ def start(queue: JobQueue, acknowledge: Acknowledge) -> None:
         key=claimed.key, pid=2**22 + 1, pid_started=1,
         offsets=LogOffsets(),
     )  # fmt: skip
-    with queue.backend.group():
-        queue.backend.started([started])
-        queue.backend.progress(claimed.key, Progress(1, 2, "half"))
-    queue.backend.heartbeat(owner, timedelta(seconds=30), utcnow())
+    with backend_of(queue).group():
+        backend_of(queue).started([started])
+        backend_of(queue).progress(claimed.key, Progress(1, 2, "half"))
+    backend_of(queue).heartbeat(owner, timedelta(seconds=30), utcnow())
     acknowledge(claimed.job.id)
 
 
@@ -270,7 +271,7 @@ def cancelled(queue: JobQueue, acknowledged: list[Any]) -> None:
 
 
 def rescue(queue: JobQueue, acknowledge: Acknowledge) -> None:
-    assert queue.rescue_dead() == 2
+    assert recovery_of(queue).rescue_dead() == 2
     acknowledge("rescued")
 
 
@@ -300,13 +301,13 @@ def fired(queue: JobQueue, acknowledged: list[Any]) -> None:
     assert all(queue.get(job_id) for ids in acknowledged for job_id in ids)
     for _ in range(2):
         Schedules(queue).fire_due(utcnow() + timedelta(seconds=90))
-    times = [each.at for each in queue.backend.schedules.firings("often", 10)]
+    times = [each.at for each in backend_of(queue).schedules.firings("often", 10)]
     assert times
     assert len(times) == len(set(times)) == len(queue.find(tags={"schedule": "often"}))
 
 
 def checkpoint(queue: JobQueue, acknowledge: Acknowledge) -> None:
-    queue.backend.maintain()
+    backend_of(queue).maintain()
     acknowledge("done")
 
 
@@ -359,16 +360,16 @@ def ids_of(folder: Path) -> set[int]:
 def run_all_that_is_left(queue: JobQueue) -> None:
     """Do what supervisors would do until nothing is left to do."""
     later = utcnow() + timedelta(hours=2)
-    queue.rescue_dead()
-    queue.rescue(queue.backend.open_attempts(), lease_before=later)
+    recovery_of(queue).rescue_dead()
+    recovery_of(queue).release(backend_of(queue).open_attempts(), lease_before=later)
     request = ClaimRequest(owner="after", limit=100, lease=timedelta(seconds=30))
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
-        claims = queue.backend.claim(request, later)
-        if not claims and not queue.backend.settle_dependents(later):
+        claims = backend_of(queue).claim(request, later)
+        if not claims and not backend_of(queue).settle_dependents(later):
             return
         endings = [_ending(each, S.COMPLETED) for each in claims]
-        assert all(queue.backend.end(endings, later))
+        assert all(backend_of(queue).end(endings, later))
     raise AssertionError("there was always more to do")
 
 

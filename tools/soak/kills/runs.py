@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jobq.diagnostics.verify import verify
+from jobq.queue import backend_of
 from tools.soak.kills.operations import (
     OPERATIONS,
     Operation,
@@ -89,7 +90,7 @@ def look_at(
     """What is wrong after a kill; then everything is run, and looked at again."""
     wrong: list[str] = []
     with open_queue(project) as queue:
-        wrong += [str(found) for found in verify(queue.backend, thorough=True).violations]
+        wrong += [str(found) for found in verify(backend_of(queue), thorough=True).violations]
         there = {job.id for job in queue.find()}
         if not operation.forgets and before - there:
             wrong.append(f"lost: {before - there}")
@@ -100,7 +101,7 @@ def look_at(
         except Exception:  # noqa: BLE001 - whatever it is, it is what this looks for
             wrong.append(traceback.format_exc())
         wrong += unfinished(queue)
-        wrong += [str(found) for found in verify(queue.backend).violations]
+        wrong += [str(found) for found in verify(backend_of(queue)).violations]
     return wrong
 
 

@@ -36,7 +36,8 @@ from jobq.errors import (
     WrongState,
 )
 from jobq.models import JobFilter, JobStatus, Outcome
-from jobq.scheduling.maintenance import Scheduler
+from jobq.queue import backend_of, recovery_of
+from jobq.recovery import ExpiredLeases
 from jobq.transfer.migrate import require_idle
 from jobq.units import Rate
 from tests.contract.driver import LEASE, NOON, Jobs, after, new_job
@@ -543,13 +544,15 @@ def test_a_host_whose_clock_is_wrong_goes_by_that_of_the_server(
         assert now <= run_at - timedelta(minutes=30) < now + soon
         job = queue.add("shell", {"argv": ["true"]})
         assert queue.claim(owner="another host")
-        scheduler = Scheduler(queue, "this one")
-        wait_until(lambda: scheduler.rescue_expired(queue.backend.now(), ()))
+        expired = ExpiredLeases(recovery_of(queue), queue.settings.lease)
+        wait_until(lambda: expired.rescue(queue.now()))
         assert queue.get(job.id).status is not JobStatus.RUNNING
-        queue.backend.supervisors.register(supervisor(Jobs(lambda: queue.backend), "other:1:one"))
-        assert now <= queue.backend.supervisors.all()[0].heartbeat_at < now + soon
+        backend_of(queue).supervisors.register(
+            supervisor(Jobs(lambda: backend_of(queue)), "other:1:one")
+        )
+        assert now <= backend_of(queue).supervisors.all()[0].heartbeat_at < now + soon
         with pytest.raises(WrongState, match="other:1:one"):
-            require_idle(queue.backend, "here")
+            require_idle(backend_of(queue), "here")
 
 
 def test_starts_that_no_longer_count_for_a_rate_are_forgotten(jobs: Jobs, client: Any) -> None:

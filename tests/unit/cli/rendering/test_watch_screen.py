@@ -19,6 +19,7 @@ from jobq.cli.rendering.output import inert
 from jobq.cli.rendering.watch_screen import Changes, change_line, frame, snapshot
 from jobq.clock import utcnow
 from jobq.models import JobFilter, Progress
+from jobq.queue import backend_of
 from tests.support.cli_runner import HOSTILE, Cli
 from tests.support.terminal import OnTerminal, Terminal
 
@@ -377,12 +378,12 @@ def test_the_time_left_of_jobs_like_those_before(project: Path, cli: Cli) -> Non
 
     job = cli.queue.add("shell", {"argv": ["sleep", "30"]})
     request = ClaimRequest(owner="t", limit=1, lease=timedelta(minutes=1), ids=[job.id])
-    (claim,) = cli.queue.backend.claim(request, began)
+    (claim,) = backend_of(cli.queue).claim(request, began)
     ending = AttemptResult(
         key=claim.key, outcome=Outcome.COMPLETED, status=JobStatus.COMPLETED,
         failures=0, crashes=0,
     )  # fmt: skip
-    cli.queue.backend.end([ending], began + timedelta(seconds=600))
+    backend_of(cli.queue).end([ending], began + timedelta(seconds=600))
     running = cli.queue.add("shell", {"argv": ["sleep", "60"]})
     with OnTerminal(project, "work") as work:
         work.until(lambda screen: "9m 5" in screen.text)  # of ten minutes

@@ -18,7 +18,8 @@ from jobq.execution.children.pool import ChildPool
 from jobq.execution.run import Run
 from jobq.jobs.outcome import Exit
 from jobq.models import Outcome
-from jobq.queue import JobQueue, owner_id
+from jobq.queue import JobQueue, backend_of
+from jobq.recovery import owner_id
 
 WORKER = """
 import time
@@ -72,7 +73,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 def claimed(queue: JobQueue, owner: str, most: int) -> Sequence[Run]:
     request = ClaimRequest(owner=owner, limit=most, lease=timedelta(seconds=60))
-    claims = queue.backend.claim(request, utcnow())
+    claims = backend_of(queue).claim(request, utcnow())
     return [Run(claim, queue.logs, queue.settings.redactor) for claim in claims]
 
 

@@ -4,13 +4,14 @@ A default comes from what says it most closely: the job, its type in jobq.toml, 
 its queue, its priority.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobq.config.settings import Settings
 from jobq.errors import ArgsError, UsageError
 from jobq.job_types import shell
+from jobq.jobs.queue_limits import effective_queue
 from jobq.jobs.spec import (
     JobSpec,
     checked_args,
@@ -18,17 +19,58 @@ from jobq.jobs.spec import (
     checked_tags,
     checked_text,
     first_given,
+    keys_of,
     parent_refs,
+    parents_first,
+    require_shape,
     run_at_of,
 )
-from jobq.models import Job, JobStatus, JsonObject, NewJob, Queue, parse_priority
+from jobq.models import JsonObject, NewJob, Queue, parse_priority
 from jobq.units import parse_duration, parse_limit
 
 if TYPE_CHECKING:
     from jobq.job_types.registry import JobType
 
 
-def new_job(
+class PreparedJobs(NamedTuple):
+    """Jobs that are good to insert."""
+
+    jobs: Sequence[NewJob]
+    order: Sequence[int]  # their places, parents before children
+    unused_queues: Sequence[Queue]  # those of jobq.toml that they are the first to use
+
+
+def prepare(
+    specs: Sequence[JobSpec],
+    job_types: "Callable[[str], JobType]",
+    queues: Callable[[Collection[str]], Mapping[str, Queue]],
+    settings: Settings,
+    now: datetime,
+) -> PreparedJobs:
+    """Check jobs that are to be added together, and fill in every default.
+
+    ``job_types`` gives the type of a name; ``queues`` those of some names that are stored.
+
+    Raises:
+        UsageError: a type, an argument or an option is wrong, or jobs wait for each other in a
+            circle.
+        NotFound: a queue does not exist.
+    """
+    for spec in specs:
+        require_shape(spec)
+    keys = keys_of(specs)
+    names = {spec.queue for spec in specs}
+    stored = queues(names)
+    effective = {name: effective_queue(name, stored, settings) for name in names}
+    jobs = [
+        _new_job(spec, job_types(spec.type), effective[spec.queue], settings, keys, now)
+        for spec in specs
+    ]
+    unused = [queue for name, queue in effective.items() if queue != stored.get(name)]
+    return PreparedJobs(jobs, parents_first(jobs), unused)
+
+
+def _new_job(
     spec: JobSpec,
     job_type: "JobType",
     queue: Queue,
@@ -112,25 +154,3 @@ def _timeout(
         0.0 if spec.type == shell.JOB_TYPE else timeouts.of_priority(priority),
     )
     return parse_limit(chosen)
-
-
-def as_added(job: NewJob, job_id: int, now: datetime) -> Job:
-    """A new job without parents, as it is stored: there is nothing that another could have changed."""
-    later = job.run_at is not None and job.run_at > now
-    return Job(
-        id=job_id,
-        type=job.type,
-        name=job.name,
-        status=JobStatus.SCHEDULED if later else JobStatus.PENDING,
-        queue=job.queue,
-        priority=job.priority,
-        args=job.args,
-        tags=job.tags,
-        unique_key=job.unique_key,
-        added_by=job.added_by,
-        max_retries=job.max_retries,
-        retry_base=job.retry_base,
-        timeout=job.timeout,
-        created_at=now,
-        run_at=job.run_at,
-    )

@@ -1,0 +1,194 @@
+"""The reads of a `JobQueue`: jobs, their history and logs, the supervisors that run them."""
+
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from jobq.backends.base import Backend
+from jobq.config.settings import Settings
+from jobq.errors import NotFound
+from jobq.jobs.spec import Duration, parse_statuses
+from jobq.logs.directory import JobLogs
+from jobq.models import FINISHED, Attempt, Job, JobFilter, JobStatus, SupervisorInfo
+from jobq.redaction import ShownJob
+from jobq.units import parse_duration
+
+if TYPE_CHECKING:
+    from jobq.logs.directory import JobLog
+    from jobq.logs.remote import RemoteLog
+
+READ_BATCH_SIZE = 1000
+"""Jobs read at a time, where there may be very many."""
+
+_POLL_INTERVAL_S = 0.05  # of `wait_all`
+
+
+class JobReader:
+    """Reading: nothing here changes a job."""
+
+    settings: Settings
+    logs: JobLogs
+    _backend: Backend
+
+    # -- jobs ------------------------------------------------------------------------------
+
+    def get(self, job_id: int) -> Job:
+        """Return a job as it is now.
+
+        Raises:
+            NotFound: there is no such job.
+        """
+        return self.get_many([job_id])[0]
+
+    def get_many(self, ids: Sequence[int]) -> list[Job]:
+        """Return these jobs, in this order.
+
+        Raises:
+            NotFound: one of them does not exist.
+        """
+        jobs = self._backend.get(ids)
+        missing = [job_id for job_id in ids if job_id not in jobs]
+        if missing:
+            raise NotFound(f"no job {', '.join(map(str, missing))}: see `jobq list`")
+        return [jobs[job_id] for job_id in ids]
+
+    def existing(self, ids: Collection[int]) -> dict[int, Job]:
+        """Return those of these jobs that exist, by id."""
+        return self._backend.get(ids)
+
+    def find(
+        self,
+        jobs: JobFilter | None = None,
+        /,
+        *,
+        status: str | JobStatus | Iterable[str | JobStatus] | None = None,
+        limit: int | None = None,
+        newest: bool = False,
+        **narrow: Any,
+    ) -> list[Job]:
+        """Return the jobs that match a filter, or the fields of one, in ascending order of id.
+
+        With ``newest``, the last ones, in descending order.
+
+        Raises:
+            UsageError: there is no such status.
+        """
+        wanted = jobs or JobFilter()
+        if status is not None:
+            narrow["statuses"] = parse_statuses(status)
+        return self._backend.find(replace(wanted, **narrow), limit=limit, newest=newest)
+
+    def each(self, jobs: JobFilter) -> Iterator[Job]:
+        """Yield all matching jobs, read in batches, so that no read lasts long."""
+        after = jobs.after_id
+        while page := self._backend.find(replace(jobs, after_id=after), limit=READ_BATCH_SIZE):
+            yield from page
+            after = page[-1].id
+
+    def counts(self) -> dict[JobStatus, int]:
+        """Count the jobs in each status; every status is there."""
+        totals = dict.fromkeys(JobStatus, 0)
+        for counts in self.counts_by_queue().values():
+            for status, number in counts.items():
+                totals[status] += number
+        return totals
+
+    def counts_by_queue(self) -> dict[str, dict[JobStatus, int]]:
+        """Count the jobs of each queue in each status; what has no jobs is left out."""
+        return self._backend.counts()
+
+    def descendants(self, ids: Collection[int]) -> list[int]:
+        """Return the unfinished jobs that wait, directly or not, for any of these."""
+        return self._backend.descendants(ids)
+
+    def attempts(self, job_id: int) -> list[Attempt]:
+        """Return the history of a job, the first attempt first."""
+        return self._backend.attempts(job_id)
+
+    def shown(self, job: Job) -> ShownJob:
+        """Return a job without its secrets, as people, hooks and logs may see it."""
+        return self.settings.redactor.job(job)
+
+    # -- logs ------------------------------------------------------------------------------
+
+    @property
+    def ships_logs(self) -> bool:
+        """Whether hosts may not have each other's log files, so that output is shipped."""
+        return self._backend.logs.ships
+
+    def open_log(self, job: Job, attempt: int | None = None) -> "JobLog | RemoteLog | None":
+        """Open the log of a job: its directory here, or what another host has shipped of it.
+
+        ``attempt`` counts in place of the last one. None: there is nothing yet.
+        """
+        from jobq.logs.remote import open_log  # `add` does without
+
+        return open_log(self.logs, self._backend, job, attempt)
+
+    # -- changes ---------------------------------------------------------------------------
+
+    def now(self) -> datetime:
+        """Return the time by the clock that counts: on Redis, the server's.
+
+        Raises:
+            DatabaseError: there is no answer, and there has not been one before.
+        """
+        return self._backend.now()
+
+    def change_counter(self) -> int:
+        """Return a number that differs from the last one if anything may have changed."""
+        return self._backend.change_counter()
+
+    def wait(self, job_id: int, timeout: Duration | None = None) -> Job:
+        """Wait until a job has ended, and return it as it ended.
+
+        Raises:
+            NotFound: there is no such job.
+            TimeoutError: it has not ended in time.
+        """
+        return self.wait_all([job_id], timeout)[0]
+
+    def wait_all(
+        self,
+        ids: Sequence[int],
+        timeout: Duration | None = None,
+        *,
+        tell: Callable[[str], None] = lambda _: None,
+    ) -> list[Job]:
+        """Wait until all these jobs have ended, and return them as they ended.
+
+        Waiting goes on while no server answers; ``tell`` is called with a message about it.
+
+        Raises:
+            NotFound: there is no such job.
+            TimeoutError: they have not ended in time.
+            DatabaseAwayError: no server answered when the time was over.
+        """
+        from jobq.backends.outage import Outage  # `add` does without
+
+        deadline = None if timeout is None else time.monotonic() + parse_duration(timeout)
+        outage = Outage(tell)
+        seen = None
+        while True:
+            version = outage.until_answered(self.change_counter, deadline)
+            if version != seen:
+                jobs = outage.until_answered(lambda: self.get_many(ids), deadline)
+                seen = version
+                if all(job.status in FINISHED for job in jobs):
+                    return jobs
+            if deadline is not None and time.monotonic() >= deadline:
+                left = [job.id for job in jobs if job.status not in FINISHED]
+                raise TimeoutError(f"not ended in time: {', '.join(map(str, left))}")
+            time.sleep(_POLL_INTERVAL_S)
+
+    # -- supervisors -----------------------------------------------------------------------
+
+    def supervisors(self) -> list[SupervisorInfo]:
+        """Return the supervisors that are alive, as far as is known."""
+        from jobq import recovery  # `add` does without
+
+        registered = self._backend.supervisors.all()
+        dead = recovery.dead(self._backend, registered)
+        return [supervisor for supervisor in registered if supervisor.id not in dead]

@@ -1,0 +1,116 @@
+"""The verbs of a `JobQueue` for pull workers: programs that take jobs without `jobq work`."""
+
+from collections.abc import Collection
+from datetime import timedelta
+from typing import Any
+
+from jobq.backends.base import Backend
+from jobq.backends.messages import ClaimRequest
+from jobq.config.settings import Settings
+from jobq.jobs.spec import Duration, checked_json
+from jobq.models import AttemptResult, Claim, JobStatus, Outcome, Progress
+from jobq.units import parse_duration
+
+
+class PullWorker:
+    """Claims, and reports on attempts by whoever holds them."""
+
+    settings: Settings
+    _backend: Backend
+
+    def claim(
+        self,
+        queue: str | None = None,
+        *,
+        owner: str,
+        types: Collection[str] | None = None,
+        lease: Duration | None = None,
+    ) -> Claim | None:
+        """Take the next job for a worker of your own; None if there is none.
+
+        Renew the lease with `heartbeat` before it runs out, and end the attempt with `complete`
+        or `fail`: otherwise the job is given to another worker.
+        """
+        return self._claim(
+            ClaimRequest(
+                owner=owner,
+                limit=1,
+                lease=self._lease(lease),
+                queues=None if queue is None else [queue],
+                types=types,
+            )
+        )
+
+    def heartbeat(self, claim: Claim, lease: Duration | None = None) -> bool:
+        """Renew the owner's leases. False: the attempt is lost or to be cancelled: stop working."""
+        return any(
+            held.key == claim.key and not held.cancel_requested
+            for held in self._backend.heartbeat(
+                claim.owner, self._lease(lease), self._backend.now()
+            )
+        )
+
+    def progress(
+        self, claim: Claim, done: float, total: float | None = None, message: str | None = None
+    ) -> bool:
+        """Note how far an attempt has come. False: it was lost."""
+        return self._backend.progress(claim.key, Progress(done, total, message).bounded())
+
+    def complete(self, claim: Claim, result: Any = None) -> bool:
+        """End an attempt well. False: it was lost, and this changed nothing.
+
+        A result of more than a megabyte is not kept: a note is, in its place.
+
+        Raises:
+            UsageError: JSON can't hold the result.
+        """
+        checked_json("result", result)
+        return self._end(
+            AttemptResult(
+                key=claim.key,
+                outcome=Outcome.COMPLETED,
+                status=JobStatus.COMPLETED,
+                failures=claim.job.failures,
+                crashes=claim.job.crashes,
+                result=result,
+            )
+        )
+
+    def fail(self, claim: Claim, error: str, *, retry: bool = True) -> bool:
+        """End an attempt badly. False: it was lost, and this changed nothing."""
+        from random import random  # `add` does without, as it does without the rules of retries
+
+        from jobq.jobs.retry import after_failure
+
+        step = after_failure(
+            claim.job,
+            now=self._backend.now(),
+            policy=self.settings.retry,
+            chance=random(),  # noqa: S311 - jitter, not a secret
+            retryable=retry,
+        )
+        return self._end(
+            AttemptResult(
+                key=claim.key,
+                outcome=Outcome.FAILED,
+                status=step.status,
+                failures=step.failures,
+                crashes=step.crashes,
+                run_at=step.run_at,
+                error=error,
+            )
+        )
+
+    def _claim(self, request: ClaimRequest) -> Claim | None:
+        claims = self._backend.claim(request, self._backend.now())
+        return claims[0] if claims else None
+
+    def _lease(self, lease: Duration | None) -> timedelta:
+        return timedelta(seconds=parse_duration(self.settings.lease if lease is None else lease))
+
+    def _end(self, result: AttemptResult) -> bool:
+        now = self._backend.now()
+        (took_effect,) = self._backend.end([result], now)
+        while self._backend.settle_dependents(now):
+            pass  # there may be no supervisor to do so
+        return took_effect
