@@ -1,6 +1,6 @@
-"""What is done when a job has ended for good: the hooks of jobq.toml, and notifications.
+"""Hooks: the commands of jobq.toml, and notifications, run when a job has ended for good.
 
-It happens in threads beside the supervisor's loop, after the end was recorded: a hook that is slow,
+They run in threads beside the supervisor's loop, after the end was recorded: a hook that is slow,
 fails or hangs harms nothing.
 """
 
@@ -17,22 +17,22 @@ from dataclasses import dataclass
 from jobq.clock import utcnow
 from jobq.config.environment import job_environment
 from jobq.config.settings import Settings
+from jobq.errors import DatabaseError
 from jobq.logs.directory import JobLogs, append_line, event_line
 from jobq.models import FINISHED, Job, JobStatus, JsonObject
 from jobq.redaction import Redaction
 from jobq.serializers import job_document
 from jobq.system.desktop_notification import TAG, notify
 
-SECONDS = 30.0
-"""How long a hook may run."""
+HOOK_TIMEOUT_S = 30.0
 
-AT_ONCE = 4
-"""Hooks that run at once; others wait in line."""
+MAX_CONCURRENT_HOOKS = 4
+"""Hooks that run at the same time; others wait."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One thing to do for one job that has ended."""
+    """One command or notification for one job that has ended."""
 
     job_id: int
     attempt: int
@@ -41,45 +41,61 @@ class Call:
 
 
 class Hooks:
-    """Runs what is to be done for jobs that have ended, some at a time, in the background."""
+    """Runs the hooks of jobs that have ended, some at a time, in the background."""
 
     def __init__(
-        self, settings: Settings, on_message: Callable[[str], None], seconds: float = SECONDS
+        self,
+        settings: Settings,
+        get: Callable[[Collection[int]], Mapping[int, Job]],
+        on_message: Callable[[str], None],
+        *,
+        timeout: float = HOOK_TIMEOUT_S,
     ) -> None:
+        """``get`` is the backend's; ``on_message`` is called in the threads."""
         self._settings = settings
+        self._get = get
         self._on_message = on_message
-        self._seconds = seconds
+        self._timeout = timeout
         self._logs = JobLogs(settings.log_dir)
         self._noted: dict[int, int] = {}  # attempts by job
-        self._line: queues.SimpleQueue[Call | None] = queues.SimpleQueue()
+        self._waiting: queues.SimpleQueue[Call | None] = queues.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._running: set[subprocess.Popen[bytes]] = set()
         self._left = 0
         self._lock = threading.Lock()
         self._closed = False
 
-    def note(self, jobs: Iterable[Job]) -> None:
-        """The latest attempts at these jobs have ended: for good, or not, as `run_noted` finds."""
-        self._noted |= {job.id: job.attempts for job in jobs if self._wants(job)}
+    def attempts_ended(self, jobs: Iterable[Job]) -> None:
+        """Note the latest attempts at these jobs, and run the hooks of those that ended for good.
 
-    def run_noted(self, get: Callable[[Collection[int]], Mapping[int, Job]]) -> None:
-        """Do what is to be done for the jobs noted, as ``get`` finds them; if it fails, later."""
+        Where the database does not answer, `run_noted` makes up for it.
+        """
+        self._noted |= {job.id: job.attempts for job in jobs if self._wants(job)}
+        with suppress(DatabaseError):
+            self.run_noted()
+
+    def run_noted(self) -> None:
+        """Run the hooks of the noted jobs that ended for good.
+
+        Raises:
+            DatabaseError: there is no answer; they are still noted.
+        """
         if self._noted:
-            jobs = get(self._noted.keys())
+            jobs = self._get(self._noted.keys())
             noted, self._noted = self._noted, {}
-            # Another attempt's end is for whoever has seen that.
-            self.ended(job for job in jobs.values() if job.attempts == noted[job.id])
+            # The end of another attempt is for the supervisor that ran it.
+            self.run(job for job in jobs.values() if job.attempts == noted[job.id])
 
     @property
     def has_noted(self) -> bool:
-        """Whether something is noted that was not looked at yet."""
+        """True if a job is noted that was not asked for yet."""
         return bool(self._noted)
 
     def _wants(self, job: Job) -> bool:
         return bool(self._settings.on_finish) or job.tags.get(TAG) == "1"
 
-    def ended(self, jobs: Iterable[Job]) -> None:
-        """Do what is to be done for those of these jobs that have ended for good."""
+    def run(self, jobs: Iterable[Job]) -> None:
+        """Run the hooks of those of these jobs that have ended for good."""
         for job in jobs:
             if job.status not in FINISHED:
                 continue
@@ -91,18 +107,18 @@ class Hooks:
 
     @property
     def left(self) -> int:
-        """How many things are still to be done, or are being done."""
+        """The number of hooks that have not ended."""
         return self._left
 
     def close(self) -> int:
-        """End what is still being done; how many things were not done."""
+        """End the hooks that run, and return the number of those that did not end by themselves."""
         with self._lock:
             self._closed = True
             left = self._left + len(self._noted)
             for process in self._running:
                 _kill(process)
         for _ in self._threads:
-            self._line.put(None)
+            self._waiting.put(None)
         for thread in self._threads:
             thread.join(1.0)
         return left
@@ -112,15 +128,15 @@ class Hooks:
     def _add(self, call: Call) -> None:
         with self._lock:
             self._left += 1
-            needed = min(self._left, AT_ONCE)
-        self._line.put(call)
+            needed = min(self._left, MAX_CONCURRENT_HOOKS)
+        self._waiting.put(call)
         if len(self._threads) < needed:
             thread = threading.Thread(target=self._work, name="jobq-hook", daemon=True)
             self._threads.append(thread)
             thread.start()
 
     def _work(self) -> None:
-        while (call := self._line.get()) is not None and not self._closed:
+        while (call := self._waiting.get()) is not None and not self._closed:
             try:
                 self._do(call)
             finally:
@@ -132,14 +148,14 @@ class Hooks:
             notify(*announcement(call.document))
             return
         try:
-            failure = self._run(call.argv, call.document)
+            failure = self._execute(call.argv, call.document)
         except (OSError, ValueError) as error:
             failure = getattr(error, "strerror", None) or str(error)
         if failure is not None:
             self._note(call, failure)
 
-    def _run(self, argv: tuple[str, ...], document: JsonObject) -> str | None:
-        """Run a hook; how it failed, if it did."""
+    def _execute(self, argv: tuple[str, ...], document: JsonObject) -> str | None:
+        """Run a hook; return how it failed, or None."""
         path = self._settings.path
         process = subprocess.Popen(
             argv,
@@ -156,16 +172,16 @@ class Hooks:
                 _kill(process)
         try:
             text = json.dumps(document, ensure_ascii=False).encode("utf-8", "backslashreplace")
-            process.communicate(text + b"\n", timeout=self._seconds)
+            process.communicate(text + b"\n", timeout=self._timeout)
         except subprocess.TimeoutExpired:
-            return f"ended after {self._seconds:g} s"
+            return f"ended after {self._timeout:g} s"
         finally:
             self._end(process)
         code = process.returncode
         return None if code == 0 else f"exit code {code}" if code > 0 else f"signal {-code}"
 
     def _end(self, process: subprocess.Popen[bytes]) -> None:
-        """Leave nothing of a hook behind that did not end by itself."""
+        """End a hook that did not end by itself."""
         with self._lock:
             self._running.discard(process)
         if process.poll() is None:
@@ -176,7 +192,7 @@ class Hooks:
                 process.stdin.close()
 
     def _note(self, call: Call, failure: str) -> None:
-        """A failing hook: a line in the events of the job, and one on the supervisor's terminal."""
+        """Add a failure to the events of the job, and show it on the supervisor's terminal."""
         assert call.argv is not None
         argv = Redaction(self._settings.redactor).value(call.argv)
         with suppress(OSError):
@@ -195,7 +211,7 @@ class Hooks:
 
 
 def announcement(document: JsonObject) -> tuple[str, str]:
-    """The title and the text of a notification about one job."""
+    """Return the title and the text of a notification about one job."""
     what = document["name"] or document["type"]
     was = "was " if document["status"] == JobStatus.CANCELLED else ""
     why = document["error"] if document["status"] == JobStatus.FAILED else document["reason"]
@@ -205,5 +221,7 @@ def announcement(document: JsonObject) -> tuple[str, str]:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
+    if process.returncode is not None:  # waited for: its number may be another's by now
+        return
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""One attempt that is under way: its files, its processes, and what it says."""
+"""One attempt that is under way: its files, its processes, and its progress."""
 
 import asyncio
 import os
@@ -40,22 +40,24 @@ class Run:
     pid_started: int | None = None
     held_since: float = 0.0  # loop times
     begun: float = 0.0
-    noticed: bool = False  # it has lasted long enough to be looked after
+    watched: bool = False  # it has lasted long enough to be worth it
     stopped: StopReason | None = None
     ended: bool = False  # its processes are gone; what is left is to record it
     kill_at: float = 0.0  # loop time at which a stopped run is killed
     timers: list[asyncio.TimerHandle] = field(default_factory=list)
     crashed: bool = False
     detached: bool = False  # its child goes on with others: that process is not its own any more
-    told: bool = False  # its child has noted in its events that it completed
+    end_noted: bool = False  # its child has noted in its events that it completed
     unread_progress: bool = True  # there may be some
     written: int | None = None  # bytes in its log files; None: not known
     took: float | None = None  # seconds, where its child has measured them
-    descendants: dict[int, int] = field(default_factory=dict)  # pid and start time of who was seen
-    stored: dict[int, int] = field(default_factory=dict)  # of those, for who comes after us
+    descendants: dict[int, int] = field(default_factory=dict)  # pids and start times, once seen
+    stored: dict[int, int] = field(default_factory=dict)  # those of them that are on disk
     progress: Progress | None = None
     trimmed: dict[str, int] = field(default_factory=dict)  # bytes dropped, by file
-    _opening: threading.Lock = field(default_factory=threading.Lock)  # the log keeper has a thread
+    _opening: threading.Lock = field(
+        default_factory=threading.Lock
+    )  # for the size limiter's thread
     _log: JobLog | None = None
     _events: int | None = None  # a descriptor of events.jsonl
     _hide: Redaction | None = None
@@ -65,7 +67,7 @@ class Run:
 
     @property
     def is_command(self) -> bool:
-        """Whether it is a process of its own, rather than a child's work."""
+        """True if it is a process of its own, rather than a child's work."""
         return self.claim.job.type == SHELL
 
     @property
@@ -73,7 +75,7 @@ class Run:
         """Its directory.
 
         Raises:
-            OSError: it can't be made, or not be used.
+            OSError: it can't be made or used.
         """
         with self._opening:
             if self._log is None:
@@ -83,7 +85,7 @@ class Run:
 
     @property
     def hide(self) -> Redaction:
-        """What is to be kept out of all that is shown of it."""
+        """The redaction of everything that is shown of it."""
         if self._hide is None:
             self._hide = self.redactor.of(self.claim.job.args, self.claim.job.tags)
         return self._hide
@@ -97,7 +99,7 @@ class Run:
         _ = self.log
 
     def open_again(self) -> None:
-        """See to what an earlier attempt has left, and where the output of this one will start.
+        """Clear away what an earlier attempt left, and note where the output of this one starts.
 
         Raises:
             OSError: as `log` does.
@@ -110,7 +112,7 @@ class Run:
         self.offsets = self.log.offsets()
 
     def tree(self) -> ProcessTree:
-        """Its processes: those in its group; if it is stopped or crashed, those that left it, too."""
+        """Return its processes: its group, and what left that if it is stopped or has crashed."""
         return ProcessTree(
             self.claim.owner,
             self.claim.job.id,
@@ -121,26 +123,26 @@ class Run:
             descendants=self.descendants,
         )
 
-    def look(self, living: Mapping[int, tuple[int, int]] | None = None) -> None:
-        """Remember who descends from its process; on disk, too, should this process be killed."""
-        self.tree().look(living)
+    def note_descendants(self, living: Mapping[int, tuple[int, int]] | None = None) -> None:
+        """Remember what descends from its process; on disk too, in case this process is killed."""
+        self.tree().note_descendants(living)
         if not self.descendants.items() <= self.stored.items():
             with suppress(OSError):
                 descendants.write(self.log, self.claim.attempt, self.descendants)
                 self.stored = dict(self.descendants)
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to its processes: whom nobody has seen is lost when its parent ends."""
-        self.look()
+        """Send a signal to its processes, after noting them: some may lose their parents by it."""
+        self.note_descendants()
         self.tree().signal(number)
 
     def kill(self) -> None:
         """End its processes."""
-        self.look()
+        self.note_descendants()
         self.tree().kill()
 
     def started(self) -> Started:
-        """What the backend is told once the process runs."""
+        """Return what is recorded of its process."""
         assert self.pid is not None
         return Started(
             key=self.key,
@@ -160,14 +162,14 @@ class Run:
             append_line(self._events, event_line(name, at, self.claim.attempt, **shown))
 
     def note_trimmed(self, trimmed: Trimmed) -> None:
-        """Something was dropped from one of its logs: said once here, and at the end how much."""
+        """Note that one of its logs was trimmed: once as an event here, and at the end how much."""
         if trimmed.name not in self.trimmed:
             self.event("log_trimmed", utcnow(), file=trimmed.name, setting=SETTING)
         self.trimmed[trimmed.name] = trimmed.dropped
 
     def tidy(self) -> None:
         """Make ordinary files of trimmed logs, once its processes are gone."""
-        with suppress(OSError):  # a full disk: they stay as they are, and can be read so
+        with suppress(OSError):  # a full disk: they stay as they are, and can be read like that
             compact(self.log)
             if self._events is not None:  # it may be another file now
                 os.close(self._events)
@@ -176,7 +178,7 @@ class Run:
             self.event("log_trimmed", utcnow(), file=name, setting=SETTING, dropped=dropped)
 
     def read_progress(self) -> Progress | None:
-        """New progress, if the job has made any since the last look."""
+        """Return new progress; None if the job has made none since the last call."""
         latest = None
         with suppress(OSError):
             latest = progress.read(self.log.descriptor)
@@ -201,7 +203,7 @@ class Run:
 
 
 def last_words(run: Run) -> str:
-    """The last line of this attempt's stderr, which mostly says what went wrong."""
+    """Return the last line of this attempt's stderr, which usually names what went wrong."""
     lines: list[str] = []
     with suppress(OSError), run.log.read(STDERR) as file:
         if file is None:

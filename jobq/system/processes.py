@@ -1,4 +1,4 @@
-"""Which processes belong to an attempt, and how all of them are ended.
+"""Processes: which of them belong to an attempt, and how all of them are ended.
 
 A job's process leads a session and a process group of its own. What it starts is in that group,
 unless it leaves it; carries the marks that jobq puts into its environment, unless it clears them
@@ -6,11 +6,12 @@ or never executes anything; and descends from the job's process, for as long as 
 between live. To end an attempt, all three are followed, and who once descended is remembered.
 """
 
+import errno
 import os
 import signal
 import socket
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,21 +20,22 @@ import psutil
 from jobq.config.environment import ATTEMPT_VAR, JOB_ID_VAR, SUPERVISOR_VAR
 
 Marks = tuple[str, str | None, str | None]
-"""The values of these three."""
+"""The values of the three marks."""
 
 _KILL_ROUNDS = 100
+_PIDFD_SIGNAL_PROCESS_GROUP = 1 << 2  # of <linux/pidfd.h>
 _PROC_SELF = Path("/proc/self/stat")
 _DEAD_STATES = (b"Z", b"X")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 def host_name() -> str:
-    """The name of this machine."""
+    """Return the name of this host."""
     return socket.gethostname()
 
 
 def boot_id() -> str:
-    """What tells this run of the machine from the one before."""
+    """Return what tells this boot of the host from the one before."""
     try:
         return _BOOT_ID.read_text("ascii").strip()
     except OSError:
@@ -41,7 +43,7 @@ def boot_id() -> str:
 
 
 def start_time(pid: int) -> int | None:
-    """When a process started, in a unit of the system's; None if there is no such process.
+    """Return when a process started, in a unit of the system's; None if there is no such process.
 
     With the pid and the boot, it names one process for good: pids are used again, pairs are not.
     """
@@ -58,14 +60,14 @@ def start_time(pid: int) -> int | None:
 
 
 def _stat_fields(pid: int) -> list[bytes]:
-    """What /proc tells of a process, from field 3 on: state, parent …, start time."""
+    """Return what /proc has of a process, from field 3 on: state, parent …, start time."""
     with open(f"/proc/{pid}/stat", "rb") as file:
         # The name, in parentheses, may contain anything.
         return file.read().rpartition(b")")[2].split()
 
 
 def parents() -> dict[int, tuple[int, int]]:
-    """The parent and the start time of each live process, by its pid."""
+    """Return the parent and the start time of each live process, by its pid."""
     if not _PROC_SELF.exists():
         return _parents_by_psutil()
     found = {}
@@ -88,40 +90,88 @@ def _parents_by_psutil() -> dict[int, tuple[int, int]]:
 
 
 def group_exists(pid: int) -> bool:
-    """Whether any live process is left in the group that this pid leads or led."""
+    """Return whether any live process is left in the group that this pid leads or led."""
     try:
         os.killpg(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         return True
-    # Something is there. It may be dead, and only not waited for by init yet.
+    # Something is there. It may be dead, and not waited for by init yet.
     return any(_group_of(each) == pid for each in parents())
-
-
-def signal_group(pid: int, number: signal.Signals) -> None:
-    """Send a signal to a whole process group; to none if it is gone."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, number)
 
 
 def send_signal(pid: int, started: int | None, number: signal.Signals) -> None:
     """Send a signal to one process, unless that is gone and another has its pid."""
-    with suppress(ProcessLookupError, PermissionError):
-        if started is not None and start_time(pid) == started:
+    if started is None:
+        return
+    with suppress(ProcessLookupError, PermissionError), open_pidfd(pid) as pidfd:
+        if start_time(pid) != started:  # compared after opening: the pidfd stays with what it is of
+            return
+        if pidfd is None:
             os.kill(pid, number)
+        else:
+            signal.pidfd_send_signal(pidfd, number)
+
+
+def signal_group(pid: int, started: int | None, number: signal.Signals) -> None:
+    """Send a signal to the process group that a process leads or led; to none if it is gone."""
+    with suppress(ProcessLookupError, PermissionError), open_pidfd(pid) as pidfd:
+        if _is_another(pid, started):
+            return
+        if pidfd is None or not _signal_group_of(pidfd, number):
+            os.killpg(pid, number)
+
+
+@contextmanager
+def open_pidfd(pid: int) -> Iterator[int | None]:
+    """Open a descriptor that names a process for good, whatever gets its pid later.
+
+    None where there is none: the process is gone, the system has no pidfd (macOS, Linux before
+    5.3, some sandboxes), or no descriptor is left.
+    """
+    try:
+        pidfd = os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        pidfd = None
+    try:
+        yield pidfd
+    finally:
+        if pidfd is not None:
+            os.close(pidfd)
+
+
+def _signal_group_of(pidfd: int, number: signal.Signals) -> bool:
+    """Signal the group of a leader; return False where the kernel can't (Linux before 6.9)."""
+    try:
+        signal.pidfd_send_signal(pidfd, number, None, _PIDFD_SIGNAL_PROCESS_GROUP)
+    except OSError as error:
+        if error.errno not in {errno.EINVAL, errno.ENOSYS}:
+            raise
+        return False
+    return True
+
+
+def _is_another(pid: int, started: int | None) -> bool:
+    """Return whether a pid is that of another process by now than of the one that started then.
+
+    The number of a group is not given again while the group has members: so a group that has lost
+    its leader is still the same.
+    """
+    now = start_time(pid)
+    return now is not None and started is not None and now != started
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What runs on this machine at one moment: a look at all of it takes a while."""
+    """The processes of this host at one moment. Taking one takes a while."""
 
-    living: Mapping[int, tuple[int, int]]  # as `parents` tells
-    marked: Mapping[Marks, list[int]]  # the pids of those who carry marks, but for this process
+    living: Mapping[int, tuple[int, int]]  # as `parents` returns
+    marked: Mapping[Marks, list[int]]  # the pids of processes that carry marks, but for this one
 
 
 def snapshot() -> Snapshot:
-    """Look around."""
+    """Take a snapshot of all processes."""
     living = parents()
     marked: dict[Marks, list[int]] = {}
     for pid in living:
@@ -134,7 +184,7 @@ def snapshot() -> Snapshot:
 
 
 def _environ(pid: int) -> dict[str, str]:
-    """The marks in the environment that a process was started with; or all of that."""
+    """Return the marks in the environment that a process was started with; or all of that."""
     if not _PROC_SELF.exists():
         return psutil.Process(pid).environ()
     with open(f"/proc/{pid}/environ", "rb") as file:
@@ -161,14 +211,14 @@ class ProcessTree:
 
     def signal(self, number: signal.Signals, now: Snapshot | None = None) -> None:
         """Send a signal to all of them."""
-        outside = self.outside(now)  # before who is in the group can die, and be nobody's parent
-        if (group := self._group()) is not None:
-            signal_group(group, number)
+        outside = self.outside(now)  # before the group can die, and leave them without a parent
+        if self.pid is not None:
+            signal_group(self.pid, self.pid_started, number)
         for pid, started in outside.items():
             send_signal(pid, started, number)
 
     def exists(self, now: Snapshot | None = None) -> bool:
-        """Whether any of them is left."""
+        """Return whether any of them is left."""
         group = self._group()
         return (group is not None and group_exists(group)) or bool(self.outside(now))
 
@@ -176,13 +226,13 @@ class ProcessTree:
         """End all of them, those included that they start meanwhile."""
         kill_all([self])
 
-    def look(
+    def note_descendants(
         self, living: Mapping[int, tuple[int, int]] | None = None, marked: Collection[int] = ()
     ) -> bool:
-        """Remember who descends from the leader, or did; whether anybody is new.
+        """Remember what descends from the leader, or did; return whether there is anything new.
 
-        ``living`` is what `parents` tells, where the caller has just asked; from those that are
-        ``marked`` others descend as well: the leader may not be on record yet.
+        ``living`` is what `parents` returns, where the caller has just asked. What descends from
+        ``marked`` processes counts as well: the leader may not be on record yet.
         """
         living = parents() if living is None else living
         known = {
@@ -201,21 +251,18 @@ class ProcessTree:
         return bool(known.keys() - seen)
 
     def _group(self) -> int | None:
-        """The number of its process group; None if that is another's by now."""
-        if self.pid is None:
+        """Return the number of its process group; None if that is another's by now."""
+        if self.pid is None or _is_another(self.pid, self.pid_started):
             return None
-        # A number is not given again while its group has members: so without a leader it is ours.
-        now = start_time(self.pid)
-        is_ours = now is None or self.pid_started is None or now == self.pid_started
-        return self.pid if is_ours else None
+        return self.pid
 
     def outside(self, now: Snapshot | None) -> dict[int, int]:
-        """Live processes that left the group: those that descend from it, or carry its marks."""
+        """Return live processes that left the group: that descend from it, or carry its marks."""
         if not self.beyond_group:
             return {}
         now = now or snapshot()
         marked = now.marked.get((self.owner, str(self.job_id), str(self.attempt)), [])
-        self.look(now.living, marked)
+        self.note_descendants(now.living, marked)
         found = {pid: now.living[pid][1] for pid in marked} | self.descendants
         found.pop(os.getpid(), None)
         group = self._group()
@@ -223,7 +270,7 @@ class ProcessTree:
 
 
 def kill_all(trees: Sequence[ProcessTree]) -> None:
-    """End the processes of many attempts, with as many looks around as for one."""
+    """End the processes of many attempts, with as many snapshots as for one."""
     for _ in range(_KILL_ROUNDS):
         hiding = [tree for tree in trees if tree.beyond_group]
         _freeze(hiding)
@@ -235,11 +282,11 @@ def kill_all(trees: Sequence[ProcessTree]) -> None:
 
 
 def _freeze(trees: Sequence[ProcessTree]) -> None:
-    """Stop all of them, until nobody is left to start another or to lose its parent."""
+    """Stop all of them, until none is left that can start another or lose its parent."""
     for _ in range(_KILL_ROUNDS if trees else 0):
         _signal_all(trees, signal.SIGSTOP)
         living = parents()
-        anew = [tree.look(living) for tree in trees]
+        anew = [tree.note_descendants(living) for tree in trees]
         if not any(anew):
             return
 
@@ -251,7 +298,7 @@ def _signal_all(trees: Sequence[ProcessTree], number: signal.Signals) -> None:
 
 
 def _descendants(ancestors: list[int], living: Mapping[int, tuple[int, int]]) -> dict[int, int]:
-    """Who descends from these, with the start times; they themselves only if from each other."""
+    """Return what descends from these, with start times; themselves only if from each other."""
     children: dict[int, list[int]] = {}
     for pid, (parent, _) in living.items():
         children.setdefault(parent, []).append(pid)
@@ -266,7 +313,7 @@ def _descendants(ancestors: list[int], living: Mapping[int, tuple[int, int]]) ->
 
 
 def marked_trees(owner: str) -> list[ProcessTree]:
-    """The attempts of a supervisor of which a process runs that carries their marks."""
+    """Return the attempts of a supervisor that have a running process with their marks."""
     return [
         ProcessTree(owner, int(job), int(attempt))
         for supervisor, job, attempt in snapshot().marked
@@ -280,8 +327,9 @@ def kill_workers(owner: str) -> None:
     They are known by the supervisor's mark alone: a process that was forked, and has executed
     nothing, still shows the environment of its fork server.
     """
-    for pid in snapshot().marked.get((owner, None, None), []):
-        send_signal(pid, start_time(pid), signal.SIGKILL)
+    now = snapshot()
+    for pid in now.marked.get((owner, None, None), []):
+        send_signal(pid, now.living[pid][1], signal.SIGKILL)
 
 
 def _group_of(pid: int) -> int | None:

@@ -53,7 +53,7 @@ def test_a_supervisor_wakes_at_the_time(project: Project) -> None:
     """Not at its next look around, which is put off here."""
     # Of an expression whose own next time is sooner, that one would count.
     schedule = due(project, "s", 2, cron="0 0 29 2 *")
-    slow = "import jobq.execution.supervisor as s; s.BEAT = 600; from jobq.__main__ import main; main()"
+    slow = "import jobq.execution.supervisor as s; s.POLL_INTERVAL_S = 600; from jobq.__main__ import main; main()"
     worker = subprocess.Popen([sys.executable, "-c", slow, "work"], cwd=project.root)
     try:
         wait_until(lambda: Schedules(project.queue).get("s").next_at != schedule.next_at)

@@ -24,7 +24,7 @@ from jobq.cli.rendering.watch_screen import COSTLY, terminate
 from jobq.clock import utcnow
 from jobq.diagnostics.eta import PastRuns, remaining
 from jobq.errors import DatabaseError
-from jobq.execution.options import Event
+from jobq.execution.events import Event
 from jobq.models import AttemptResult, Job, JobStatus
 from jobq.queue import JobQueue
 from jobq.redaction import ShownJob

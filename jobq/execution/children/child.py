@@ -112,7 +112,7 @@ class Child:
         self._is_used = True
         report |= self._meter.read()
         report["begun"] = True
-        report["told"], report["progress"] = run.told, run.progress.is_written
+        report["end_noted"], report["progress"] = run.end_noted, run.progress.is_written
         report["written"] = run.written
         report["terminated"] = self._cancelled
         usable = self._baseline.restore() and run.is_clean
@@ -174,7 +174,7 @@ class _Run:
         self._owner = owner
         self._id = task["id"]
         self.attempt = task["attempt"]
-        self.told = False
+        self.end_noted = False
         self.written: int | None = None
         self.is_clean = True  # what it used of this process is as it was before
         self.progress = ProgressFile(logs.path(self._id))
@@ -227,7 +227,7 @@ class _Run:
         if report["outcome"] is Outcome.COMPLETED and not cancelled:
             status = JobStatus.COMPLETED.value
             self.note("finished", utcnow(), outcome=report["outcome"].value, status=status)
-            self.told = True
+            self.end_noted = True
 
     def write_log(self, line: str) -> None:
         """Append to the log for people, which is there from its first line on."""

@@ -4,12 +4,12 @@ import asyncio
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, cast
 
 from jobq import JobQueue
 from jobq.backends.messages import ClaimRequest
 from jobq.clock import utcnow
 from jobq.execution.active_runs import ActiveRuns
+from jobq.execution.events import EventSender
 from jobq.execution.outbox import Outbox
 from jobq.execution.run import Run
 from jobq.logs.directory import STDOUT
@@ -33,11 +33,10 @@ def test_a_loud_run_is_trimmed_while_the_loop_stands_still(tmp_path: Path) -> No
         run = run_of(queue)
         running = ActiveRuns(
             replace(queue.settings, log_max_bytes=LIMIT),
-            cast(Any, None),  # nothing is stopped, so no child is asked
-            Outbox,
-            now=utcnow,
-            on_change=lambda _: None,
-            show=lambda _: None,
+            Outbox(),
+            EventSender(lambda _: None),
+            take_back=lambda: None,
+            record_soon=lambda: None,
             shipper=None,
         )
 
@@ -51,6 +50,6 @@ def test_a_loud_run_is_trimmed_while_the_loop_stands_still(tmp_path: Path) -> No
 
         asyncio.run(stand_still())
         assert list(run.trimmed) == [STDOUT]
-        running.runs.clear()
+        running.by_key.clear()
         running.close()
         run.close()

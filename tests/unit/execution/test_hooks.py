@@ -11,6 +11,7 @@ import pytest
 
 from jobq import JobStatus
 from jobq.execution.hooks import Hooks, announcement
+from jobq.queue import backend_of
 from jobq.system.desktop_notification import command, notify
 from tests.support.project import Project, wait_until
 from tests.support.project import project as project  # noqa: PLC0414 - a fixture
@@ -132,7 +133,9 @@ def hooks_of(project: Project, seconds: float) -> tuple[Hooks, list[str]]:
     from jobq.config.loader import load_settings
 
     messages: list[str] = []
-    return Hooks(load_settings(project.root / "jobq.toml"), messages.append, seconds), messages
+    settings = load_settings(project.root / "jobq.toml")
+    get = backend_of(project.queue).get
+    return Hooks(settings, get, messages.append, timeout=seconds), messages
 
 
 def test_a_hook_that_takes_too_long_is_ended_with_all_it_started(project: Project) -> None:
@@ -141,7 +144,7 @@ def test_a_hook_that_takes_too_long_is_ended_with_all_it_started(project: Projec
     job = project.shell("true")
     project.queue.cancel(job.id)
     hooks, messages = hooks_of(project, seconds=0.5)
-    hooks.ended([project.queue.get(job.id)])
+    hooks.run([project.queue.get(job.id)])
     wait_until(lambda: not hooks.left)
     assert messages == [f"the hook sh failed for job {job.id}: ended after 0.5 s"]
     wait_until(lambda: _is_gone(int(pid.read_text())))
@@ -162,7 +165,7 @@ def test_no_more_than_a_few_hooks_run_at_once(project: Project) -> None:
     hook(project, ["sh", "-c", script])
     jobs = [project.queue.cancel(project.shell("true").id) for _ in range(12)]
     hooks, _ = hooks_of(project, seconds=30.0)
-    hooks.ended(jobs)
+    hooks.run(jobs)
     wait_until(lambda: not hooks.left)
     hooks.close()
     seen = [int(line) for line in (project.root / "seen").read_text().split()]

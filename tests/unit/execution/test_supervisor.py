@@ -19,7 +19,9 @@ from jobq.errors import (
     DatabaseStoppedError,
     DatabaseUnreachableError,
 )
-from jobq.execution.options import Event, Stop, WorkOptions
+from jobq.execution.events import Event
+from jobq.execution.options import WorkOptions
+from jobq.execution.shutdown import Stop
 from jobq.execution.supervisor import Supervisor
 from jobq.models import AttemptResult, Outcome
 from jobq.queue import backend_of
@@ -168,7 +170,7 @@ def test_an_end_that_comes_too_late_is_told(host: Host) -> None:
 
     host.work(disturb)
     assert host.outcomes(job) == ["lost", "completed"]
-    assert host.said == [f"job {job.id}: attempt 1 was taken over: what it came to does not count"]
+    assert host.said == [f"job {job.id}: attempt 1 was taken over; its result was discarded"]
     assert host.finished == [job.id]
 
 
@@ -200,10 +202,10 @@ def test_what_nobody_can_take_over_goes_on(host: Host) -> None:
     async def disturb(supervisor: Supervisor) -> None:
         await host.until("up")
         host.server.away = DatabaseStoppedError("refused")
-        while supervisor._kept_for():  # noqa: ASYNC110
+        while supervisor._leases.seconds_left:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         (host.folder / "go").touch()
-        while not supervisor._unrecorded.endings:  # noqa: ASYNC110
+        while not supervisor._outbox.results:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         host.server.away = None
 

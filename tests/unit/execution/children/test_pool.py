@@ -54,8 +54,6 @@ class Told:
 
     def on_born(self, run: Run) -> None: ...
 
-    def on_types(self, types: list[str], errors: list[str]) -> None: ...
-
     def on_back(self, runs: list[Run]) -> None:
         self.back += runs
 
@@ -110,7 +108,7 @@ async def scene(
     told, owner = Told(), owner_id("here")
     long, *others = claimed(queue, owner, 61)
     environment = {**job_environment(queue.settings), SUPERVISOR_VAR: owner}
-    children = ChildPool(queue.settings, environment, told)
+    children = ChildPool(queue.settings, environment, told, lambda *_: None)
     children.open()
     try:
         children.start(long)
@@ -155,7 +153,7 @@ def test_what_a_child_gets_to_too_late_is_not_begun(
     project: JobQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By then, the lease may have run out, and somebody else have it."""
-    monkeypatch.setattr("jobq.execution.children.pool._START_WITHIN", 0.0)
+    monkeypatch.setattr("jobq.execution.children.pool._START_SHARE", 0.0)
 
     async def wait_long(children: ChildPool, told: Told, long: Run, others: list[Run]) -> None:
         following = [run for run in others[:3] if children.follow(run)]
@@ -172,7 +170,7 @@ def test_a_child_that_has_had_its_share_of_jobs_is_replaced(
     project: JobQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process that runs jobs for weeks would grow."""
-    monkeypatch.setattr("jobq.execution.children.pool._MOST_JOBS", 20)
+    monkeypatch.setattr("jobq.execution.children.pool._MAX_JOBS_PER_CHILD", 20)
 
     async def use_up(children: ChildPool, told: Told, long: Run, others: list[Run]) -> None:
         following = [run for run in others if children.follow(run)]

@@ -1,0 +1,201 @@
+"""The process of the fork server: started, asked for children, and started again when it dies."""
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections import Counter
+from contextlib import suppress
+from typing import Any, Protocol
+
+from jobq.config.environment import SUPERVISOR_VAR
+from jobq.config.settings import Settings
+from jobq.execution.children.fork_server import FORK, GOODBYE, send_settings
+from jobq.system.processes import kill_workers
+from jobq.units import format_duration
+
+_EXIT_TIMEOUT_S = 2.0
+
+_MAX_IMPORT_DEATHS = 2
+"""Deaths of the fork server at the import of one worker file, before the file is left out."""
+
+_READ_BYTES = 1 << 16
+
+
+class ServerEvents(Protocol):
+    """Receives what the fork server reports."""
+
+    def on_forked(self, pid: int) -> None:
+        """Note the process of the child that was asked for first."""
+
+    def on_exited(self, pid: int, status: int) -> None:
+        """Note that a child has exited, with a status as `wait` tells."""
+
+    def on_server_lost(self) -> None:
+        """Note that the fork server has died, and all children with it."""
+
+    def on_types(self, types: list[str], errors: list[str]) -> None:
+        """Note the job types that children can run, and why others can't be run."""
+
+
+class ServerProcess:
+    """The fork server, as its supervisor sees it."""
+
+    def __init__(
+        self, settings: Settings, environment: dict[str, str], events: ServerEvents
+    ) -> None:
+        self._settings = settings
+        self._environment = environment
+        self._events = events
+        self._buffer = bytearray()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._is_loaded = False
+        self._loading = ""  # the worker file that is being imported
+        self._deaths: Counter[str] = Counter()  # by what it was importing
+        self._skip: dict[str, str] = {}  # worker files that are left out, and why
+        self._import_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """True while it can be asked for children."""
+        return self._control is not None
+
+    def open(self) -> None:
+        """Start it."""
+        self._control, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    "jobq.execution.children.fork_server",
+                    str(theirs.fileno()),
+                    str(os.getpid()),
+                ],
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+        with suppress(OSError):  # it has just died: its end of file says so
+            send_settings(self._control, self._settings, self._skip)
+        asyncio.get_running_loop().add_reader(self._control.fileno(), self._on_control)
+        self._is_loaded = False
+        self._buffer.clear()
+        self._note_loading("")
+
+    def close(self) -> None:
+        """Tell it to exit; `wait` waits until it has."""
+        self._cancel_import_timer()
+        if self._control is not None:
+            with suppress(OSError):
+                self._control.sendall(GOODBYE)
+            self._close_control(self._control)
+
+    def wait(self) -> None:
+        """Wait until it has exited, which is a moment unless a worker module hangs at import."""
+        if self._process is None:
+            return
+        try:
+            self._process.wait(_EXIT_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def reap(self) -> None:
+        """Notice that it has exited."""
+        if self._process is not None and self._control is not None:
+            self._process.poll()
+
+    def fork(self, tasks: socket.socket, tokens: socket.socket) -> None:
+        """Ask for a child that serves these two."""
+        assert self._control is not None
+        with suppress(OSError):  # it has just died: its end of file says so
+            socket.send_fds(self._control, [FORK], [tasks.fileno(), tokens.fileno()])
+
+    def _close_control(self, control: socket.socket) -> None:
+        asyncio.get_running_loop().remove_reader(control.fileno())
+        control.close()
+        self._control = None
+
+    # -- reports -----------------------------------------------------------------------------
+
+    def _on_control(self) -> None:
+        assert self._control is not None
+        try:
+            data = self._control.recv(_READ_BYTES)
+        except OSError:
+            data = b""
+        if not data:
+            self._on_lost(self._control)
+            return
+        self._buffer += data
+        *lines, rest = self._buffer.split(b"\n")
+        self._buffer = bytearray(rest)
+        for line in lines:
+            self._on_message(json.loads(line))
+
+    def _on_message(self, message: dict[str, Any]) -> None:
+        if "loading" in message:
+            self._note_loading(message["loading"])
+        elif "types" in message:
+            self._is_loaded = True
+            self._deaths.clear()
+            self._cancel_import_timer()
+            self._events.on_types(message["types"], message["errors"])
+        elif "forked" in message:
+            self._events.on_forked(message["forked"])
+        elif "exited" in message:
+            self._events.on_exited(message["exited"], message["status"])
+
+    def _on_lost(self, control: socket.socket) -> None:
+        """Start it again, for the children that are needed next."""
+        self._close_control(control)
+        self.wait()
+        kill_workers(self._environment[SUPERVISOR_VAR])  # what children have forked lives on
+        self._events.on_server_lost()
+        self._cancel_import_timer()
+        if not self._is_loaded and not self._may_load_again():
+            text = "the process that runs workers can't be started: no worker can run"
+            self._events.on_types([], [text])
+            return
+        self.open()
+
+    # -- imports -----------------------------------------------------------------------------
+
+    def _may_load_again(self) -> bool:
+        """Return whether to try again after a death at an import, which the file may have caused."""
+        source = self._loading
+        self._deaths[source] += 1
+        if self._deaths[source] < _MAX_IMPORT_DEATHS or source in self._skip:
+            return True
+        self._skip[source] = "does not import: it ends the process that imports it"
+        return source != ""
+
+    def _note_loading(self, source: str) -> None:
+        self._cancel_import_timer()
+        self._loading = source
+        self._import_timer = asyncio.get_running_loop().call_later(
+            self._settings.import_timeout, self._on_import_hangs
+        )
+
+    def _cancel_import_timer(self) -> None:
+        if self._import_timer is not None:
+            self._import_timer.cancel()
+            self._import_timer = None
+
+    def _on_import_hangs(self) -> None:
+        """Leave out a file whose import does not end: to kill the fork server starts another."""
+        assert self._process is not None
+        if self._loading:
+            span = format_duration(self._settings.import_timeout)
+            self._skip[self._loading] = (
+                f"does not import: not done after {span}: "
+                "move what takes so long into run(), or raise workers.import_timeout"
+            )
+        self._process.kill()

@@ -1,0 +1,145 @@
+"""Commands: shell jobs, each started as a process of its own, and waited for.
+
+A command is started directly, with its output on the job's own files: no pipe and no Python
+process in between.
+"""
+
+import errno
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Mapping
+
+from jobq.clock import utcnow
+from jobq.config.environment import (
+    ATTEMPT_VAR,
+    JOB_ID_VAR,
+    LOG_DIR_VAR,
+    PROGRESS_VAR,
+    SUPERVISOR_VAR,
+)
+from jobq.execution.events import RunEvents
+from jobq.execution.run import Run, last_words
+from jobq.job_types import shell
+from jobq.jobs.outcome import Exit, exit_of_process
+from jobq.logs import progress
+from jobq.logs.directory import STDERR, STDIN, STDOUT, JobLog
+from jobq.models import Outcome, Usage
+
+COMMAND_NOT_FOUND = 127
+COMMAND_NOT_EXECUTABLE = 126
+"""The exit codes that shells use when a command can't be started."""
+
+_OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM}
+
+
+class Commands:
+    """The commands that run now."""
+
+    def __init__(self, environment: Mapping[str, str], events: RunEvents) -> None:
+        """``environment`` is what each of them inherits."""
+        self._environment = _encoded(environment)  # once, rather than for each command
+        self._events = events
+        self._runs: dict[int, Run] = {}  # by pid
+
+    def start(self, run: Run) -> None:
+        """Start a command. One that can't be started has an exit like any other."""
+        self._events.on_begin(run)
+        args = shell.ShellArgs(**run.claim.job.args)
+        descriptors: list[int] = []
+        try:
+            descriptors.append(run.log.append(STDOUT))
+            descriptors.append(run.log.append(STDERR))
+            descriptors.append(_open_stdin(args.stdin, run.log))
+            process = subprocess.Popen(
+                args.command(),
+                cwd=args.cwd,
+                env=self._environment_of(run, args),
+                stdin=descriptors[2],
+                stdout=descriptors[0],
+                stderr=descriptors[1],
+                start_new_session=True,
+                close_fds=False,  # each of ours is closed when a program is executed
+            )
+        except (OSError, ValueError) as error:
+            self._events.on_exit(run, _start_failure(error, args))
+            return
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        run.pid = process.pid
+        process.returncode = 0  # waited for by reap(), which also learns what it used
+        self._runs[process.pid] = run
+        run.event("started", utcnow(), pid=run.pid, supervisor=run.claim.owner)
+
+    def reap(self) -> None:
+        """Collect commands that have exited. Call it at SIGCHLD."""
+        for pid, run in list(self._runs.items()):
+            ended, status, used = os.wait4(pid, os.WNOHANG)
+            if ended:
+                del self._runs[pid]
+                usage = Usage(_peak_of(used), used.ru_utime + used.ru_stime)
+                words = last_words(run) if status else ""
+                self._events.on_exit(run, exit_of_process(status, usage, words))
+
+    def _environment_of(self, run: Run, args: shell.ShellArgs) -> dict[bytes, bytes]:
+        own = {
+            **args.env,
+            SUPERVISOR_VAR: run.claim.owner,
+            JOB_ID_VAR: str(run.claim.job.id),
+            ATTEMPT_VAR: str(run.claim.attempt),
+            LOG_DIR_VAR: str(run.log.path),
+            PROGRESS_VAR: str(run.log.path / progress.FILE),
+        }
+        return self._environment | _encoded(own)
+
+
+def _encoded(environment: Mapping[str, str]) -> dict[bytes, bytes]:
+    return {os.fsencode(name): os.fsencode(value) for name, value in environment.items()}
+
+
+def _open_stdin(stdin: str | None, log: JobLog) -> int:
+    # Without a writer, opening a FIFO would hold up every other job.
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+    if stdin == shell.OWN_STDIN:
+        descriptor = os.open(STDIN, flags | os.O_NOFOLLOW, dir_fd=log.descriptor)
+    else:
+        descriptor = os.open(os.devnull if stdin is None else stdin, flags)
+    os.set_blocking(descriptor, True)
+    return descriptor
+
+
+def _start_failure(error: OSError | ValueError, args: shell.ShellArgs) -> Exit:
+    """Return the exit of a command that could not be started.
+
+    It fails for good, since another attempt would not help; except where the host is out of
+    processes, files or memory.
+    """
+    if not isinstance(error, OSError):
+        return Exit(outcome=Outcome.FAILED, error=str(error), retryable=False)
+    if error.errno in _OUT_OF_RESOURCES:
+        return Exit(outcome=Outcome.FAILED, error=f"can't be started now: {error.strerror}")
+    name = error.filename
+    command = args.command()[0]
+    if name is not None and name not in (command, command.encode()):
+        return Exit(outcome=Outcome.FAILED, error=f"{name}: {error.strerror}", retryable=False)
+    missing = isinstance(error, FileNotFoundError)
+    return Exit(
+        outcome=Outcome.FAILED,
+        exit_code=COMMAND_NOT_FOUND if missing else COMMAND_NOT_EXECUTABLE,
+        error=f"{command}: {'command not found' if missing else error.strerror}",
+        retryable=False,
+    )
+
+
+def _peak_of(used: resource.struct_rusage) -> int | None:
+    """Return the peak memory of a command in bytes; None where it can't be told.
+
+    Until it executes the command, a new process counts its parent's memory as its own: so only
+    what is above this process's own peak is known to be the command's.
+    """
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if used.ru_maxrss <= own:
+        return None
+    return used.ru_maxrss if sys.platform == "darwin" else used.ru_maxrss * 1024
