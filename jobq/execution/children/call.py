@@ -1,4 +1,4 @@
-"""Calls a worker's `run`, and says what came of it: a result, or what an exception means."""
+"""Calls of a worker's `run`, and their outcome: a result, or what an exception means."""
 
 import asyncio
 import inspect
@@ -25,10 +25,10 @@ def call(worker: type[JobWorker], args: Any, context: JobContext) -> Any:
 
 
 def jsonable(result: Any) -> Any:
-    """A result as JSON can hold it; a note in its place if it is too large.
+    """Return a result as JSON can hold it; a note in its place if it is too large.
 
     Raises:
-        Permanent: it can't be; to run again would not help.
+        Permanent: JSON can't hold it; another attempt would not help.
     """
     from pydantic_core import PydanticSerializationError, to_jsonable_python
 
@@ -39,10 +39,10 @@ def jsonable(result: Any) -> Any:
 
 
 def report_of(error: BaseException) -> dict[str, Any]:
-    """What an exception out of `run` means, as the supervisor is told."""
+    """Return what an exception out of `run` means, as it is reported to the supervisor."""
     try:
         text = bounded_text(str(error), MAX_ERROR_CHARS)
-    except Exception:  # noqa: BLE001 - somebody else's __str__
+    except Exception:  # noqa: BLE001 - the __str__ of a worker
         text = "(its text can't be shown)"
     match error:
         case Cancelled():
@@ -61,7 +61,7 @@ def report_of(error: BaseException) -> dict[str, Any]:
 
 
 def _own_frames(error: BaseException) -> TracebackType | None:
-    """The traceback from the worker's code on: what called it is of no use to its author."""
+    """Return the traceback from the worker's code on: its author does not need the rest."""
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename in _OURS:
         trace = trace.tb_next

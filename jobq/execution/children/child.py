@@ -1,4 +1,4 @@
-"""Inside a child: run one job after another, as the supervisor hands them over.
+"""A child: runs one job after another, as the supervisor hands them over.
 
 A job's descriptors 1 and 2 are its own log files, so that whatever is printed is captured: by
 Python, by a C library, or by a program that the job starts.
@@ -42,7 +42,7 @@ class Child:
     def __init__(
         self, tasks: socket.socket, tokens: socket.socket, settings: Settings, registry: Registry
     ) -> None:
-        """``tokens`` is read a byte at a time: whoever gets a task's token, it is theirs to run."""
+        """``tokens`` is read a byte at a time: a task runs here if its token was read here."""
         self._tasks = tasks
         self._lines = tasks.makefile("rb")
         self._tokens = tokens
@@ -73,7 +73,7 @@ class Child:
         os._exit(0)
 
     def _next(self) -> dict[str, Any] | None:
-        """The next task that is this process's to run; None if none will come."""
+        """Return the next task that this process is to run; None if none will come."""
         token = self._tokens.recv(1)
         while token and (line := self._lines.readline()):
             task: dict[str, Any] = json.loads(line)
@@ -97,15 +97,15 @@ class Child:
         try:
             with run:
                 report = self._call(task, run)
-                self._leave_if_forked()
+                self._exit_if_forked()
                 if task["timeout"] is not None and self._meter.seconds > task["timeout"]:
                     # The supervisor may have been too slow to stop it.
                     report = {"outcome": Outcome.TIMED_OUT, "error": timed_out(task["timeout"])}
                 run.note_end(report, cancelled=self._cancelled)
-        except Cancelled:  # between two steps of ours
+        except Cancelled:  # between two steps of jobq's own
             report = {"outcome": Outcome.CANCELLED}
         except OSError as error:  # its files can't be made
-            if self._is_used:  # which may be the fault of a job before it: a new child will tell
+            if self._is_used:  # an earlier job may be at fault: a new child will show
                 return {"begun": False, "leftovers": True}
             report = {"outcome": Outcome.FAILED, "error": f"{error.filename}: {error.strerror}"}
             run.is_clean = False
@@ -119,8 +119,8 @@ class Child:
         report["leftovers"] = not usable or _has_children()
         return report
 
-    def _leave_if_forked(self) -> None:
-        """A process that the job forked, and that came back here, has no say in what it came to."""
+    def _exit_if_forked(self) -> None:
+        """Exit if this is a process that the job forked: its result is not the job's."""
         if os.getpid() != self._pid:
             _flush()
             os._exit(0)
@@ -223,14 +223,14 @@ class _Run:
             append_line(self._files[EVENTS], event_line(name, at, self.attempt, **details))
 
     def note_end(self, report: dict[str, Any], *, cancelled: bool) -> None:
-        """Append the end of a run that completed: what comes of others is for others to say."""
+        """Append the end of a run that completed. The ends of others depend on the supervisor."""
         if report["outcome"] is Outcome.COMPLETED and not cancelled:
             status = JobStatus.COMPLETED.value
             self.note("finished", utcnow(), outcome=report["outcome"].value, status=status)
             self.end_noted = True
 
     def write_log(self, line: str) -> None:
-        """Append to the log for people, which is there from its first line on."""
+        """Append to the log for people, which is made with its first line."""
         if LOG not in self._files:
             self._files[LOG] = self.log.append(LOG)
         os.write(self._files[LOG], line.encode("utf-8", "backslashreplace"))
@@ -241,7 +241,7 @@ class _Run:
 
 def _point(source: int, *targets: int) -> None:
     for target in targets:
-        if source == target:  # a job has closed it, so that it was given again
+        if source == target:  # a job has closed it, so that its number was free
             os.set_inheritable(target, True)
         else:
             os.dup2(source, target)
@@ -253,7 +253,7 @@ def _flush() -> bool:
     """Write out what Python and C still hold, before the descriptors are the next job's.
 
     Returns:
-        Whether all of it was taken.
+        Whether all of it was written.
     """
     flushed = True
     for name in ("stdout", "stderr", "__stdout__", "__stderr__"):
@@ -265,17 +265,19 @@ def _flush() -> bool:
 
 
 def _logger(run: _Run, hide: Callable[[], Redaction]) -> logging.Logger:
-    """The job's own logger: to job.log for people, and to events.jsonl for programs."""
+    """Return the job's own logger: to job.log for people, and to events.jsonl for programs."""
     logger = logging.getLogger("jobq.job")
     logger.setLevel(logging.DEBUG)
     logger.propagate = False
-    logger.disabled = False  # as `logging.config` does with all that it was not told of
+    logger.disabled = False  # `logging.config` disables all loggers that it is not given
     logger.filters.clear()
     logger.handlers[:] = [_LogHandler(run, hide)]
     return logger
 
 
 class _LogHandler(logging.Handler):
+    """Writes what a job logs to both of its logs."""
+
     def __init__(self, run: _Run, hide: Callable[[], Redaction]) -> None:
         super().__init__()
         self._run = run
@@ -298,13 +300,13 @@ class _LogHandler(logging.Handler):
 
 
 class Meter:
-    """What each run takes of time and memory."""
+    """A meter of the time and the memory that each run takes."""
 
     def __init__(self) -> None:
         self._peak = 0
 
     def start(self) -> None:
-        """A run begins."""
+        """Begin with a run."""
         own = resource.getrusage(resource.RUSAGE_SELF)
         if _peak_memory(own) != self._peak:
             _reset_peak_memory()  # this process has run other jobs, or was another, before
@@ -313,13 +315,13 @@ class Meter:
 
     @property
     def seconds(self) -> float:
-        """How long the run has taken so far."""
+        """Seconds that the run has taken so far."""
         return time.perf_counter() - self._begun
 
     def read(self) -> dict[str, Any]:
-        """What it took, as the supervisor is told.
+        """Return what the run took, as it is reported to the supervisor.
 
-        The kernel keeps the peak of a whole process: where a run has not moved it, that is what
+        The kernel keeps the peak of a whole process: where a run has not raised it, that is what
         the process had at the run's beginning.
         """
         own = resource.getrusage(resource.RUSAGE_SELF)
@@ -340,7 +342,7 @@ def _cpu_seconds(own: resource.struct_rusage) -> float:
 
 
 def _reset_peak_memory() -> None:
-    """Let the kernel measure the peak afresh."""
+    """Make the kernel measure the peak from here on."""
     with suppress(OSError):
         descriptor = os.open("/proc/self/clear_refs", os.O_WRONLY | os.O_CLOEXEC)
         try:
@@ -350,7 +352,7 @@ def _reset_peak_memory() -> None:
 
 
 def _has_children() -> bool:
-    """Whether processes that the job started are still there."""
+    """Return whether processes that the job started are still there."""
     while True:
         try:
             pid, _ = os.waitpid(-1, os.WNOHANG)

@@ -1,9 +1,10 @@
 """The process that children are forked from, with the worker modules loaded once for all of them.
 
 It is also the guard of its supervisor: when that dies, however it dies, it ends every process of
-its jobs. ``python -P -m jobq.execution.children.fork_server FD PID`` is started by the supervisor PID, which talks to it
-over the socket FD: the byte FORK, with two descriptors, asks for a child that serves them: it gets
-tasks from the first one, and tokens from the second one; GOODBYE says that nothing is left to guard; what it tells are lines of JSON.
+its jobs. The supervisor PID starts ``python -P -m jobq.execution.children.fork_server FD PID``, and
+talks to it over the socket FD. The byte FORK, with two descriptors, asks for a child that reads
+tasks from the first one and tokens from the second one; GOODBYE says that nothing is left to guard.
+It reports in lines of JSON.
 """
 
 import ctypes
@@ -40,8 +41,9 @@ FORK = b"+"
 GOODBYE = b"-"
 
 _GUARD_ROUNDS = 2
-_GUARD_PAUSE = 0.2  # seconds
-_FORK_AGAIN = 0.1  # seconds after which a fork that there was no room for is tried again
+_GUARD_INTERVAL_S = 0.2
+_FORK_RETRY_S = 0.1  # after a fork that the host had no room for
+_FORK_FAILED = 70  # the exit code of a child that could not begin: EX_SOFTWARE
 _HEADER = struct.Struct("!I")
 
 
@@ -52,23 +54,25 @@ def main() -> None:
 
 
 def send_settings(connection: socket.socket, settings: Settings, skip: Mapping[str, str]) -> None:
-    """What the supervisor sends first; ``skip`` says of worker files that not to load, and why."""
+    """Send what the fork server needs first; ``skip`` are worker files to leave out, and why."""
     data = pickle.dumps((settings, dict(skip)))
     connection.sendall(_HEADER.pack(len(data)) + data)
 
 
 class ForkServer:
+    """The fork server, inside its own process."""
+
     def __init__(self, connection: socket.socket, parent: int) -> None:
-        self._parent = parent  # told, not asked for: it may be gone already
+        self._parent = parent  # passed in rather than asked for: it may be gone already
         self._pid = os.getpid()
         self._connection = connection
         self._owner = os.environ[SUPERVISOR_VAR]
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        # The settings come before the first job is started: without them, nothing is to be ended.
+        # The settings come before the first job is started: without them, there is nothing to end.
         (size,) = _HEADER.unpack(self._receive(_HEADER.size))
         self._settings: Settings
         self._settings, skip = pickle.loads(self._receive(size))  # noqa: S301 - from our parent
-        # Where a worker module hangs at import, nobody reads the socket: a signal gets through.
+        # While a worker module hangs at import, the socket is not read: a signal gets through.
         signal.signal(signal.SIGTERM, self._on_orphaned)
         _set_death_signal(signal.SIGTERM)
         if os.getppid() != self._parent:
@@ -82,14 +86,14 @@ class ForkServer:
         self._registry = self._load(skip)
 
     def serve(self) -> NoReturn:
-        """Fork when asked, tell of children that ended, and guard."""
+        """Fork when asked, report children that exited, and guard."""
         wake, waker = socket.socketpair()
         waker.setblocking(False)
         signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         while True:
-            patience = _FORK_AGAIN if self._asked else None
-            ready, _, _ = select.select([self._connection, wake], [], [], patience)
+            timeout = _FORK_RETRY_S if self._asked else None
+            ready, _, _ = select.select([self._connection, wake], [], [], timeout)
             if wake in ready:
                 wake.recv(4096)
                 self._reap()
@@ -104,7 +108,7 @@ class ForkServer:
             self._fork_those_asked_for()
 
     def _leave_if_told(self) -> None:
-        """Where there was nothing to do, the supervisor is done by now: no worker is needed."""
+        """Exit if the supervisor has finished already, since there was nothing to do."""
         if select.select([self._connection], [], [], 0)[0]:
             with suppress(OSError):
                 if self._connection.recv(1, socket.MSG_PEEK) == GOODBYE:
@@ -121,18 +125,18 @@ class ForkServer:
         registry = load(
             self._settings.worker_paths,
             skip=skip,
-            on_import=lambda source: self._tell({"loading": source}),
+            on_import=lambda source: self._report({"loading": source}),
         )
         _warm_up(registry)
-        # What is alive now is shared with every child: the collector must not touch its pages.
+        # What is alive now is shared with every child: the garbage collector must not touch it.
         gc.collect()
         gc.freeze()
         types = [job_type.name for job_type in registry.types.values() if job_type.worker]
-        self._tell({"types": types, "errors": [str(error) for error in registry.errors]})
+        self._report({"types": types, "errors": [str(error) for error in registry.errors]})
         return registry
 
     def _fork_those_asked_for(self) -> None:
-        """Where there is no room for another process now, in a moment: those that run go on."""
+        """Fork; where the host has no room for another process, try again in a moment."""
         while self._asked:
             try:
                 pid, ready, tell_ready = _fork()
@@ -141,7 +145,7 @@ class ForkServer:
             self._on_forked(pid, ready, tell_ready, self._asked.popleft())
 
     def _on_forked(self, pid: int, ready: int, tell_ready: int, descriptors: list[int]) -> None:
-        """Both sides of a fork come here; the pipe says that the child has a group of its own."""
+        """Go on after a fork, on both sides; the pipe says that the child has a group of its own."""
         if pid:
             self._children.add(pid)
             for descriptor in (*descriptors, tell_ready):
@@ -149,7 +153,7 @@ class ForkServer:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
             os.read(ready, 1)  # from here on, its group exists and can be signalled
             os.close(ready)
-            self._tell({"forked": pid})
+            self._report({"forked": pid})
             return
         try:
             os.setsid()
@@ -159,7 +163,7 @@ class ForkServer:
             os.close(tell_ready)
             self._become_child(descriptors)
         finally:
-            os._exit(70)
+            os._exit(_FORK_FAILED)
 
     def _become_child(self, descriptors: list[int]) -> NoReturn:
         for others in self._asked:  # or their ends would not be seen
@@ -185,17 +189,19 @@ class ForkServer:
                 self._left_alone.discard(pid)
                 if pid in self._children:
                     self._children.remove(pid)
-                    self._see_to_orphans(crashed=status != 0)
-                    self._tell({"exited": pid, "status": status})
+                    self._end_orphans(crashed=status != 0)
+                    self._report({"exited": pid, "status": status})
 
-    def _see_to_orphans(self, *, crashed: bool) -> None:
-        """End what a child that crashed leaves; who ended well may leave what left its session."""
+    def _end_orphans(self, *, crashed: bool) -> None:
+        """End what a child that crashed leaves. One that exited well may leave daemons."""
         while orphans := self._orphans():
             if not crashed:
                 self._left_alone |= orphans
                 return
             for pid in orphans:
-                with suppress(ProcessLookupError):
+                with suppress(
+                    ProcessLookupError
+                ):  # its pid is kept until this process waits for it
                     os.kill(pid, signal.SIGKILL)
                 with suppress(ChildProcessError):
                     os.waitpid(pid, 0)
@@ -204,8 +210,8 @@ class ForkServer:
         own = {pid for pid, (parent, _) in parents().items() if parent == self._pid}
         return own - self._children - self._left_alone
 
-    def _tell(self, message: dict[str, object]) -> None:
-        with suppress(OSError):  # the supervisor is gone: the next look at the socket says so
+    def _report(self, message: dict[str, object]) -> None:
+        with suppress(OSError):  # the supervisor is gone: the socket is at its end, which is next
             self._connection.sendall(json.dumps(message).encode() + b"\n")
 
     def _receive(self, size: int) -> bytes:
@@ -218,28 +224,28 @@ class ForkServer:
         return data
 
     def _on_orphaned(self, *_: object) -> None:
-        # Sent by somebody else, to all processes of a session for example, it means nothing here.
+        # Sent by another process, to all of a session for example, it means nothing here.
         if os.getppid() != self._parent:
             self._guard()
 
     def _guard(self) -> NoReturn:
-        """The supervisor is gone: end what it left, and leave."""
+        """End what the supervisor left, which is gone, and exit."""
         if os.getpid() != self._pid:
-            os._exit(70)
-        # Its end is told twice, by the socket and by a signal: begun anew in the middle of an
+            os._exit(_FORK_FAILED)
+        # Its end is seen twice, by the socket and by a signal: begun again in the middle of an
         # import, this would fail.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         try:
             for _ in range(_GUARD_ROUNDS):
                 kill_all(self._open_trees())
-                time.sleep(_GUARD_PAUSE)  # for a process that was just being started
+                time.sleep(_GUARD_INTERVAL_S)  # for a process that was just being started
         finally:
             os._exit(0)
 
     def _open_trees(self) -> list[ProcessTree]:
-        """The attempts that the supervisor had open; those seen to run, if nobody can be asked."""
+        """Return the attempts that the supervisor had open; without a database, those that run."""
         settings = self._settings
-        if settings.backend == SQLITE and not settings.database.exists():  # not to be made anew
+        if settings.backend == SQLITE and not settings.database.exists():  # it must not be made
             return []
         try:
             backend = open_backend(settings)
@@ -254,22 +260,22 @@ class ForkServer:
 
 
 def _warm_up(registry: Registry) -> None:
-    """Make once, to be shared, what each child would make at its first run."""
+    """Make what each child would make at its first run, once and for all of them."""
     for job_type in registry.types.values():
         if job_type.worker is not None:
-            with suppress(WorkerLoadError):  # it is told of when such a job runs
+            with suppress(WorkerLoadError):  # the error of a job that runs it
                 args_model(job_type.worker)
     jsonable(None)
 
 
 def _fork() -> tuple[int, int, int]:
-    """Fork: the pid of the child, or 0 in the child; and both ends of a pipe.
+    """Fork; return the pid of the child, or 0 in the child, and both ends of a pipe.
 
     SIGTERM is blocked from here on: one that is meant for the child must not find it with this
     process's handler.
 
     Raises:
-        OSError: there is no room for another process; all is as it was.
+        OSError: the host has no room for another process; nothing has changed.
     """
     ready, tell_ready = os.pipe()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})

@@ -1,6 +1,6 @@
-"""What a process is like between two jobs, so that one job's changes are not the next one's.
+"""The state of a process between two jobs, restored so that no job sees another one's changes.
 
-What can be put back is put back; where it can't be, the process has to be replaced.
+Where something can't be restored, the process has to be replaced.
 """
 
 import faulthandler
@@ -30,14 +30,14 @@ _REFUSALS = (OSError, ValueError, TypeError)
 
 @dataclass(frozen=True, slots=True)
 class _Trait:
-    """Something that code can change of its process."""
+    """Something of its process that code can change."""
 
     read: Callable[[], Any]
     write: Callable[[Any], object]
 
 
 class ProcessState:
-    """The state of this process when this was made, to be restored."""
+    """The state that this process had when this was made."""
 
     def __init__(self) -> None:
         self._streams = (sys.stdin, sys.stdout, sys.stderr)
@@ -45,8 +45,8 @@ class ProcessState:
         self._before = [trait.read() for trait in _TRAITS]
 
     def restore(self) -> bool:
-        """Put everything back; whether that worked, and nothing is left that can't be."""
-        if signal.sigpending():  # once it is let through again, it would be the next job's
+        """Restore everything; return whether that worked, and nothing else is left."""
+        if signal.sigpending():  # once it is unblocked, it would hit the next job
             return False
         sys.stdin, sys.stdout, sys.stderr = self._streams
         os.environ, os.environb = self._environ
@@ -64,7 +64,7 @@ def _restored(trait: _Trait, before: Any) -> bool:
 def _is(trait: _Trait, before: Any) -> bool:
     try:
         return bool(trait.read() == before)
-    except _REFUSALS:  # of a directory that is gone, or a stream that was taken apart
+    except _REFUSALS:  # a directory that is gone, or a stream that was taken apart
         return False
 
 
@@ -85,7 +85,7 @@ def _umask() -> int:
 def _set_environ(before: dict[bytes, bytes]) -> None:
     os.environb.clear()
     os.environb.update(before)
-    time.tzset()  # the zone is read from there only when asked
+    time.tzset()  # which alone reads the zone from there
 
 
 def _set_path(before: list[str]) -> None:
@@ -162,9 +162,9 @@ _AFFINITY = (
 )
 
 _TRAITS = (
-    # First of all: a timer that is left would fire in the next job, whoever handles it.
+    # First of all: a timer that is left would fire in the next job.
     _Trait(_timers, _set_timers),
-    # Before all that it takes rights to put back.
+    # Before everything that it takes rights to restore.
     _Trait(lambda: (os.getuid(), os.geteuid()), _set_users),
     _Trait(lambda: (os.getgid(), os.getegid(), os.getgroups()), _set_groups),
     _Trait(_limits, _set_limits),
