@@ -1,10 +1,11 @@
-"""Figures about a queue: what there is, how fast it goes, how long jobs wait and run."""
+"""Statistics of a queue: counts, throughput, success rate, waiting and running times."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import ceil
+from typing import NamedTuple
 
 from jobq.models import Ended, JobStatus, JsonObject, Queue, SupervisorInfo
 from jobq.queue import JobQueue, backend_of
@@ -14,40 +15,48 @@ from jobq.serializers import queue_document, supervisor_document
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 
-SAMPLE = 10_000
-"""Percentiles are those of the last so many jobs: more would hardly change them, and take longer."""
+SAMPLE_SIZE = 10_000
+"""Percentiles are taken of the last jobs only: more would hardly change them, and take longer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Percentiles:
-    """Seconds that half of the jobs, and 95 in 100, stayed within."""
+class Percentiles(NamedTuple):
+    """The seconds within which half of the jobs, and 95 of 100, waited or ran."""
 
     p50: float
     p95: float
 
 
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """How the jobs of one type, or of one queue, ended in the last day."""
-
-    completed: int
-    failed: int  # for good
-    success_rate: float  # completed, of those that completed or failed
-    wait: Percentiles | None  # of those completed: from being added to the start of the last try
-    run: Percentiles | None
-
-
-@dataclass(frozen=True, slots=True)
-class Throughput:
-    """Jobs completed."""
+class Throughput(NamedTuple):
+    """The number of jobs completed."""
 
     last_hour: int
     last_day: int
 
 
 @dataclass(frozen=True, slots=True)
+class Figures:
+    """The results of one job type, or of one queue, in the last day."""
+
+    completed: int
+    failed: int  # in the dead letter queue
+    success_rate: float  # the completed, as a share of those that completed or failed
+    wait: Percentiles | None  # completed jobs, from being added to the start of the last attempt
+    run: Percentiles | None
+
+    def document(self) -> JsonObject:
+        """Return the figures as ``jobq stats --json`` prints them."""
+        return {
+            "completed": self.completed,
+            "failed": self.failed,
+            "success_rate": self.success_rate,
+            "wait": self.wait and self.wait._asdict(),
+            "run": self.run and self.run._asdict(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class SupervisorFigures:
-    """A supervisor that is alive."""
+    """A supervisor that is alive, and its load."""
 
     info: SupervisorInfo
     heartbeat_age: float  # seconds
@@ -61,17 +70,19 @@ class SupervisorFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stats:
+    """The statistics of a queue at one moment."""
+
     now: datetime
     counts: Mapping[JobStatus, int]
     queues: Sequence[tuple[Queue, Mapping[JobStatus, int]]]
     types: Mapping[str, Figures]
     by_queue: Mapping[str, Figures]
-    success_rate: float | None  # of the last day; None: nothing ended
+    success_rate: float | None  # of the last day; None: no job ended
     throughput: Throughput
-    oldest_waiting: ShownJob | None  # the one that has been ready for longest
+    oldest_waiting: ShownJob | None  # the job that has been pending for longest
     supervisors: Sequence[SupervisorFigures]
     log_bytes: int
-    totals: Mapping[str, int]  # since the beginning; empty where they are not counted
+    totals: Mapping[str, int]  # of all time; empty if the backend does not count them
 
     @property
     def longest_wait(self) -> float:
@@ -81,11 +92,11 @@ class Stats:
 
 
 def collect(queue: JobQueue, now: datetime) -> Stats:
-    """The figures of a queue as they are now."""
+    """Compute the statistics of a queue."""
     counts = backend_of(queue).counts()
     last_day = backend_of(queue).stats.ended_counts(now - DAY)
     last_hour = backend_of(queue).stats.ended_counts(now - HOUR)
-    sample = backend_of(queue).stats.ended(now - DAY, limit=SAMPLE)
+    sample = backend_of(queue).stats.ended(now - DAY, limit=SAMPLE_SIZE)
     completed = sum(done for done, _ in last_day.values())
     all_ended = sum(done + failed for done, failed in last_day.values())
     waiting = queue.find(status=JobStatus.PENDING, limit=1)
@@ -117,7 +128,7 @@ def _grouped(
     sample: Sequence[Ended],
     name_of: Callable[[str, str], str],
 ) -> dict[str, Figures]:
-    """The figures of each group, which ``name_of`` tells by type and queue."""
+    """Return the figures of each group; ``name_of`` names the group of a type and queue."""
     totals: dict[str, tuple[int, int]] = {}
     for (job_type, queue), (completed, failed) in counts.items():
         before = totals.get(name := name_of(job_type, queue), (0, 0))
@@ -130,7 +141,7 @@ def _grouped(
 
 
 def figures(completed: int, failed: int, sample: Sequence[Ended]) -> Figures:
-    """The figures of jobs that have ended, some of those that completed being the sample."""
+    """Compute the figures of jobs that have ended; the sample holds some of those completed."""
     return Figures(
         completed,
         failed,
@@ -141,27 +152,27 @@ def figures(completed: int, failed: int, sample: Sequence[Ended]) -> Figures:
 
 
 def percentiles(values: Sequence[float]) -> Percentiles:
-    """By nearest rank: each is one of the values."""
+    """Compute percentiles by nearest rank: each is one of the values."""
     ordered = sorted(values)
     return Percentiles(*(ordered[ceil(share * len(ordered)) - 1] for share in (0.5, 0.95)))
 
 
-_NOTHING = {"completed": 0, "failed": 0, "success_rate": None, "wait": None, "run": None}
+_NO_FIGURES = {"completed": 0, "failed": 0, "success_rate": None, "wait": None, "run": None}
 
 
 def stats_document(stats: Stats) -> JsonObject:
-    """The figures as ``jobq stats --json`` prints them."""
-    by_queue = {name: asdict(each) for name, each in stats.by_queue.items()}
+    """Return the statistics as ``jobq stats --json`` prints them."""
+    by_queue = {name: each.document() for name, each in stats.by_queue.items()}
     oldest = stats.oldest_waiting
     return {
         "counts": {status.value: number for status, number in stats.counts.items()},
         "queues": [
-            {**queue_document(queue, dict(counts)), **by_queue.get(queue.name, _NOTHING)}
+            {**queue_document(queue, dict(counts)), **by_queue.get(queue.name, _NO_FIGURES)}
             for queue, counts in stats.queues
         ],
-        "types": [{"type": name, **asdict(each)} for name, each in stats.types.items()],
+        "types": [{"type": name, **each.document()} for name, each in stats.types.items()],
         "success_rate": stats.success_rate,
-        "throughput": asdict(stats.throughput),
+        "throughput": stats.throughput._asdict(),
         "oldest_waiting": oldest
         and {
             "id": oldest.id,

@@ -1,6 +1,6 @@
-"""What is true of every queue at every moment, whichever backend keeps it.
+"""Invariants that hold for every queue at every moment, on every backend.
 
-`verify` checks it all. Each rule is a function from a job's history to what is wrong with it.
+`verify` checks them all. Each rule is a function from a job's history to its violations.
 """
 
 from collections import Counter
@@ -12,8 +12,8 @@ from jobq.backends.messages import History
 from jobq.models import FINISHED, Condition, JobStatus, Outcome, Queue
 from jobq.queue import JobQueue, backend_of
 
-PAGE = 500
-"""Jobs read at one moment: few enough that no reader is in the way of a checkpoint for long."""
+BATCH_SIZE = 500
+"""Jobs read in one transaction: few, since a long read delays checkpoints."""
 
 _S = JobStatus
 _UNSUCCESSFUL = frozenset({Outcome.FAILED, Outcome.TIMED_OUT, Outcome.CRASHED, Outcome.LOST})
@@ -21,7 +21,7 @@ _UNSUCCESSFUL = frozenset({Outcome.FAILED, Outcome.TIMED_OUT, Outcome.CRASHED, O
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """Something that can't be, and is. ``job_id`` is None where it is not about one job."""
+    """A broken invariant. ``job_id`` is None if it does not concern a single job."""
 
     rule: str  # the name of the rule, for programs
     message: str
@@ -30,13 +30,14 @@ class Violation:
 
 @dataclass(slots=True)
 class Verification:
-    """What `verify` looked at, and what it found."""
+    """The result of `verify`: what it checked, and what it found."""
 
     jobs: int = 0
     attempts: int = 0
     violations: list[Violation] = field(default_factory=list)
     over_limits: list[tuple[Queue, int]] = field(default_factory=list)
-    """Queues in which more run than may, with how many: right where a limit has been lowered."""
+    """Queues with more running jobs than their limit, and how many; no violation, since a limit
+    may have been lowered."""
 
 
 def verify_queue(queue: JobQueue, *, thorough: bool = False) -> Verification:
@@ -45,27 +46,27 @@ def verify_queue(queue: JobQueue, *, thorough: bool = False) -> Verification:
 
 
 def verify(backend: Backend, *, thorough: bool = False) -> Verification:
-    """Check every invariant on every job, while others go on working.
+    """Check every invariant on every job, while other processes go on working.
 
     Args:
-        backend: where the jobs are.
-        thorough: read all of the storage for damage, too.
+        backend: the store of the jobs.
+        thorough: also read all of the storage to find damage.
 
     Raises:
-        DatabaseError: it can't be read.
+        DatabaseError: the store can't be read.
     """
     found = Verification()
     found.violations += [Violation("storage", flaw) for flaw in backend.flaws(thorough=thorough)]
     before, changes = backend.counts(), backend.change_counter()
     seen: Counter[tuple[str, JobStatus]] = Counter()
     after_id = 0
-    while page := backend.transfer.histories(after_id=after_id, limit=PAGE):
-        for history in page:
+    while batch := backend.transfer.histories(after_id=after_id, limit=BATCH_SIZE):
+        for history in batch:
             seen[history.job.queue, history.job.status] += 1
             found.attempts += len(history.attempts)
             found.violations += check_job(history)
-        found.jobs += len(page)
-        after_id = page[-1].job.id
+        found.jobs += len(batch)
+        after_id = batch[-1].job.id
     if backend.change_counter() == changes and backend.counts() == before:
         found.violations += _check_counts(before, seen)
     found.over_limits = over_limits(backend)
@@ -75,16 +76,16 @@ def verify(backend: Backend, *, thorough: bool = False) -> Verification:
 def _check_counts(
     counts: dict[str, dict[JobStatus, int]], seen: Counter[tuple[str, JobStatus]]
 ) -> Iterator[Violation]:
-    told = {(queue, s): n for queue, each in counts.items() for s, n in each.items() if n}
-    for queue, status in sorted(told.keys() | seen.keys()):
-        said, there = told.get((queue, status), 0), seen[queue, status]
-        if said != there:
-            text = f"queue {queue}: {said} jobs are counted as {status}, and {there} are there"
+    stored = {(queue, s): n for queue, each in counts.items() for s, n in each.items() if n}
+    for queue, status in sorted(stored.keys() | seen.keys()):
+        expected, found = stored.get((queue, status), 0), seen[queue, status]
+        if expected != found:
+            text = f"queue {queue}: its count of {status} jobs is {expected}, but {found} exist"
             yield Violation("counts", text)
 
 
 def over_limits(backend: Backend) -> list[tuple[Queue, int]]:
-    """The queues in which more jobs run than may, with how many do."""
+    """Return the queues with more running jobs than their limit, and how many run."""
     running = Counter(job.queue for job, _ in backend.open_attempts())
     return [
         (queue, running[queue.name])
@@ -94,7 +95,7 @@ def over_limits(backend: Backend) -> list[tuple[Queue, int]]:
 
 
 def check_job(history: History) -> Iterator[Violation]:
-    """What is wrong with one job."""
+    """Yield the violations of one job."""
     for rule, check in RULES.items():
         for message in check(history):
             yield Violation(rule, message, history.job.id)
@@ -106,88 +107,89 @@ def check_job(history: History) -> Iterator[Violation]:
 def _numbers(history: History) -> Iterator[str]:
     numbers = [attempt.attempt for attempt in history.attempts]
     if numbers != list(range(1, history.job.attempts + 1)):
-        yield f"{history.job.attempts} attempts are counted, and their numbers are {numbers}"
+        yield f"its count of attempts is {history.job.attempts}, but their numbers are {numbers}"
     for what in ("failures", "crashes"):
         if (count := getattr(history.job, what)) > history.job.attempts:
-            yield f"{count} {what} are counted, and {history.job.attempts} attempts"
+            yield f"its count of {what} is {count}, more than its {history.job.attempts} attempts"
 
 
 def _open_attempts(history: History) -> Iterator[str]:
     job = history.job
     opened = [attempt.attempt for attempt in history.attempts if attempt.ended_at is None]
     if job.status is _S.RUNNING and opened != [job.attempts]:
-        yield f"it is running as attempt {job.attempts}, and its open attempts are {opened}"
+        yield f"it is running attempt {job.attempts}, but its open attempts are {opened}"
     if job.status is not _S.RUNNING and opened:
-        yield f"it is {job.status}, and its attempts {opened} have not ended"
+        yield f"it is {job.status}, but its attempts {opened} have not ended"
 
 
 def _outcomes(history: History) -> Iterator[str]:
     completed = [a.attempt for a in history.attempts if a.outcome is Outcome.COMPLETED]
     if len(completed) > 1:
-        yield f"its attempts {completed} have all completed it"
+        yield f"it completed more than once, in attempts {completed}"
     if (history.job.status is _S.COMPLETED) is not (completed[-1:] == [history.job.attempts]):
-        yield f"it is {history.job.status}, and its completed attempts are {completed}"
+        yield f"it is {history.job.status}, but its completed attempts are {completed}"
     for attempt in history.attempts:
         if (attempt.outcome is None) is not (attempt.ended_at is None):
-            yield f"attempt {attempt.attempt} has an outcome or an end, and not both"
+            yield f"attempt {attempt.attempt} has only one of outcome and end time"
     last = history.attempts[-1].outcome if history.attempts else None
     if history.job.status in (_S.FAILED, _S.RETRYING) and last not in _UNSUCCESSFUL:
-        yield f"it is {history.job.status}, and its last attempt {last or 'is not there'}"
+        yield f"it is {history.job.status}, but the outcome of its last attempt is {last}"
 
 
 def _times(history: History) -> Iterator[str]:
     job = history.job
     if (job.finished_at is not None) is not (job.status in FINISHED):
-        yield f"it is {job.status}, and its end is {job.finished_at}"
+        yield f"it is {job.status}, but its end time is {job.finished_at}"
     if job.status in (_S.SCHEDULED, _S.RETRYING) and job.run_at is None:
-        yield f"it is {job.status}, and has no time to run at"
+        yield f"it is {job.status}, but has no time to run at"
     if job.cancel_requested and job.status is not _S.RUNNING:
-        yield f"it is {job.status}, and still asked to stop"
+        yield f"it is {job.status}, but a request to cancel it is open"
     if job.cancelled_by is not None and job.status is not _S.CANCELLED:
-        yield f"it is {job.status}, and was cancelled because of job {job.cancelled_by}"
+        yield f"it is {job.status}, but marked as cancelled because of job {job.cancelled_by}"
 
 
-def _parents_told(history: History) -> Iterator[str]:
+def _parents(history: History) -> Iterator[str]:
     job = history.job
     if [parent.id for parent in job.parents] != [parent.id for parent in history.parents]:
-        yield "its parents are not those that are kept for it"
+        yield "its list of parents differs from its stored dependencies"
     unmet = [parent.id for parent in history.parents if not parent.met]
     if job.unmet_parents != len(unmet):
-        yield f"{job.unmet_parents} parents are counted as unmet, and these are: {unmet}"
+        yield f"its count of unmet parents is {job.unmet_parents}, but these are unmet: {unmet}"
     for parent in history.parents:
         # The other conditions may have been met by an end that a retry has undone since.
         succeeded = parent.met and parent.condition is Condition.SUCCEEDED
         if succeeded and parent.status not in (_S.COMPLETED, None):
-            yield f"it was told that parent {parent.id} succeeded, which is {parent.status}"
+            yield f"its parent {parent.id} is recorded as succeeded, but is {parent.status}"
 
 
 def _released(history: History) -> Iterator[str]:
     job = history.job
     unmet = [parent.id for parent in history.parents if not parent.met]
     if unmet and job.status not in (_S.BLOCKED, _S.CANCELLED):
-        yield f"it is {job.status} before its parents {unmet}"
+        yield f"it is {job.status}, but its parents {unmet} are unmet"
     if not unmet and job.status is _S.BLOCKED:
-        yield "it is blocked, and waits for no parent"
+        yield "it is blocked, but no parent is unmet"
     if job.status is not _S.BLOCKED:
         return
     for parent in history.parents:
         final = parent.status is None or parent.status in FINISHED
         if final and not parent.met and not parent.unsettled:
-            yield f"it waits for parent {parent.id}, which will not change any more"
+            yield f"it waits for parent {parent.id}, which has ended and can't release it any more"
 
 
 def _unique(history: History) -> Iterator[str]:
     job, holder = history.job, history.key_holder
     if job.status not in FINISHED and job.unique_key is not None and holder != job.id:
-        yield f"its unique key {job.unique_key!r} is held by job {holder}"
+        by = "no job" if holder is None else f"job {holder}"
+        yield f"its unique key {job.unique_key!r} is held by {by}"
 
 
 RULES: dict[str, Callable[[History], Iterator[str]]] = {
-    "numbers": _numbers,  # attempts are numbered from 1, none is left out
-    "open": _open_attempts,  # a running job has one open attempt, any other none
-    "outcomes": _outcomes,  # one outcome an attempt, and one completed attempt at most
-    "times": _times,  # the fields that a state needs are there, and no others
-    "parents": _parents_told,  # what a job was told of its parents is true
-    "released": _released,  # no job runs before its parents, none waits for ever
+    "numbers": _numbers,  # attempts are numbered from 1 without gaps
+    "open": _open_attempts,  # a running job has one open attempt, any other job none
+    "outcomes": _outcomes,  # one outcome per attempt, and at most one completed attempt
+    "times": _times,  # the fields that a state needs are set, and no others
+    "parents": _parents,  # the recorded state of parents is true
+    "released": _released,  # no job runs before its parents, and none waits for ever
     "unique": _unique,  # one unfinished job holds a unique key
 }

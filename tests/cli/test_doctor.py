@@ -152,14 +152,14 @@ def test_a_worker_that_does_not_import(cli: Cli, project: Path) -> None:
 
 def test_a_database_that_is_gone_and_left_its_logs(cli: Cli, project: Path) -> None:
     shutil.rmtree(project / ".jobq")
-    assert found(cli)["database"]["message"].startswith("is not there, and ")
+    assert found(cli)["database"]["message"].startswith("does not exist, but ")
     assert not (project / ".jobq").exists()
 
 
 def test_a_database_that_was_emptied_and_left_its_logs(cli: Cli, project: Path) -> None:
     os.truncate(database(project), 0)
     message = found(cli)["database"]["message"]
-    assert message == f"is empty, and {project / 'logs' / 'jobs'} has logs of jobs"
+    assert message == f"is empty, but {project / 'logs' / 'jobs'} holds logs of jobs"
     assert database(project).stat().st_size == 0
 
 
@@ -216,7 +216,7 @@ def test_what_others_may_use_is_made_private(cli: Cli, project: Path, place: str
     path.chmod(0o755 if path.is_dir() else 0o644)
     said = found(cli)["permissions"]
     assert (said["where"], said["fixable"]) == (str(path), True)
-    assert healthy(cli, "--fix") == ["permissions: made 1 files and directories yours alone"]
+    assert healthy(cli, "--fix") == ["permissions: files and directories made private: 1"]
     assert path.stat().st_mode == private
 
 
@@ -278,7 +278,7 @@ def test_a_supervisor_that_was_killed_is_forgotten_and_its_jobs_given_back(
     supervisor.communicate()
     said = found(cli, level="warning")
     assert f":{supervisor.pid}:" in said["supervisors"]["message"]
-    assert "gave back 1 jobs" in healthy(cli, "--fix")[0]
+    assert "jobs given back: 1" in healthy(cli, "--fix")[0]
     assert cli.status(job.id) == "pending"
     assert list((project / ".jobq" / "jobq.db.supervisors").iterdir()) == []
 
@@ -312,12 +312,11 @@ def test_files_that_supervisors_left_are_deleted(cli: Cli, project: Path) -> Non
     assert list(folder.iterdir()) == []
 
 
-def test_jobs_that_run_for_nobody(cli: Cli) -> None:
+def test_running_jobs_without_an_owner(cli: Cli) -> None:
     request = ClaimRequest(owner="pull", limit=1, lease=timedelta(seconds=-5))
     (claim,) = backend_of(cli.queue).claim(request, utcnow())
-    assert f"jobs {claim.job.id} run for nobody" in found(cli, level="warning")[
-        "running"
-    ]["message"]  # fmt: skip
+    message = found(cli, level="warning")["running"]["message"]
+    assert message == f"running jobs without an owner, whose leases have expired: {claim.job.id}"
 
 
 def test_times_that_are_still_to_come(cli: Cli) -> None:
@@ -341,14 +340,15 @@ def test_orphaned_logs_are_deleted_only_if_that_is_said_twice(cli: Cli, project:
     assert "98, 99" in found(cli, "--fix", level="warning")["orphans"]["message"]
     assert {path.name for path in jobs.iterdir()} == {"61", "98", "99", "notes"}
     said = cli("doctor", "--fix", "--yes")
-    assert "deleted 1 log directories" in said.out + said.err
-    assert "left 1 that changed within the last hour" in said.out + said.err
+    assert "deleted log directories of jobs that do not exist: 1" in said.out + said.err
+    assert "kept, since they changed within the last hour: 1" in said.out + said.err
     assert {path.name for path in jobs.iterdir()} == {"61", "99", "notes"}
 
 
 def test_a_job_whose_logs_are_gone(cli: Cli, project: Path) -> None:
     shutil.rmtree(project / "logs" / "jobs" / "61")
-    assert "no logs of jobs 61" in found(cli, level="warning")["missing logs"]["message"]
+    message = found(cli, level="warning")["missing logs"]["message"]
+    assert message == "no logs of these jobs, which have attempts: 61"
 
 
 @pytest.mark.parametrize("kind", ["stdin", "import"])
@@ -358,7 +358,7 @@ def test_what_was_read_for_a_job_that_was_not_added(cli: Cli, project: Path, kin
         path.touch(0o600)
     age(old, 2 * HOUR)
     assert f"{kind}-old" in found(cli, level="warning")["strays"]["message"]
-    assert healthy(cli, "--fix") == ["strays: deleted 1 files of jobs that were not added"]
+    assert healthy(cli, "--fix") == ["strays: deleted temporary files: 1"]
     assert (old.exists(), new.exists()) == (False, True)
 
 
@@ -376,7 +376,7 @@ def test_logs_that_can_not_be_kept(cli: Cli, project: Path, place: str) -> None:
 def test_a_stopped_process_that_keeps_the_turnstile(
     cli: Cli, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobq.diagnostics.doctor.files._LOCK_SECONDS", 0.1)
+    monkeypatch.setattr("jobq.diagnostics.doctor.files._LOCK_TIMEOUT_S", 0.1)
     script = (
         "import fcntl, os, sys\nlock = os.open(sys.argv[1], os.O_RDWR)\n"
         "fcntl.flock(lock, fcntl.LOCK_EX)\nprint('held', flush=True)\nsys.stdin.read()"
@@ -388,7 +388,7 @@ def test_a_stopped_process_that_keeps_the_turnstile(
         assert holder.stdout is not None
         holder.stdout.readline()
         holder.send_signal(signal.SIGSTOP)
-        assert "nobody can write" in found(cli)["locks"]["message"]
+        assert "no other process can write" in found(cli)["locks"]["message"]
         holder.kill()
     assert cli("doctor").code == 0
 
@@ -402,7 +402,7 @@ def test_a_disk_that_is_nearly_full(cli: Cli, small_disk: Path, project: Path) -
 
 def test_a_disk_on_which_nothing_is_started(cli: Cli, project: Path) -> None:
     (project / "jobq.toml").write_text('[logs]\nmin_free = "900000GB"')
-    assert "too few to start jobs ([logs] min_free)" in found(cli)["space"]["message"]
+    assert "too little to start jobs ([logs] min_free)" in found(cli)["space"]["message"]
 
 
 MOUNTS = r"""21 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
@@ -454,9 +454,9 @@ def test_the_bug_of_sqlite_is_known_by_its_versions(version: str, has_it: bool) 
 
 def test_a_log_that_grew_is_moved(cli: Cli, monkeypatch: pytest.MonkeyPatch, project: Path) -> None:
     crash(project)
-    monkeypatch.setattr("jobq.diagnostics.doctor.database.LARGE_LOG", 1000)
+    monkeypatch.setattr("jobq.diagnostics.doctor.database.LARGE_WAL_BYTES", 1000)
     assert found(cli, level="warning")["log size"]["fixable"]
-    assert "0 bytes are left" in healthy(cli, "--fix")[0]
+    assert "bytes left in the log: 0" in healthy(cli, "--fix")[0]
     assert len(cli.queue.find(limit=None)) == 64
 
 

@@ -1,4 +1,4 @@
-"""What is wrong with what the database says, compared with what is there."""
+"""Checks of the database's contents against the processes, clocks and log directories here."""
 
 import os
 import time
@@ -11,109 +11,112 @@ from pathlib import Path
 from jobq.backends.liveness import liveness_locks, real_path
 from jobq.backends.sqlite.connection import CHECKPOINT_BYTES
 from jobq.config.settings import Settings
-from jobq.diagnostics.doctor.finding import Examination, Finding, ok, some, warning
+from jobq.diagnostics.doctor.finding import (
+    Examination,
+    Finding,
+    if_any,
+    ok,
+    ownerless,
+    warning,
+)
 from jobq.diagnostics.doctor.invariants import check_invariants
 from jobq.job_reader import READ_BATCH_SIZE
-from jobq.models import JobFilter
 from jobq.queue import JobQueue, backend_of, recovery_of
 from jobq.system.processes import host_name
+from jobq.units import format_size
 
-AHEAD = timedelta(minutes=1)
-"""How far clocks may be apart before it is worth a word."""
+MAX_CLOCK_SKEW = timedelta(minutes=1)
+"""Difference between clocks that is reported."""
 
 SILENT_LEASES = 3
-LARGE_LOG = 16 * CHECKPOINT_BYTES
-LEFT_ALONE = 3600.0
-"""Seconds for which a directory must not have changed before it may be deleted."""
+"""A supervisor without a heartbeat for this many lease lengths is reported."""
 
-_LATEST = 1000
+LARGE_WAL_BYTES = 16 * CHECKPOINT_BYTES
+ORPHAN_MIN_AGE_S = 3600.0
+"""A log directory is deleted only if it has not changed for this long."""
+
+NEWEST_JOBS = 1000
+"""The number of jobs, from the newest on, whose times and logs are checked."""
 
 
 def check_supervisors(examined: Examination, queue: JobQueue) -> Iterator[Finding]:
-    """Registered supervisors that are dead, or silent."""
+    """Find registered supervisors that are dead or silent."""
     settings = examined.settings
-    there = backend_of(queue).supervisors.all()
     live = liveness_locks(settings.database).live()
     late = timedelta(seconds=SILENT_LEASES * settings.lease)
-    for info in there:
+    for info in backend_of(queue).supervisors.all():
         silent = examined.now - info.heartbeat_at
         if info.id not in live and (info.host == host_name() or silent > late):
             yield warning(
                 "supervisors",
                 settings.database,
-                f"{info.id} is registered, and dead",
-                "the next supervisor gives its jobs back, or `jobq doctor --fix`",
+                f"{info.id} is registered but dead",
+                "`jobq doctor --fix` or the next `jobq work` gives its jobs back",
                 partial(_rescue_dead, settings),
             )
         elif silent > late:
             yield warning(
                 "supervisors",
                 settings.database,
-                f"{info.id} has not been heard of for {silent.total_seconds():,.0f} s",
-                f"see whether it is stopped: kill -CONT {info.pid}, or end it: kill -9 {info.pid}",
+                f"{info.id} has sent no heartbeat for {silent.total_seconds():,.0f} s",
+                f"if it is stopped, resume it (kill -CONT {info.pid}) or end it "
+                f"(kill -9 {info.pid})",
             )
-    yield ok("supervisors", settings.database, f"{len(live)} alive")
+    yield ok("supervisors", settings.database, f"running: {len(live)}")
 
 
 def _rescue_dead(settings: Settings) -> str:
     with JobQueue.from_settings(settings) as queue:
         given_back = recovery_of(queue).rescue_dead()
-        there = {info.id: info.host for info in backend_of(queue).supervisors.all()}
+        hosts = {info.id: info.host for info in backend_of(queue).supervisors.all()}
         announced = liveness_locks(settings.database).announced()
         held = {attempt.supervisor for _, attempt in backend_of(queue).open_attempts()}
-        # Without a file, nobody can tell that they are dead; without jobs, nothing is lost.
-        gone = [i for i, host in there.items() if host == host_name() and i not in announced]
+        # Without a lock file their death can't be detected; without jobs, nothing is lost.
+        gone = [i for i, host in hosts.items() if host == host_name() and i not in announced]
         backend_of(queue).supervisors.unregister([owner for owner in gone if owner not in held])
-    return f"forgot dead supervisors, gave back {given_back} jobs"
+    return f"removed dead supervisors; jobs given back: {given_back}"
 
 
 def check_leftovers(examined: Examination, queue: JobQueue) -> Iterator[Finding]:
-    """Locks and FIFOs of supervisors that left without a word."""
-    presence = liveness_locks(examined.settings.database)
+    """Find the lock files and FIFOs of dead supervisors."""
+    locks = liveness_locks(examined.settings.database)
     known = {info.id for info in backend_of(queue).supervisors.all()}
-    left = sorted(presence.announced() - presence.live() - known)
-    if left:
-        yield warning(
+    left = sorted(locks.announced() - locks.live() - known)
+    yield if_any(
+        left,
+        warning(
             "leftovers",
-            presence.directory,
-            f"files of supervisors that are gone: {some(left)}",
+            locks.directory,
+            "files of dead supervisors",
             "harmless; `jobq doctor --fix` deletes them",
             partial(_forget, examined.settings, left),
-        )
-    else:
-        yield ok("leftovers", presence.directory, "no files of supervisors that are gone")
+        ),
+        otherwise="no files of dead supervisors",
+    )
 
 
 def _forget(settings: Settings, owners: list[str]) -> str:
-    presence = liveness_locks(settings.database)
-    still = [owner for owner in owners if owner not in presence.live()]
-    presence.forget(still)
-    return f"deleted the files of {len(still)} supervisors"
+    locks = liveness_locks(settings.database)
+    dead = [owner for owner in owners if owner not in locks.live()]
+    locks.forget(dead)
+    return f"deleted the files of dead supervisors: {len(dead)}"
 
 
 def check_running(examined: Examination, queue: JobQueue) -> Iterator[Finding]:
-    """Running jobs whose owner is gone and whose lease has run out."""
+    """Find running jobs whose owner is gone and whose lease has expired."""
     live = liveness_locks(examined.settings.database).live()
     lost = [
         str(job.id)
         for job, attempt in backend_of(queue).open_attempts()
         if attempt.supervisor not in live and attempt.lease_until < examined.now
     ]
-    if lost:
-        yield warning(
-            "running",
-            examined.settings.database,
-            f"jobs {some(lost)} run for nobody: their leases have run out",
-            "`jobq work` gives them back; a pull worker renews its lease with `heartbeat`",
-        )
-    else:
-        yield ok("running", examined.settings.database, "every running job has an owner")
+    yield ownerless(lost, examined.settings.database)
 
 
 def check_clock(examined: Examination, queue: JobQueue) -> Iterator[Finding]:
-    """Times that lie ahead of the clock of this machine."""
-    until = examined.now + AHEAD
-    jobs = queue.find(newest=True, limit=_LATEST)
+    """Find timestamps ahead of this host's clock."""
+    until = examined.now + MAX_CLOCK_SKEW
+    jobs = queue.find(newest=True, limit=NEWEST_JOBS)
     ahead = [f"job {job.id}" for job in jobs if job.created_at > until]
     ahead += [
         f"attempt {attempt.attempt} of job {job.id}"
@@ -125,32 +128,34 @@ def check_clock(examined: Examination, queue: JobQueue) -> Iterator[Finding]:
         with suppress(FileNotFoundError):
             if path.stat().st_mtime > until.timestamp():
                 ahead.append(str(path))
-    if ahead:
-        yield warning(
+    yield if_any(
+        ahead,
+        warning(
             "clock",
             examined.settings.database,
-            f"from a time that is still to come: {some(ahead)}",
-            "see whether the clocks here, and of the file system's server, are right (`date`)",
-        )
-    else:
-        yield ok("clock", examined.settings.database, "nothing is from the future")
+            "timestamps ahead of the clock",
+            "check the clocks of this host and of the file system's server (`date`)",
+        ),
+        otherwise="no timestamps ahead of the clock",
+    )
 
 
 def check_write_ahead_log(examined: Examination, queue: JobQueue) -> Iterator[Finding]:
-    """A log that grew, as when a reader never leaves."""
+    """Find a write-ahead log that grew, as during a read that never ends."""
     del queue
-    log = Path(f"{real_path(examined.settings.database)}-wal")
+    database = real_path(examined.settings.database)
+    log = Path(f"{database}-wal")
     size = log.stat().st_size if log.exists() else 0
-    if size > LARGE_LOG:
+    if size > LARGE_WAL_BYTES:
         yield warning(
             "log size",
             log,
-            f"has grown to {size / 1e6:,.0f} MB: something reads the database without an end",
-            "end what reads it, then `jobq doctor --fix`",
+            f"has grown to {format_size(size)}: a process keeps reading the database",
+            f"find that process (`fuser -v {database}`) and end it, then run `jobq doctor --fix`",
             partial(_checkpoint, examined.settings),
         )
     else:
-        yield ok("log size", log, f"{size / 1e6:,.1f} MB")
+        yield ok("log size", log, format_size(size))
 
 
 def _checkpoint(settings: Settings) -> str:
@@ -158,34 +163,33 @@ def _checkpoint(settings: Settings) -> str:
         backend_of(queue).maintain()
         log = Path(f"{real_path(settings.database)}-wal")
         left = log.stat().st_size if log.exists() else 0
-    return f"moved the write-ahead log into the database: {left:,} bytes are left of it"
+    return f"moved the write-ahead log into the database; bytes left in the log: {left:,}"
 
 
 # -- log directories ---------------------------------------------------------------------------
 
 
 def check_orphans(examined: Examination, queue: JobQueue) -> Iterator[Finding]:
-    """Log directories of jobs that are not there."""
-    jobs = queue.logs.path(0).parent
-    orphans = _orphans(queue)
-    if orphans:
-        yield warning(
+    """Find log directories of jobs that do not exist."""
+    yield if_any(
+        list(map(str, _orphans(queue))),
+        warning(
             "orphans",
-            jobs,
-            f"logs of jobs that are not there: {some(list(map(str, orphans)))}",
-            "if `database` is the right one, `jobq doctor --fix --yes` deletes those that have "
-            "not changed for an hour",
+            queue.logs.path(0).parent,
+            "log directories of jobs that do not exist",
+            "if `database` in jobq.toml names the right file, `jobq doctor --fix --yes` deletes "
+            "those that have not changed for an hour",
             partial(_delete_orphans, examined.settings),
             destructive=True,
-        )
-    else:
-        yield ok("orphans", jobs, "every log is of a job")
+        ),
+        otherwise="every log directory belongs to a job",
+    )
 
 
 def _orphans(queue: JobQueue) -> list[int]:
     try:
         names = [entry.name for entry in queue.logs.path(0).parent.iterdir()]
-    except OSError:  # told by the checks of files
+    except OSError:  # reported by the checks of files
         return []
     ids = sorted(int(n) for n in names if n.isascii() and n.isdigit() and str(int(n)) == n)
     found: list[int] = []
@@ -196,40 +200,40 @@ def _orphans(queue: JobQueue) -> list[int]:
 
 
 def _delete_orphans(settings: Settings) -> str:
-    """Looked for again: a job may have been added since."""
+    """Delete orphans, searching again first: a job may have been added meanwhile."""
     with JobQueue.from_settings(settings) as queue:
         orphans = _orphans(queue)
-        old = [i for i in orphans if _is_left_alone(queue.logs.path(i))]
+        old = [i for i in orphans if _is_unchanged(queue.logs.path(i))]
         for job_id in old:
             queue.logs.delete(job_id)
-    done = f"deleted {len(old)} log directories of jobs that are not there"
+    done = f"deleted log directories of jobs that do not exist: {len(old)}"
     left = len(orphans) - len(old)
-    return f"{done}; left {left} that changed within the last hour" if left else done
+    return f"{done}; kept, since they changed within the last hour: {left}" if left else done
 
 
-def _is_left_alone(path: Path) -> bool:
+def _is_unchanged(path: Path) -> bool:
     with suppress(OSError):
         stamps = [entry.lstat().st_mtime for entry in path.iterdir()] if path.is_dir() else []
         newest = max([os.lstat(path).st_mtime, *stamps])
-        return time.time() - newest > LEFT_ALONE
+        return time.time() - newest > ORPHAN_MIN_AGE_S
     return False
 
 
 def check_missing_logs(examined: Examination, queue: JobQueue) -> Iterator[Finding]:
-    """Jobs that were tried, and have no log directory; among the latest."""
+    """Find jobs, among the newest, that have attempts but no log directory."""
     del examined
-    jobs = backend_of(queue).find(JobFilter(), limit=_LATEST, newest=True)
-    tried = [job for job in jobs if job.attempts]
-    missing = [str(job.id) for job in tried if not os.path.lexists(queue.logs.path(job.id))]
-    if missing:
-        yield warning(
+    jobs = [job for job in queue.find(limit=NEWEST_JOBS, newest=True) if job.attempts]
+    missing = [str(job.id) for job in jobs if not os.path.lexists(queue.logs.path(job.id))]
+    yield if_any(
+        missing,
+        warning(
             "missing logs",
             queue.logs.root,
-            f"no logs of jobs {some(missing)}, which have been tried",
-            "see whether `log_dir` names the right directory; or they were deleted by hand",
-        )
-    else:
-        yield ok("missing logs", queue.logs.root, "every job that was tried has its logs")
+            "no logs of these jobs, which have attempts",
+            "check whether `log_dir` in jobq.toml is right, or the logs were deleted by hand",
+        ),
+        otherwise="every job with attempts has its logs",
+    )
 
 
 DATABASE_CHECKS: tuple[Callable[[Examination, JobQueue], Iterator[Finding]], ...] = (

@@ -1,7 +1,6 @@
-"""What is wrong with a queue and with where it is kept, what to do about it, and what can be mended.
+"""Diagnosis of a queue and its storage: findings, each with a remedy and perhaps a fix.
 
-Nothing is written, except by the `fix` of a finding. It works where the database can't be opened:
-that is when one needs it.
+Nothing is written, except by the `fix` of a finding. It works even if the database can't be opened.
 """
 
 import os
@@ -22,23 +21,25 @@ from jobq.queue import JobQueue
 
 __all__ = ["Finding", "Level", "diagnose"]
 
-_LOOKS = 3
+MAX_PASSES = 3
+"""Most times that a database is read, if it changes while it is read."""
 
 
 def diagnose(settings: Settings, *, full: bool = False) -> list[Finding]:
-    """Every check's findings; ``full``: read all of the database for damage.
+    """Return the findings of every check; with ``full``, read all of the database for damage.
 
-    A database that changes while it is read without its log may look damaged: then it is read anew.
+    A database that changes while it is read without its write-ahead log may look damaged: then it
+    is read again.
     """
     if settings.backend != SQLITE:
         return _diagnose_server(settings, full=full)
-    looks = 0
+    passes = 0
     while True:
-        looks += 1
+        passes += 1
         before = _changed_at(settings.database)
         findings = _diagnose(settings, full=full)
         healthy = all(finding.level is Level.OK for finding in findings)
-        if healthy or looks == _LOOKS or before == _changed_at(settings.database):
+        if healthy or passes == MAX_PASSES or before == _changed_at(settings.database):
             return findings
 
 
@@ -46,27 +47,27 @@ def _diagnose(settings: Settings, *, full: bool) -> list[Finding]:
     examined = Examination(settings, utcnow(), full=full)
     findings: list[Finding] = []
     for check in FILE_CHECKS:
-        findings += _looked(settings, check(examined))
-    opens = _looked(settings, _check_opens(settings))
+        findings += _run(settings, check(examined))
+    opens = _run(settings, _check_opens(settings))
     findings += opens
     if all(found.level is Level.OK for found in opens) and not _is_empty(settings.database):
         backend = SqliteBackend(settings.database, untouched=True)
         with JobQueue(settings, backend) as queue:
             for check_rows in DATABASE_CHECKS:
-                findings += _looked(settings, check_rows(examined, queue))
-    return list(dict.fromkeys(findings))  # several checks may meet the same damage
+                findings += _run(settings, check_rows(examined, queue))
+    return list(dict.fromkeys(findings))  # several checks may find the same damage
 
 
 def _diagnose_server(settings: Settings, *, full: bool) -> list[Finding]:
     examined = Examination(settings, utcnow(), full=full)
     findings: list[Finding] = []
     for check in LOG_CHECKS:
-        findings += _looked(settings, check(examined))
-    return findings + _looked(settings, _check_server(examined))
+        findings += _run(settings, check(examined))
+    return findings + _run(settings, _check_server(examined))
 
 
 def _check_server(examined: Examination) -> Iterator[Finding]:
-    """What is found on a Redis server; that it does not answer is found, too."""
+    """Check a Redis server and the jobs on it."""
     with JobQueue.from_settings(examined.settings) as queue:
         from jobq.diagnostics.doctor.redis import (
             check_backend,  # its library is not always installed
@@ -76,8 +77,8 @@ def _check_server(examined: Examination) -> Iterator[Finding]:
         yield from check_orphans(examined, queue)
 
 
-def _looked(settings: Settings, check: Iterator[Finding]) -> list[Finding]:
-    """What a check finds; that it can't look is a finding, too."""
+def _run(settings: Settings, check: Iterator[Finding]) -> list[Finding]:
+    """Return the findings of a check; an error that stops it is a finding, too."""
     found: list[Finding] = []
     try:
         found.extend(check)
@@ -85,16 +86,16 @@ def _looked(settings: Settings, check: Iterator[Finding]) -> list[Finding]:
         found.append(_unusable(settings, error))
     except OSError as error:
         where = error.filename or settings.database
-        remedy = f"make it yours: chown {os.getuid()}, chmod u+rwX, it and the directories above it"
+        remedy = f"run `chown {os.getuid()}` and `chmod u+rwX` on it and its parent directories"
         found.append(problem("access", where, error.strerror or str(error), remedy))
     return found
 
 
 def _check_opens(settings: Settings) -> Iterator[Finding]:
-    """Whether it is there, a database, ours, and of a version that is known here."""
+    """Check that the database exists, belongs to jobq, and has a known schema version."""
     path = settings.database
     if not path.is_symlink() and not path.exists():
-        yield from _check_missing(settings, "is not there")
+        yield from _check_missing(settings, "does not exist")
         return
     try:
         with closing(SqliteConnection(path, untouched=True)) as connection:
@@ -108,26 +109,26 @@ def _check_opens(settings: Settings) -> Iterator[Finding]:
         yield warning(
             "database",
             path,
-            f"has schema {version}, and this jobq works with {SCHEMA_VERSION}",
-            "`jobq list` brings it up to date (`jobq backup` first, if you like)",
+            f"has schema {version}, and this jobq needs {SCHEMA_VERSION}",
+            "`jobq list` upgrades it; make a copy with `jobq backup` before",
         )
     else:
-        yield ok("database", path, f"opens, schema {version}")
+        yield ok("database", path, f"can be opened, schema {version}")
 
 
-def _check_missing(settings: Settings, how: str) -> Iterator[Finding]:
+def _check_missing(settings: Settings, state: str) -> Iterator[Finding]:
     logs = settings.log_dir / "jobs"
     with suppress(OSError):
         if any(logs.iterdir()):
             yield problem(
                 "database",
                 settings.database,
-                f"{how}, and {logs} has logs of jobs",
-                "see whether `database` names the right file, or restore a backup, before jobs are "
-                "added: they would get the same numbers",
+                f"{state}, but {logs} holds logs of jobs",
+                "check `database` in jobq.toml, or restore a backup, before you add jobs: "
+                "new jobs would get the ids of those logs",
             )
             return
-    yield ok("database", settings.database, f"{how} yet: the first `jobq add` makes it")
+    yield ok("database", settings.database, f"{state}: the first `jobq add` creates it")
 
 
 def _is_empty(path: Path) -> bool:

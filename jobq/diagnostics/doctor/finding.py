@@ -1,16 +1,19 @@
-"""What a check finds, and what it is given to look at."""
+"""Findings of a check, and the examination that a check takes part in."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
 from jobq.config.settings import Settings
 
+MAX_NAMES = 5
+"""Most names listed in a message."""
+
 
 class Level(StrEnum):
-    """How bad it is: with a problem, jobs can't run or get lost; a warning can wait."""
+    """Severity: with a problem, jobs can't run or may be lost; a warning can wait."""
 
     OK = "ok"
     WARNING = "warning"
@@ -19,31 +22,31 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of one check of one thing."""
 
     level: Level
-    check: str  # its name, for programs
+    check: str  # the name of the check, for programs
     where: str
     message: str
     remedy: str = ""
     fix: Callable[[], str] | None = None
-    """Mends it, and tells what it did. Raises JobqError or OSError if it can't."""
+    """Repairs it and returns what was done. Raises JobqError or OSError if it can't."""
 
     destructive: bool = False
-    """Whether the fix deletes what nobody could make again."""
+    """True if the fix deletes data that can't be recovered."""
 
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """What is examined, and when."""
+    """The settings under examination, and the time of it."""
 
     settings: Settings
     now: datetime
-    full: bool
+    full: bool  # read all of the database for damage
 
 
 def ok(check: str, where: Path | str, message: str) -> Finding:
-    """Nothing is wrong."""
+    """Return a finding that nothing is wrong."""
     return Finding(Level.OK, check, str(where), message)
 
 
@@ -56,8 +59,15 @@ def warning(
     *,
     destructive: bool = False,
 ) -> Finding:
-    """Something to look after."""
+    """Return a finding that can wait."""
     return Finding(Level.WARNING, check, str(where), message, remedy, fix, destructive)
+
+
+def if_any(names: Sequence[str], found: Finding, *, otherwise: str) -> Finding:
+    """Return the finding with the names after its message; without names, that all is well."""
+    if not names:
+        return ok(found.check, found.where, otherwise)
+    return replace(found, message=f"{found.message}: {some(names)}")
 
 
 def problem(
@@ -67,11 +77,25 @@ def problem(
     remedy: str,
     fix: Callable[[], str] | None = None,
 ) -> Finding:
-    """Something that is wrong."""
+    """Return a finding that keeps jobs from running, or may lose them."""
     return Finding(Level.PROBLEM, check, str(where), message, remedy, fix)
 
 
-def some(names: list[str], most: int = 5) -> str:
-    """A few of many names."""
-    more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+def some(names: Sequence[str]) -> str:
+    """Join names, at most `MAX_NAMES` of them."""
+    more = len(names) - MAX_NAMES
+    return ", ".join(names[:MAX_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
+def ownerless(ids: Sequence[str], where: Path | str) -> Finding:
+    """Return the finding about running jobs whose owner is gone, by their ids."""
+    return if_any(
+        ids,
+        warning(
+            "running",
+            where,
+            "running jobs without an owner, whose leases have expired",
+            "`jobq work` gives them back; a pull worker must renew its lease with `heartbeat`",
+        ),
+        otherwise="every running job has an owner",
+    )

@@ -1,4 +1,4 @@
-"""The check that stored jobs do not contradict each other: all that `jobq verify` looks at."""
+"""The check of the invariants of stored jobs, as `jobq verify` does it."""
 
 from collections.abc import Iterator
 
@@ -9,9 +9,9 @@ from jobq.queue import JobQueue
 
 
 def check_invariants(examined: Examination, queue: JobQueue) -> Iterator[Finding]:
-    """Yield each violation, damage to the database included."""
+    """Find violations, including damage to the database."""
     settings = examined.settings
-    where, remedy = settings.backend_shown, "report a bug, with what `jobq verify --json` prints"
+    where, remedy = settings.backend_shown, "report a bug with the output of `jobq verify --json`"
     if settings.backend == SQLITE:
         where, remedy = str(settings.database), f"restore a backup, or {remedy}"
     found = verify_queue(queue, thorough=examined.full)
@@ -19,5 +19,5 @@ def check_invariants(examined: Examination, queue: JobQueue) -> Iterator[Finding
         about = "" if violation.job_id is None else f"job {violation.job_id}: "
         yield problem("invariants", where, f"{about}{violation.message}", remedy)
     if not found.violations:
-        what = f"{found.jobs:,} jobs, {found.attempts:,} attempts, nothing that can't be"
+        what = f"no violations in {found.jobs:,} jobs and {found.attempts:,} attempts"
         yield ok("invariants", where, what)

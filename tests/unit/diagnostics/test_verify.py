@@ -131,7 +131,7 @@ def test_the_command(
     found = cli("verify")
     assert found.code == 1
     assert found.lines == [
-        "job 1: it is running as attempt 0, and its open attempts are []",
+        "job 1: it is running attempt 0, but its open attempts are []",
         "1 job, 0 attempts: 1 violation",
     ]
     (violation,) = cli("verify", "--json").json["violations"]
