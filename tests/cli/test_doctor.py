@@ -17,7 +17,6 @@ import pytest
 from jobq import JobQueue
 from jobq.backends.messages import ClaimRequest
 from jobq.clock import utcnow
-from jobq.diagnostics.doctor.files import has_wal_reset_bug, is_network, mount_type
 from jobq.diagnostics.doctor.finding import Examination, Finding, problem
 from jobq.logs.directory import STDOUT
 from jobq.models import SupervisorInfo
@@ -405,51 +404,10 @@ def test_a_disk_on_which_nothing_is_started(cli: Cli, project: Path) -> None:
     assert "too little to start jobs ([logs] min_free)" in found(cli)["space"]["message"]
 
 
-MOUNTS = r"""21 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
-30 21 0:40 / /home rw shared:9 - nfs4 server:/home rw
-31 30 0:41 / /home/me/local\040disk rw - xfs /dev/sdb1 rw
-32 21 0:42 / /far rw - fuse.sshfs me@far: rw
-33 21 0:43 / /far rw - tmpfs tmpfs rw
-"""
-
-
-@pytest.mark.parametrize(
-    ("path", "kind"),
-    [
-        ("/var/jobq.db", "ext4"),
-        ("/home/me/jobq.db", "nfs4"),
-        ("/homes/jobq.db", "ext4"),
-        ("/home/me/local disk/jobq.db", "xfs"),
-        ("/far/jobq.db", "tmpfs"),
-    ],
-)
-def test_the_file_system_that_a_path_is_on(path: str, kind: str) -> None:
-    assert mount_type(Path(path), MOUNTS) == kind
-
-
-def test_file_systems_on_other_machines() -> None:
-    far = ("nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "fuse.rclone", "ceph")
-    near = ("ext4", "xfs", "btrfs", "tmpfs", "overlay", "zfs", "fuse.ntfs-3g", "nfsd", "")
-    assert all(map(is_network, far))
-    assert not any(map(is_network, near))
-
-
 def test_a_database_on_a_network_file_system(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jobq.diagnostics.doctor.files._kind_at", lambda _: "nfs4")
     said = found(cli)["file system"]
     assert "is on nfs4" in said["message"]
-
-
-@pytest.mark.parametrize(
-    ("version", "has_it"),
-    [
-        ("3.6.23", False), ("3.7.0", True), ("3.40.1", True), ("3.44.5", True), ("3.44.6", False),
-        ("3.45.0", True), ("3.50.6", True), ("3.50.7", False), ("3.51.2", True), ("3.51.3", False),
-        ("3.52.0", False),
-    ],
-)  # fmt: skip
-def test_the_bug_of_sqlite_is_known_by_its_versions(version: str, has_it: bool) -> None:
-    assert has_wal_reset_bug(version) == has_it
 
 
 def test_a_log_that_grew_is_moved(cli: Cli, monkeypatch: pytest.MonkeyPatch, project: Path) -> None:
