@@ -378,10 +378,11 @@ def _retry(facts: Facts) -> Reason:
         if _is_excluded(facts, wanted):
             return _impossible(facts, wanted)
     waits = [p.id for p in job.parents if not p.condition.met_by(facts.parents[p.id].status)]
-    after = f"wait for {_jobs(waits)} again" if waits else f"queue up in queue {job.queue}"
+    where = f"for {_jobs(waits)} again" if waits else f"in queue {job.queue}"
+    retries = f"{job.max_retries} {'retry' if job.max_retries == 1 else 'retries'}"
     return Reason(
         "retryable",
-        f"can be retried: it would {after}, with {job.max_retries} retries",
+        f"can be retried: it would wait {where}, with {retries}",
         f"jobq retry {job.id}",
         {"status": "blocked" if waits else "pending"},
     )
