@@ -110,15 +110,17 @@ def _options(scheme: str, query: str) -> dict[str, str]:
     options = dict(parse_qsl(query, keep_blank_values=True))
     for option, value in options.items():
         if option not in _OPTIONS:
-            raise UsageError(f"no such option {option!r}: expected one of {', '.join(_OPTIONS)}")
+            raise UsageError(
+                f"expected a known option, not {option!r}: one of {', '.join(_OPTIONS)}"
+            )
         if option.startswith("ssl_") and scheme != "rediss":
-            raise UsageError(f"{option}= needs rediss://")
+            raise UsageError(f"expected rediss:// with {option}=")
         pattern, what = _OPTIONS[option]
         if not re.fullmatch(pattern, value):
             raise UsageError(f"expected {what} in {option}=")
     for option in ("ssl_keyfile", "ssl_password"):
         if option in options and "ssl_certfile" not in options:
-            raise UsageError(f"{option}= needs ssl_certfile=")
+            raise UsageError(f"expected ssl_certfile= with {option}=")
     return options
 
 
