@@ -1,5 +1,5 @@
 """Measurements of jobq, as ratios to peers and floors measured in the same run: ``make bench``.
 
 Machines differ and are noisy: so the sides of a comparison take turns (A B A B …), medians are
-compared, and it is the ratio that has a target.
+compared, and the ratio has the target.
 """

@@ -49,11 +49,11 @@ _WITH = {18: 16}
 
 
 def main() -> int:
-    """Measure what is asked for; 1 if ``--quick`` found something slower than its guard allows."""
+    """Measure the rows asked for; return 1 if ``--quick`` found one slower than its guard allows."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("rows", nargs="*", type=int, metavar="ROW", help="by number; all")
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--quick", action="store_true", help="small sizes; 1 if a guard is hurt")
+    size.add_argument("--quick", action="store_true", help="small sizes; exit 1 if a guard trips")
     size.add_argument("--whole", action="store_true", help="nothing scaled down: half an hour")
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the results in FILE")
     parser.add_argument("--table", type=Path, metavar="FILE", help="and a page to FILE")
@@ -66,7 +66,7 @@ def main() -> int:
     scale = QUICK if options.quick else WHOLE if options.whole else FULL
     if not rivals.installed():
         print(
-            "the other job queues are not installed: without them (see `make bench`)",
+            "the other job queues are not installed: measuring without them (see `make bench`)",
             file=sys.stderr,
         )
     machine, start = report.machine(), time.perf_counter()

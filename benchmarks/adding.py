@@ -14,25 +14,25 @@ from benchmarks.results import Result, compared, scaled
 from benchmarks.scale import Bench
 from benchmarks.writers import Writers
 
-_FILLS_THE_LOG = 500
-"""Adds after which the log is written over, for us as for the floors: before, its file grows."""
+_ADDS_THAT_FILL_THE_LOG = 500
+"""After these adds the log is overwritten, ours and that of the floors: before, its file grows."""
 
 
 def add(bench: Bench) -> Iterator[Result]:
-    """Row 2: one job through the library, committed before it returns."""
+    """Measure row 2: one job through the library, committed before it returns."""
     project = bench.project("adding")
     tables = ("queues", "job_queue", "job_counts")
     bare = bare_database(project.database, project.folder / "bare.db", *tables)
     alike = bare_database(project.database, project.folder / "alike.db", *tables, triggers=True)
-    with project.queue() as queue, (project.folder / "alike.lock").open("w") as turnstile:
+    with project.queue() as queue, (project.folder / "alike.lock").open("w") as write_lock:
         sides = (
             lambda: queue.add("shell", {"argv": ["true"]}),
             lambda: bare.execute(INSERT),
             lambda: alike.execute(INSERT),
-            lambda: insert_in_turn(alike, turnstile.fileno()),
+            lambda: insert_in_turn(alike, write_lock.fileno()),
         )
         for side in sides:
-            timed(side, times=_FILLS_THE_LOG)()
+            timed(side, times=_ADDS_THAT_FILL_THE_LOG)()
         samples = alternate(bench.scale.rounds, *(timed(side, times=50) for side in sides))
     bare.close()
     alike.close()
@@ -57,14 +57,14 @@ _IMPORT = """
 import sys
 from jobq.cli.main import run
 code = run(sys.argv[1:])
-with open("/proc/self/status") as status:  # not ru_maxrss, in which whoever started this counts
+with open("/proc/self/status") as status:  # not ru_maxrss, which includes the parent process
     print(next(line.split()[1] for line in status if line.startswith("VmHWM")))
 sys.exit(code)
 """
 
 
 def imported(bench: Bench) -> Iterator[Result]:
-    """Row 3: a file of rows, every one checked before any is added."""
+    """Measure row 3: a file of rows, all of them checked before any is added."""
     count = bench.scale.import_rows
     peaks: list[int] = []
     projects = iter(range(1000))
@@ -103,7 +103,7 @@ def _write_rows(path: Path, count: int, *, keyed: bool) -> None:
 
 
 def _import(project: Project) -> int:
-    """Import the rows; the peak of memory, in bytes."""
+    """Import the rows and return the peak of memory, in bytes."""
     done = subprocess.run(
         [sys.executable, "-c", _IMPORT, "import", "rows.jsonl"],
         cwd=project.folder,
@@ -115,7 +115,7 @@ def _import(project: Project) -> int:
 
 
 def _bare_rows(folder: Path, *tables: str) -> float:
-    """Seconds for the same rows in the same tables with the same indexes, in one transaction."""
+    """Return the seconds for the same rows in the same tables with the same indexes, in one transaction."""
     database = folder / ".jobq" / "jobq.db"
     source = sqlite3.connect(database)
     bare = bare_database(database, folder / "bare.db", *tables)
@@ -125,8 +125,8 @@ def _bare_rows(folder: Path, *tables: str) -> float:
         insert = f"INSERT INTO {table} VALUES ({', '.join('?' * columns)})"
         rows = source.execute(f"SELECT * FROM {table}")
         bare.execute("BEGIN IMMEDIATE")
-        while portion := rows.fetchmany(100_000):  # outside of what is timed
-            taken += seconds(partial(bare.executemany, insert, portion))
+        while batch := rows.fetchmany(100_000):  # outside of what is timed
+            taken += seconds(partial(bare.executemany, insert, batch))
         taken += seconds(partial(bare.execute, "COMMIT"))
     source.close()
     bare.close()
@@ -134,7 +134,7 @@ def _bare_rows(folder: Path, *tables: str) -> float:
 
 
 def _import_beside_a_writer(bench: Bench, count: int) -> Iterator[Result]:
-    """What another process waits for its adds while rows with keys come in."""
+    """Measure how long another process waits for its adds during an import of rows with keys."""
     project = bench.project("import-keyed")
     _write_rows(project.folder / "rows.jsonl", count, keyed=True)
     with Writers(project, 1, pause=0.005) as writers:

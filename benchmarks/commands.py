@@ -39,7 +39,7 @@ _NOTES = {
 
 
 def many(bench: Bench) -> Iterator[Result]:
-    """Row 4: from pending to recorded."""
+    """Measure row 4: from pending to recorded."""
     jobs = bench.scale.shell_jobs
     project = bench.project("commands")
     folders = (bench.folder / f"others-{number}" for number in range(1000))
@@ -118,7 +118,7 @@ def _parallel(folder: Path, jobs: int) -> float:
 
 
 def _spooler(folder: Path, jobs: int) -> float:
-    """From the first add on: it is then that a job's process is forked, to wait for its turn."""
+    """Measure from the first add on: it forks a job's process, which then waits for its turn."""
     folder.mkdir()
     own = ENVIRONMENT | {
         "TS_SOCKET": str(folder / "socket"),
@@ -145,7 +145,7 @@ def _spooler(folder: Path, jobs: int) -> float:
 
 
 def first_instruction(bench: Bench) -> Iterator[Result]:
-    """Row 6: from `add` here to what a shell writes first in a job of an idle supervisor."""
+    """Measure row 6: from `add` here to the first write of a shell job of an idle supervisor."""
     project = bench.project("latency")
     fifo = project.folder / "fifo"
     os.mkfifo(fifo)
@@ -163,7 +163,7 @@ def first_instruction(bench: Bench) -> Iterator[Result]:
         for _ in range(bench.scale.waits):
             times.append(ours() * 1000)
             spawns.append(_spawn(argv, reading) * 1000)
-            wait_until(lambda: not queue.find(status="running", limit=1), beat=0.005)
+            wait_until(lambda: not queue.find(status="running", limit=1), poll_interval=0.005)
     os.close(reading)
     floor = statistics.median(spawns)
     note = f"to spawn the same and hear of it: {floor:.1f} ms"

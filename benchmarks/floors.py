@@ -1,4 +1,4 @@
-"""Floors: what the same thing costs at least, with nothing of jobq in it."""
+"""Floors: the least that the same thing can cost, without jobq."""
 
 import fcntl
 import os
@@ -29,9 +29,9 @@ STANDARD_LIBRARY = "import argparse, sqlite3, tomllib; argparse.ArgumentParser()
 
 
 def typer_app(folder: Path, verb: str, *words: str) -> list[str]:
-    """A command line for a Typer app of one command with the options of a verb; it does nothing.
+    """Return a command line for a Typer app whose one command has a verb's options and does nothing.
 
-    It is a module, so that its byte code is cached as jobq's is.
+    It is a module, so that its byte code is cached like jobq's.
     """
     declared = import_module(VERBS[verb])
     verb_app = app_of(declared.command)
@@ -57,9 +57,9 @@ def typer_app(folder: Path, verb: str, *words: str) -> list[str]:
 def bare_database(
     like: Path, path: Path, *tables: str, triggers: bool = False
 ) -> sqlite3.Connection:
-    """A database with these tables and their indexes, as durable as ours, and a log like ours.
+    """Create a database with these tables and indexes, as durable as ours, with a log like ours.
 
-    That is one that begins again at its start every 4 MiB, as SQLite has it by itself.
+    Such a log is overwritten from its start every 4 MiB, which is SQLite's default.
     """
     source = sqlite3.connect(like)
     bare = bare_connection(path)
@@ -76,7 +76,7 @@ def bare_database(
 
 
 def bare_connection(path: Path) -> sqlite3.Connection:
-    """A connection that commits as durably as ours."""
+    """Open a connection that commits as durably as ours."""
     bare = sqlite3.connect(path, isolation_level=None)
     bare.execute("PRAGMA synchronous = FULL")
     return bare
@@ -88,21 +88,21 @@ INSERT = (
 )
 
 
-def insert_in_turn(bare: sqlite3.Connection, turnstile: int) -> None:
-    """The least that an add consists of: a turn, the schema's version, the queue, the row."""
-    fcntl.flock(turnstile, fcntl.LOCK_EX)
+def insert_in_turn(bare: sqlite3.Connection, write_lock: int) -> None:
+    """Do the least that an add consists of: take a turn, read the schema's version and the queue, insert."""
+    fcntl.flock(write_lock, fcntl.LOCK_EX)
     bare.execute("BEGIN IMMEDIATE")
     bare.execute("PRAGMA user_version").fetchone()
     bare.execute("SELECT name, timeout, max_retries FROM queues WHERE name = 'default'").fetchone()
     bare.execute(INSERT)
     bare.execute("COMMIT")
-    fcntl.flock(turnstile, fcntl.LOCK_UN)
+    fcntl.flock(write_lock, fcntl.LOCK_UN)
 
 
 def spawned(folder: Path, jobs: int, slots: int) -> float:
-    """Commands a second, where each has a directory, two files and a process: the least there is.
+    """Return commands per second if each only has a directory, two files and a process.
 
-    Nothing is read from anywhere, and nothing is recorded.
+    Nothing is read, and nothing is recorded.
     """
     folder.mkdir()
     start = time.perf_counter()
@@ -131,7 +131,7 @@ def _spawn(folder: Path) -> None:
 
 
 def handed_over(folder: Path, jobs: int, slots: int) -> float:
-    """Jobs a second that forked Python processes are handed one by one, and answer.
+    """Return jobs per second that forked Python processes are given one by one, and answer.
 
     Each has a directory, and descriptors 1 and 2 on two files of its own: nothing is recorded.
     """

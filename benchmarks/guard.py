@@ -1,7 +1,7 @@
-"""What `--quick` lets pass: one place for the thresholds, which are ratios, not targets.
+"""The thresholds of `--quick`, all in one place: ratios, not targets.
 
-Each is about twice as bad as what was measured when it was set: so a busy machine does not trip it,
-and a cost that has doubled does. Whoever makes something quicker sets its threshold anew.
+Each is about twice the ratio that was measured when it was set: a busy host does not trip it, and a
+cost that has doubled does. If you make something faster, lower its threshold.
 """
 
 import sys
@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from benchmarks.results import Result
 
 ROWS = (1, 2, 3, 4, 5, 6, 8, 10, 11, 12, 13)
-"""What is measured in about a minute."""
+"""The rows that take about a minute together."""
 
 LIMITS: dict[tuple[int, str], float] = {
     (1, "a Typer app"): 1.0,
@@ -29,7 +29,7 @@ LIMITS: dict[tuple[int, str], float] = {
     (12, "jobq tail"): 1.2,
     (13, "one of them"): 0.5,
 }
-"""The worst ratio that passes, by row and by how the measure, or the peer or floor, begins."""
+"""The worst ratio that passes, by row and by the start of the measure, the peer or the floor."""
 
 
 def judge(
@@ -37,7 +37,7 @@ def judge(
     limits: Mapping[tuple[int, str], float] = LIMITS,
     rows: Collection[int] = ROWS,
 ) -> int:
-    """Say what is worse than it may be, or was not measured of these rows; the exit code."""
+    """Print what exceeds its threshold, or was not measured; return the exit code."""
     code = 0
     missing = {key for key in limits if key[0] in rows}
     for result in results:
@@ -63,7 +63,7 @@ def judge(
 
 
 def _key_of(result: Result, limits: Mapping[tuple[int, str], float]) -> tuple[int, str] | None:
-    """Which threshold is a result's; None where nothing is guarded."""
+    """Return the key of the threshold of a result; None if it has none."""
     names = (result.measure, result.against)
     for row, beginning in limits:
         if row == result.row and any(name.startswith(beginning) for name in names):

@@ -1,4 +1,4 @@
-"""What every measurement needs: taking turns, waiting, processes, a project to work in."""
+"""The parts of every measurement: turns, waiting, processes, and a project."""
 
 import os
 import signal
@@ -14,15 +14,15 @@ from pathlib import Path
 from benchmarks.results import Sample
 from jobq import JobQueue
 
-# Byte code is cached where people use jobq, and their settings are not to be measured.
+# Users have byte code cached; and settings of the user who measures must not count.
 ENVIRONMENT = {
     name: value
     for name, value in os.environ.items()
     if name != "PYTHONDONTWRITEBYTECODE" and not name.startswith("JOBQ_")
 }
 REPOSITORY = Path(__file__).parents[1]
-POLL = 0.02  # seconds between two looks at how many jobs are left
-DEADLINE = 300.0  # seconds after which a measurement is given up
+POLL_INTERVAL_S = 0.02  # between two counts of the jobs that are left
+DEADLINE_S = 300.0  # after which a measurement fails
 
 NOOP_WORKER = '''\
 """A job that does nothing, and one that holds its slot for a moment."""
@@ -52,7 +52,7 @@ class Hold(JobWorker):
 
 
 def alternate(rounds: int, *sides: Callable[[], float], warm: bool = True) -> list[Sample]:
-    """What each side measures, in turns; with ``warm``, a round goes before that does not count."""
+    """Return what each side measures, in turns; with ``warm``, a first round does not count."""
     taken: list[list[float]] = [[] for _ in sides]
     for number in range(-1 if warm else 0, rounds):
         for side, values in zip(sides, taken, strict=True):
@@ -63,14 +63,14 @@ def alternate(rounds: int, *sides: Callable[[], float], warm: bool = True) -> li
 
 
 def seconds(action: Callable[[], object]) -> float:
-    """How long it takes."""
+    """Return how many seconds an action takes."""
     start = time.perf_counter()
     action()
     return time.perf_counter() - start
 
 
 def timed(action: Callable[[], object], times: int = 1) -> Callable[[], float]:
-    """A side that measures the seconds of an action that is done so many times."""
+    """Return a side that measures the mean seconds of an action over ``times`` repetitions."""
 
     def side() -> float:
         return seconds(lambda: [action() for _ in range(times)]) / times
@@ -79,27 +79,27 @@ def timed(action: Callable[[], object], times: int = 1) -> Callable[[], float]:
 
 
 def typical(action: Callable[[], object], times: int) -> Callable[[], float]:
-    """A side that measures the median seconds of an action that is done so many times."""
+    """Return a side that measures the median seconds of an action over ``times`` repetitions."""
     return lambda: statistics.median(seconds(action) for _ in range(times))
 
 
-def wait_until(condition: Callable[[], bool], beat: float = POLL) -> None:
-    """Return once it holds.
+def wait_until(condition: Callable[[], bool], poll_interval: float = POLL_INTERVAL_S) -> None:
+    """Return once the condition holds.
 
     Raises:
-        TimeoutError: it did not, for as long as a measurement may take.
+        TimeoutError: it did not within the deadline.
     """
-    deadline = time.monotonic() + DEADLINE
+    deadline = time.monotonic() + DEADLINE_S
     while not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"nothing came of it in {DEADLINE:.0f} s")
-        time.sleep(beat)
+            raise TimeoutError(f"no result within {DEADLINE_S:.0f} s")
+        time.sleep(poll_interval)
 
 
 def rate(remaining: Callable[[], int], jobs: int) -> float:
-    """Jobs a second, from the first look at which one of ``jobs`` has ended to the last one's end.
+    """Return jobs per second, from the first count that shows an ended job to the end of the last.
 
-    So the start of the workers does not count, for nobody.
+    So the start of the workers does not count, neither ours nor others'.
     """
     left = jobs
 
@@ -115,7 +115,7 @@ def rate(remaining: Callable[[], int], jobs: int) -> float:
 
 
 def command(argv: Sequence[str], folder: Path, **more: str) -> Callable[[], object]:
-    """A whole process, run to its end."""
+    """Return an action that runs a process to its end."""
 
     def run() -> object:
         return subprocess.run(
@@ -127,7 +127,7 @@ def command(argv: Sequence[str], folder: Path, **more: str) -> Callable[[], obje
 
 @contextmanager
 def background(argv: Sequence[str], folder: Path, **more: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that runs meanwhile, and is then told to go, with all that it has started."""
+    """Run a process meanwhile, then end it together with all that it started."""
     with (folder / "background.log").open("ab") as log:
         process = subprocess.Popen(
             argv,
@@ -150,7 +150,7 @@ def background(argv: Sequence[str], folder: Path, **more: str) -> Iterator[subpr
 
 
 def jobq(*words: str) -> list[str]:
-    """The command line of a verb."""
+    """Return the command line of a verb."""
     return [sys.executable, "-m", "jobq", *words]
 
 
@@ -168,17 +168,17 @@ class Project:
         self.queue().close()
 
     def queue(self) -> JobQueue:
-        """A handle of its own."""
+        """Open the project's queue."""
         return JobQueue.open(self.folder / "jobq.toml")
 
     @property
     def database(self) -> Path:
-        """The file."""
+        """The database file."""
         return self.folder / ".jobq" / "jobq.db"
 
     @contextmanager
     def working(self, slots: int, supervisors: int = 1) -> Iterator[subprocess.Popen[bytes]]:
-        """While jobs are run by supervisors with so many slots each; the last one of them."""
+        """Run supervisors with ``slots`` slots each meanwhile; yield the last one's process."""
         with background(jobq("work", "-j", str(slots)), self.folder) as process:
             if supervisors == 1:
                 yield process
@@ -188,13 +188,13 @@ class Project:
 
 
 class Unfinished:
-    """How many jobs of a project are pending or running, at little cost to who is measured."""
+    """The number of pending and running jobs, counted at little cost to what is measured."""
 
     def __init__(self, project: Project) -> None:
         self._connection = sqlite3.connect(project.database, isolation_level=None)
 
     def __call__(self) -> int:
-        """Count them, by indexes that have nothing else in them."""
+        """Count them by indexes that contain nothing else."""
         (number,) = self._connection.execute(
             "SELECT (SELECT count(*) FROM job_queue WHERE status = 'pending') "
             "+ (SELECT count(*) FROM job_queue WHERE status = 'running')"
@@ -202,5 +202,5 @@ class Unfinished:
         return int(number)
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close the database."""
         self._connection.close()

@@ -25,7 +25,7 @@ FROM job_queue WHERE status = 'completed'
 
 
 def filled(project: Project, finished: int, scheduled: int) -> Project:
-    """Give a project so many completed jobs, with their attempts, and others that are not due."""
+    """Fill a project with completed jobs and their attempts, and with others that are not due."""
     connection = sqlite3.connect(project.database, isolation_level=None)
     connection.execute("PRAGMA synchronous = OFF")  # nobody needs it after a power cut
     connection.execute("BEGIN IMMEDIATE")

@@ -1,4 +1,4 @@
-"""Rows 7 and 9: what a supervisor with nothing to do takes, in time and in memory."""
+"""Rows 7 and 9: time and memory that an idle supervisor takes."""
 
 import time
 from collections.abc import Iterator
@@ -12,34 +12,34 @@ from benchmarks.results import Result, scaled
 from benchmarks.scale import Bench
 
 _SLOTS = 4
-_SETTLE = 2.0  # seconds until what follows the last job is over
+_SETTLE_S = 2.0  # until the work after the last job is over
 
 
 @contextmanager
 def _idle(project: Project) -> Iterator[int]:
-    """A supervisor with nothing to do that has a child in every slot; its process id."""
+    """Run an idle supervisor that has a child in every slot; yield its process id."""
     with project.working(_SLOTS) as supervisor:
         _work_off(project, "hold", 2 * _SLOTS)
         yield supervisor.pid
 
 
 def _work_off(project: Project, job_type: str, jobs: int) -> None:
-    """Have so many jobs done, and what follows the last one."""
+    """Run ``jobs`` jobs, and wait for the work that follows the last one."""
     left = Unfinished(project)
     with project.queue() as queue:
         queue.add_many([{"type": job_type}] * jobs)
-    wait_until(lambda: left() == 0, beat=0.2)
-    time.sleep(_SETTLE)
+    wait_until(lambda: left() == 0, poll_interval=0.2)
+    time.sleep(_SETTLE_S)
     left.close()
 
 
 def _processes(pid: int) -> list[int]:
-    """A process and all below it."""
+    """Return the ids of a process and of all its descendants."""
     return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
 
 
 def busy(bench: Bench) -> Iterator[Result]:
-    """Row 7: time on a core, and wake-ups."""
+    """Measure row 7: time on a core, and wake-ups."""
     with _idle(bench.project("idle")) as pid:
         pids = _processes(pid)
         before, start = [_used(each) for each in pids], time.perf_counter()
@@ -58,7 +58,7 @@ def busy(bench: Bench) -> Iterator[Result]:
 
 
 def _used(pid: int) -> tuple[int, int]:
-    """Nanoseconds on a core, and how often it gave it up by itself, over all threads."""
+    """Return nanoseconds on a core, and voluntary context switches, over all threads."""
     nanoseconds = switches = 0
     for task in Path(f"/proc/{pid}/task").iterdir():
         nanoseconds += int((task / "schedstat").read_text().split()[0])
@@ -68,14 +68,16 @@ def _used(pid: int) -> tuple[int, int]:
 
 
 def memory(bench: Bench) -> Iterator[Result]:
-    """Row 9: proportional set size, fresh and after many jobs."""
+    """Measure row 9: proportional set size, fresh and after many jobs."""
     jobs = bench.scale.memory_jobs
     project = bench.project("memory")
     with _idle(project) as pid:
         pids = _processes(pid)
         fresh = _megabytes(pids)
         _work_off(project, "noop", jobs)
-        _work_off(project, "hold", 2 * _SLOTS)  # a child that has had its share may be gone
+        _work_off(
+            project, "hold", 2 * _SLOTS
+        )  # a child that has served its number of jobs may be gone
         after = _processes(pid)
         assert len(after) == len(pids), f"{len(after)} processes, and {len(pids)} before"
         used = _megabytes(after)

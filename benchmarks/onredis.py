@@ -1,4 +1,4 @@
-"""Rows 14 to 18: jobs on a Redis server, by the same server as others' on Redis."""
+"""Rows 14 to 18: jobs on a Redis server, the same one for us and for the others."""
 
 import subprocess
 import sys
@@ -32,14 +32,14 @@ print(time.perf_counter() - start)
 
 @contextmanager
 def project_on_redis(folder: Path) -> Iterator[Project]:
-    """A project whose jobs are on a server of its own."""
+    """Create a project whose jobs are on a Redis server of its own."""
     folder.mkdir(exist_ok=True)
     with redis_server(folder) as url:
         yield Project(folder / "project", backend=f"{url}?name=jobq")
 
 
 def done(folder: Path, jobs: int) -> float:
-    """No-op Python jobs a second, by two supervisors of one slot each."""
+    """Return no-op Python jobs per second of two supervisors with one slot each."""
     with project_on_redis(folder) as project, project.queue() as queue:
         queue.add_many([{"type": "noop"}] * jobs)
         with project.working(1, supervisors=2):
@@ -52,7 +52,7 @@ def _left(queue: JobQueue) -> int:
 
 
 def added(bench: Bench) -> Iterator[Result]:
-    """Row 15: jobs added by one producer."""
+    """Measure row 15: jobs added by one producer."""
     if not rivals.installed():
         return
     jobs = bench.scale.redis_added
@@ -78,7 +78,7 @@ def added(bench: Bench) -> Iterator[Result]:
 
 
 def waiting(bench: Bench) -> Iterator[Result]:
-    """Rows 16 and 18: what a verb costs beside jobs in line, and what they take up."""
+    """Measure rows 16 and 18: the cost of a verb beside pending jobs, and the memory of those."""
     many = bench.scale.redis_waiting
     with project_on_redis(bench.folder / "many") as project, project.queue() as large:
         before = _memory(large)
@@ -123,13 +123,13 @@ def _memory(queue: JobQueue) -> int:
 
 
 def _client(queue: JobQueue) -> Any:
-    """The server itself, past the contract: only here."""
+    """Return the client of the server itself, which the contract hides."""
     client: Any = vars(backend_of(queue))["_db"].client
     return client
 
 
 def round_trips(bench: Bench) -> Iterator[Result]:
-    """Row 17: commands that a supervisor sends for each job, with all that it does besides."""
+    """Measure row 17: commands that a supervisor sends per job, all others included."""
     jobs = bench.scale.redis_counted
     with project_on_redis(bench.folder / "counted") as project, project.queue() as queue:
         queue.add_many([{"type": "noop"}] * jobs)
@@ -147,7 +147,7 @@ def round_trips(bench: Bench) -> Iterator[Result]:
 
 
 class _Monitor:
-    """Counts the commands that a server is sent; what scripts do within it is none."""
+    """A counter of the commands sent to a server; those within scripts do not count."""
 
     def __init__(self, url: str) -> None:
         from redis import Redis
@@ -166,7 +166,7 @@ class _Monitor:
         self._client.close()
 
     def stop(self) -> int:
-        """How many there were."""
+        """Stop counting and return the number."""
         self._client.echo("the end")
         self._thread.join(30)
         return self._sent

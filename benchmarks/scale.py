@@ -1,4 +1,4 @@
-"""How much is measured: whole, as fits ten minutes, or as fits one."""
+"""Sizes of measurements: whole, for ten minutes, or for one."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
-    """Sizes. ``rounds`` are of short things, ``long_rounds`` of things of seconds."""
+    """The sizes of one scale. ``rounds`` are those of short actions, ``long_rounds`` those of seconds."""
 
     rounds: int
     long_rounds: int
@@ -77,7 +77,7 @@ QUICK = Scale(
 
 @dataclass(slots=True)
 class Bench:
-    """One run of the suite: its sizes, a folder to work in, and what rows share."""
+    """A run of the suite: its sizes, a working folder, and what several rows share."""
 
     scale: Scale
     folder: Path
@@ -85,11 +85,11 @@ class Bench:
     _big: Project | None = field(default=None)
 
     def project(self, name: str) -> Project:
-        """A new one."""
+        """Create a new project."""
         return Project(self.folder / name)
 
     def big(self) -> Project:
-        """The one with a long history, made at the first use."""
+        """Return the project with a long history, created on first use."""
         if self._big is None:
             self._big = self.project("big")
             filled(self._big, self.scale.finished, self.scale.scheduled)

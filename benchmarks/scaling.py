@@ -1,7 +1,7 @@
-"""How cost grows, and where SQLite stops: ``python -m benchmarks.scaling`` (some minutes).
+"""The growth of costs, up to the limits of SQLite: ``python -m benchmarks.scaling`` (some minutes).
 
-Each series is one cost against one size. They are kept as JSON, drawn, and put into docs/scaling.md
-between the marks that stand there; what is said about them there is written by hand.
+Each series is one cost against one size. They are saved as JSON, drawn, and put into docs/scaling.md
+between its marks; the text around them is written by hand.
 """
 
 import argparse
@@ -42,7 +42,7 @@ Measure = Callable[[Path, float], Series]
 
 
 def main() -> None:
-    """Measure all, and write what there is to write."""
+    """Measure all series, and write JSON, plots and page."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__)
     parser.add_argument("--small", action="store_true", help="a tenth of the sizes, to try it")
     parser.add_argument("--draw", action="store_true", help="only draw what was measured")
@@ -68,7 +68,7 @@ def _measured(folder: Path, measure: Measure, scale: float) -> Series:
 
 
 def _measure_anew(folder: Path, name: str, scale: float) -> None:
-    """Measure one of them, and put it in the place of what was measured before."""
+    """Measure one series again, in place of its earlier results."""
     kept = json.loads(RESULTS.read_text("utf-8"))
     (measure,) = (each for each in MEASURES if each.__name__ == name)
     series = {each["name"]: each for each in kept["series"]}
@@ -111,12 +111,12 @@ def _write() -> None:
 
 
 def _microseconds(action: Callable[[], object]) -> float:
-    """What it takes, mostly."""
+    """Return the median microseconds of an action."""
     return typical(action, _TIMES)() * 1e6
 
 
 def _cycle(queue: JobQueue) -> dict[str, float]:
-    """What adding, claiming, finishing and listing take."""
+    """Measure adding, claiming, finishing and listing."""
 
     def add() -> None:
         queue.add("shell", {"argv": ["true"]})
@@ -153,7 +153,7 @@ def _sizes(scale: float, *sizes: int) -> list[int]:
 
 
 def history(folder: Path, scale: float) -> Series:
-    """Jobs that have ended, with a tenth as many that are not due yet."""
+    """Measure against jobs that have ended, with a tenth as many that are not due yet."""
 
     def point(size: int) -> dict[str, float]:
         project = filled(Project(folder / str(size)), size, size // 10)
@@ -166,7 +166,7 @@ def history(folder: Path, scale: float) -> Series:
 
 
 def pending(folder: Path, scale: float) -> Series:
-    """Jobs in line in one queue."""
+    """Measure against pending jobs in one queue."""
     project = Project(folder / "pending")
     points = []
     there = 0
@@ -180,7 +180,7 @@ def pending(folder: Path, scale: float) -> Series:
 
 
 def queues(folder: Path, scale: float) -> Series:
-    """Queues, each with some jobs in line."""
+    """Measure against queues, each with some pending jobs."""
     points = []
     for size in _sizes(scale, 10, 100, 1_000):
         with Project(folder / str(size)).queue() as queue:
@@ -196,7 +196,7 @@ def queues(folder: Path, scale: float) -> Series:
 
 
 def dependents(folder: Path, scale: float) -> Series:
-    """Jobs that wait for one: to finish it, and to tell them all."""
+    """Measure against dependents of one job: its end, and the release of all of them."""
 
     def point(size: int) -> dict[str, float]:
         with Project(folder / str(size)).queue() as queue:
@@ -219,7 +219,7 @@ def _add(queue: JobQueue, count: int, **options: object) -> None:
 
 
 def slots(folder: Path, scale: float) -> Series:
-    """Slots of one supervisor."""
+    """Measure against slots of one supervisor."""
 
     def point(size: int) -> dict[str, float]:
         rates = {}
@@ -238,7 +238,7 @@ def slots(folder: Path, scale: float) -> Series:
 
 
 def writers(folder: Path, scale: float) -> Series:
-    """Processes that add one job after another."""
+    """Measure against processes that add one job after another."""
     project = Project(folder / "writers")
     points = []
     for size in (1, 2, 4, 8, 16, 32, 64):
@@ -249,7 +249,7 @@ def writers(folder: Path, scale: float) -> Series:
 
 
 def redis(folder: Path, scale: float) -> Series:
-    """Jobs in line on a Redis server."""
+    """Measure against pending jobs on a Redis server."""
     points = []
     there = 0
     with project_on_redis(folder) as project, project.queue() as queue:
@@ -265,13 +265,13 @@ MEASURES: tuple[Measure, ...] = (history, pending, queues, dependents, slots, wr
 
 
 def _simulated(lines: Mapping[str, Sequence[tuple[float, float]]]) -> Series:
-    """From what one process adds in a second, as measured: a job is two such writes."""
+    """Simulate with the measured adds per second of one process: a job takes two such writes."""
     (_, adds), *_ = lines["adds/s"]
     return simulated(2 / adds)
 
 
 def simulated(write_seconds: float) -> Series:
-    """What the simulation says of slots that share one writer, by how long a job takes."""
+    """Return the simulated share of slots in use with one writer, by the length of jobs."""
     lines = {
         f"jobs of {length:g} s": simulation.curve(length, write_seconds)
         for length in (0.1, 1.0, 10.0)

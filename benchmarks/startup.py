@@ -17,7 +17,7 @@ _APP = "a Typer app of one command, same options"
 
 
 def add(bench: Bench) -> Iterator[Result]:
-    """Row 1: `jobq add -- true`, and what others take to say as much."""
+    """Measure row 1: `jobq add -- true`, and the same with others."""
     folder = bench.project("startup").folder
     others = {
         _APP: floors.typer_app(folder, "add", "--", "true"),
@@ -34,7 +34,7 @@ def add(bench: Bench) -> Iterator[Result]:
 
 
 def _peers() -> dict[str, list[str]]:
-    """Commands of others that do no more than start."""
+    """Return commands of others that only start."""
     binaries = Path(sys.executable).parent
     found = {
         "rq --version": [str(binaries / "rq"), "--version"],
@@ -46,7 +46,7 @@ def _peers() -> dict[str, list[str]]:
 
 
 def listing(bench: Bench) -> Iterator[Result]:
-    """Row 11: a list of fifty, and the completion of an id, beside many jobs."""
+    """Measure row 11: a list of fifty, and the completion of an id, beside many jobs."""
     folder = bench.big().folder
     jobs = bench.scale.finished + bench.scale.scheduled
     beginning = str(jobs)[:-2]
@@ -72,7 +72,7 @@ def _completing(line: str) -> dict[str, str]:
 
 
 def tail(bench: Bench) -> Iterator[Result]:
-    """Row 12: the end of a long log."""
+    """Measure row 12: the end of a long log."""
     project = bench.project("tail")
     with project.queue() as queue:
         job = queue.add("shell", {"argv": ["true"]})
@@ -97,6 +97,6 @@ def _write_log(path: Path, size: int) -> None:
 
 
 def _processes(bench: Bench, folder: Path, *lines: list[str]) -> list[Sample]:
-    """Milliseconds of each command line."""
+    """Measure the milliseconds of each command line."""
     sides: list[Callable[[], float]] = [timed(command(argv, folder)) for argv in lines]
     return [sample.scaled(_MS) for sample in alternate(bench.scale.rounds, *sides)]

@@ -1,4 +1,4 @@
-"""Row 8: what each verb costs beside a long history."""
+"""Row 8: the cost of each verb beside a long history."""
 
 from collections.abc import Callable, Iterator
 
@@ -12,7 +12,7 @@ _TIMES = 20
 
 
 class Verbs:
-    """The verbs on one queue, each ready to be called again and again."""
+    """The verbs on one queue; each can be called again and again."""
 
     def __init__(self, queue: JobQueue) -> None:
         self._queue = queue
@@ -33,12 +33,12 @@ class Verbs:
         assert self._queue.find(limit=50, newest=True)
 
     def all(self) -> dict[str, Callable[[], None]]:
-        """In an order in which each finds what it needs."""
+        """Return the verbs in an order in which each finds the jobs that it needs."""
         return {"add": self.add, "claim": self.claim, "finish": self.finish, "list": self.list}
 
 
 def beside_history(bench: Bench) -> Iterator[Result]:
-    """Row 8: add, claim, list and finish, in a small table and in a large one."""
+    """Measure row 8: add, claim, list and finish, in a small table and in a large one."""
     finished, scheduled = bench.scale.finished, bench.scale.scheduled
     small = filled(bench.project("small"), 1_000, 0)
     with bench.big().queue() as many, small.queue() as few:

@@ -13,7 +13,7 @@ from benchmarks.scale import Bench
 
 _SLOTS = 2
 _WHOLE = 20_000  # jobs, as the targets have it
-_FASTEST = 1.5  # of whoever acknowledges after the work
+_FASTEST = 1.5  # of those that acknowledge after the work
 _FASTEST_ON_REDIS = 1.3
 _ON_REDIS = "jobq on Redis"
 _LEAST = "mkdir, two open, dup2 and a pipe for each"
@@ -30,7 +30,7 @@ _FLOORS = {
 
 
 def done(project: Project, jobs: int, supervisors: int = 1) -> float:
-    """No-op Python jobs a second."""
+    """Return no-op Python jobs per second."""
     left = Unfinished(project)
     with project.queue() as queue:
         queue.add_many([{"type": "noop"}] * jobs)
@@ -42,7 +42,7 @@ def done(project: Project, jobs: int, supervisors: int = 1) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Noops:
-    """What ours and the others' no-op jobs took, measured in turns."""
+    """The no-op jobs per second of ours and of the others, measured in turns."""
 
     own: Sample
     on_redis: Sample | None
@@ -50,7 +50,7 @@ class Noops:
 
 
 def _measured(bench: Bench) -> Noops:
-    """Measured once for all rows that it is part of: the others take minutes."""
+    """Measure once for all rows that use it: the others take minutes."""
     if bench.noops is None:
         jobs, project = bench.scale.python_jobs, bench.project("noops")
         folders = (bench.folder / f"handed-{number}" for number in range(1000))
@@ -92,7 +92,7 @@ def _chosen(bench: Bench) -> list[rivals.Rival]:
 
 
 def noops(bench: Bench) -> Iterator[Result]:
-    """Row 5: jobs that do nothing, with their output captured."""
+    """Measure row 5: jobs that do nothing, with their output captured."""
     jobs, measured = bench.scale.python_jobs, _measured(bench)
     chosen = _chosen(bench)
     notes = {rival.name: _note(rival, jobs) for rival in chosen}
@@ -111,13 +111,13 @@ def noops(bench: Bench) -> Iterator[Result]:
 
 
 def _fastest(chosen: list[rivals.Rival], measured: Noops, target: float) -> dict[str, float]:
-    """The target, for the quickest of those that are like ours."""
+    """Return the target for the fastest of the comparable ones."""
     speeds = {each.name: measured.others[each.name].median for each in chosen if each.is_like_ours}
     return {max(speeds, key=lambda name: speeds[name]): target} if speeds else {}
 
 
 def noops_on_redis(bench: Bench) -> Iterator[Result]:
-    """Row 14: the same on the server that the others use, by two supervisors of one slot."""
+    """Measure row 14: the same on the server that the others use, by two supervisors of one slot."""
     jobs, measured = bench.scale.python_jobs, _measured(bench)
     if measured.on_redis is None:
         return
@@ -139,7 +139,7 @@ def _note(rival: rivals.Rival, jobs: int) -> str:
 
 
 def two_supervisors(bench: Bench) -> Iterator[Result]:
-    """Row 13: whether a second supervisor is in the first one's way."""
+    """Measure row 13: two supervisors against one."""
     jobs = bench.scale.python_jobs
     project = bench.project("supervisors")
     two, one = alternate(

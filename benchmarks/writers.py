@@ -47,15 +47,15 @@ _BARE = """
 from pathlib import Path
 from benchmarks.floors import bare_connection, insert_in_turn
 connection = bare_connection(Path(sys.argv[1]) / "bare.db")
-turnstile = open(sys.argv[1] + "/bare.lock", "w").fileno
+write_lock = open(sys.argv[1] + "/bare.lock", "w").fileno
 def add():
-    insert_in_turn(connection, turnstile())
+    insert_in_turn(connection, write_lock())
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Writing:
-    """What the writers did, together."""
+    """The adds of all writers together."""
 
     adds: int
     longest: float  # seconds that one add took
@@ -63,7 +63,7 @@ class Writing:
 
     @property
     def rate(self) -> float:
-        """Adds a second."""
+        """The adds per second."""
         return self.adds / self.taken
 
 
@@ -98,7 +98,7 @@ class Writers:
             process.wait()
 
     def go(self) -> None:
-        """Let them begin."""
+        """Start the writers."""
         self._start = time.perf_counter()
         for process in self._processes:
             assert process.stdin
@@ -106,7 +106,7 @@ class Writers:
             process.stdin.flush()
 
     def stop(self) -> Writing:
-        """End them; what they did."""
+        """End the writers and return their adds."""
         taken = time.perf_counter() - self._start
         for process in self._processes:
             process.terminate()
@@ -123,7 +123,7 @@ def _said(process: "subprocess.Popen[str]") -> str:
 
 
 def written(project: Project, writers: int, seconds: float, *, bare: bool = False) -> Writing:
-    """So many writers for so long."""
+    """Return the adds of ``count`` writers in ``span`` seconds."""
     with Writers(project, writers, bare=bare) as group:
         group.go()
         time.sleep(seconds)
@@ -131,7 +131,7 @@ def written(project: Project, writers: int, seconds: float, *, bare: bool = Fals
 
 
 def crowd(bench: Bench) -> Iterator[Result]:
-    """Row 10: how long one of many waits, and what they get done together."""
+    """Measure row 10: the longest wait of one of many writers, and their adds together."""
     project, scale = bench.project("writers"), bench.scale
     tables = ("queues", "job_queue", "job_counts")
     bare_database(project.database, project.folder / "bare.db", *tables, triggers=True).close()

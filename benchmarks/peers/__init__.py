@@ -1,6 +1,6 @@
 """Other job queues, each with one task that does nothing: a file each.
 
-``fill(N)`` puts N jobs in line; where the jobs are comes from the variable BENCH_BROKER. Each has two
-slots and, where it can, acknowledges a job after the work. How their workers are set up, and what they
-do not do, is said in `benchmarks.rivals`.
+``fill(N)`` enqueues N jobs; the variable BENCH_BROKER names the store. Each has two slots and, if it
+can, acknowledges a job after the work. `benchmarks.rivals` says how their workers are set up, and what
+they do not do.
 """

@@ -1,6 +1,6 @@
 """dramatiq on Redis: acknowledged after the work.
 
-It has the middleware that it has by itself; with BENCH_BARE, its workers have none.
+It has its default middleware; with BENCH_BARE, its workers have none.
 """
 
 import os
