@@ -297,7 +297,7 @@ def test_a_supervisor_that_is_silent_is_named_and_left_alone(cli: Cli) -> None:
     with closing(backend_of(cli.queue).supervisors.listen(owner)):
         register(cli.queue, ago=timedelta(minutes=5), owner=owner)
         said = found(cli, "--fix", level="warning")
-        assert "has not been heard of for 300 s" in said["supervisors"]["message"]
+        assert "has sent no heartbeat for 300 s" in said["supervisors"]["message"]
         assert [info.id for info in backend_of(cli.queue).supervisors.all()] == [owner]
 
 
