@@ -1,4 +1,4 @@
-"""The verbs of the command line, and where each is."""
+"""The verbs of the command line and their modules."""
 
 from pathlib import Path
 
@@ -34,12 +34,12 @@ VERBS = {
 GROUPS = frozenset({"queue", "schedule", "service", "config"})
 """Verbs with verbs of their own: their modules have a Typer `app`.
 
-Those of all others have a function `command`, which is declared without Typer.
+The modules of all others have a function `command`, which is declared without Typer.
 """
 
 
 def title_of(verb: str) -> str:
-    """What a verb is about, as the first line of its module says: which is not imported for that."""
+    """Return the title of a verb from the first line of its module, without importing it."""
     module = VERBS[verb].rpartition(".")[2]
     with (
         Path(__file__).with_name("commands").joinpath(f"{module}.py").open(encoding="utf-8") as file

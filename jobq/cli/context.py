@@ -1,4 +1,4 @@
-"""What every verb has at hand: the options before the verb, and one way to complain."""
+"""The options before the verb, and errors as one line on stderr."""
 
 import os
 import sys
@@ -15,48 +15,48 @@ from jobq.queue import JobQueue
 
 INTERRUPTED = 130
 
-_LONGEST_COMPLAINT = 4000
+_MAX_MESSAGE_CHARS = 4000
 
 
 class ReaderLeftError(Exception):
-    """Whoever read our output has left: neither an error nor worth a message."""
+    """The reader of our output is gone, which is neither an error nor worth a message."""
 
 
 @dataclass(slots=True)
 class Cli:
-    """What the options before the verb say."""
+    """The options before the verb."""
 
     config: str | None = None
     color: bool = True
-    draws: bool = True  # what is on the terminal can be drawn anew
+    draws: bool = True  # the terminal can redraw
     debug: bool = False
 
     def settings(self) -> Settings:
-        """The settings that this command works with."""
+        """Return the settings of this command."""
         return load_settings(self.config)
 
     @contextmanager
     def queue(self) -> Iterator[JobQueue]:
-        """The queue that this command works on."""
+        """Yield the queue of this command."""
         with JobQueue.from_settings(self.settings()) as queue:
             yield queue
 
 
 def cli_of(config_file: str | None = None, *, no_color: bool = False, debug: bool = False) -> Cli:
-    """The options before the verb, and what the environment adds to them."""
+    """Return the options before the verb, combined with the environment."""
     dumb = os.environ.get("TERM") == "dumb"
     color = not (no_color or os.environ.get("NO_COLOR") or dumb)
     return Cli(config_file, color, not dumb, debug)
 
 
 def complain(message: str) -> None:
-    """One line on stderr. Where that can't be written, the exit code says it."""
+    """Print one line on stderr; if that fails, the exit code still tells."""
     with suppress(OSError):
-        print(f"jobq: {inert(bounded_text(message, _LONGEST_COMPLAINT))}", file=sys.stderr)
+        print(f"jobq: {inert(bounded_text(message, _MAX_MESSAGE_CHARS))}", file=sys.stderr)
 
 
 def project_file(path: Path) -> str:
-    """A path as people type it: relative where that is shorter."""
+    """Return a path as people type it: relative if it is below the working directory."""
     try:
         return str(path.relative_to(Path.cwd()))
     except ValueError:

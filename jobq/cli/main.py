@@ -1,4 +1,4 @@
-"""One command line: run on the quick road where it can be, else by Typer; whatever goes wrong is a line."""
+"""The entry point: run one command line, and report any error as one line."""
 
 import os
 import sys
@@ -7,19 +7,19 @@ from io import TextIOWrapper
 
 from jobq.cli.command_table import VERBS
 from jobq.cli.context import INTERRUPTED, ReaderLeftError, complain
-from jobq.cli.parsing import fast_parser as quick
+from jobq.cli.parsing import fast_parser
 from jobq.config.environment import COMPLETE_VAR
 from jobq.errors import DiskFullError, JobqError
 
 
 def run(argv: list[str]) -> int:
-    """Run one command line; the exit code. Whatever goes wrong is one line on stderr."""
+    """Run one command line and return its exit code. Errors are one line on stderr."""
     _prepare_streams()
     try:
         code = _run(argv)
         sys.stdout.flush()
     except (ReaderLeftError, BrokenPipeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is still buffered
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for output that is still buffered
         return 0
     except (JobqError, OSError) as error:
         _trace(argv)
@@ -35,15 +35,13 @@ def run(argv: list[str]) -> int:
 
 def _run(argv: list[str]) -> int:
     if COMPLETE_VAR in os.environ:
-        from jobq.cli.parsing import shell_completion as shells
+        from jobq.cli.parsing import shell_completion
 
-        if (answer := shells.answer(os.environ)) is not None:
+        if (answer := shell_completion.answer(os.environ)) is not None:
             return answer.give()
-    elif (call := quick.call_of(argv)) is not None:
+    elif (call := fast_parser.call_of(argv)) is not None:
         return call()
-    from jobq.cli.parsing.typer_app import (
-        run_with_typer,  # Typer takes three times as long as all the rest
-    )
+    from jobq.cli.parsing.typer_app import run_with_typer  # takes three times as long as the rest
 
     return run_with_typer(argv)
 
@@ -57,7 +55,7 @@ def _trace(argv: list[str]) -> None:
 
 
 def _failed(error: JobqError | OSError) -> int:
-    """Say what went wrong; the exit code."""
+    """Report an error and return its exit code."""
     if isinstance(error, JobqError):
         complain(str(error))
         return error.exit_code
@@ -67,13 +65,13 @@ def _failed(error: JobqError | OSError) -> int:
 
 
 def _os_error(error: OSError) -> str:
-    """What went wrong, and where; what to do about it is for the reader to tell."""
+    """Return the message of an OS error, with its file."""
     what = error.strerror or str(error)
     return what if error.filename is None else f"{os.fsdecode(error.filename)}: {what}"
 
 
 def _prepare_streams() -> None:
-    """Text is UTF-8, whatever the locale (cron has none); a closed stream swallows what comes."""
+    """Make output UTF-8, whatever the locale (cron has none), and replace closed streams."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:

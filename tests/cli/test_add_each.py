@@ -10,22 +10,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from jobq import Job, JobQueue
+from jobq import Job
 from jobq.cli.commands.add_each import _PLACEHOLDER, _value
 from tests.support.cli_runner import Cli, Result
 
 Each = Callable[..., Result]
-
-
-@pytest.fixture
-def cli(
-    queue: JobQueue,
-    project: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Cli:
-    monkeypatch.chdir(project)
-    return Cli(queue, capsys)
 
 
 @pytest.fixture

@@ -20,17 +20,6 @@ from jobq.transfer.row_validation import COLUMNS
 from tests.support.cli_runner import HOSTILE, Cli, on_terminal
 
 
-@pytest.fixture
-def cli(
-    queue: JobQueue,
-    project: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Cli:
-    monkeypatch.chdir(project)
-    return Cli(queue, capsys)
-
-
 def rows(cli: Cli, *argv: str) -> list[dict[str, Any]]:
     result = cli("export", *argv)
     assert (result.code, result.err) == (0, "")
@@ -183,7 +172,9 @@ def test_parents_among_them_are_named_by_key_and_others_by_id(cli: Cli) -> None:
     result = cli("export", "--tag", "t=1")
     child = json.loads(result.lines[1])
     assert (child["after"], child["after_any"]) == ([key_of(inside)], [outside.id])
-    assert result.err == "Some wait for 2, which are not exported: their rows name the ids.\n"
+    assert (
+        result.err == "Some jobs wait for 2, which are not exported: their rows keep those ids.\n"
+    )
 
 
 def test_parents_beyond_the_limit_are_not_among_them(cli: Cli) -> None:

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from jobq import JobQueue
 from jobq.cli.commands.list import KEYS
 from jobq.cli.rendering.output import width_of
 from jobq.clock import utcnow
-from jobq.models import AttemptResult, JobStatus, Outcome, Usage
+from jobq.models import AttemptResult, JobStatus, Outcome
 from jobq.queue import backend_of
 from tests.support.cli_runner import ESCAPE, HOSTILE, Cli, on_terminal
 
@@ -24,17 +23,6 @@ HISTORY_FIELDS = [
     "attempt", "supervisor", "pid", "started_at", "ended_at", "outcome", "exit_code", "signal",
     "error", "max_rss_bytes", "cpu_seconds",
 ]  # fmt: skip
-
-
-@pytest.fixture
-def cli(
-    queue: JobQueue,
-    project: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Cli:
-    monkeypatch.chdir(project)
-    return Cli(queue, capsys)
 
 
 # -- which jobs ----------------------------------------------------------------------------------
@@ -61,7 +49,7 @@ def test_people_are_shown_the_newest_fifty_and_told_of_more(cli: Cli) -> None:
     cli.add()
     shown = cli("list")
     assert [shown.lines[1].split()[0], shown.lines[-1].split()[0]] == ["2", "51"]
-    assert "more than these 50: --limit 0 shows all" in shown.err
+    assert "Only the newest 50 are shown: --limit 0 shows all" in shown.err
     assert len(cli("list", "--limit", "0").lines) == 52
 
 
@@ -236,17 +224,17 @@ def test_a_retry_that_is_due_says_so(cli: Cli) -> None:
     )
     backend_of(cli.queue).end([ending], utcnow())
     assert cell(cli, job.id, "time") == "due"
-    assert cell(cli, job.id, "tries") == "1/4"
+    assert cell(cli, job.id, "attempts") == "1/4"
 
 
-def test_tries(cli: Cli) -> None:
+def test_attempts(cli: Cli) -> None:
     cli.running()
     cli.completed()
     cli.failed()
     cli.add()
-    assert [cell(cli, n, "tries") for n in (1, 2, 3, 4)] == ["1/4", "1", "1", "0/4"]
+    assert [cell(cli, n, "attempts") for n in (1, 2, 3, 4)] == ["1/4", "1", "1", "0/4"]
     cli.queue.retry(3)
-    assert cell(cli, 3, "tries") == "1/2"
+    assert cell(cli, 3, "attempts") == "1/2"
 
 
 def test_the_progress_column_is_there_when_there_is_progress(cli: Cli) -> None:
@@ -309,13 +297,13 @@ def test_scripts_get_an_empty_document_and_no_advice(cli: Cli) -> None:
         assert cli("list", form).err == ""
 
 
-def test_jobs_that_wait_for_a_worker(cli: Cli) -> None:
+def test_jobs_that_wait_for_a_supervisor(cli: Cli) -> None:
     cli.add(delay="1h")
     assert cli("list").err == ""
     cli.add()
-    assert cli("list").err == "1 job waits, and no worker is running: jobq work\n"
+    assert cli("list").err == "1 job waits, and no supervisor is running: jobq work\n"
     cli.add()
-    assert cli("list").err == "2 jobs wait, and no worker is running: jobq work\n"
+    assert cli("list").err == "2 jobs wait, and no supervisor is running: jobq work\n"
     for form in ("--json", "--jsonl", "--plain"):
         assert cli("list", form).err == ""
     cli.register_supervisor()
@@ -345,84 +333,7 @@ def test_plain_lines_have_the_same_columns_whatever_is_in_them(cli: Cli) -> None
     assert second[8].endswith("Z")
 
 
-def test_show_document(cli: Cli) -> None:
-    cli.failed("killed", signal=9)
-    document = cli("show", "1", "--json").json
-    assert list(document) == [*JOB_FIELDS, "history"]
-    (attempt,) = document["history"]
-    assert list(attempt) == HISTORY_FIELDS
-    assert (attempt["outcome"], attempt["signal"], attempt["error"]) == ("failed", 9, "killed")
-
-
-# -- show ----------------------------------------------------------------------------------------
-
-
-def test_show_says_everything(cli: Cli) -> None:
-    parent = cli.completed()
-    claim = cli.running(
-        name="nightly", after=[parent.id], tags={"k": "v"}, unique="key", timeout="5m", priority=7
-    )
-    child = cli.add(after_any=[claim.job.id])
-    cli.queue.progress(claim, 1, 4, "encoding")
-    shown = cli("show", "2").out
-    for text in (
-        "job 2: running",
-        "nightly",
-        "true",
-        "k=v",
-        "1 (completed; must have succeeded)",
-        "unique key  key",
-        "5m 00s",
-        "priority    7",
-        "25% encoding",
-        f"awaited by  {child.id}",
-        str(cli.queue.logs.path(2)),
-    ):
-        assert text in shown
-
-
-def test_show_of_a_job_that_ended(cli: Cli) -> None:
-    claim = cli.running()
-    ending = AttemptResult(
-        key=claim.key,
-        outcome=Outcome.CRASHED,
-        status=JobStatus.FAILED,
-        failures=1,
-        crashes=1,
-        signal=11,
-        error="it crashed",
-        result={"list": [1, "ü"]},
-        usage=Usage(max_rss_bytes=12_900_000, cpu_seconds=1.5),
-    )
-    backend_of(cli.queue).end([ending], utcnow())
-    shown = cli("show", str(claim.job.id)).out
-    for text in ("SIGSEGV", "it crashed", '"ü"', "12.3 MB", "1.5s", "crashed", "attempt"):
-        assert text in shown
-
-
-def test_show_names_parents_that_are_gone(cli: Cli) -> None:
-    parent = cli.completed()
-    cli.add(after=[parent.id])
-    cli.queue.delete([parent.id])
-    assert "1 (pruned; must have succeeded)" in cli("show", "2").out
-
-
-def test_show_of_types_with_arguments(cli: Cli) -> None:
-    cli.queue.add("example", {"steps": 2})
-    shown = cli("show", "last").out
-    assert "example" in shown
-    assert "steps = 2" in shown
-
-
-@pytest.mark.parametrize(
-    ("word", "code"), [("99", 3), ("x", 2), ("1-2", 2), ("1,2", 2), ("50-60", 3)]
-)
-def test_show_refuses(cli: Cli, word: str, code: int) -> None:
-    cli.add()
-    cli.add()
-    result = cli("show", word)
-    assert result.code == code
-    assert result.err.startswith("jobq: ")
+# -- no jobs -------------------------------------------------------------------------------------
 
 
 def test_last_of_no_jobs(cli: Cli) -> None:
@@ -487,7 +398,7 @@ def test_columns_go_as_the_terminal_narrows(cli: Cli, project: Path) -> None:
         columns: on_terminal(project, "list", columns=columns, stderr=False).lines[0].split()
         for columns in (40, 160)
     }
-    assert titles[160] == ["id", "status", "prio", "queue", "job", "tries", "time", "done"]
+    assert titles[160] == ["id", "status", "prio", "queue", "job", "attempts", "time", "done"]
     assert titles[40][:3] == ["id", "status", "job"]
 
 

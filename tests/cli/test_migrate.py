@@ -52,9 +52,9 @@ def test_everything_is_there_afterwards_and_the_source_is_as_it_was(cli: Cli) ->
     moved = cli("migrate", "--to", "new.db")
     assert (moved.code, moved.out) == (
         0,
-        "Moved 3 jobs, 2 attempts, 1 queue and 1 schedule to new.db: read back, and the same\n",
+        "Moved 3 jobs, 2 attempts, 1 queue and 1 schedule to new.db: read back and identical\n",
     )
-    assert "is as it was. Logs stay where they are, in logs." in moved.err
+    assert "is unchanged. Logs stay in logs." in moved.err
     *_, backend, database = moved.err.splitlines()
     assert backend.strip() == 'backend = "sqlite"'
     assert cli("list", "--json").out == before

@@ -155,7 +155,7 @@ def test_show_tells_everything(cli: Cli) -> None:
     out = cli("schedule", "show", "n").out
     for word in ("At the start of every hour", "once", "timeout   none", "job 1 pending"):
         assert word in out
-    assert "not: job 1 ran on" in out
+    assert "skipped: job 1 had not ended" in out
     document = cli("schedule", "show", "n", "--json").json
     assert [(h["job_id"], h["added"]) for h in document["history"]] == [(1, False), (1, True)]
     assert document["last_job_id"] == 1
@@ -172,10 +172,10 @@ def test_on_a_terminal(cli: Cli, project: Path) -> None:
     add = ("schedule", "add", "30 2 * * *", "--tz", "Asia/Tokyo", "--name")
     screen = on_terminal(project, *add, "n", "--", "true", columns=200)
     assert "Added schedule n: At 02:30 every day, Asia/Tokyo; next 20" in screen.text
-    assert "Nothing runs until `jobq work` does" in screen.text
+    assert "No jobs are added until `jobq work` runs" in screen.text
     assert "Added job 1 of schedule n" in on_terminal(project, "schedule", "run-now", "n").text
     again = on_terminal(project, "schedule", "run-now", "n")
-    assert "Nothing added: job 1 of schedule n has not ended" in again.text
+    assert "Nothing added: job 1 of schedule n is still pending" in again.text
     for columns in (40, 80, 160):
         shown = on_terminal(project, "schedule", "list", columns=columns, stderr=False)
         assert all(len(line) <= columns for line in shown.lines), shown.text

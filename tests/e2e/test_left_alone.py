@@ -21,7 +21,7 @@ def test_output_that_nobody_reads_holds_no_job_up(project: Project) -> None:
     shown, _ = supervisor.communicate(timeout=30)
     assert supervisor.returncode == 0
     assert shown.count(" completed in ") == 40
-    assert shown.endswith("40 tries: 40 completed\n")
+    assert shown.endswith("40 attempts: 40 completed\n")
 
 
 @pytest.mark.parametrize("replaced", [False, True], ids=["deleted", "replaced"])

@@ -58,7 +58,7 @@ class Make:
 def use_everything(project: Project) -> None:
     """Each verb once, or nearly so, with a supervisor at work."""
     project.work(said="said")
-    wait_until(lambda: "takes up to" in (project.root / "said").read_text())
+    wait_until(lambda: "runs up to" in (project.root / "said").read_text())
     first = project.shell("[ $JOBQ_ATTEMPT = 2 ]", priority="high", unique="once", tags={"a": "b"})
     second = project.shell("echo 1/2 > $JOBQ_PROGRESS; echo done", after=[first.id])
     fails = project.shell("exit 3", max_retries=0)

@@ -404,7 +404,7 @@ def test_nobody_counts_on_one_that_takes_no_more(project: Project, words: list[s
     waiting = project.shell("true")
     (reason,) = explain(gather(project.queue, waiting, utcnow()))
     assert (reason.code, reason.command) == ("queue_not_taken", "jobq work --queue default")
-    assert "no worker is running" in project.jobq("list").stderr
+    assert "no supervisor is running" in project.jobq("list").stderr
 
 
 def test_ctrl_c_leaves_with_130(project: Project) -> None:

@@ -186,7 +186,7 @@ def test_a_log_that_cannot_be_deleted_is_told_and_holds_up_no_other(
     monkeypatch.setattr(type(cli.queue.logs), "delete", delete)
     done = cli("prune", "--older-than", "0s")
     assert done.code == 1
-    assert "the log of job 1 is not deleted" in done.err
+    assert "the log of job 1 could not be deleted" in done.err
     assert "Permission denied" in done.err
     assert not cli.queue.find()
     assert [cli.queue.logs.path(job.id).exists() for job in jobs] == [True, False, False]

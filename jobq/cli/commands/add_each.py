@@ -1,4 +1,4 @@
-"""``jobq add --each``: a job for each line that is piped in, with GNU parallel's placeholders."""
+"""``jobq add --each``: add a job for each line of stdin, with GNU parallel's placeholders."""
 
 import os
 import re
@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 from jobq.cli.commands.import_ import Summary
 from jobq.cli.parsing.arguments import piped_in
-from jobq.cli.parsing.job_options import JobOptions, job_spec
+from jobq.cli.parsing.job_options import JobRequest, job_spec
 from jobq.cli.rendering.output import is_terminal, print_json_array
 from jobq.clock import utcnow
 from jobq.errors import UsageError
@@ -24,29 +24,31 @@ _SUFFIX = re.compile(r"\.[^/.]*$")
 
 
 def add_each(
-    queue: JobQueue, options: JobOptions, *, null: bool, as_json: bool, quiet: bool
+    queue: JobQueue, request: JobRequest, *, null: bool, as_json: bool, quiet: bool
 ) -> None:
-    """Add a job for each line of stdin, or for what is between NUL bytes; print their ids.
+    """Add a job for each line of stdin, or with ``null`` for each piece that ends in a NUL byte.
+
+    Prints the ids of the jobs.
 
     Raises:
         UsageError: the options are wrong, or do not go together.
     """
-    template = _Template(queue, options)
+    template = _Template(queue, request)
     with Importer(queue, Path.cwd()) as batch:
         batch.check(Table(template.rows(_pieces(piped_in().buffer, b"\0" if null else b"\n"))))
         summary = Summary(batch, "stdin")
         if batch.problem_count:
             summary.show_problems()
-            raise UsageError("nothing was added: these lines can't be made jobs of")
-        portions = batch.add()
+            raise UsageError("no jobs added: these lines are invalid")
+        batches = batch.add()
         if as_json:
             print_json_array(
                 job_document(queue.shown(job), queue.logs.path(job.id))
-                for inserted in portions
+                for inserted in batches
                 for job in queue.get_many([item.id for item in inserted])
             )
             return
-        for inserted in portions:
+        for inserted in batches:
             summary.note(inserted)
             if quiet or not is_terminal():
                 print(*(item.id for item in inserted), sep="\n")
@@ -55,12 +57,12 @@ def add_each(
 
 
 class _Template:
-    """What the options say of every job, with places for the line."""
+    """A row of an import, with placeholders for the line."""
 
-    def __init__(self, queue: JobQueue, options: JobOptions) -> None:
-        _refuse(options)
-        spec = job_spec(queue, options)
-        require_options(queue, spec, utcnow())  # what is wrong for all is reported once
+    def __init__(self, queue: JobQueue, request: JobRequest) -> None:
+        _refuse(request)
+        spec = job_spec(queue, request)
+        require_options(queue, spec, utcnow())  # an error of all jobs is reported once
         self._fixed: dict[str, Any] = {
             "type": spec.type,
             "queue": spec.queue,
@@ -71,41 +73,41 @@ class _Template:
             "after": list(spec.after),
             "after_any": list(spec.after_any),
             "after_fail": list(spec.after_fail),
-            "at": options.at,
+            "at": request.start.at,
             "delay": spec.delay,
         }
         self._open: dict[str, Any] = {"name": spec.name, "unique": spec.unique, "tags": spec.tags}
-        self._env: dict[str, str] = {}  # without places
+        self._env: dict[str, str] = {}  # without placeholders
         args = dict(spec.args or {})
         if spec.type == shell.JOB_TYPE:
-            self._command(args, options)
-        elif not _has_place(args):
+            self._command(args, request)
+        elif not _has_placeholder(args):
             raise UsageError(
                 f"say where the line goes, as in `jobq add --each {spec.type} url={{}}`"
             )
         else:
             self._open["args"] = args
 
-    def _command(self, args: dict[str, Any], options: JobOptions) -> None:
+    def _command(self, args: dict[str, Any], request: JobRequest) -> None:
         argv = args.get("argv")
         if not argv:
             raise UsageError("give a command: `… | jobq add --each -- COMMAND {}`")
-        if not _has_place(argv):
+        if not _has_placeholder(argv):
             argv = [*argv, "{}"]
-        given = {word.partition("=")[0] for word in options.env or ()}
+        given = {word.partition("=")[0] for word in request.job.env or ()}
         env = args.get("env", {})
         self._open |= {
             "argv": argv,
-            # As they were typed: made absolute, {//} would not be what it is.
-            "cwd": options.cwd,
-            "stdin": options.stdin,
+            # As typed: an absolute path in place of {//} would be another one.
+            "cwd": request.job.cwd,
+            "stdin": request.single.stdin,
             "env": {name: env[name] for name in given},
         }
         self._env = {name: value for name, value in env.items() if name not in given}
         self._fixed |= {"cwd": args.get("cwd"), "stdin": args.get("stdin"), "as_is": True}
 
     def rows(self, pieces: Iterator[tuple[int, str]]) -> Iterator[Row]:
-        """A row for each piece."""
+        """Yield a row for each piece."""
         for number, (line, text) in enumerate(pieces, 1):
 
             def fill(match: re.Match[str], text: str = text, number: int = number) -> str:
@@ -118,20 +120,20 @@ class _Template:
             yield Row(line, row)
 
 
-def _refuse(options: JobOptions) -> None:
-    if options.shell is not None or any(word.startswith("shell=") for word in options.words):
+def _refuse(request: JobRequest) -> None:
+    job, single, start = request
+    if job.shell is not None or any(word.startswith("shell=") for word in job.words or ()):
         raise UsageError(
             "--each does not go with --shell, where a file name could be a command: "
             """give `-- sh -c 'sort "$1" | head' sh {}`"""
         )
-    if "-" in (options.stdin, options.args) or "-" in [
-        *(options.after or ()), *(options.after_any or ()), *(options.after_fail or ())
-    ]:  # fmt: skip
+    parents = [*(start.after or ()), *(start.after_any or ()), *(start.after_fail or ())]
+    if "-" in (single.stdin, job.args, *parents):
         raise UsageError("with --each the lines come from stdin: nothing else can be read from it")
 
 
 def _pieces(source: BinaryIO, end: bytes) -> Iterator[tuple[int, str]]:
-    """What stands between the ends, with its number; empty ones are left out."""
+    """Yield the pieces between the ends, each with its number; skip empty ones."""
     number, rest = 1, b""
     while block := source.read(65536):
         *whole, rest = (rest + block).split(end)
@@ -144,7 +146,7 @@ def _pieces(source: BinaryIO, end: bytes) -> Iterator[tuple[int, str]]:
 
 
 def _value(sign: str, text: str, number: int) -> str:
-    """What a placeholder stands for."""
+    """Return the text that a placeholder stands for."""
     if sign == "#":
         return str(number)
     if sign == "//":
@@ -161,16 +163,16 @@ def _folder(text: str) -> str:
     return above.rstrip("/") or "/"
 
 
-def _has_place(value: Any) -> bool:
+def _has_placeholder(value: Any) -> bool:
     if isinstance(value, str):
         return _PLACEHOLDER.search(value) is not None
     if isinstance(value, dict):
-        return any(map(_has_place, value.values()))
-    return isinstance(value, list) and any(map(_has_place, value))
+        return any(map(_has_placeholder, value.values()))
+    return isinstance(value, list) and any(map(_has_placeholder, value))
 
 
 def _filled(value: Any, fill: Callable[[re.Match[str]], str]) -> Any:
-    """A value with its placeholders filled in; an argument stays one argument."""
+    """Return a value with its placeholders filled in; an argument stays one argument."""
     if isinstance(value, str):
         return _PLACEHOLDER.sub(fill, value)
     if isinstance(value, list):

@@ -13,11 +13,16 @@ from jobq.units import format_size
 
 def command(
     ctx: Context,
-    file: Annotated[str, Argument(metavar="FILE", help="Where to; it must not be there.")],
-    force: Annotated[bool, option("--force", help="Replace FILE if it is there.")] = False,
+    file: Annotated[str, Argument(metavar="FILE", help="The file to write; it must not exist.")],
+    force: Annotated[bool, option("--force", help="Replace FILE if it exists.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Copy the database to FILE, as it is at one moment, while jobs run and others write."""
+    """Copy the database to FILE, as it is at one moment, while jobs run and others write.
+
+    Examples:
+        jobq backup jobq-2026-05-01.db
+        jobq backup --force /mnt/backup/jobq.db
+    """
     cli: Cli = ctx.obj
     to = Path(file)
     size = copy(cli.settings(), to, force=force)

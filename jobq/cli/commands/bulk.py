@@ -1,10 +1,11 @@
-"""What changes many jobs at once: which they are, whether that was meant, and what became of them."""
+"""Bulk changes: choose the jobs, ask for confirmation, report the outcome."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from jobq.cli.context import complain
+from jobq.cli.parsing.options import Selection
 from jobq.cli.rendering.output import confirmed, count_of, format_ids, is_terminal, note, print_json
 from jobq.errors import NotFound, UsageError, WrongState
 from jobq.models import JobFilter, JobStatus
@@ -14,12 +15,12 @@ from jobq.queue import JobQueue
 def choose(
     queue: JobQueue, jobs: JobFilter, *, among: frozenset[JobStatus], limit: int | None = None
 ) -> tuple[list[int], bool]:
-    """The ids that a bulk command acts on, oldest first; and whether each one was named.
+    """Return the ids that a bulk command acts on, oldest first, and whether each was named.
 
-    A selection is narrowed to the statuses ``among``, unless it says some itself.
+    A selection is narrowed to the statuses ``among``, unless it names statuses itself.
 
     Raises:
-        UsageError: neither ids nor a selection is given: that never means all.
+        UsageError: neither ids nor a selection is given, which never means all jobs.
         NotFound: ids were given to choose from, and one does not exist.
     """
     if jobs == JobFilter():
@@ -32,8 +33,30 @@ def choose(
     return [job.id for job in islice(queue.each(wanted), limit or None)], False
 
 
+def choose_approved(
+    queue: JobQueue,
+    pick: Selection,
+    ids: Sequence[str] | None,
+    *,
+    verb: str,
+    among: frozenset[JobStatus],
+    ask: bool,
+) -> list[int] | None:
+    """Return the ids that a bulk command acts on; None if the person at the terminal declines.
+
+    Ids that were named are not asked about.
+    """
+    wanted = pick.job_filter(queue, ids)
+    chosen, named = choose(queue, wanted, among=among, limit=pick.limit)
+    if not chosen:
+        note("No job matches.")
+    elif not named and ask and not approved(f"{verb} {count_of(len(chosen))}?"):
+        return None
+    return chosen
+
+
 def approved(question: str) -> bool:
-    """Whether the person at the terminal says yes; scripts are not asked."""
+    """Return whether the person at the terminal says yes; scripts are not asked."""
     if confirmed(question):
         return True
     note("Nothing was changed.")
@@ -42,15 +65,15 @@ def approved(question: str) -> bool:
 
 @dataclass(slots=True)
 class Report:
-    """What became of each job of a bulk command."""
+    """The outcome of a bulk command for each job."""
 
     done: Mapping[str, list[int]]
-    sentences: Mapping[str, tuple[str, str]]  # as in done: what was done, what would be
+    sentences: Mapping[str, tuple[str, str]]  # by the keys of done: done, and would be done
     missing: list[int] = field(default_factory=list)
     refused: dict[int, str] = field(default_factory=dict)  # and why
 
     def show(self, *, as_json: bool, dry_run: bool) -> int:
-        """Print it; the exit code: some do not exist, or else some were refused."""
+        """Print the report. Return the exit code: 3 if jobs are missing, else 4 if any was refused."""
         if as_json:
             refused = [{"id": job_id, "reason": why} for job_id, why in self.refused.items()]
             rest = {"refused": refused, "missing": self.missing, "dry_run": dry_run}
@@ -71,5 +94,5 @@ class Report:
 
 
 def name_of(ids: Sequence[int]) -> str:
-    """``job 3``, or ``12 jobs (1-5, 7-13)``."""
+    """Return ``job 3`` or ``12 jobs (1-5, 7-13)``."""
     return f"job {ids[0]}" if len(ids) == 1 else f"{count_of(len(ids))} ({format_ids(ids)})"

@@ -1,31 +1,20 @@
-"""``jobq cancel``: take jobs out of line, or stop them."""
+"""``jobq cancel``: cancel waiting jobs, stop running ones."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated
 
-from jobq.cli.commands.bulk import Report, approved, choose, name_of
+from jobq.cli.commands.bulk import Report, choose_approved, name_of
 from jobq.cli.context import Cli
-from jobq.cli.parsing.arguments import selection
 from jobq.cli.parsing.declarations import Context, option
-from jobq.cli.parsing.options import (
-    AsJson,
-    DryRun,
-    Ids,
-    InQueue,
-    Limit,
-    OfType,
-    Reason,
-    Since,
-    Status,
-    Tags,
-    Until,
-    Yes,
-)
-from jobq.cli.rendering.output import count_of, is_terminal, note
+from jobq.cli.parsing.options import AsJson, DryRun, Ids, Selection, Yes
+from jobq.cli.rendering.output import is_terminal, note
 from jobq.models import FINISHED, UNFINISHED, CancelEffect, JobStatus
 from jobq.queue import JobQueue
 
-Cascade = Annotated[bool, option("--cascade", help="Cancel whatever waits for these jobs, too.")]
+Cascade = Annotated[bool, option("--cascade", help="Also cancel the jobs that wait for them.")]
+Reason = Annotated[
+    str | None, option("--reason", metavar="TEXT", help="Keep this reason with the jobs.")
+]
 
 _SENTENCES = {
     "cancelled": ("Cancelled {}", "Would cancel {}"),
@@ -35,14 +24,8 @@ _SENTENCES = {
 
 def command(
     ctx: Context,
+    pick: Selection,
     ids: Ids = None,
-    status: Status = None,
-    in_queue: InQueue = None,
-    of_type: OfType = None,
-    tags: Tags = None,
-    since: Since = None,
-    until: Until = None,
-    limit: Limit = None,
     reason: Reason = None,
     cascade: Cascade = False,
     yes: Yes = False,
@@ -52,23 +35,17 @@ def command(
     """Cancel jobs; those that run are asked to stop.
 
     Give ids, or select unfinished jobs by what they have in common.
+
+    Examples:
+        jobq cancel 42 --reason "wrong file"
+        jobq cancel --queue downloads --status pending
     """
     cli: Cli = ctx.obj
     with cli.queue() as queue:
-        wanted = selection(
-            queue,
-            ids=ids,
-            status=status,
-            in_queue=in_queue,
-            of_type=of_type,
-            tags=tags,
-            since=since,
-            until=until,
+        chosen = choose_approved(
+            queue, pick, ids, verb="Cancel", among=UNFINISHED, ask=not (yes or dry_run)
         )
-        chosen, named = choose(queue, wanted, among=UNFINISHED, limit=limit)
-        if not chosen:
-            note("No job matches.")
-        elif not (named or yes or dry_run or approved(f"Cancel {count_of(len(chosen))}?")):
+        if chosen is None:
             return 1
         if dry_run:
             effects = foresee(queue, chosen, cascade=cascade)
@@ -82,7 +59,7 @@ def command(
 
 
 def foresee(queue: JobQueue, ids: Sequence[int], *, cascade: bool) -> dict[int, CancelEffect]:
-    """What cancelling these jobs would do."""
+    """Return what cancelling these jobs would do."""
     wanted = list(dict.fromkeys([*ids, *(queue.descendants(ids) if cascade else ())]))
     there = queue.existing(wanted)
 

@@ -1,4 +1,4 @@
-"""``jobq config``: the settings in effect, and whether they are fine."""
+"""``jobq config``: show and check the settings."""
 
 import json
 import os
@@ -10,24 +10,27 @@ import typer
 from jobq.cli.context import Cli, complain, project_file
 from jobq.cli.parsing.declarations import Context
 from jobq.cli.parsing.options import AsJson
-from jobq.cli.parsing.typer_adapter import as_typer
+from jobq.cli.parsing.typer_adapter import group_app, verb
 from jobq.cli.rendering.output import count_of, inert, is_terminal, note, print_json
 from jobq.config.loader import find_file, working_directory
 from jobq.serializers import settings_document
 
-app = typer.Typer(add_completion=False, help="Show or check the settings in effect.")
+app = group_app(
+    "Show or check the settings in effect.",
+    ["jobq config show", "jobq config check"],
+    no_args_is_help=False,
+)
 
 
 @app.callback(invoke_without_command=True)
 def default(ctx: typer.Context) -> None:
     if ctx.invoked_subcommand is None:
-        show(Context(ctx.obj, ctx.meta))
+        show(Context(ctx.obj))
 
 
-@app.command()
-@as_typer
+@verb(app)
 def show(ctx: Context, as_json: AsJson = False) -> None:
-    """Print every setting as it is in effect, as TOML."""
+    """Print every setting in effect, as TOML."""
     cli: Cli = ctx.obj
     document = settings_document(cli.settings())
     if as_json:
@@ -37,22 +40,22 @@ def show(ctx: Context, as_json: AsJson = False) -> None:
         print(inert(line))
 
 
-@app.command()
-@as_typer
+@verb(app)
 def path(ctx: Context) -> None:
-    """Print which file the settings come from."""
+    """Print the path of the file that the settings come from."""
     cli: Cli = ctx.obj
     found = find_file(cli.config, os.environ, working_directory())
     if found is None:
-        note("No jobq.toml here or above, and none of your own: the defaults hold (`jobq init`)")
+        note(
+            "No jobq.toml here, above, or in your own configuration: the defaults apply (`jobq init`)"
+        )
     else:
         print(inert(str(found)) if is_terminal() else found)
 
 
-@app.command()
-@as_typer
+@verb(app)
 def check(ctx: Context) -> int:
-    """Read the settings and the workers; leave with 2, saying what is wrong, if anything is."""
+    """Read the settings and the workers; report errors and exit with 2 if there are any."""
     cli: Cli = ctx.obj
     settings = cli.settings()
     from jobq.job_types.registry import load
@@ -60,7 +63,7 @@ def check(ctx: Context) -> int:
     registry = load(settings.worker_paths)
     for folder in settings.worker_paths:
         if not folder.is_dir():
-            note(f"no workers are loaded from {project_file(folder)}: there is no such folder")
+            note(f"no workers are loaded from {project_file(folder)}: the folder does not exist")
     for error in registry.errors:
         complain(str(error))
     if registry.errors:
@@ -72,7 +75,7 @@ def check(ctx: Context) -> int:
 
 
 def toml_lines(table: Mapping[str, Any], name: tuple[str, ...] = ()) -> Iterator[str]:
-    """A nested mapping as TOML; values that are None are left out."""
+    """Yield the lines of a nested mapping as TOML; leave out values that are None."""
     tables = {key: value for key, value in table.items() if isinstance(value, Mapping)}
     values = {k: v for k, v in table.items() if v is not None and k not in tables}
     if name and (values or not tables):

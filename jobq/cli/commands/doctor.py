@@ -1,4 +1,4 @@
-"""``jobq doctor``: find out what is wrong, and mend what is safe to mend."""
+"""``jobq doctor``: find what is wrong, and repair what is safe to repair."""
 
 from collections import Counter
 from typing import Annotated
@@ -12,20 +12,26 @@ from jobq.diagnostics.doctor.diagnose import diagnose
 from jobq.diagnostics.doctor.finding import Finding, Level
 from jobq.errors import ConfigError, JobqError
 
-_LOOKS = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "red"}
+_STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "red"}
 
 
 def command(
     ctx: Context,
-    full: Annotated[bool, option("--full", help="Read the whole database.")] = False,
-    fix: Annotated[bool, option("--fix", help="Mend what is safe to mend.")] = False,
-    yes: Annotated[bool, option("--yes", help="With --fix: delete orphaned logs, too.")] = False,
-    verbose: Annotated[bool, option("--verbose", "-v", help="Show what is fine, too.")] = False,
+    full: Annotated[bool, option("--full", help="Read the whole database for damage.")] = False,
+    fix: Annotated[bool, option("--fix", help="Repair what is safe to repair.")] = False,
+    yes: Annotated[bool, option("--yes", help="With --fix: also delete orphaned logs.")] = False,
+    verbose: Annotated[
+        bool, option("--verbose", "-v", help="Also show the checks that pass.")
+    ] = False,
     as_json: AsJson = False,
 ) -> int:
-    """Look for damage, leftovers and wrong permissions; exit code 1 if anything is found.
+    """Look for damage, leftovers and wrong permissions; exit with 1 if there are any.
 
     Nothing is written without --fix.
+
+    Examples:
+        jobq doctor
+        jobq doctor --fix --full
     """
     cli: Cli = ctx.obj
     try:
@@ -33,7 +39,7 @@ def command(
     except ConfigError as error:
         findings, fixed = [Finding(Level.PROBLEM, "config", "", str(error))], []
     else:
-        fixed = _mend(settings, yes=yes) if fix else []
+        fixed = _repair(settings, yes=yes) if fix else []
         findings = diagnose(settings, full=full)
     if as_json:
         print_json(_document(findings, fixed))
@@ -42,18 +48,18 @@ def command(
     return int(any(finding.level is not Level.OK for finding in findings))
 
 
-def _mend(settings: Settings, *, yes: bool) -> list[str]:
-    """Mend what can be; what was done, in a line each."""
+def _repair(settings: Settings, *, yes: bool) -> list[str]:
+    """Repair what can be repaired. Return a line for each repair."""
     done: list[str] = []
-    mended: set[str] = set()
+    repaired: set[str] = set()
     for finding in diagnose(settings):
-        if finding.fix is None or finding.check in mended or (finding.destructive and not yes):
+        if finding.fix is None or finding.check in repaired or (finding.destructive and not yes):
             continue
-        mended.add(finding.check)
+        repaired.add(finding.check)
         try:
             done.append(f"{finding.check}: {finding.fix()}")
         except (JobqError, OSError) as error:
-            done.append(f"{finding.check}: could not be mended: {error}")
+            done.append(f"{finding.check}: could not be repaired: {error}")
     return done
 
 
@@ -62,8 +68,8 @@ def _print(findings: list[Finding], fixed: list[str], *, verbose: bool, color: b
         print(inert(f"fixed    {line}"))
     for finding in findings:
         if verbose or finding.level is not Level.OK:
-            look = _LOOKS[finding.level]
-            level = styled(f"{finding.level:<8}", look, color=color and is_terminal())
+            style = _STYLES[finding.level]
+            level = styled(f"{finding.level:<8}", style, color=color and is_terminal())
             print(level, inert(_line(finding)))
     counts = Counter(finding.level for finding in findings)
     checked = count_of(len({finding.check for finding in findings}), "check")

@@ -1,4 +1,4 @@
-"""``jobq explain``: why a job is not running, and what would let it."""
+"""``jobq explain``: say why a job is not running."""
 
 from jobq.cli.context import Cli
 from jobq.cli.parsing.arguments import parse_one_id
@@ -10,10 +10,13 @@ from jobq.diagnostics.explain_facts import gather
 
 
 def command(ctx: Context, job_id: Id, as_json: AsJson = False) -> None:
-    """Say why a job is not running, and what would let it.
+    """Say why a job is not running, and what would let it run.
 
-    For a job that runs or has ended, say where and how. Each line ends with the command to go on
-    with.
+    For a job that runs or has ended, say where and how. Each line ends with the command that helps.
+
+    Examples:
+        jobq explain 42
+        jobq explain last --json
     """
     cli: Cli = ctx.obj
     with cli.queue() as queue:

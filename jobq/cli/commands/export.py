@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Annotated, TextIO, cast
 
 from jobq.cli.context import Cli
-from jobq.cli.parsing.arguments import selection
 from jobq.cli.parsing.declarations import Context, option
-from jobq.cli.parsing.options import Ids, InQueue, Limit, OfType, Since, Status, Tags, Until
+from jobq.cli.parsing.options import Ids, Selection
 from jobq.cli.rendering.output import count_of, format_ids, inert, is_terminal, note
 from jobq.errors import UsageError
 from jobq.transfer.exporter import Export
@@ -23,67 +22,55 @@ Format = Annotated[
     option(
         "--format",
         metavar="FORMAT",
-        help=f"{', '.join(FORMATS)} (default: by the file's ending, or else jsonl).",
+        help=f"Write {', '.join(FORMATS)} (default: by the file's ending, else jsonl).",
     ),
 ]
 Output = Annotated[
     str | None,
-    option("--output", "-o", metavar="FILE", help="Write to this file, not to stdout."),
+    option("--output", "-o", metavar="FILE", help="Write to this file instead of stdout."),
 ]
-
-
 WithSecrets = Annotated[
-    bool, option("--with-secrets", help="Write passwords, tokens and the like, too.")
+    bool, option("--with-secrets", help="Include passwords, tokens and other secrets.")
 ]
 
 
 def command(
     ctx: Context,
+    pick: Selection,
     ids: Ids = None,
-    status: Status = None,
-    in_queue: InQueue = None,
-    of_type: OfType = None,
-    tags: Tags = None,
-    since: Since = None,
-    until: Until = None,
-    limit: Limit = None,
     kind: Format = None,
     output: Output = None,
     with_secrets: WithSecrets = False,
 ) -> None:
-    """Write jobs as rows that `jobq import` makes the same jobs of: what they do, not how they did.
+    """Write jobs as rows from which `jobq import` adds the same jobs again.
 
-    Without a selection, all of them. With --limit, the oldest.
+    A row says what a job does, not what became of it. Without a selection, all jobs are written;
+    with --limit, the oldest.
+
+    Examples:
+        jobq export --status failed -o failed.jsonl
+        jobq export --tag batch=7 --format csv
     """
     cli: Cli = ctx.obj
     kind = kind or (format_of(output, b"{") if output else "jsonl")
     if kind not in FORMATS:
         raise UsageError(f"--format {kind!r}: give one of {', '.join(FORMATS)}")
     with cli.queue() as queue:
-        wanted = selection(
-            queue,
-            ids=ids,
-            status=status,
-            in_queue=in_queue,
-            of_type=of_type,
-            tags=tags,
-            since=since,
-            until=until,
-        )
+        wanted = pick.job_filter(queue, ids)
         if wanted.ids is not None:
             queue.get_many(wanted.ids)
-        jobs = Export(queue, wanted, limit or None, with_secrets=with_secrets)
+        jobs = Export(queue, wanted, pick.limit or None, with_secrets=with_secrets)
         with _file(output) as file:
             number = write(jobs.rows(), kind, file, COLUMNS)
     if jobs.redacted:
         note(
             f"Secrets of {count_of(jobs.redacted)} were left out, and `jobq import` will say so: "
-            "--with-secrets writes them."
+            "--with-secrets includes them."
         )
     if jobs.outside:
         note(
-            f"Some wait for {format_ids(jobs.outside)}, which are not exported: "
-            "their rows name the ids."
+            f"Some jobs wait for {format_ids(jobs.outside)}, which are not exported: "
+            "their rows keep those ids."
         )
     if output and is_terminal():
         print(inert(f"Exported {count_of(number)} to {output}"))
@@ -108,7 +95,7 @@ def _file(output: str | None) -> Iterator[TextIO]:
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[TextIO]:
-    """A file for its owner alone, that takes the place of the old one when it is whole."""
+    """Yield a file that only its owner can read; it replaces the old one once it is complete."""
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
         with open(descriptor, "w", encoding="utf-8", newline="") as file:
@@ -121,7 +108,7 @@ def _replacing(path: Path) -> Iterator[TextIO]:
 
 
 class _Shown:
-    """Stdout on a terminal: what jobs say can do nothing to it."""
+    """Stdout on a terminal, with control characters of jobs made visible."""
 
     def write(self, text: str) -> int:
         return sys.stdout.write("\n".join(map(inert, text.split("\n"))))

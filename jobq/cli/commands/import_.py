@@ -1,4 +1,4 @@
-"""``jobq import``: add the jobs that the rows of a file describe."""
+"""``jobq import``: add jobs from the rows of a file."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,22 +19,22 @@ from jobq.transfer import formats
 from jobq.transfer.formats import FORMATS, UTF_16, Table
 from jobq.transfer.importer import Importer
 
-File = Annotated[str, Argument(metavar="FILE|-", help="The file; - reads from stdin.")]
+File = Annotated[str, Argument(metavar="FILE|-", help="The file to read; - reads stdin.")]
 Format = Annotated[
     str | None,
     option(
         "--format",
         metavar="FORMAT",
-        help=f"{', '.join(FORMATS)} (default: by the file's ending, or else by how it begins).",
+        help=f"Read {', '.join(FORMATS)} (default: by the file's ending or beginning).",
     ),
 ]
 SkipInvalid = Annotated[
-    bool, option("--skip-invalid", help="Add the rows that are good; report the others.")
+    bool, option("--skip-invalid", help="Add the valid rows and report the others.")
 ]
 KeyPrefix = Annotated[
-    str, option("--key-prefix", metavar="TEXT", help="Put this before every key.")
+    str, option("--key-prefix", metavar="TEXT", help="Put TEXT before every key, e.g. batch7-.")
 ]
-Ids = Annotated[bool, option("--ids", help="Print the id of each row's job, one a line.")]
+Ids = Annotated[bool, option("--ids", help="Print the id of each row's job, one per line.")]
 
 
 def command(
@@ -47,10 +47,14 @@ def command(
     ids: Ids = False,
     as_json: AsJson = False,
 ) -> int:
-    """Add the jobs that the rows of a file describe: jsonl, json, csv or tsv.
+    """Add jobs from the rows of a file: jsonl, json, csv or tsv.
 
     Every row is checked before any is added. A row with a key is added once, however often it is
     imported: after an interruption, import the same file again.
+
+    Examples:
+        jobq import jobs.jsonl --dry-run
+        jobq import jobs.csv --skip-invalid --key-prefix may-
     """
     cli: Cli = ctx.obj
     checked_text("--key-prefix", key_prefix)
@@ -63,7 +67,7 @@ def command(
     ):
         name = "stdin" if file == "-" else file
         summary = Summary(batch, name, dry_run=dry_run)
-        with bar_of(cli) as bar:
+        with bar_of(color=cli.color) as bar:
             _check(batch, source, kind, name, bar)
             good = not batch.problem_count or (skip_invalid and not batch.header_wrong)
             if good and not dry_run:
@@ -88,9 +92,7 @@ def _opened(file: str) -> Iterator[BinaryIO]:
 def _check(batch: Importer, source: Any, kind: str | None, name: str, bar: Bar | None) -> None:
     head = source.peek(4096)
     if head.startswith(UTF_16):
-        raise UsageError(
-            f"{name}: UTF-16, and not UTF-8: pass it through `iconv -f UTF-16 -t UTF-8`"
-        )
+        raise UsageError(f"{name}: UTF-16, not UTF-8: convert it with `iconv -f UTF-16 -t UTF-8`")
     kind = kind or formats.format_of(name, head)
     try:
         table: Table = formats.read(source, kind)
@@ -115,28 +117,28 @@ def _add(batch: Importer, summary: "Summary", bar: Bar | None, *, print_ids: boo
     except KeyboardInterrupt:
         note(
             f"Interrupted after {count_of(batch.added)}: "
-            "import the file again, and rows with a key are not added twice."
+            "import the file again; rows with a key are not added twice."
         )
         raise
 
 
 @dataclass(slots=True)
 class Summary:
-    """What came of an import."""
+    """The outcome of an import."""
 
     batch: Importer
     name: str
     dry_run: bool = False
-    runs: list[int] = field(default_factory=list)  # the first and the last id
+    id_range: list[int] = field(default_factory=list)  # the first and the last id
 
     def note(self, inserted: list[Inserted]) -> None:
-        """Take in what became of some rows."""
+        """Record what became of some rows."""
         new = [item.id for item in inserted if item.created]
         if new:
-            self.runs = [self.runs[0] if self.runs else new[0], new[-1]]
+            self.id_range = [self.id_range[0] if self.id_range else new[0], new[-1]]
 
     def report(self, *, as_json: bool, ids: bool, good: bool) -> None:
-        """Say it: problems on stderr, always; the rest to people, or as a document."""
+        """Print problems on stderr, and the rest as a sentence or as a document."""
         self.show_problems()
         if as_json:
             print_json(self._document(good=good))
@@ -144,32 +146,32 @@ class Summary:
             print(self.sentence())
         if not good:
             complain(
-                f"{self.name}: nothing was added: mend these rows, or add the others "
+                f"{self.name}: no jobs added: correct these rows, or add the others "
                 "with --skip-invalid"
             )
 
     def _counts(self, *, good: bool) -> tuple[int, int]:
-        """Rows added, and rows that were there; or those that would be."""
+        """Return the numbers of rows that are new and that existed, or would be."""
         if self.dry_run and good:
             return len(self.batch) - self.batch.known, self.batch.known
         return self.batch.added, self.batch.existing
 
     def show_problems(self) -> None:
-        """What is wrong with the rows: the first few, and how many more."""
+        """Print the first few problems of the rows, and how many more there are."""
         for problem in self.batch.problems:
             note(f"{self.name}:{problem}")
         if more := self.batch.problem_count - len(self.batch.problems):
             note(f"and {more:,} more")
 
     def sentence(self) -> str:
-        """What was added, or would be."""
+        """Return a sentence on what was added, or would be."""
         added, existing = self._counts(good=True)
         text = f"{'Would add' if self.dry_run else 'Added'} {count_of(added)}"
-        if self.runs:
-            first, last = self.runs
+        if self.id_range:
+            first, last = self.id_range
             text += f" ({first}-{last})" if last > first else f" ({first})"
         if existing:
-            text += f", {existing:,} {'was' if existing == 1 else 'were'} there already"
+            text += f", {existing:,} already existed"
         return text
 
     def _document(self, *, good: bool) -> dict[str, Any]:
@@ -178,7 +180,7 @@ class Summary:
             {"file": self.name, "line": p.line, "column": p.column or None, "message": p.what}
             for p in self.batch.problems
         ]
-        first, last = self.runs or (None, None)
+        first, last = self.id_range or (None, None)
         return {
             "rows": self.batch.rows,
             "added": added,

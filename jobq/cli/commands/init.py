@@ -1,4 +1,4 @@
-"""``jobq init``: the files of a new project."""
+"""``jobq init``: write the files of a new project."""
 
 import shlex
 from importlib import resources
@@ -12,21 +12,28 @@ from jobq.errors import UsageError
 
 Directory = Annotated[
     str,
-    Argument(metavar="[DIR]", help="Where (default: here); it is made if it is not there."),
+    Argument(
+        metavar="[DIR]", help="The directory of the project (default: here); created if missing."
+    ),
 ]
 
-PRIVATE = 0o700
+PRIVATE_MODE = 0o700
 IGNORE_ALL = "*\n"
 
 
 def command(ctx: Context, folder: Directory = ".") -> None:
-    """Write jobq.toml, workers/ with an example, and logs/; what is there already stays."""
+    """Write jobq.toml, workers/ with an example, and logs/; keep files that exist.
+
+    Examples:
+        jobq init
+        jobq init ~/media
+    """
     del ctx
     directory = Path(folder)
     if directory.exists() and not directory.is_dir():
         raise UsageError(f"{directory}: not a directory")
     directory.mkdir(parents=True, exist_ok=True)
-    for name, mode in (("workers", 0o777), ("logs", PRIVATE), (".jobq", PRIVATE)):
+    for name, mode in (("workers", 0o777), ("logs", PRIVATE_MODE), (".jobq", PRIVATE_MODE)):
         if not (directory / name).is_dir():
             (directory / name).mkdir(mode=mode)
     templates = resources.files("jobq.templates")
@@ -40,13 +47,13 @@ def command(ctx: Context, folder: Directory = ".") -> None:
     note("Next:")
     if directory.resolve() != Path.cwd():
         note(f"  cd {shlex.quote(str(directory))}")
-    note("  jobq add -- echo hello      add a command, or a job: jobq add hello name=you")
-    note("  jobq work --drain           run what there is; without --drain, go on for ever")
-    note("  jobq list                   see how it went")
+    note("  jobq add -- echo hello      add a command; or a job: jobq add hello name=you")
+    note("  jobq work --drain           run the jobs there are; without --drain, keep running")
+    note("  jobq list                   see what became of them")
 
 
 def _write(file: Path, text: str) -> None:
-    """Create a file; one that is there stays as it is."""
+    """Create a file; keep one that exists."""
     try:
         with file.open("x", encoding="utf-8") as new:
             new.write(text)

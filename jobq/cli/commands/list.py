@@ -1,4 +1,4 @@
-"""``jobq list``: which jobs there are, and how they are doing."""
+"""``jobq list``: show jobs and how they are doing."""
 
 import heapq
 from collections.abc import Callable, Iterable, Sequence
@@ -6,30 +6,18 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from jobq.cli.context import Cli
-from jobq.cli.parsing.arguments import selection
 from jobq.cli.parsing.declarations import Context, option
-from jobq.cli.parsing.options import (
-    AsJson,
-    AsJsonl,
-    Ids,
-    InQueue,
-    Limit,
-    OfType,
-    Since,
-    Status,
-    Tags,
-    Until,
-)
-from jobq.cli.rendering.job_text import describe, progress_of, time_of, tries_of
+from jobq.cli.parsing.options import AsJson, AsJsonl, Ids, Selection
+from jobq.cli.rendering.job_text import attempts_of, describe, progress_of, time_of
 from jobq.cli.rendering.output import (
     COLOURS,
     count_of,
     note,
-    print_columns,
     print_json_array,
     print_jsonl,
     print_tabs,
 )
+from jobq.cli.rendering.table import print_columns
 from jobq.clock import utcnow
 from jobq.errors import NotFound, UsageError
 from jobq.models import DEFAULT_QUEUE, Job, JobFilter, JobStatus
@@ -38,8 +26,8 @@ from jobq.redaction import ShownJob
 from jobq.serializers import job_document
 from jobq.units import format_moment
 
-SHOWN = 50
-"""Jobs that people are shown where they do not say how many."""
+DEFAULT_LIMIT = 50
+"""Jobs in the table where neither ids nor --limit are given."""
 
 _FAILED = frozenset({JobStatus.FAILED})
 _ORDER = list(JobStatus)
@@ -56,29 +44,23 @@ KEYS: dict[str, Callable[[Job], Any]] = {
     "finished": lambda job: job.finished_at,
     "took": lambda job: job.started_at and job.finished_at and job.finished_at - job.started_at,
 }
-"""What ``--sort`` takes."""
+"""The sort keys that ``--sort`` takes."""
 
 Sort = Annotated[
     str,
-    option("--sort", metavar="KEY", help=f"{', '.join(KEYS)}; -KEY turns the order round."),
+    option("--sort", metavar="KEY", help=f"Sort by {', '.join(KEYS)}; -KEY reverses."),
 ]
 Watch = Annotated[
     bool,
-    option("--watch", "-w", help="Go on, with a live table, or in a pipe a line a change."),
+    option("--watch", "-w", help="Keep a live table; in a pipe, print a line per change."),
 ]
-Plain = Annotated[bool, option("--plain", help="Columns with a tab between them, for scripts.")]
+Plain = Annotated[bool, option("--plain", help="Print columns separated by tabs.")]
 
 
 def command(
     ctx: Context,
+    pick: Selection,
     ids: Ids = None,
-    status: Status = None,
-    in_queue: InQueue = None,
-    of_type: OfType = None,
-    tags: Tags = None,
-    since: Since = None,
-    until: Until = None,
-    limit: Limit = None,
     sort: Sort = "id",
     watch: Watch = False,
     plain: Plain = False,
@@ -87,30 +69,26 @@ def command(
 ) -> None:
     """List jobs, the newest last.
 
-    People are shown the newest 50, unless they say which or how many; scripts get all that match.
+    The table has the newest 50, unless you give ids or --limit; the formats for scripts have all.
+
+    Examples:
+        jobq list --status failed --since 1d
+        jobq list --queue downloads --watch
     """
     cli: Cli = ctx.obj
     if plain + as_json + as_jsonl > 1:
         raise UsageError("give one of --plain, --json and --jsonl")
-    if watch and (plain or as_json or limit is not None or sort != "id"):
-        raise UsageError("--watch goes with a selection and --jsonl, and with nothing else")
+    if watch and (plain or as_json or pick.limit is not None or sort != "id"):
+        raise UsageError("--watch can only be combined with a selection and --jsonl")
     with cli.queue() as queue:
-        wanted = selection(
-            queue,
-            ids=ids,
-            status=status,
-            in_queue=in_queue,
-            of_type=of_type,
-            tags=tags,
-            since=since,
-            until=until,
-        )
+        wanted = pick.job_filter(queue, ids)
         if watch:
             _watch(queue, wanted, cli, as_jsonl=as_jsonl)
             return
         for_people = not (plain or as_json or as_jsonl)
-        by_default = limit is None and for_people and wanted.ids is None
-        jobs, more = fetch(queue, wanted, sort, SHOWN if by_default else limit or None)
+        by_default = pick.limit is None and for_people and wanted.ids is None
+        limit = DEFAULT_LIMIT if by_default else pick.limit or None
+        jobs, more = fetch(queue, wanted, sort, limit)
         if for_people:
             _show(cli, queue, wanted, [queue.shown(job) for job in jobs])
         elif plain:
@@ -119,7 +97,7 @@ def command(
             documents = (job_document(queue.shown(job), queue.logs.path(job.id)) for job in jobs)
             (print_json_array if as_json else print_jsonl)(documents)
         if more and by_default:
-            note(f"There are more than these {SHOWN}: --limit 0 shows all.")
+            note(f"Only the newest {DEFAULT_LIMIT} are shown: --limit 0 shows all.")
         if wanted.ids is not None:
             _require(queue, wanted.ids)
 
@@ -127,7 +105,7 @@ def command(
 def fetch(
     queue: JobQueue, wanted: JobFilter, sort: str, limit: int | None
 ) -> tuple[Iterable[Job], bool]:
-    """The last ``limit`` jobs in an order, and whether there are more.
+    """Return the last ``limit`` jobs in an order, and whether there are more.
 
     Raises:
         UsageError: there is no such order.
@@ -148,7 +126,7 @@ def fetch(
 def _last(
     jobs: Iterable[Job], key: Callable[[Job], Any], limit: int | None, *, backwards: bool
 ) -> list[Job]:
-    """The last jobs in an order, one more than the limit, the last one first.
+    """Return the last jobs in an order, one more than the limit, the last one first.
 
     Jobs without a value come before those with one.
     """
@@ -189,14 +167,14 @@ def _show(cli: Cli, queue: JobQueue, wanted: JobFilter, jobs: list[ShownJob]) ->
 
 
 def print_table(jobs: Sequence[ShownJob], now: datetime, *, color: bool, errors: bool) -> None:
-    """A line for each job, with the columns that there is something to show in."""
+    """Print a line for each job; leave out columns that are empty."""
     columns = {
         "id": [str(job.id) for job in jobs],
         "status": [job.status.value for job in jobs],
         "prio": [str(job.priority) for job in jobs],
         "queue": [job.queue for job in jobs],
         "job": [job.name or describe(job) for job in jobs],
-        "tries": [tries_of(job) for job in jobs],
+        "attempts": [attempts_of(job) for job in jobs],
         "time": [time_of(job, now) for job in jobs],
         "done": [progress_of(job) for job in jobs],
         "error": [job.error or "" for job in jobs],
@@ -207,25 +185,25 @@ def print_table(jobs: Sequence[ShownJob], now: datetime, *, color: bool, errors:
     print_columns(
         columns,
         color=color,
-        looks={"status": [COLOURS[job.status] for job in jobs]},
+        styles={"status": [COLOURS[job.status] for job in jobs]},
         flexible=("job", "error"),
-        optional=("prio", "tries", "queue", "done", "time"),
+        optional=("prio", "attempts", "queue", "done", "time"),
     )
 
 
 def hint_no_worker(queue: JobQueue, jobs: Sequence[Job]) -> None:
-    """Say so where jobs are ready and nobody is there to run them."""
+    """Print a hint if jobs are ready and no supervisor is running."""
     waiting = sum(job.status is JobStatus.PENDING for job in jobs)
     if waiting and not any(each.takes_jobs for each in queue.supervisors()):
         verb = "waits" if waiting == 1 else "wait"
-        note(f"{count_of(waiting)} {verb}, and no worker is running: jobq work")
+        note(f"{count_of(waiting)} {verb}, and no supervisor is running: jobq work")
 
 
 # -- for scripts -----------------------------------------------------------------------------
 
 
 def _plain(job: ShownJob) -> list[str]:
-    """The columns of ``--plain``. New ones are only added at the end."""
+    """Return the columns of ``--plain``. New ones are only added at the end."""
     return [
         str(job.id),
         job.status.value,

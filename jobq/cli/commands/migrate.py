@@ -1,4 +1,4 @@
-"""``jobq migrate``: move everything to another store, such as a Redis server, or back."""
+"""``jobq migrate``: move all jobs to another store, such as a Redis server, or back."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,42 +24,44 @@ def command(
         option(
             "--to",
             metavar="WHERE",
-            help="redis://HOST:PORT/DB; sqlite: the `database` of jobq.toml; or a file.",
+            help="Move to redis://HOST:PORT/DB, to sqlite (the database of jobq.toml), or to a file.",
         ),
     ],
-    restart: Annotated[
-        bool, option("--restart", help="Begin anew where a move was interrupted.")
-    ] = False,
+    restart: Annotated[bool, option("--restart", help="Start an interrupted move over.")] = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Move all jobs, their history, queues and schedules to another store, while nothing runs.
 
-    What has arrived is read back and compared. Interrupted, it goes on when run again. The store
-    that they came from stays as it was: change jobq.toml to work with the other.
+    The copy is read back and compared. Run an interrupted move again to continue it. The store that
+    the jobs came from stays as it was: change jobq.toml to work with the other.
+
+    Examples:
+        jobq migrate --to redis://localhost:6379/0 --dry-run
+        jobq migrate --to sqlite
     """
     cli = ctx.obj
     here = cli.settings()
     there = _destination(here, to)
     names = _name(here), _name(there)
-    with Migration(here, there, names) as migration, bar_of(cli) as bar:
+    with Migration(here, there, names) as migration, bar_of(color=cli.color) as bar:
         if dry_run:
             moved, half_filled = migration.preview()
             if half_filled:
-                note(f"{names[1]} is half filled: a move that was interrupted would go on.")
+                note(f"{names[1]} is half filled: an interrupted move would continue.")
         else:
-            moved = migration.run(_drawn(bar, migration.total()), restart=restart)
+            moved = migration.run(_progress_on(bar, migration.total()), restart=restart)
     if as_json:
         print_json(_document(moved, names, dry_run=dry_run))
     elif dry_run:
         print(f"Would move {_amount(moved)} to {names[1]}")
     else:
-        print(f"Moved {_amount(moved)} to {names[1]}: read back, and the same")
-        _tell_what_is_next(here, there, names)
+        print(f"Moved {_amount(moved)} to {names[1]}: read back and identical")
+        _show_next_steps(here, there, names)
 
 
 def _destination(here: Settings, to: str) -> Settings:
-    """The settings of a queue whose jobs are where ``--to`` says."""
+    """Return the settings of a queue whose jobs are where ``--to`` says."""
     if to == "redis":
         raise UsageError("--to redis: give its address: redis://HOST:6379/0")
     if "://" in to:
@@ -74,14 +76,14 @@ def _destination(here: Settings, to: str) -> Settings:
         there = replace(here, backend=SQLITE, database=Path.cwd() / Path(to).expanduser())
     if _name(there) == _name(here):
         raise UsageError(
-            f"--to {to}: this is where the jobs are; if {FILE_NAME} has been changed already, say "
-            "where they were: `JOBQ_BACKEND=sqlite jobq migrate …`"
+            f"--to {to}: the jobs are already there; if you have changed {FILE_NAME}, name the "
+            "store that they come from: `JOBQ_BACKEND=sqlite jobq migrate …`"
         )
     return there
 
 
 def _name(settings: Settings) -> str:
-    """What people know a store by."""
+    """Return the name of a store for people."""
     if settings.backend == SQLITE:
         return project_file(settings.database.resolve())
     return settings.backend_shown
@@ -96,16 +98,16 @@ def _amount(moved: Tally) -> str:
     return f"{', '.join(parts)} and {count_of(moved.schedules, 'schedule')}"
 
 
-def _tell_what_is_next(here: Settings, there: Settings, names: tuple[str, str]) -> None:
-    note(f"{names[0]} is as it was. Logs stay where they are, in {project_file(here.log_dir)}.")
-    where = project_file(here.path) if here.path else f"a {FILE_NAME} (`jobq init` makes one)"
-    note(f"To go on with {names[1]}, set in {where}:")
+def _show_next_steps(here: Settings, there: Settings, names: tuple[str, str]) -> None:
+    note(f"{names[0]} is unchanged. Logs stay in {project_file(here.log_dir)}.")
+    where = project_file(here.path) if here.path else f"a {FILE_NAME} (`jobq init` writes one)"
+    note(f"To work with {names[1]}, set in {where}:")
     for line in _settings_of(here, there):
         note(f"    {line}")
 
 
 def _settings_of(here: Settings, there: Settings) -> list[str]:
-    """The lines of jobq.toml that are to be different from now on."""
+    """Return the lines of jobq.toml to change."""
     lines = [f'backend = "{there.backend_shown}"']
     if there.backend != SQLITE and parse_url(there.backend).secret:
         lines[0] += "    # with its password"
@@ -127,8 +129,8 @@ def _document(moved: Tally, names: tuple[str, str], *, dry_run: bool) -> dict[st
     }
 
 
-def _drawn(bar: Bar | None, total: int) -> OnProgress:
-    """What to call with how far it has come: a bar for each step."""
+def _progress_on(bar: Bar | None, total: int) -> OnProgress:
+    """Return a function that shows progress: a bar for each step."""
     steps: dict[str, Callable[[int], None]] = {}
 
     def on_progress(what: str, done: int) -> None:

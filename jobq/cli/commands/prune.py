@@ -1,46 +1,29 @@
-"""``jobq prune``: forget jobs that have ended."""
+"""``jobq prune``: delete jobs that have ended."""
 
 from typing import Annotated
 
 from jobq.cli.commands.bulk import approved, name_of
 from jobq.cli.context import Cli, complain
-from jobq.cli.parsing.arguments import parse_span, selection
+from jobq.cli.parsing.arguments import parse_span
 from jobq.cli.parsing.declarations import Context, option
-from jobq.cli.parsing.options import (
-    AsJson,
-    DryRun,
-    InQueue,
-    Limit,
-    OfType,
-    Since,
-    Status,
-    Tags,
-    Until,
-    Yes,
-)
+from jobq.cli.parsing.options import AsJson, DryRun, Selection, Yes
 from jobq.cli.rendering.output import count_of, note, print_json
 from jobq.models import JobFilter
 from jobq.queue import JobQueue
 
 OlderThan = Annotated[
     str | None,
-    option("--older-than", metavar="SPAN", help="Those that ended longer ago: 30d."),
+    option("--older-than", metavar="SPAN", help="Delete jobs that ended longer ago, e.g. 30d."),
 ]
 KeepLast = Annotated[
     int | None,
-    option("--keep-last", least=0, metavar="N", help="Keep the newest N of them."),
+    option("--keep-last", least=0, metavar="N", help="Keep the newest N of the jobs selected."),
 ]
 
 
 def command(
     ctx: Context,
-    status: Status = None,
-    in_queue: InQueue = None,
-    of_type: OfType = None,
-    tags: Tags = None,
-    since: Since = None,
-    until: Until = None,
-    limit: Limit = None,
+    pick: Selection,
     older_than: OlderThan = None,
     keep_last: KeepLast = None,
     yes: Yes = False,
@@ -49,22 +32,18 @@ def command(
 ) -> int:
     """Delete jobs that have ended, with their logs.
 
-    Without options that choose some, those that [retention] in jobq.toml does not keep. Logs that
-    can't be deleted are told, and make the exit code 1.
+    Without options that select jobs, [retention] in jobq.toml decides. Logs that can't be deleted
+    are reported, and make the exit code 1.
+
+    Examples:
+        jobq prune --older-than 30d --keep-last 1000
+        jobq prune --status completed --dry-run
     """
     cli: Cli = ctx.obj
     left: dict[int, OSError] = {}
     with cli.queue() as queue:
-        wanted = selection(
-            queue,
-            status=status,
-            in_queue=in_queue,
-            of_type=of_type,
-            tags=tags,
-            since=since,
-            until=until,
-        )
-        ids = prunable(queue, wanted, older_than, keep_last)[: limit or None]
+        wanted = pick.job_filter(queue)
+        ids = prunable(queue, wanted, older_than, keep_last)[: pick.limit or None]
         question = f"Delete {count_of(len(ids))} and their logs?"
         if not (yes or dry_run or not ids or approved(question)):
             return 1
@@ -75,16 +54,16 @@ def command(
     elif ids:
         print(f"{'Would delete' if dry_run else 'Deleted'} {name_of(ids)}")
     else:
-        note("No job to delete.")
+        note("No jobs to delete.")
     for job_id, error in left.items():
-        complain(f"the log of job {job_id} is not deleted: {error}")
+        complain(f"the log of job {job_id} could not be deleted: {error}")
     return int(bool(left))
 
 
 def prunable(
     queue: JobQueue, wanted: JobFilter, older_than: str | None, keep_last: int | None
 ) -> list[int]:
-    """The jobs to delete, the oldest first."""
+    """Return the ids of the jobs to delete, the oldest first."""
     age = None if older_than is None else parse_span("--older-than", older_than)
     if wanted == JobFilter() and older_than is None and keep_last is None:
         age, keep_last = queue.settings.retention.older_than, queue.settings.retention.keep_last

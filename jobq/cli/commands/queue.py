@@ -1,13 +1,11 @@
-"""``jobq queue``: named lanes with limits of their own."""
+"""``jobq queue``: create, limit and pause queues."""
 
 from typing import Annotated, Any
 
-import typer
-
 from jobq.cli.context import Cli
-from jobq.cli.parsing.declarations import Argument, Context, option
+from jobq.cli.parsing.declarations import Argument, Context, Group, option
 from jobq.cli.parsing.options import AsJson
-from jobq.cli.parsing.typer_adapter import as_typer
+from jobq.cli.parsing.typer_adapter import group_app, verb
 from jobq.cli.rendering.output import count_of, note, print_fields, print_json
 from jobq.cli.rendering.queue_table import or_else, print_queues
 from jobq.errors import UsageError
@@ -16,43 +14,77 @@ from jobq.queue import JobQueue
 from jobq.serializers import queue_document
 from jobq.units import format_duration
 
-app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
-    help="Limit and pause queues: named lanes that jobs wait in.",
+app = group_app(
+    "Limit and pause queues.",
+    [
+        "jobq queue create downloads --max-concurrent 2 --rate 10/min",
+        "jobq queue pause downloads",
+    ],
 )
 
 Name = Annotated[
     str,
-    Argument(metavar="QUEUE", help="The queue's name.", completion="queues"),
+    Argument(metavar="QUEUE", help="The name of the queue.", completion="queues"),
 ]
-MaxConcurrent = Annotated[
-    str | None,
-    option("--max-concurrent", metavar="N|none", help="Jobs that run at once, at most."),
-]
-Priority = Annotated[
-    str | None,
-    option("--priority", "-p", metavar="0-9", help="9 is served first; or low, high, …"),
-]
-RateLimit = Annotated[
-    str | None,
-    option("--rate", metavar="N/SPAN|none", help="Starts in any such span: 10/min, 5/30s."),
-]
-Timeout = Annotated[
-    str | None,
-    option("--timeout", metavar="SPAN|none|default", help="The longest a try may take."),
-]
-Retries = Annotated[
-    str | None,
-    option("--retries", metavar="N|default", help="Tries after the first one."),
-]
-Description = Annotated[str | None, option("--description", metavar="TEXT", help="What it is for.")]
 
 
-@app.command("list")
-@as_typer
+class Limits(Group):
+    """The options that set the limits of a queue, as they were typed."""
+
+    max_concurrent: Annotated[
+        str | None,
+        option("--max-concurrent", metavar="N|none", help="Run at most N of its jobs at a time."),
+    ] = None
+    priority: Annotated[
+        str | None,
+        option("--priority", "-p", metavar="0-9", help="Serve 9 first; or low, normal, high, …"),
+    ] = None
+    rate: Annotated[
+        str | None,
+        option("--rate", metavar="N/SPAN|none", help="Limit the starts, e.g. 10/min or 5/30s."),
+    ] = None
+    timeout: Annotated[
+        str | None,
+        option(
+            "--timeout", metavar="SPAN|none|default", help="Limit each attempt by default, e.g. 5m."
+        ),
+    ] = None
+    retries: Annotated[
+        str | None,
+        option("--retries", metavar="N|default", help="Retry at most N times by default."),
+    ] = None
+    description: Annotated[
+        str | None, option("--description", metavar="TEXT", help="Describe what the queue is for.")
+    ] = None
+
+    def given(self) -> dict[str, Any]:
+        """Return the options that were given, as `JobQueue.set_queue` takes them."""
+        values = {
+            "max_concurrent": _number("--max-concurrent", self.max_concurrent, "none"),
+            "priority": self.priority,
+            "rate": None if self.rate == "none" else self.rate,
+            "timeout": None if self.timeout == "default" else self.timeout,
+            "max_retries": _number("--retries", self.retries, "default"),
+            "description": self.description,
+        }
+        typed = (
+            self.max_concurrent,
+            self.priority,
+            self.rate,
+            self.timeout,
+            self.retries,
+            self.description,
+        )
+        return {
+            key: value
+            for (key, value), text in zip(values.items(), typed, strict=True)
+            if text is not None
+        }
+
+
+@verb(app, "list")
 def list_queues(ctx: Context, as_json: AsJson = False) -> None:
-    """List the queues, those served first first."""
+    """List the queues, those that are served first on top."""
     cli: Cli = ctx.obj
     with cli.queue() as queue:
         queues, counts = queue.queues(), queue.counts_by_queue()
@@ -62,10 +94,9 @@ def list_queues(ctx: Context, as_json: AsJson = False) -> None:
     print_queues([(q, counts.get(q.name, {})) for q in queues], color=cli.color)
 
 
-@app.command()
-@as_typer
+@verb(app)
 def show(ctx: Context, name: Name, as_json: AsJson = False) -> None:
-    """Show a queue's limits, and how many jobs are in it."""
+    """Show the limits of a queue and how many jobs it has."""
     cli: Cli = ctx.obj
     with cli.queue() as queue:
         found = queue.queue(name)
@@ -77,7 +108,7 @@ def show(ctx: Context, name: Name, as_json: AsJson = False) -> None:
         [
             ("queue", found.name),
             ("description", found.description or ""),
-            ("state", "paused: nothing is started" if found.paused else "open"),
+            ("state", "paused: no jobs are started" if found.paused else "open"),
             ("priority", str(found.priority)),
             ("at once", or_else("no limit", found.max_concurrent)),
             ("rate", or_else("no limit", found.rate)),
@@ -94,53 +125,52 @@ def _timeout(seconds: float | None) -> str:
     return format_duration(seconds) if seconds else "none"
 
 
-@app.command()
-@as_typer
+@verb(app)
 def create(
     ctx: Context,
     name: Name,
-    max_concurrent: MaxConcurrent = None,
-    priority: Priority = None,
-    rate: RateLimit = None,
-    timeout: Timeout = None,
-    retries: Retries = None,
-    description: Description = None,
+    limits: Limits,
 ) -> None:
-    """Create a queue."""
+    """Create a queue.
+
+    Examples:
+        jobq queue create downloads --max-concurrent 2 --rate 10/min
+        jobq queue create urgent --priority high --timeout 1h
+    """
     cli: Cli = ctx.obj
-    limits = _limits(max_concurrent, priority, rate, timeout, retries, description)
+    given = limits.given()
     with cli.queue() as queue:
-        queue.create_queue(name, **limits)
+        queue.create_queue(name, **given)
     print(f"Created queue {name}: jobq add --queue {name} …")
 
 
-@app.command("set")
-@as_typer
+@verb(app, "set")
 def set_limits(
     ctx: Context,
     name: Name,
-    max_concurrent: MaxConcurrent = None,
-    priority: Priority = None,
-    rate: RateLimit = None,
-    timeout: Timeout = None,
-    retries: Retries = None,
-    description: Description = None,
+    limits: Limits,
 ) -> None:
-    """Change the limits of a queue; what is not named stays. They hold from now on."""
+    """Change the limits of a queue, for all starts from now on.
+
+    Limits that you do not give stay as they are.
+
+    Examples:
+        jobq queue set downloads --max-concurrent 4
+        jobq queue set downloads --rate none
+    """
     cli: Cli = ctx.obj
-    limits = _limits(max_concurrent, priority, rate, timeout, retries, description)
-    if not limits:
+    given = limits.given()
+    if not given:
         raise UsageError("nothing to change: give --max-concurrent, --priority, --rate, …")
     with cli.queue() as queue:
-        queue.set_queue(name, **limits)
+        queue.set_queue(name, **given)
         _warn_if_configured(queue, name)
     print(f"Changed queue {name}")
 
 
-@app.command()
-@as_typer
+@verb(app)
 def pause(ctx: Context, name: Name) -> None:
-    """Start nothing from a queue until it is resumed; what runs goes on."""
+    """Start no jobs of a queue until it is resumed; running jobs go on."""
     cli: Cli = ctx.obj
     with cli.queue() as queue:
         queue.pause(name)
@@ -148,18 +178,16 @@ def pause(ctx: Context, name: Name) -> None:
     print(f"Paused queue {name}{f': {count_of(running)} still running' if running else ''}")
 
 
-@app.command()
-@as_typer
+@verb(app)
 def resume(ctx: Context, name: Name) -> None:
-    """Let a paused queue go on."""
+    """Start jobs of a paused queue again."""
     cli: Cli = ctx.obj
     with cli.queue() as queue:
         queue.resume(name)
     print(f"Resumed queue {name}")
 
 
-@app.command()
-@as_typer
+@verb(app)
 def delete(ctx: Context, name: Name) -> None:
     """Delete a queue that has no jobs."""
     cli: Cli = ctx.obj
@@ -172,32 +200,7 @@ def delete(ctx: Context, name: Name) -> None:
 def _warn_if_configured(queue: JobQueue, name: str) -> None:
     configured = queue.settings.queues.get(name)
     if configured is not None and (name != DEFAULT_QUEUE or configured != Queue(name=name)):
-        note(f"{queue.settings.path} describes this queue, and `jobq work` goes by it")
-
-
-def _limits(
-    max_concurrent: str | None,
-    priority: str | None,
-    rate: str | None,
-    timeout: str | None,
-    retries: str | None,
-    description: str | None,
-) -> dict[str, Any]:
-    """The options that were given, as `JobQueue.set_queue` takes them."""
-    given = {
-        "max_concurrent": _number("--max-concurrent", max_concurrent, "none"),
-        "priority": priority,
-        "rate": None if rate == "none" else rate,
-        "timeout": None if timeout == "default" else timeout,
-        "max_retries": _number("--retries", retries, "default"),
-        "description": description,
-    }
-    typed = (max_concurrent, priority, rate, timeout, retries, description)
-    return {
-        key: value
-        for (key, value), text in zip(given.items(), typed, strict=True)
-        if text is not None
-    }
+        note(f"{queue.settings.path} sets this queue up, and `jobq work` applies it when it starts")
 
 
 def _number(option: str, text: str | None, absent: str) -> int | None:

@@ -1,78 +1,52 @@
-"""``jobq retry``: put jobs that failed or were cancelled back in line."""
+"""``jobq retry``: run failed and cancelled jobs again."""
 
 from collections.abc import Sequence
 
-from jobq.cli.commands.bulk import Report, approved, choose
+from jobq.cli.commands.bulk import Report, choose_approved
 from jobq.cli.context import Cli
-from jobq.cli.parsing.arguments import selection
 from jobq.cli.parsing.declarations import Context
-from jobq.cli.parsing.options import (
-    AsJson,
-    DryRun,
-    Ids,
-    InQueue,
-    Limit,
-    OfType,
-    Since,
-    Status,
-    Tags,
-    Until,
-    Yes,
-)
-from jobq.cli.rendering.output import count_of, note
+from jobq.cli.parsing.options import AsJson, DryRun, Ids, Selection, Yes
 from jobq.jobs.retry import retry_refusal
 from jobq.models import JobStatus, Retried, RetryEffect
 from jobq.queue import JobQueue
 
 RETRIABLE = frozenset({JobStatus.FAILED, JobStatus.CANCELLED})
 _SENTENCES = {
-    "pending": ("Back in line: {}", "Would retry {}"),
-    "blocked": ("Waits for parents again: {}", "Would wait for parents again: {}"),
+    "pending": ("Queued again: {}", "Would retry {}"),
+    "blocked": ("Waiting for parents again: {}", "Would wait for parents again: {}"),
 }
 
 
 def command(
     ctx: Context,
+    pick: Selection,
     ids: Ids = None,
-    status: Status = None,
-    in_queue: InQueue = None,
-    of_type: OfType = None,
-    tags: Tags = None,
-    since: Since = None,
-    until: Until = None,
-    limit: Limit = None,
     yes: Yes = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> int:
-    """Put failed and cancelled jobs back in line.
+    """Run failed and cancelled jobs again.
 
     They keep their ids, and their attempts go on counting. Give ids, or select jobs by what they
     have in common.
+
+    Examples:
+        jobq retry 42
+        jobq retry --status failed --since 1d
     """
     cli: Cli = ctx.obj
     with cli.queue() as queue:
-        wanted = selection(
-            queue,
-            ids=ids,
-            status=status,
-            in_queue=in_queue,
-            of_type=of_type,
-            tags=tags,
-            since=since,
-            until=until,
+        chosen = choose_approved(
+            queue, pick, ids, verb="Retry", among=RETRIABLE, ask=not (yes or dry_run)
         )
-        chosen, named = choose(queue, wanted, among=RETRIABLE, limit=limit)
-        if not chosen:
-            note("No job matches.")
-        elif not (named or yes or dry_run or approved(f"Retry {count_of(len(chosen))}?")):
+        if chosen is None:
             return 1
         retried = foresee(queue, chosen) if dry_run else queue.retry_many(chosen)
         return _report(queue, retried).show(as_json=as_json, dry_run=dry_run)
 
 
 def foresee(queue: JobQueue, ids: Sequence[int]) -> list[Retried]:
-    """What retrying these jobs would do, as far as their own state tells."""
+    """Return what retrying these jobs would do, as far as their own state shows."""
     there = queue.existing(ids)
 
     def effect(job_id: int) -> RetryEffect:

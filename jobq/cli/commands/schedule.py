@@ -1,4 +1,4 @@
-"""``jobq schedule``: jobs that are added by the clock, over and over."""
+"""``jobq schedule``: add jobs by the clock, over and over."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -6,145 +6,116 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from jobq.cli.context import Cli
-from jobq.cli.parsing.declarations import Argument, Context, option
-from jobq.cli.parsing.job_options import (
-    Args,
-    Cwd,
-    Env,
-    InQueue,
-    JobOptions,
-    Priority,
-    Retries,
-    RetryBase,
-    Shell,
-    Tag,
-    Timeout,
-    job_spec,
-)
+from jobq.cli.parsing.declarations import Argument, Context, Group, option
+from jobq.cli.parsing.job_options import JobOptions, JobRequest, job_spec
 from jobq.cli.parsing.options import AsJson
-from jobq.cli.parsing.typer_adapter import ArgvCommand, as_typer
+from jobq.cli.parsing.typer_adapter import group_app, verb
 from jobq.cli.rendering.output import (
     full_time,
     inert,
     is_terminal,
     local_time,
     note,
-    print_columns,
     print_fields,
     print_json,
 )
+from jobq.cli.rendering.table import print_columns
 from jobq.clock import utcnow
 from jobq.job_types import shell as command
 from jobq.jobs.spec import JobSpec
-from jobq.models import DEFAULT_QUEUE, FINISHED, Fired, Job, JsonObject, Missed, Schedule
+from jobq.models import FINISHED, Fired, Job, JsonObject, Missed, Schedule
 from jobq.queue import JobQueue
 from jobq.scheduling.cron import cron as parse_cron
 from jobq.scheduling.schedules import Schedules, in_words, next_runs
 from jobq.serializers import job_document, schedule_document
 from jobq.units import format_duration, format_moment
 
-app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
-    help="Add jobs by the clock: cron expressions, each in a time zone.",
+app = group_app(
+    "Add jobs by the clock: cron expressions, each in a time zone.",
+    ["jobq schedule add '30 2 * * *' -- ./backup.sh", "jobq schedule list"],
 )
 
 Name = Annotated[
     str,
-    Argument(metavar="NAME", help="The schedule's name.", completion="schedules"),
+    Argument(metavar="NAME", help="The name of the schedule.", completion="schedules"),
 ]
 
-SHOWN_RUNS = 3
-SHOWN_FIRINGS = 10
+NEXT_RUNS = 3
+"""Next times of a schedule that `show` and the documents give."""
+
+MAX_FIRINGS = 10
+"""Past times of a schedule that `show` gives, the newest first."""
 
 
-@app.command(cls=ArgvCommand)
-@as_typer
-def add(
-    ctx: Context,
-    cron: Annotated[
-        str,
-        Argument(
-            metavar="CRON", help="When: '30 2 * * *' (minute, hour, day, month, weekday), @daily."
-        ),
-    ],
-    words: Annotated[
-        list[str] | None,
-        Argument(
-            metavar="[TYPE] [KEY=VALUE]... [-- COMMAND ARG...]",
-            help="What: a job type with its arguments, or a command after --.",
-            completion="words",
-            then_command=True,
-        ),
-    ] = None,
+class ScheduleOptions(Group):
+    """The options that say when a schedule adds jobs."""
+
     name: Annotated[
         str | None,
-        option("--name", metavar="NAME", help="Its name (default: after what it runs)."),
-    ] = None,
+        option("--name", metavar="NAME", help="Name it (default: after what it runs)."),
+    ] = None
     tz: Annotated[
         str | None,
-        option("--tz", metavar="ZONE", help="Europe/Berlin, UTC, … (default: yours)."),
-    ] = None,
+        option(
+            "--tz", metavar="ZONE", help="Use a time zone, e.g. Europe/Berlin (default: yours)."
+        ),
+    ] = None
     missed: Annotated[
         str,
-        option("--missed", metavar="skip|once|all", help="What to do about times that nobody ran."),
-    ] = Missed.ONCE.value,
+        option(
+            "--missed",
+            metavar="skip|once|all",
+            help="Make up for times at which no supervisor ran: never, once, or each.",
+        ),
+    ] = Missed.ONCE.value
     overlap: Annotated[
         str | None,
         option(
             "--overlap",
             metavar="skip|allow",
-            help="While its last job has not ended: add nothing (default), or add all the same.",
+            help="While its last job has not ended, skip a time (default) or allow another job.",
         ),
-    ] = None,
-    queue: InQueue = DEFAULT_QUEUE,
-    priority: Priority = "normal",
-    tag: Tag = None,
-    timeout: Timeout = None,
-    retries: Retries = None,
-    retry_base: RetryBase = None,
-    cwd: Cwd = None,
-    env: Env = None,
-    shell: Shell = None,
-    args: Args = None,
+    ] = None
+
+
+@verb(app)
+def add(
+    ctx: Context,
+    cron: Annotated[
+        str,
+        Argument(
+            metavar="CRON", help="'30 2 * * *' (minute, hour, day, month, weekday), or @daily."
+        ),
+    ],
+    when: ScheduleOptions,
+    job: JobOptions,
     as_json: AsJson = False,
-    quiet: Annotated[bool, option("--quiet", "-q", help="Print the name alone.")] = False,
+    quiet: Annotated[bool, option("--quiet", "-q", help="Print only the name.")] = False,
 ) -> None:
-    """Add a schedule: a job is added whenever its time comes, as long as `jobq work` runs."""
+    """Add a schedule: it adds a job at each of its times, while `jobq work` runs.
+
+    Examples:
+        jobq schedule add '30 2 * * *' -- ./backup.sh
+        jobq schedule add @daily --tz Europe/Berlin cleanup older_than=30d
+    """
     cli: Cli = ctx.obj
-    options = JobOptions(
-        words=words or [],
-        argv=ctx.meta.get("argv"),
-        queue=queue,
-        priority=priority,
-        tag=tag,
-        timeout=timeout,
-        retries=retries,
-        retry_base=retry_base,
-        cwd=cwd,
-        env=env,
-        shell=shell,
-        args=args,
-    )
-    parse_cron(cron, tz or "UTC")  # first: in an unquoted one, the shell puts names of files
+    parse_cron(cron, when.tz or "UTC")  # first: the shell expands an unquoted * to file names
     with cli.queue() as jobs:
-        schedules, spec = Schedules(jobs), job_spec(jobs, options)
+        schedules, spec = Schedules(jobs), job_spec(jobs, JobRequest(job))
         added = schedules.add(
-            schedules.free_name(_what(spec)) if name is None else name,
+            schedules.free_name(_what(spec)) if when.name is None else when.name,
             cron,
             spec,
-            tz=tz,
-            missed=missed,
-            overlap=overlap,
+            tz=when.tz,
+            missed=when.missed,
+            overlap=when.overlap,
         )
-        _tell_added(jobs, added, as_json=as_json, quiet=quiet or not is_terminal())
+        _show_added(jobs, added, as_json=as_json, quiet=quiet or not is_terminal())
 
 
 def _what(spec: JobSpec) -> str:
-    """A name for a schedule that was given none."""
+    """Return a name for a schedule that was given none."""
     if spec.type != command.JOB_TYPE:
         return spec.type
     args = spec.args or {}
@@ -152,7 +123,7 @@ def _what(spec: JobSpec) -> str:
     return Path(str(words[0])).name if words else spec.type
 
 
-def _tell_added(jobs: JobQueue, schedule: Schedule, *, as_json: bool, quiet: bool) -> None:
+def _show_added(jobs: JobQueue, schedule: Schedule, *, as_json: bool, quiet: bool) -> None:
     now = utcnow()
     if as_json:
         print_json(_document(jobs.settings.redactor.schedule(schedule), now))
@@ -160,20 +131,19 @@ def _tell_added(jobs: JobQueue, schedule: Schedule, *, as_json: bool, quiet: boo
         print(schedule.name)
     else:
         first = next_runs(schedule, now, 1)
-        when = f"next {full_time(first[0], now)}" if first else "it never comes"
+        when = f"next {full_time(first[0], now)}" if first else "it has no next time"
         print(f"Added schedule {schedule.name}: {_words(schedule)}, {schedule.tz}; {when}")
-        _tell_if_nobody_works(jobs)
+        _hint_no_supervisor(jobs)
 
 
-def _tell_if_nobody_works(jobs: JobQueue) -> None:
+def _hint_no_supervisor(jobs: JobQueue) -> None:
     if not any(each.takes_jobs for each in jobs.supervisors()):
-        note("Nothing runs until `jobq work` does; `jobq service install` keeps it running.")
+        note("No jobs are added until `jobq work` runs; `jobq service install` keeps it running.")
 
 
-@app.command("list")
-@as_typer
+@verb(app, "list")
 def list_schedules(ctx: Context, as_json: AsJson = False) -> None:
-    """List the schedules: when they run next, and what became of their last job."""
+    """List the schedules: their next times, and the status of their last job."""
     cli: Cli = ctx.obj
     now = utcnow()
     with cli.queue() as jobs:
@@ -189,7 +159,7 @@ def list_schedules(ctx: Context, as_json: AsJson = False) -> None:
             return
         _print_schedules(schedules, last, now, color=cli.color)
         if is_terminal():
-            _tell_if_nobody_works(jobs)
+            _hint_no_supervisor(jobs)
 
 
 def _print_schedules(
@@ -209,7 +179,7 @@ def _print_schedules(
             "error": [s.last_error or "" for s in schedules],
         },
         color=color,
-        looks={"state": [{"on": None, "paused": "yellow"}.get(state, "red") for state in states]},
+        styles={"state": [{"on": None, "paused": "yellow"}.get(state, "red") for state in states]},
         flexible=("name", "in words", "runs", "error", "next runs"),
         optional=("runs", "in words", "zone", "error", "last job"),
     )
@@ -245,18 +215,17 @@ def _job_of(schedule: Schedule) -> str:
 
 
 def _document(schedule: Schedule, now: datetime) -> JsonObject:
-    return schedule_document(schedule, _words(schedule), next_runs(schedule, now, SHOWN_RUNS))
+    return schedule_document(schedule, _words(schedule), next_runs(schedule, now, NEXT_RUNS))
 
 
-@app.command()
-@as_typer
+@verb(app)
 def show(ctx: Context, name: Name, as_json: AsJson = False) -> None:
-    """Show everything about a schedule: its next times, and what it ran before."""
+    """Show everything about a schedule: its next times, and its last jobs."""
     cli: Cli = ctx.obj
     now = utcnow()
     with cli.queue() as jobs:
         schedule = jobs.settings.redactor.schedule(Schedules(jobs).get(name))
-        fired = Schedules(jobs).firings(name, SHOWN_FIRINGS)
+        fired = Schedules(jobs).firings(name, MAX_FIRINGS)
         last = jobs.existing({item.job_id for item in fired})
     if as_json:
         document = _document(schedule, now)
@@ -270,7 +239,7 @@ def show(ctx: Context, name: Name, as_json: AsJson = False) -> None:
 
 
 def _fields(schedule: Schedule, now: datetime) -> list[tuple[str, str]]:
-    runs = next_runs(schedule, now, SHOWN_RUNS)
+    runs = next_runs(schedule, now, NEXT_RUNS)
     return [
         ("schedule", schedule.name),
         ("cron", f"{schedule.cron} ({_words(schedule)})"),
@@ -303,25 +272,27 @@ def _history(fired: Sequence[Fired], jobs: Mapping[int, Job], now: datetime) -> 
     for item in fired:
         job = jobs.get(item.job_id)
         became = "pruned" if job is None else str(job.status)
-        what = f"job {item.job_id} {became}" if item.created else f"not: job {item.job_id} ran on"
+        what = (
+            f"job {item.job_id} {became}"
+            if item.created
+            else f"skipped: job {item.job_id} had not ended"
+        )
         lines.append(f"{local_time(item.at, now)}  {what}")
     return "\n".join(lines)
 
 
-@app.command()
-@as_typer
+@verb(app)
 def pause(ctx: Context, name: Name) -> None:
-    """Add no jobs until the schedule is resumed; those that are there go on."""
+    """Add no jobs until the schedule is resumed; jobs that it has added go on."""
     cli: Cli = ctx.obj
     with cli.queue() as jobs:
         Schedules(jobs).pause(name)
     print(f"Paused schedule {name}")
 
 
-@app.command()
-@as_typer
+@verb(app)
 def resume(ctx: Context, name: Name) -> None:
-    """Let a paused schedule go on; the times that passed meanwhile are left out."""
+    """Let a paused schedule add jobs again; times that passed meanwhile are skipped."""
     cli: Cli = ctx.obj
     now = utcnow()
     with cli.queue() as jobs:
@@ -329,20 +300,18 @@ def resume(ctx: Context, name: Name) -> None:
     print(f"Resumed schedule {name}" + (f": next {full_time(runs[0], now)}" if runs else ""))
 
 
-@app.command()
-@as_typer
+@verb(app)
 def remove(ctx: Context, name: Name) -> None:
-    """Remove a schedule; the jobs that it added stay."""
+    """Remove a schedule; the jobs that it has added stay."""
     cli: Cli = ctx.obj
     with cli.queue() as jobs:
         Schedules(jobs).remove(name)
     print(f"Removed schedule {name}")
 
 
-@app.command("run-now")
-@as_typer
+@verb(app, "run-now")
 def run_now(ctx: Context, name: Name, as_json: AsJson = False) -> None:
-    """Add a job of a schedule now. Its times stay as they are."""
+    """Add a job of a schedule now; its times stay as they are."""
     cli: Cli = ctx.obj
     with cli.queue() as jobs:
         inserted = Schedules(jobs).run_now(name)
@@ -358,4 +327,4 @@ def run_now(ctx: Context, name: Name, as_json: AsJson = False) -> None:
 def _ran(name: str, job: Job, *, created: bool) -> str:
     if created or job.status in FINISHED:
         return f"Added job {job.id} of schedule {name}"
-    return f"Nothing added: job {job.id} of schedule {name} has not ended yet, it is {job.status}"
+    return f"Nothing added: job {job.id} of schedule {name} is still {job.status}"

@@ -1,4 +1,4 @@
-"""``jobq service``: have systemd run ``jobq work`` for this project, also after you log out."""
+"""``jobq service``: keep ``jobq work`` running with systemd."""
 
 import hashlib
 import os
@@ -10,24 +10,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from jobq.cli.context import Cli
 from jobq.cli.parsing.declarations import Context, option
-from jobq.cli.parsing.options import AsJson
-from jobq.cli.parsing.typer_adapter import as_typer
+from jobq.cli.parsing.options import AsJson, Slots
+from jobq.cli.parsing.typer_adapter import group_app, verb
 from jobq.cli.rendering.output import inert, is_terminal, note, print_fields, print_json
 from jobq.config.environment import BACKEND_VAR, DATABASE_VAR, LOG_DIR_VAR
 from jobq.config.settings import Settings
 from jobq.errors import JobqError, NotFound, UsageError
 
-app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
-    help="Keep `jobq work` running by systemd, as a service of your own (no root).",
+app = group_app(
+    "Keep `jobq work` running with systemd, as a service of your own (no root).",
+    ["jobq service install", "jobq service status"],
 )
 
-STOP_MARGIN = 20.0
+STOP_MARGIN_S = 20.0
 """Seconds that a stop may take beyond the grace period of jobs."""
 
 UNIT = """\
@@ -44,9 +41,9 @@ WorkingDirectory={directory}
 ExecStart={command}
 Restart=on-failure
 RestartSec=5
-# Wrong input (2) and a queue that is not there (3) do not mend by themselves.
+# Invalid input (2) and a missing queue (3) need a person: a restart does not help.
 RestartPreventExitStatus=2 3
-# SIGHUP gives running jobs back to the queue at once, at no cost in retries.
+# SIGHUP returns running jobs to the queue immediately, without using up a retry.
 KillSignal=SIGHUP
 KillMode=mixed
 TimeoutStopSec={stop:.0f}
@@ -60,19 +57,20 @@ WantedBy=default.target
 _SIMPLE = re.compile(r"[A-Za-z0-9/._=:,@-]+")
 
 
-@app.command()
-@as_typer
+@verb(app)
 def install(
     ctx: Context,
-    jobs: Annotated[
-        int | None,
-        option("--jobs", "-j", least=1, metavar="N", help="At most so many at once."),
-    ] = None,
+    jobs: Slots = None,
     print_only: Annotated[
-        bool, option("--print", help="Print the unit, and change nothing.")
+        bool, option("--print", help="Print the unit without installing it.")
     ] = False,
 ) -> None:
-    """Install and start a service that runs `jobq work` for this project."""
+    """Install and start a service that runs `jobq work` for this project.
+
+    Examples:
+        jobq service install -j 4
+        jobq service install --print
+    """
     cli: Cli = ctx.obj
     service = Service(cli.settings())
     text = service.unit(jobs)
@@ -85,13 +83,12 @@ def install(
     service.systemctl("enable", service.name)
     service.systemctl("restart" if changed else "start", service.name)
     print(f"Installed and started {service.name}: journalctl --user -u {service.name}")
-    _tell_of_linger()
+    _hint_linger()
 
 
-@app.command()
-@as_typer
+@verb(app)
 def uninstall(ctx: Context) -> None:
-    """Stop the service and remove it. Jobs that run are given back to the queue."""
+    """Stop the service and remove it. Running jobs return to the queue."""
     cli: Cli = ctx.obj
     service = Service(cli.settings())
     service.require_installed()
@@ -104,10 +101,9 @@ def uninstall(ctx: Context) -> None:
     print(f"Removed {service.name}")
 
 
-@app.command()
-@as_typer
+@verb(app)
 def status(ctx: Context, as_json: AsJson = False) -> int:
-    """Show whether the service is installed, and runs. Leaves with 0 if it does, with 1 if not."""
+    """Show whether the service is installed and running; exit with 0 if it runs, else with 1."""
     cli: Cli = ctx.obj
     service = Service(cli.settings())
     active = service.ask("is-active")
@@ -128,7 +124,7 @@ def status(ctx: Context, as_json: AsJson = False) -> int:
                 ("unit", service.name),
                 ("file", str(service.path)),
                 ("at login", "started" if document["enabled"] else "not started"),
-                ("state", active or "unknown: no systemd of yours runs here"),
+                ("state", active or "unknown: your systemd is not running here"),
                 ("after logout", _after_logout(document["linger"])),
             ]
         )
@@ -138,22 +134,22 @@ def status(ctx: Context, as_json: AsJson = False) -> int:
 def _after_logout(linger: object) -> str:
     if linger is None:
         return "unknown"
-    return "runs on" if linger else "stops: `loginctl enable-linger` lets it run on"
+    return "keeps running" if linger else "stops: `loginctl enable-linger` keeps it running"
 
 
-def _tell_of_linger() -> None:
+def _hint_linger() -> None:
     if not lingers():
-        note("It stops when you log out, unless you run this once: loginctl enable-linger")
+        note("It stops when you log out. To keep it running, run once: loginctl enable-linger")
 
 
 def lingers() -> bool | None:
-    """Whether services of this user go on after logout; None if that is not known."""
+    """Return whether services of this user keep running after logout; None if unknown."""
     done = _run("loginctl", "show-user", str(os.getuid()), "--property=Linger", "--value")
     return None if done is None or done.returncode else done.stdout.strip() == "yes"
 
 
 def _run(*command: str) -> subprocess.CompletedProcess[str] | None:
-    """Run a command to its end; None if there is no such command."""
+    """Run a command and wait for it; None if there is no such command."""
     if shutil.which(command[0]) is None:
         return None
     return subprocess.run(
@@ -169,7 +165,7 @@ class Service:
 
     @property
     def name(self) -> str:
-        """Its name: after the project's directory, and different for every jobq.toml."""
+        """The name: after the project's directory, and different for every jobq.toml."""
         if self.settings.path is None:
             return "jobq.service"
         path = self.settings.path.resolve()
@@ -179,12 +175,12 @@ class Service:
 
     @property
     def path(self) -> Path:
-        """Where it belongs."""
+        """The path of the unit file."""
         base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
         return Path(base) / "systemd" / "user" / self.name
 
     def unit(self, jobs: int | None) -> str:
-        """The text of the unit.
+        """Return the text of the unit.
 
         Raises:
             UsageError: a path in it can't be written in a unit.
@@ -198,15 +194,15 @@ class Service:
             directory=_plain(str(file.parent if file else Path.home())),
             environment="\n".join(f"Environment={_quoted(item)}" for item in self._environment()),
             command=" ".join(
-                # In the path of the program itself, nothing is substituted.
+                # systemd substitutes variables in arguments, not in the program's path.
                 _quoted(word) if place == 0 else _quoted(word).replace("$", "$$")
                 for place, word in enumerate(words)
             ),
-            stop=self.settings.grace + STOP_MARGIN,
+            stop=self.settings.grace + STOP_MARGIN_S,
         )
 
     def _environment(self) -> list[str]:
-        """What systemd would not have, and workers find programs by."""
+        """Return the variables that systemd would not set, and workers need."""
         kept = {"PATH": os.environ.get("PATH", os.defpath)}
         for variable, path in (
             (DATABASE_VAR, self.settings.database),
@@ -219,15 +215,15 @@ class Service:
         return [f"{name}={value}" for name, value in kept.items()]
 
     def write(self, text: str) -> bool:
-        """Write the unit; whether there was another one before.
+        """Write the unit. Return whether it replaced a different one.
 
         Raises:
             JobqError: there is no systemd here.
         """
         if shutil.which("systemctl") is None:
             raise JobqError(
-                "no systemctl here, so nothing was written: `jobq service install --print` prints "
-                "the unit; or start `jobq work` from cron (@reboot)"
+                "systemctl was not found, so nothing was installed: `jobq service install --print` "
+                "prints the unit; or start `jobq work` from cron (@reboot)"
             )
         before = self.path.read_text("utf-8") if self.path.exists() else None
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -235,24 +231,24 @@ class Service:
         return before not in (None, text)
 
     def is_reachable(self) -> bool:
-        """Whether there is a systemd of this user to talk to."""
+        """Return whether the systemd of this user answers."""
         done = _run("systemctl", "--user", "show-environment")
         return done is not None and done.returncode == 0
 
     def require_manager(self) -> None:
-        """Refuse to go on where nothing can be started.
+        """Refuse to go on where no service can be started.
 
         Raises:
-            JobqError: no systemd of this user runs.
+            JobqError: the systemd of this user is not running.
         """
         if not self.is_reachable():
             raise JobqError(
-                f"{self.path} is written, but no systemd of yours runs here: after you have "
+                f"{self.path} was written, but your systemd is not running here: after you have "
                 f"logged in, run `systemctl --user enable --now {self.name}`"
             )
 
     def require_installed(self) -> None:
-        """Refuse to go on where there is nothing to speak of.
+        """Refuse to go on where the service is not installed.
 
         Raises:
             NotFound: it is not installed.
@@ -261,24 +257,24 @@ class Service:
             raise NotFound(f"no service {self.name}: install it with `jobq service install`")
 
     def systemctl(self, *words: str) -> None:
-        """Have systemd do something.
+        """Run a systemctl command for this user.
 
         Raises:
-            JobqError: it did not.
+            JobqError: it failed.
         """
         done = _run("systemctl", "--user", *words)
         if done is None or done.returncode:
-            why = done.stderr.strip().splitlines()[:1] if done else ["no systemctl here"]
+            why = done.stderr.strip().splitlines()[:1] if done else ["systemctl was not found"]
             raise JobqError(f"systemctl --user {' '.join(words)}: {''.join(why) or 'failed'}")
 
     def ask(self, question: str) -> str:
-        """One word about the unit: active, enabled …; nothing if systemd can't be asked."""
+        """Return a word about the unit: active, enabled …; empty if systemd does not answer."""
         done = _run("systemctl", "--user", question, self.name)
         return done.stdout.strip() if done else ""
 
 
 def _program() -> list[str]:
-    """The command that this is, by absolute paths."""
+    """Return the command that runs jobq, by absolute paths."""
     script = Path(sys.executable).parent / "jobq"
     if os.access(script, os.X_OK):
         return [str(script)]
@@ -286,20 +282,22 @@ def _program() -> list[str]:
 
 
 def _plain(text: str) -> str:
-    """Text as the whole value of a setting: it goes to the end of the line."""
+    """Return text as the whole value of a setting, up to the end of the line."""
     if text.endswith((" ", "\\")):
-        raise UsageError(f"{text!r}: a systemd unit can't have a path that ends so: rename it")
+        raise UsageError(
+            f"{text!r}: a systemd unit can't have a path that ends like this: rename it"
+        )
     return _escaped(text)
 
 
 def _escaped(text: str) -> str:
     if not text.isprintable():
-        raise UsageError(f"{text!r}: a systemd unit can't have this in a path: rename it")
+        raise UsageError(f"{text!r}: a path in a systemd unit must be printable: rename it")
     return text.replace("%", "%%")
 
 
 def _quoted(text: str) -> str:
-    """Text as one word of a setting that is a list of words."""
+    """Return text as one word of a setting that is a list of words."""
     if _SIMPLE.fullmatch(text):
         return text
     escaped = _escaped(text).replace("\\", "\\\\").replace('"', '\\"')

@@ -1,4 +1,4 @@
-"""``jobq show``: everything about one job."""
+"""``jobq show``: show everything about one job."""
 
 import json
 import shlex
@@ -16,11 +16,11 @@ from jobq.cli.rendering.output import (
     full_time,
     is_terminal,
     local_time,
-    print_columns,
     print_fields,
     print_json,
     styled,
 )
+from jobq.cli.rendering.table import print_columns
 from jobq.clock import utcnow
 from jobq.job_types import shell
 from jobq.models import FINISHED, Attempt, Job, Outcome
@@ -33,7 +33,12 @@ _BAD = frozenset({Outcome.FAILED, Outcome.TIMED_OUT, Outcome.CRASHED, Outcome.LO
 
 
 def command(ctx: Context, job_id: Id, as_json: AsJson = False) -> None:
-    """Show everything about one job, its attempts included."""
+    """Show everything about one job, its attempts included.
+
+    Examples:
+        jobq show last
+        jobq show 42 --json
+    """
     cli: Cli = ctx.obj
     with cli.queue() as queue:
         stored = queue.get(parse_one_id(job_id, queue))
@@ -68,7 +73,7 @@ def _fields(queue: JobQueue, job: ShownJob, now: datetime) -> Iterator[tuple[str
 
 
 def _what(job: ShownJob) -> Iterator[tuple[str, str]]:
-    """The command, or the type and its arguments."""
+    """Yield the command, or the type and its arguments."""
     if job.type != shell.JOB_TYPE:
         yield "type", job.type
         yield "args", "\n".join(f"{k} = {_json(v)}" for k, v in job.args.items())
@@ -117,7 +122,7 @@ def _json(value: object, indent: int | None = None) -> str:
 
 
 def _logs(queue: JobQueue, job: Job) -> str:
-    """Where they are: on the machine that tried the job last, if they are not here."""
+    """Return where the logs are: on the host of the last attempt, if they are not here."""
     path = queue.logs.path(job.id)
     if queue.ships_logs and job.attempts and not path.exists():
         host = queue.attempts(job.id)[-1].supervisor.split(":")[0]
@@ -133,7 +138,7 @@ def _print_history(attempts: Sequence[Attempt], now: datetime, *, color: bool) -
     print_columns(
         {title: [row[title] for row in rows] for title in rows[0]},
         color=color,
-        looks={"outcome": [_look(attempt.outcome) for attempt in attempts]},
+        styles={"outcome": [_look(attempt.outcome) for attempt in attempts]},
         flexible=("error",),
         optional=("CPU", "memory", "started", "took"),
     )

@@ -1,4 +1,4 @@
-"""``jobq stats``: figures on what there is, how fast it goes, and who works."""
+"""``jobq stats``: counts, throughput, waiting and running times."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -6,8 +6,9 @@ from jobq.cli.context import Cli
 from jobq.cli.parsing.declarations import Context
 from jobq.cli.parsing.options import AsJson
 from jobq.cli.rendering.job_text import describe
-from jobq.cli.rendering.output import print_columns, print_fields, print_json
+from jobq.cli.rendering.output import print_fields, print_json
 from jobq.cli.rendering.queue_table import print_queues
+from jobq.cli.rendering.table import print_columns
 from jobq.diagnostics.stats import (
     Figures,
     Percentiles,
@@ -20,7 +21,12 @@ from jobq.units import format_duration, format_size
 
 
 def command(ctx: Context, as_json: AsJson = False) -> None:
-    """Show counts, throughput, how long jobs wait and run, and disk used."""
+    """Show counts, throughput, waiting and running times, and disk use.
+
+    Examples:
+        jobq stats
+        jobq stats --json
+    """
     cli: Cli = ctx.obj
     with cli.queue() as queue:
         found = collect(queue, queue.now())
@@ -65,7 +71,7 @@ def _oldest(found: Stats) -> str:
 
 
 def _share(share: float) -> str:
-    """A percentage that is only 100% if nothing failed."""
+    """Return a percentage that is 100% only if nothing failed."""
     return "100%" if share == 1 else f"{min(99.9, 100 * share):.1f}%"
 
 

@@ -1,4 +1,4 @@
-"""``jobq tail``: the log of a job."""
+"""``jobq tail``: show the log of a job."""
 
 import json
 import sys
@@ -24,27 +24,32 @@ def command(
     ctx: Context,
     job: Id,
     following: Annotated[
-        bool, option("--follow", "-f", help="Go on until the job ends, across retries.")
+        bool, option("--follow", "-f", help="Follow the log until the job ends, across retries.")
     ] = False,
     lines: Annotated[
-        str, option("--lines", "-n", metavar="N|all", help="How many lines of each stream.")
+        str, option("--lines", "-n", metavar="N|all", help="Show the last N lines of each stream.")
     ] = str(DEFAULT_LINES),
-    stdout: Annotated[bool, option("--stdout", help="Only what it wrote to stdout.")] = False,
-    stderr: Annotated[bool, option("--stderr", help="Only what it wrote to stderr.")] = False,
-    events: Annotated[bool, option("--events", help="Only its events, a line each.")] = False,
+    stdout: Annotated[bool, option("--stdout", help="Show only its stdout.")] = False,
+    stderr: Annotated[bool, option("--stderr", help="Show only its stderr.")] = False,
+    events: Annotated[bool, option("--events", help="Show only its events, one per line.")] = False,
     attempt: Annotated[
-        int | None, option("--attempt", least=1, metavar="K", help="Only the K-th try.")
+        int | None, option("--attempt", least=1, metavar="K", help="Show only attempt K, e.g. 2.")
     ] = None,
     raw: Annotated[
-        bool, option("--raw", help="The bytes as they are, control sequences and all.")
+        bool, option("--raw", help="Print the bytes unchanged, control sequences included.")
     ] = False,
 ) -> None:
-    """Show a job's log: its last lines, or as it grows."""
+    """Show the end of a job's log, or follow it.
+
+    Examples:
+        jobq tail -f last
+        jobq tail 42 --stderr --attempt 2
+    """
     cli: Cli = ctx.obj
     count = _count(lines)
     names = _names(stdout=stdout, stderr=stderr, events=events)
     if following and attempt is not None:
-        raise UsageError("give -f or --attempt, not both: -f follows what is written now")
+        raise UsageError("give -f or --attempt, not both: -f follows the current attempt")
     with cli.queue() as queue:
         job_id = parse_one_id(job, queue)
         found = queue.get(job_id)
@@ -79,7 +84,7 @@ def _show(
     raw: bool,
     color: bool,
 ) -> dict[str, int]:
-    """Show what there is; where each file ended."""
+    """Show the log as it is. Return the offset at which each file ended."""
     starts, stops = span
     if names == [EVENTS] and is_terminal() and not raw:
         return {EVENTS: _show_events(log, count)}
@@ -97,7 +102,7 @@ def _show(
 def _span(
     queue: JobQueue, job: Job, log: JobLog | RemoteLog | None, attempt: int | None
 ) -> tuple[LogOffsets, LogOffsets | None]:
-    """Where the output of an attempt starts, and where that of the next one does."""
+    """Return where the output of an attempt starts, and where that of the next one does."""
     if attempt is None:
         return LogOffsets(), None
     history = {item.attempt: item.offsets for item in queue.attempts(job.id)}
@@ -111,12 +116,12 @@ def _span(
 
 
 def _has(log: JobLog | RemoteLog, queue: JobQueue, attempt: int) -> bool:
-    """Whether an attempt's output is in this log: others may be on other machines."""
+    """Return whether an attempt's output is in this log: others may be on other hosts."""
     return not queue.ships_logs or isinstance(log, RemoteLog) or wrote(log, attempt)
 
 
 def _show_events(log: JobLog | RemoteLog, count: int | None) -> int:
-    """The events as lines for people."""
+    """Print the events as lines for people. Return the offset at which the file ended."""
     with log.read(EVENTS) as file:
         if file is None:
             return 0
@@ -128,7 +133,7 @@ def _show_events(log: JobLog | RemoteLog, count: int | None) -> int:
 
 
 def _event_text(line: bytes) -> str:
-    """A line of events; the job can write there, too: what is none is shown as it is."""
+    """Return an event as text. The job can write to the file too: other lines stay as they are."""
     try:
         event = json.loads(line)
         at = datetime.fromisoformat(event.pop("time")).astimezone()
@@ -144,8 +149,8 @@ def _nothing(queue: JobQueue, job: Job, attempt: int | None) -> str:
         asked = [item for item in history if attempt in (None, item.attempt)]
         host = asked[-1].supervisor.split(":")[0]
         return (
-            f"Job {job.id} is {job.status}; nothing of its log is kept for other machines any "
-            f"more: it is in the log directory of {host}, in jobs/{job.id}."
+            f"Job {job.id} is {job.status}; its log is no longer kept for other hosts: see "
+            f"jobs/{job.id} in the log directory of {host}."
         )
     if job.status in FINISHED:
         return f"Job {job.id} is {job.status} and has no log."
@@ -163,7 +168,7 @@ def _count(text: str) -> int | None:
 def _names(*, stdout: bool, stderr: bool, events: bool) -> list[str]:
     if events:
         if stdout or stderr:
-            raise UsageError("--events stands alone: the other streams are not events")
+            raise UsageError("give --events alone: --stdout and --stderr are not events")
         return [EVENTS]
     chosen = [name for name, wanted in ((STDOUT, stdout), (STDERR, stderr)) if wanted]
     return chosen or [STDOUT, STDERR, LOG]

@@ -1,4 +1,4 @@
-"""``jobq types``: the job types that can be added."""
+"""``jobq types``: list the job types."""
 
 import json
 import shlex
@@ -13,23 +13,28 @@ from jobq.cli.parsing.options import AsJson
 from jobq.cli.rendering.output import (
     inert,
     is_terminal,
-    print_columns,
     print_fields,
     print_json,
     styled,
 )
+from jobq.cli.rendering.table import print_columns
 from jobq.job_types import shell
 from jobq.job_types.registry import JobType, load
 from jobq.serializers import type_document
 
 TypeName = Annotated[
     str | None,
-    Argument(metavar="[TYPE]", help="Show the arguments of this one.", completion="types"),
+    Argument(metavar="[TYPE]", help="Show the arguments of this job type.", completion="types"),
 ]
 
 
 def command(ctx: Context, name: TypeName = None, as_json: AsJson = False) -> None:
-    """List the job types, or the arguments of one."""
+    """List the job types, or show the arguments of one.
+
+    Examples:
+        jobq types
+        jobq types cleanup
+    """
     cli: Cli = ctx.obj
     registry = load(cli.settings().worker_paths)
     if name is not None:
@@ -79,7 +84,7 @@ def _show(job_type: JobType, *, color: bool) -> None:
 
 
 def arguments_of(schema: dict[str, Any]) -> list[tuple[str, str]]:
-    """Name and meaning of each argument, from the JSON Schema of all."""
+    """Return the name and meaning of each argument, from their JSON Schema."""
     required = schema.get("required", ())
     arguments = []
     for name, about in schema.get("properties", {}).items():
@@ -100,7 +105,7 @@ def _default(about: dict[str, Any]) -> str:
 
 
 def kind_of(about: dict[str, Any], schema: dict[str, Any]) -> str:
-    """What an argument may be, in a few words."""
+    """Return the values that an argument accepts, in a few words."""
     if "$ref" in about:
         about = schema["$defs"][about["$ref"].rsplit("/", 1)[-1]]
     if "enum" in about:
@@ -121,7 +126,7 @@ _SAMPLES = {"integer": "1", "number": "1.5", "boolean": "true", "array": "[]", "
 
 
 def example(job_type: JobType) -> str:
-    """A command line that adds such a job, with the arguments that it must have."""
+    """Return a command line that adds such a job, with its required arguments."""
     if job_type.name == shell.JOB_TYPE:
         return "jobq add -- COMMAND ARG…"
     schema = job_type.schema()

@@ -1,4 +1,4 @@
-"""``jobq verify``: check that the database holds nothing that can't be."""
+"""``jobq verify``: check the database for contradictions."""
 
 from typing import Annotated
 
@@ -8,17 +8,22 @@ from jobq.cli.parsing.options import AsJson
 from jobq.cli.rendering.output import count_of, inert, note, print_json
 from jobq.diagnostics.verify import Verification, Violation
 
-_SHOWN = 20
+_MAX_SHOWN = 20
 
 
 def command(
     ctx: Context,
     thorough: Annotated[
-        bool, option("--thorough", help="Read all of the storage for damage, too.")
+        bool, option("--thorough", help="Also read the whole database for damage.")
     ] = False,
     as_json: AsJson = False,
 ) -> int:
-    """Check every job and its history; exit code 1 if anything is there that can't be."""
+    """Check every job and its history for contradictions; exit with 1 if there are any.
+
+    Examples:
+        jobq verify
+        jobq verify --thorough --json
+    """
     cli: Cli = ctx.obj
     from jobq.diagnostics.verify import verify_queue
 
@@ -32,14 +37,14 @@ def command(
 
 
 def _print(found: Verification) -> None:
-    for violation in found.violations[:_SHOWN]:
+    for violation in found.violations[:_MAX_SHOWN]:
         print(inert(_line(violation)))
-    if len(found.violations) > _SHOWN:
-        print(f"and {len(found.violations) - _SHOWN} more (`jobq verify --json` names all)")
+    if len(found.violations) > _MAX_SHOWN:
+        print(f"and {len(found.violations) - _MAX_SHOWN} more (`jobq verify --json` lists all)")
     for queue, running in found.over_limits:
         note(
-            f"queue {queue.name}: {running} jobs run, and {queue.max_concurrent} may: "
-            "right only if its limit was lowered while they ran"
+            f"queue {queue.name}: {running} jobs are running, and its limit is "
+            f"{queue.max_concurrent}: correct only if the limit was lowered while they ran"
         )
     wrong = count_of(len(found.violations), "violation") if found.violations else "nothing wrong"
     print(f"{count_of(found.jobs)}, {count_of(found.attempts, 'attempt')}: {wrong}")

@@ -1,4 +1,4 @@
-"""``jobq version``: of jobq, and of what it stands on."""
+"""``jobq version``: print the versions of jobq, Python and SQLite."""
 
 import platform
 import sqlite3
@@ -10,7 +10,12 @@ from jobq.cli.rendering.version import installed
 
 
 def command(ctx: Context, as_json: AsJson = False) -> None:
-    """Print the versions of jobq, Python and SQLite."""
+    """Print the versions of jobq, Python and SQLite.
+
+    Examples:
+        jobq version
+        jobq version --json
+    """
     del ctx
     versions = {
         "jobq": installed(),

@@ -1,4 +1,4 @@
-"""``jobq wait``: until jobs have ended."""
+"""``jobq wait``: wait until jobs have ended."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -7,9 +7,9 @@ from typing import Annotated
 from jobq.cli.commands.bulk import choose
 from jobq.cli.commands.list import hint_no_worker
 from jobq.cli.context import Cli, complain
-from jobq.cli.parsing.arguments import parse_span, selection
+from jobq.cli.parsing.arguments import parse_span
 from jobq.cli.parsing.declarations import Context, option
-from jobq.cli.parsing.options import AsJson, Ids, InQueue, Limit, OfType, Since, Status, Tags, Until
+from jobq.cli.parsing.options import AsJson, Ids, Selection
 from jobq.cli.rendering import log_follower as follow
 from jobq.cli.rendering.job_text import describe, outcome_of
 from jobq.cli.rendering.output import count_of, note, print_json_array
@@ -21,46 +21,39 @@ TIMED_OUT = 124
 
 Timeout = Annotated[
     str | None,
-    option("--timeout", metavar="SPAN", help="Give up after so long, with exit code 124."),
+    option(
+        "--timeout",
+        metavar="SPAN",
+        help="Stop waiting after this long, e.g. 5m, with exit code 124.",
+    ),
 ]
 
 
 def command(
     ctx: Context,
+    pick: Selection,
     ids: Ids = None,
-    status: Status = None,
-    in_queue: InQueue = None,
-    of_type: OfType = None,
-    tags: Tags = None,
-    since: Since = None,
-    until: Until = None,
-    limit: Limit = None,
     timeout: Timeout = None,
     notify: Annotated[
-        bool, option("--notify", help="Tell on the desktop when they have ended.")
+        bool, option("--notify", help="Show a desktop notification when they have ended.")
     ] = False,
     as_json: AsJson = False,
 ) -> int:
-    """Wait until jobs have ended; the exit code tells how.
+    """Wait until jobs have ended, and exit with their outcome.
 
-    It is 0 if all completed and 1 otherwise; for one shell job, its own exit code, or 128 plus the
-    number of the signal that killed it. A selection is of the jobs that are there now, those that
-    have ended included.
+    The exit code is 0 if all completed and 1 otherwise; for one shell job, its own exit code, or
+    128 plus the number of the signal that killed it. A selection means the jobs that exist now,
+    those that have ended included.
+
+    Examples:
+        jobq wait 42 && echo done
+        jobq wait --tag batch=7 --timeout 1h
     """
     cli: Cli = ctx.obj
     seconds = None if timeout is None else parse_span("--timeout", timeout)
     with cli.queue() as queue:
-        wanted = selection(
-            queue,
-            ids=ids,
-            status=status,
-            in_queue=in_queue,
-            of_type=of_type,
-            tags=tags,
-            since=since,
-            until=until,
-        )
-        chosen, _ = choose(queue, wanted, among=frozenset(JobStatus), limit=limit)
+        wanted = pick.job_filter(queue, ids)
+        chosen, _ = choose(queue, wanted, among=frozenset(JobStatus), limit=pick.limit)
         if not chosen:
             note("No job matches.")
         hint_no_worker(queue, queue.get_many(chosen))
@@ -82,7 +75,7 @@ def command(
 
 
 def exit_code(jobs: Sequence[Job]) -> int:
-    """What to leave with once these jobs have ended."""
+    """Return the exit code of `jobq wait` for jobs that have ended."""
     if len(jobs) == 1:
         return follow.exit_code(jobs[0])
     return int(any(job.status is not JobStatus.COMPLETED for job in jobs))
@@ -96,4 +89,4 @@ def _notify(jobs: Sequence[ShownJob]) -> None:
     if len(jobs) == 1:
         notify(f"jobq: {jobs[0].name or describe(jobs[0])}", f"job {jobs[0].id}: {done}")
     else:
-        notify(f"jobq: {count_of(len(jobs))} waited for", done or "none")
+        notify(f"jobq: {count_of(len(jobs))} ended", done or "none")

@@ -7,7 +7,8 @@ from typing import Annotated
 
 from jobq.backends.outage import Outage
 from jobq.cli.context import INTERRUPTED, Cli, complain
-from jobq.cli.parsing.declarations import Context, option
+from jobq.cli.parsing.declarations import Context, Group, option
+from jobq.cli.parsing.options import Slots
 from jobq.cli.rendering.output import note
 from jobq.cli.rendering.work_screen import Screen, printer
 from jobq.execution.options import WorkOptions
@@ -16,63 +17,71 @@ from jobq.job_types.registry import require_types
 from jobq.queue import JobQueue
 
 _OWN_FILES = 40
-_FILES_OF_A_RUN = 8  # its log directory, its events, and what its start takes for a moment
+_FILES_PER_SLOT = 8  # the log directory of a job, its events, and what its start needs for a moment
 
 
-def command(
-    ctx: Context,
-    jobs: Annotated[
-        int | None,
-        option("--jobs", "-j", least=1, metavar="N", help="At most so many at once."),
-    ] = None,
+class WorkSelection(Group):
+    """The options that say which jobs to run, and when to exit."""
+
     queue: Annotated[
         list[str] | None,
         option(
             "--queue",
             "-Q",
             metavar="QUEUE",
-            help="Only this queue; may be repeated.",
+            help="Run only jobs of this queue; repeatable.",
             completion="queues",
         ),
-    ] = None,
+    ] = None
     type_: Annotated[
         list[str] | None,
         option(
             "--type",
             "-t",
             metavar="TYPE",
-            help="Only this type; may be repeated.",
+            help="Run only jobs of this type; repeatable.",
             completion="types",
         ),
-    ] = None,
-    drain: Annotated[bool, option("--drain", help="Leave once nothing is left to do.")] = False,
+    ] = None
+    drain: Annotated[bool, option("--drain", help="Exit once no jobs are left to run.")] = False
     wait_retries: Annotated[
-        bool, option("--wait-retries", help="With --drain: wait for retries, too.")
-    ] = False,
+        bool, option("--wait-retries", help="With --drain: also wait for retries.")
+    ] = False
     max_jobs: Annotated[
-        int | None, option("--max-jobs", least=1, metavar="N", help="Leave after so many.")
-    ] = None,
+        int | None, option("--max-jobs", least=1, metavar="N", help="Exit after N jobs.")
+    ] = None
+
+
+def command(
+    ctx: Context,
+    pick: WorkSelection,
+    jobs: Slots = None,
 ) -> int:
     """Run jobs until told to stop.
 
-    The first Ctrl-C (or SIGTERM) waits for what runs, the second stops it and gives it back.
+    The first Ctrl-C (or SIGTERM) waits for running jobs; the second stops them and returns them to
+    the queue.
+
+    Examples:
+        jobq work -j 4
+        jobq work --queue downloads --drain
     """
     cli: Cli = ctx.obj
-    outage = Outage(complain)  # a server may be started after us
+    outage = Outage(complain)  # the server may start after us
     with outage.until_answered(lambda: JobQueue.from_settings(cli.settings())) as opened:
-        for name in queue or ():
+        for name in pick.queue or ():
             opened.queue(name)
-        if type_:
-            require_types(opened.registry, type_)
+        if pick.type_:
+            require_types(opened.registry, pick.type_)
         opened.logs.make_root()  # without it, every job would fail
         opened.apply_configured_queues()
         options = WorkOptions(
             slots=_slots(jobs or opened.settings.concurrency),
-            queues=queue,
-            types=type_,
-            drain=drain,
-            wait_retries=wait_retries,
-            max_jobs=max_jobs,
+            queues=pick.queue,
+            types=pick.type_,
+            drain=pick.drain,
+            wait_retries=pick.wait_retries,
+            max_jobs=pick.max_jobs,
         )
         with Screen(opened, color=cli.color) if sys.stdout.isatty() else printer() as screen:
             supervisor = Supervisor(opened, options, screen.show)
@@ -83,11 +92,11 @@ def command(
 
 
 def _slots(wanted: int) -> int:
-    """As many as wanted, or as there can be open files for."""
+    """Return the number of slots: as many as wanted, if the limit of open files allows them."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    possible = max(1, (most - _OWN_FILES) // _FILES_OF_A_RUN)
+    possible = max(1, (most - _OWN_FILES) // _FILES_PER_SLOT)
     if most != resource.RLIM_INFINITY and wanted > possible:
-        note(f"At most {possible} jobs at once: the limit of open files is {most}.")
+        note(f"Running at most {possible} jobs at a time: the limit of open files is {most}.")
         return possible
     return wanted

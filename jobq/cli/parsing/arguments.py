@@ -1,19 +1,17 @@
-"""What words on the command line stand for: ids, pairs, spans, selections, stdin."""
+"""Parsers for words on the command line: ids, pairs, durations, stdin."""
 
 import sys
 from collections.abc import Sequence
 from typing import TextIO
 
-from jobq.clock import utcnow
 from jobq.errors import NotFound, UsageError
-from jobq.jobs.spec import parse_statuses
 from jobq.models import JobFilter
 from jobq.queue import JobQueue
-from jobq.units import parse_duration, parse_since
+from jobq.units import parse_duration
 
 
 def parse_pairs(pairs: Sequence[str] | None, what: str) -> dict[str, str]:
-    """``KEY=VALUE`` words as a dict.
+    """Return ``KEY=VALUE`` words as a dict.
 
     Raises:
         UsageError: a word has no key or no ``=``.
@@ -28,7 +26,7 @@ def parse_pairs(pairs: Sequence[str] | None, what: str) -> dict[str, str]:
 
 
 def parse_span(option: str, text: str) -> float:
-    """Seconds, from an option's text.
+    """Return the seconds that an option's text stands for.
 
     Raises:
         UsageError: it is not a duration; the message names the option.
@@ -40,7 +38,7 @@ def parse_span(option: str, text: str) -> float:
 
 
 def piped_in() -> TextIO:
-    """What is piped in.
+    """Return stdin.
 
     Raises:
         UsageError: stdin is closed.
@@ -51,9 +49,9 @@ def piped_in() -> TextIO:
 
 
 def parse_ids(words: Sequence[str], queue: JobQueue) -> list[int]:
-    """Ids from ``42``, ``3-9``, ``3,5,8``, ``last`` and ``-`` (stdin), in order, each once.
+    """Return the ids that ``42``, ``3-9``, ``3,5,8``, ``last`` and ``-`` (stdin) stand for.
 
-    A range stands for the jobs in it that exist.
+    They are in order, each once. A range stands for the jobs in it that exist.
 
     Raises:
         UsageError: a word is none of these.
@@ -70,7 +68,7 @@ def parse_ids(words: Sequence[str], queue: JobQueue) -> list[int]:
 
 
 def parse_one_id(word: str, queue: JobQueue) -> int:
-    """One id, or ``last``.
+    """Return the id that ``42`` or ``last`` stands for.
 
     Raises:
         UsageError: it is not one id.
@@ -101,36 +99,3 @@ def _parse_id(part: str, queue: JobQueue) -> list[int]:
 
 def _is_id(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) < 19
-
-
-def selection(
-    queue: JobQueue,
-    *,
-    ids: Sequence[str] | None = None,
-    status: Sequence[str] | None = None,
-    in_queue: str | None = None,
-    of_type: str | None = None,
-    tags: Sequence[str] | None = None,
-    since: str | None = None,
-    until: str | None = None,
-) -> JobFilter:
-    """The jobs that a command line means.
-
-    Raises:
-        UsageError: an option's value is wrong.
-        NotFound: the queue does not exist.
-    """
-    now = utcnow()
-    if in_queue is not None:
-        queue.queue(in_queue)
-    return JobFilter(
-        ids=None if not ids else tuple(parse_ids(ids, queue)),
-        statuses=parse_statuses(
-            [name for word in status or () for name in word.split(",")] or None
-        ),
-        queue=in_queue,
-        type=of_type,
-        tags=parse_pairs(tags, "tag"),
-        since=None if since is None else parse_since(since, now),
-        until=None if until is None else parse_since(until, now),
-    )

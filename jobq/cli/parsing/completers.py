@@ -1,7 +1,7 @@
-"""What the shell may complete a word to: verbs, job ids, queues, schedules, types and their arguments.
+"""Completers for words: verbs, job ids, queues, schedules, types and their arguments.
 
-The shell waits, and runs what is printed here through `eval`: so nothing heavy is imported, nothing
-is created, no error is shown, and of what people named their jobs only harmless characters are kept.
+The shell waits, and passes the output through `eval`. So nothing heavy is imported, nothing is
+created, no error is shown, and only harmless characters of job names are printed.
 """
 
 import re
@@ -17,24 +17,24 @@ from jobq.queue import JobQueue
 from jobq.redaction import ShownJob
 
 Items = list[tuple[str, str]]
-"""What a word may become, and a few words on it."""
+"""Completions of a word, each with a few words about it."""
 
 
 class Line(NamedTuple):
-    """What stands before the word that is to be completed."""
+    """The command line before the word that is completed."""
 
     verb: str
-    words: tuple[str, ...]  # that are no options
+    words: tuple[str, ...]  # except options
     config_file: str | None = None
 
 
 Finder = Callable[[Line, str], Iterator[tuple[str, str]]]
-"""Finds what a word that has been begun may become; more than that does no harm."""
+"""A function that finds completions of the beginning of a word; extra ones do no harm."""
 
-SHOWN = 50
+MAX_JOBS = 50
 """Jobs that are offered at most: the newest ones."""
 
-_READ = 1000
+_READ_LIMIT = 1000
 _AMONG = {
     "cancel": UNFINISHED,
     "wait": UNFINISHED,
@@ -42,26 +42,26 @@ _AMONG = {
     "prune": FINISHED,
     "add": UNFINISHED,  # --after
 }
-"""The jobs that a verb is mostly meant for."""
+"""The statuses of the jobs that a verb is mostly used for."""
 
 _VALUE = re.compile(r"[A-Za-z0-9_.,-]+=?")
 _HARMFUL = re.compile(r"[^\w .,:=@%/+-]+")
 
 
 def harmless(text: str) -> str:
-    """A few words that no shell makes anything of: no quotes, brackets, `$`, backslash or control."""
+    """Return text without characters that a shell interprets, such as quotes, brackets and `$`."""
     return re.sub(r"\s+", " ", _HARMFUL.sub(" ", text)).strip()[:60].rstrip()
 
 
 def offered(find: Finder, line: Line, incomplete: str) -> Items:
-    """What a word may become; nothing where that can't be found out."""
+    """Return the completions of a word; none if they can't be found."""
     try:
         return [
             (value, harmless(words))
             for value, words in find(line, incomplete)
             if value.startswith(incomplete) and _VALUE.fullmatch(value)
         ]
-    except Exception:  # noqa: BLE001 - whoever types must not be disturbed, whatever is wrong
+    except Exception:  # noqa: BLE001 - an error must not disturb the person typing
         return []
 
 
@@ -71,7 +71,7 @@ def _settings(line: Line) -> Settings:
 
 @contextmanager
 def _queue(line: Line) -> Iterator[JobQueue | None]:
-    """The queue, if there is one: it is not made for this."""
+    """Yield the queue if it exists; completion does not create it."""
     settings = _settings(line)
     if settings.backend == SQLITE and not settings.database.exists():
         yield None
@@ -93,12 +93,12 @@ def _job_ids(line: Line, incomplete: str) -> Iterator[tuple[str, str]]:
     with _queue(line) as queue:
         if queue is None:
             return
-        # Any id that begins with these digits; most are among the newest.
+        # Ids that begin with these digits: most are among the newest.
         wanted = JobFilter(statuses=None if len(among) == len(JobStatus) else among)
-        found = queue.find(wanted, limit=_READ, newest=True)
+        found = queue.find(wanted, limit=_READ_LIMIT, newest=True)
         if last and (exact := queue.existing([int(last)])):
             found = [*exact.values(), *(job for job in found if job.id != int(last))]
-        chosen = [job for job in found if str(job.id).startswith(last)][:SHOWN]
+        chosen = [job for job in found if str(job.id).startswith(last)][:MAX_JOBS]
         for job in chosen:
             yield f"{before}{comma}{job.id}", _words_on(queue.shown(job))
 
@@ -140,9 +140,9 @@ def _statuses(line: Line, incomplete: str) -> Iterator[tuple[str, str]]:
 
 
 def _registry(line: Line) -> Any:
-    from jobq.job_types.registry import load  # pydantic, and the files of workers
+    from jobq.job_types.registry import load  # pydantic, and worker files
 
-    with redirect_stdout(StringIO()), redirect_stderr(StringIO()):  # what they print is none
+    with redirect_stdout(StringIO()), redirect_stderr(StringIO()):  # their output is no completion
         return load(_settings(line).worker_paths)
 
 
@@ -153,7 +153,7 @@ def _types(line: Line, incomplete: str) -> Iterator[tuple[str, str]]:
 
 
 def _words(line: Line, incomplete: str) -> Iterator[tuple[str, str]]:
-    """A job type; after it, the names of its arguments."""
+    """Find job types; after one, the names of its arguments."""
     given = line.words
     if not given:
         yield from _types(line, incomplete)
@@ -173,4 +173,4 @@ FINDERS: Mapping[str, Finder] = {
     "types": _types,
     "words": _words,
 }
-"""By the names that declarations have for them."""
+"""Finders by the names that declarations use."""

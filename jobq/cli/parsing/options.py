@@ -1,8 +1,15 @@
 """Options and arguments that several verbs take, declared once."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
-from jobq.cli.parsing.declarations import Argument, option
+from jobq.cli.parsing.arguments import parse_ids, parse_pairs
+from jobq.cli.parsing.declarations import Argument, Group, option
+from jobq.clock import utcnow
+from jobq.jobs.spec import parse_statuses
+from jobq.models import JobFilter
+from jobq.queue import JobQueue
+from jobq.units import parse_since
 
 Ids = Annotated[
     list[str] | None,
@@ -14,53 +21,85 @@ Ids = Annotated[
 ]
 Id = Annotated[
     str,
-    Argument(metavar="ID", help="A job id, or `last`.", completion="job_ids"),
-]
-Status = Annotated[
-    list[str] | None,
-    option(
-        "--status",
-        "-s",
-        metavar="STATUS",
-        help="Jobs in this status; several with commas.",
-        completion="statuses",
-    ),
-]
-InQueue = Annotated[
-    str | None,
-    option(
-        "--queue",
-        "-Q",
-        metavar="QUEUE",
-        help="Jobs in this queue.",
-        completion="queues",
-    ),
-]
-OfType = Annotated[
-    str | None,
-    option(
-        "--type",
-        "-t",
-        metavar="TYPE",
-        help="Jobs of this type.",
-        completion="types",
-    ),
-]
-Tags = Annotated[
-    list[str] | None,
-    option("--tag", metavar="KEY=VALUE", help="Jobs with this tag; may be repeated."),
-]
-Since = Annotated[
-    str | None,
-    option("--since", metavar="TIME", help="Added since: a time, or 1h for an hour ago."),
-]
-Until = Annotated[str | None, option("--until", metavar="TIME", help="Added before.")]
-Limit = Annotated[
-    int | None,
-    option("--limit", "-n", least=0, metavar="N", help="At most so many jobs; 0: all."),
+    Argument(metavar="ID", help="A job id, or last.", completion="job_ids"),
 ]
 AsJson = Annotated[bool, option("--json", help="Print one JSON document.")]
-AsJsonl = Annotated[bool, option("--jsonl", help="Print one JSON object a line.")]
-Reason = Annotated[str | None, option("--reason", metavar="TEXT", help="Why; it is kept.")]
-Yes = Annotated[bool, option("--yes", "-y", help="Do not ask.")]
-DryRun = Annotated[bool, option("--dry-run", help="Only say what would be done.")]
+AsJsonl = Annotated[bool, option("--jsonl", help="Print one JSON object per line.")]
+Yes = Annotated[bool, option("--yes", "-y", help="Do not ask for confirmation.")]
+DryRun = Annotated[bool, option("--dry-run", help="Only show what would be done.")]
+Slots = Annotated[
+    int | None,
+    option("--jobs", "-j", least=1, metavar="N", help="Run at most N jobs at a time."),
+]
+
+
+class Selection(Group):
+    """The options that select jobs by what they have in common."""
+
+    status: Annotated[
+        list[str] | None,
+        option(
+            "--status",
+            "-s",
+            metavar="STATUS",
+            help="Select jobs in this status; separate several with commas.",
+            completion="statuses",
+        ),
+    ] = None
+    in_queue: Annotated[
+        str | None,
+        option(
+            "--queue",
+            "-Q",
+            metavar="QUEUE",
+            help="Select jobs in this queue.",
+            completion="queues",
+        ),
+    ] = None
+    of_type: Annotated[
+        str | None,
+        option(
+            "--type",
+            "-t",
+            metavar="TYPE",
+            help="Select jobs of this type.",
+            completion="types",
+        ),
+    ] = None
+    tags: Annotated[
+        list[str] | None,
+        option("--tag", metavar="KEY=VALUE", help="Select jobs with this tag; repeatable."),
+    ] = None
+    since: Annotated[
+        str | None,
+        option("--since", metavar="TIME", help="Select jobs added since, e.g. 1h or 'today 7:00'."),
+    ] = None
+    until: Annotated[
+        str | None,
+        option("--until", metavar="TIME", help="Select jobs added before, e.g. 30d."),
+    ] = None
+    limit: Annotated[
+        int | None,
+        option("--limit", "-n", least=0, metavar="N", help="Take at most N jobs (0: no limit)."),
+    ] = None
+
+    def job_filter(self, queue: JobQueue, ids: Sequence[str] | None = None) -> JobFilter:
+        """Return the filter for the jobs that the options and ids stand for.
+
+        Raises:
+            UsageError: an option's value is wrong.
+            NotFound: the queue does not exist.
+        """
+        now = utcnow()
+        if self.in_queue is not None:
+            queue.queue(self.in_queue)
+        statuses = [name for word in self.status or () for name in word.split(",")]
+        return JobFilter(
+            ids=None if not ids else tuple(parse_ids(ids, queue)),
+            statuses=parse_statuses(statuses or None),
+            queue=self.in_queue,
+            type=self.of_type,
+            tags=parse_pairs(self.tags, "tag"),
+            since=None if self.since is None else parse_since(self.since, now),
+            until=None if self.until is None else parse_since(self.until, now),
+        )

@@ -1,7 +1,7 @@
-"""What shells ask while a line is typed, answered without Typer where the line is plain.
+"""Shell completion of plain lines, without Typer.
 
-They ask, and are answered, as the scripts of ``jobq --install-completion`` have it, which are
-Typer's; and all that is not plain is left to Typer.
+Questions and answers have the form of the scripts of ``jobq --install-completion``, which are
+Typer's. Lines that are not plain are left to Typer.
 """
 
 import sys
@@ -14,23 +14,23 @@ from jobq.cli.parsing.fast_parser import command_of, sought
 from jobq.config.environment import COMPLETE_VAR
 
 _HARD = frozenset("'\"\\#")
-"""What makes words of a line hard to tell apart."""
+"""Characters that make it hard to split a line into words."""
 
 
 class Answer(NamedTuple):
-    """What to print, and the exit code."""
+    """The text to print, and the exit code."""
 
     text: str
     code: int = 0
 
     def give(self) -> int:
-        """Print it; the exit code."""
+        """Print the text and return the exit code."""
         sys.stdout.write(self.text)
         return self.code
 
 
 def answer(environ: Mapping[str, str]) -> Answer | None:
-    """What a shell is told that asks through these variables; None: ask Typer."""
+    """Return the answer to a shell that asks through these variables; None if Typer has to."""
     shell = _SHELLS.get(environ.get(COMPLETE_VAR, ""))
     split = shell and _split(environ, shell.line)
     if not shell or not split:
@@ -40,7 +40,7 @@ def answer(environ: Mapping[str, str]) -> Answer | None:
 
 
 def _split(environ: Mapping[str, str], variable: str) -> tuple[list[str], str] | None:
-    """The words before the one that is being typed, and what there is of that."""
+    """Return the words before the one that is being typed, and its beginning."""
     line = environ.get(variable, "")
     if not line.isprintable() or _HARD.intersection(line):
         return None
@@ -56,7 +56,7 @@ def _split(environ: Mapping[str, str], variable: str) -> tuple[list[str], str] |
 
 
 def _items(words: list[str], incomplete: str) -> Items | None:
-    """What it may become."""
+    """Return the completions of a word; None if Typer has to find them."""
     if incomplete and not incomplete[0].isalnum():
         return None
     if not words:
@@ -71,7 +71,7 @@ def _items(words: list[str], incomplete: str) -> Items | None:
     return offered(FINDERS[asked.completion], Line(words[0], asked.words), incomplete)
 
 
-# -- each in its language --------------------------------------------------------------------
+# -- answers by shell -------------------------------------------------------------------------
 
 
 def _bash(items: Items, environ: Mapping[str, str]) -> Answer:
@@ -101,7 +101,7 @@ def _fish(items: Items, environ: Mapping[str, str]) -> Answer | None:
 
 
 class _Shell(NamedTuple):
-    line: str  # the variable that has it
+    line: str  # the variable that holds the line
     told: Callable[[Items, Mapping[str, str]], Answer | None]
 
 

@@ -1,75 +1,140 @@
-"""Verbs that are declared without Typer, made Typer's."""
+"""An adapter from declarations to Typer: options, groups of them, and examples in the help."""
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
-from typing import Annotated, Any, ParamSpec, TypeVar, get_args, get_origin
+from typing import Annotated, Any, TypeVar
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from jobq.cli.parsing.completers import FINDERS, Line, offered
-from jobq.cli.parsing.declarations import Argument, Context, Option
+from jobq.cli.parsing.declarations import (
+    REQUIRED,
+    Argument,
+    Command,
+    CommandLine,
+    Context,
+    Option,
+    Parameter,
+    arguments_of,
+    parameters_of,
+)
 
-P = ParamSpec("P")
-R = TypeVar("R")
+C = TypeVar("C", bound=Callable[..., Any])
+
+_ARGV = "jobq.argv"
+"""The key in ``ctx.meta`` of the words after ``--``."""
 
 
-class ArgvCommand(TyperCommand):
-    """A command that takes another one after ``--``: kept apart, word for word, in ``ctx.meta``."""
+class VerbCommand(TyperCommand):
+    """A command whose help ends with the examples of its docstring."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        arguments = [p for p in self.get_params(ctx) if p.param_type_name == "argument"]
+        return ["[OPTIONS]", *(each.metavar or "" for each in arguments)]
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        super().format_help(ctx, formatter)
+        formatter.write(_example_text(help_of(self.callback)[1]))
+
+
+class ArgvCommand(VerbCommand):
+    """A command that takes another one after ``--``, which it keeps word for word."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if "--" in args:
             at = args.index("--")
-            ctx.meta["argv"] = args[at + 1 :]
+            ctx.meta[_ARGV] = args[at + 1 :]
             args = args[:at]
         rest: list[str] = super().parse_args(ctx, args)
         return rest
 
 
-def app_of(command: Callable[..., Any]) -> typer.Typer:
-    """A Typer app of one command."""
+class VerbGroup(TyperGroup):
+    """A verb with verbs of its own, whose help ends with examples."""
+
+    examples: Sequence[str] = ()
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        super().format_help(ctx, formatter)
+        formatter.write(_example_text(self.examples))
+
+
+def help_of(command: Any) -> tuple[str, list[str]]:
+    """Return the help text of a verb, and the examples that its docstring ends with."""
+    text, _, examples = (inspect.getdoc(command) or "").partition("\nExamples:\n")
+    return text.rstrip(), [line.strip() for line in examples.splitlines() if line.strip()]
+
+
+def _example_text(examples: Sequence[str]) -> str:
+    lines = "".join(f"   {example}\n" for example in examples)
+    return f" Examples:\n{lines}" if lines else ""
+
+
+def app_of(command: Command) -> typer.Typer:
+    """Return a Typer app of one command."""
     app = typer.Typer(add_completion=False)
-    app.command(cls=_class_of(command))(as_typer(command))
+    verb(app)(command)
     return app
 
 
-def _class_of(command: Callable[..., Any]) -> type[TyperCommand]:
-    extras = [extra for hint in _hints(command).values() for extra in get_args(hint)[1:]]
-    arguments = [extra for extra in extras if isinstance(extra, Argument)]
-    return ArgvCommand if any(each.then_command for each in arguments) else TyperCommand
+def group_app(text: str, examples: Sequence[str], *, no_args_is_help: bool = True) -> typer.Typer:
+    """Return a Typer app for a verb with verbs of its own, with its help text and examples."""
+    return typer.Typer(
+        add_completion=False,
+        help=text,
+        cls=type("VerbGroup", (VerbGroup,), {"examples": examples}),
+        no_args_is_help=no_args_is_help,
+    )
 
 
-def _hints(command: Callable[..., Any]) -> dict[str, Any]:
-    return inspect.get_annotations(command, eval_str=True)
+def verb(app: typer.Typer, name: str | None = None) -> Callable[[C], C]:
+    """Return a decorator that adds a function to an app, under its own name or another."""
+
+    def added(command: C) -> C:
+        takes_command = any(isinstance(p.declared, CommandLine) for p in parameters_of(command))
+        cls = ArgvCommand if takes_command else VerbCommand
+        app.command(name, cls=cls, help=help_of(command)[0])(as_typer(command))
+        return command
+
+    return added
 
 
-def as_typer(command: Callable[P, R]) -> Callable[P, R]:
-    """The function with Typer's options in the place of ours."""
+def as_typer(command: Command) -> Callable[..., Any]:
+    """Return the function with Typer's options in place of the declarations."""
+    parameters = parameters_of(command)
 
     @wraps(command)
-    def called(*args: P.args, **options: P.kwargs) -> R:
-        return command(*args, **options)
+    def called(ctx: typer.Context, **values: Any) -> Any:
+        for each in parameters:
+            if isinstance(each.declared, CommandLine):
+                values[each.name] = ctx.meta.get(_ARGV)
+        return command(Context(ctx.obj), **arguments_of(command, values))
 
-    hints = {name: _typer_hint(hint) for name, hint in _hints(command).items()}
-    parameters = inspect.signature(command).parameters
-    called.__annotations__ = hints
-    vars(called)["__signature__"] = inspect.Signature(
-        [each.replace(annotation=hints[name]) for name, each in parameters.items()]
-    )
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    context = inspect.Parameter("ctx", kind, annotation=typer.Context)
+    seen = [context, *(_typer_parameter(each) for each in parameters if _is_of_typer(each))]
+    called.__annotations__ = {each.name: each.annotation for each in seen}
+    vars(called)["__signature__"] = inspect.Signature(seen)
     return called
 
 
-def _typer_hint(hint: Any) -> Any:
-    if hint is Context:
-        return typer.Context
-    if get_origin(hint) is not Annotated:
-        return hint
-    kind, extra = get_args(hint)
-    return Annotated[kind, _typer_extra(extra)]
+def _is_of_typer(parameter: Parameter) -> bool:
+    return not isinstance(parameter.declared, CommandLine)
 
 
-def _typer_extra(extra: Option | Argument) -> Any:
+def _typer_parameter(parameter: Parameter) -> inspect.Parameter:
+    return inspect.Parameter(
+        parameter.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=inspect.Parameter.empty if parameter.default is REQUIRED else parameter.default,
+        annotation=Annotated[parameter.kind, _typer_extra(parameter.declared)],
+    )
+
+
+def _typer_extra(extra: Option | Argument | CommandLine) -> Any:
+    assert not isinstance(extra, CommandLine)
     complete = None if extra.completion is None else _completer(extra.completion)
     if isinstance(extra, Argument):
         return typer.Argument(
@@ -85,7 +150,7 @@ def _typer_extra(extra: Option | Argument) -> Any:
 
 
 def _completer(name: str) -> Callable[..., Iterable[tuple[str, str]]]:
-    """A callback as Typer wants it."""
+    """Return a completion callback as Typer wants it."""
 
     def complete(ctx: typer.Context, incomplete: str) -> Iterable[tuple[str, str]]:
         config_file = ctx.find_root().params.get("config_file")

@@ -1,6 +1,6 @@
-"""The road through Typer: finds the module of the verb asked for.
+"""The Typer app: all verbs, each imported when it is used.
 
-Typer builds every command that it knows of at start; so each verb is imported when it is asked for.
+Typer builds every command that it knows at start, which takes long.
 """
 
 import os
@@ -21,7 +21,7 @@ _NAMES_ONLY = "jobq.names_only"
 
 
 class Verbs(TyperGroup):
-    """The verbs, each imported when it is asked for."""
+    """The group of verbs, each imported when it is used."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         del ctx
@@ -37,11 +37,11 @@ class Verbs(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except BrokenPipeError as error:  # which Typer would make exit code 1
+        except BrokenPipeError as error:  # for which Typer would exit with 1
             raise ReaderLeftError from error
 
     def shell_complete(self, ctx: Any, incomplete: str) -> Any:
-        """The verbs that a word may become: to import them all would take long."""
+        """Complete verbs by their names: importing them all would take long."""
         ctx.meta[_NAMES_ONLY] = True
         try:
             return super().shell_complete(ctx, incomplete)
@@ -50,7 +50,7 @@ class Verbs(TyperGroup):
 
 
 def command_of(verb: str) -> Any:
-    """The Typer command of a verb."""
+    """Return the Typer command of a verb."""
     module = import_module(VERBS[verb])
     command = typer.main.get_command(module.app if verb in GROUPS else app_of(module.command))
     command.name = verb
@@ -59,7 +59,7 @@ def command_of(verb: str) -> Any:
 
 app = typer.Typer(
     cls=Verbs,
-    help="A durable job runner: add commands and jobs, let `jobq work` run them, see what they did.",
+    help="A durable job runner: add commands and jobs, run them with `jobq work`, see the results.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -92,16 +92,16 @@ def options(
 
 
 def run_with_typer(argv: list[str]) -> int:
-    """Run one command line; the exit code.
+    """Run one command line and return its exit code.
 
     Raises:
-        JobqError: what was asked for was refused, or failed.
-        ReaderLeftError: whoever read the output has left.
+        JobqError: the command was refused, or failed.
+        ReaderLeftError: the reader of the output is gone.
     """
     if COMPLETE_VAR in os.environ:
         _keep_markup()
     if len(argv) == 2 and argv[0] in ("--install-completion", "--show-completion"):
-        # The shell is named: left to itself, Typer would pass over that, and take the one around.
+        # The shell is named: Typer would otherwise ignore that and detect the current one.
         os.environ["_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION"] = "1"
     try:
         code = app(argv, prog_name="jobq", standalone_mode=False)
@@ -111,7 +111,7 @@ def run_with_typer(argv: list[str]) -> int:
 
 
 def _keep_markup() -> None:
-    """Keep Typer from reading markup in what is completed: it would import rich, for 100 ms."""
+    """Keep Typer from reading markup in completions: it would import rich, for 100 ms."""
     with suppress(ImportError):
         from typer import _completion_classes as classes
 

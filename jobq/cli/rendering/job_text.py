@@ -1,4 +1,4 @@
-"""A job in a few words."""
+"""Short texts about a job."""
 
 import shlex
 from datetime import datetime
@@ -13,7 +13,7 @@ from jobq.units import format_elapsed
 
 
 def describe(job: ShownJob) -> str:
-    """What a job does: its command as one would type it, or its type and arguments."""
+    """Return what a job does: its command as you would type it, or its type and arguments."""
     if job.type == shell.JOB_TYPE:
         text = job.args.get("shell")
         return inert(text if text is not None else shlex.join(job.args.get("argv", ())))
@@ -27,7 +27,7 @@ def _plain(value: Any) -> str:
 
 
 def time_of(job: Job, now: datetime) -> str:
-    """How long a job waits, runs or took, or what it waits for; its status says which."""
+    """Return how long a job waits, runs or took, or what it waits for, by its status."""
     match job.status:
         case JobStatus.BLOCKED:
             first = [str(parent.id) for parent in job.parents[:3]]
@@ -46,8 +46,8 @@ def time_of(job: Job, now: datetime) -> str:
     return ""
 
 
-def tries_of(job: Job) -> str:
-    """How often a job was tried; and of how many at most, while that matters."""
+def attempts_of(job: Job) -> str:
+    """Return the number of attempts; until the job has ended, also of how many at most."""
     if job.status in FINISHED:
         return str(job.attempts)
     uncounted = job.attempts - job.failures - (job.status is JobStatus.RUNNING)
@@ -55,7 +55,7 @@ def tries_of(job: Job) -> str:
 
 
 def progress_of(job: Job) -> str:
-    """How far a job has come: a completed one all the way, whatever it reported last."""
+    """Return the progress of a job: a completed one is at its total, whatever it reported last."""
     progress = job.progress
     if progress is not None and job.status is JobStatus.COMPLETED:
         progress = progress._replace(done=progress.total or progress.done)
@@ -63,7 +63,7 @@ def progress_of(job: Job) -> str:
 
 
 def percent(progress: Progress | None) -> str:
-    """Progress in a few characters: ``40%``, or ``12`` where nobody knows of how many."""
+    """Return progress in a few characters: ``40%``, or ``12`` if the total is unknown."""
     if progress is None:
         return ""
     if not progress.total or progress.total < 0:
@@ -72,21 +72,21 @@ def percent(progress: Progress | None) -> str:
 
 
 def exit_of(exit_code: int | None, number: int | None) -> str:
-    """How a process ended: ``exit code 3`` or ``SIGKILL``."""
+    """Return how a process ended: ``exit code 3`` or ``SIGKILL``."""
     if number is not None:
         return signal_name(number)
     return "" if exit_code is None else f"exit code {exit_code}"
 
 
 def is_or_was(status: JobStatus) -> str:
-    """A status as the end of a sentence about a job: ``failed``, ``was cancelled``."""
+    """Return a status as the end of a sentence about a job: ``failed``, ``was cancelled``."""
     if status is JobStatus.CANCELLED:
         return f"was {status}"
     return str(status) if status in FINISHED else f"is {status}"
 
 
 def outcome_of(job: ShownJob) -> str:
-    """Why a job that has ended is not completed, in one line."""
+    """Return in one line why a job that has ended did not complete."""
     why = job.reason if job.status is JobStatus.CANCELLED else job.error
     why = why or exit_of(job.exit_code, job.signal)
     return f"job {job.id} {is_or_was(job.status)}{f': {why}' if why else ''}"

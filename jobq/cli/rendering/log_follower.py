@@ -1,4 +1,4 @@
-"""Shows a job's output as it is written, made harmless for the terminal."""
+"""Follower of a job's log: shows output as it is written, safe for the terminal."""
 
 import codecs
 import sys
@@ -19,24 +19,24 @@ from jobq.models import FINISHED, Job, JobStatus, LogOffsets
 from jobq.queue import JobQueue
 from jobq.redaction import ShownJob
 
-BEAT = 0.05
-"""Seconds between two looks at files that may have grown."""
+POLL_INTERVAL_S = 0.05
+"""Polling interval (s) for log files that may have grown."""
 
-SHIPPED_BEAT = 0.2
-"""Seconds between two looks at what came from another machine."""
+REMOTE_POLL_INTERVAL_S = 0.2
+"""Polling interval (s) for output that another host ships."""
 
-LATEST = 10.0
-"""Seconds after the end of a job in which the last of its output comes from there, if it does."""
+REMOTE_END_TIMEOUT_S = 10.0
+"""Seconds to wait for the last output from another host after a job has ended."""
 
 _UNKNOWN = -1
-_BLOCK = 1 << 16
-_BLOCKS_AT_ONCE = 16
-_LONGEST_ESCAPE = 32
+_BLOCK_BYTES = 1 << 16
+_MAX_BLOCKS = 16  # read from one file in one call
+_MAX_ESCAPE_CHARS = 32
 _DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
 
 
 def exit_code(job: Job) -> int:
-    """The exit code that stands for how a job ended: a command's own, or 0 and 1."""
+    """Return the exit code for the end of a job: a command's own, else 0 or 1."""
     if job.status is JobStatus.COMPLETED:
         return 0
     if job.type == shell.JOB_TYPE:
@@ -48,32 +48,32 @@ def exit_code(job: Job) -> int:
 
 
 class Cleaner:
-    """Makes a stream of bytes harmless, whatever the blocks that it comes in; unless it is ``raw``.
+    """A filter that makes a stream of bytes safe for a terminal, in blocks of any size.
 
-    It is, where nothing can be harmed: in a pipe, the bytes are as the job wrote them.
+    A ``raw`` one keeps the bytes as the job wrote them, as a pipe gets them.
     """
 
     def __init__(self, *, raw: bool, color: bool) -> None:
         self._raw = raw
-        self._looks = AnsiFilter(color=color)
+        self._filter = AnsiFilter(color=color)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._kept = ""
 
     def feed(self, data: bytes, *, final: bool = False) -> str:
-        """What can be shown so far. An escape sequence or line end cut in two waits for its rest."""
+        """Return what can be shown so far; hold back part of an escape sequence or line end."""
         text = self._kept + self._decoder.decode(data, final)
         cut = len(text)
         if not final:
-            escape = text.rfind("\x1b", max(0, cut - _LONGEST_ESCAPE))
+            escape = text.rfind("\x1b", max(0, cut - _MAX_ESCAPE_CHARS))
             if escape >= 0 and "m" not in text[escape:]:
                 cut = escape
             elif text.endswith("\r"):
                 cut -= 1
         self._kept = text[cut:]
-        return self._looks.shown(text[:cut].replace("\r\n", "\n").replace("\r", "\n"))
+        return self._filter.shown(text[:cut].replace("\r\n", "\n").replace("\r", "\n"))
 
     def write(self, data: bytes, to: TextIO, *, final: bool = False) -> None:
-        """Show what can be shown so far."""
+        """Write what can be shown so far."""
         if self._raw:
             to.flush()
             to.buffer.write(data)
@@ -95,7 +95,7 @@ class _Stream:
 
 
 class Follower:
-    """The streams of one job, shown from a point on."""
+    """The streams of one job, shown from given offsets on."""
 
     def __init__(
         self,
@@ -110,16 +110,15 @@ class Follower:
         log: JobLog | RemoteLog | None = None,
         attempt: int = 0,
     ) -> None:
-        """With ``split``, what the job wrote to stderr goes to stderr.
+        """With ``split``, send the job's stderr to stderr.
 
-        ``log`` is the one that the ``offsets`` are of, if it is open, as of that attempt.
-
-        What does not go to a terminal is shown as it is, as with ``raw``.
+        ``log`` is the open log that the ``offsets`` belong to, as of that attempt. Output that does
+        not go to a terminal is raw in any case.
         """
         self._queue = queue
         self._job_id = job_id
         self._log, self._attempt = log, attempt
-        self._next_look = 0.0
+        self._next_poll = 0.0
         terminal = sys.stdout.isatty()
         self._streams = []
         for name in names:
@@ -134,7 +133,7 @@ class Follower:
             self._streams.append(stream)
 
     def pump(self, *, final: bool = False) -> bool:
-        """Show what has been written since the last time; whether there was anything."""
+        """Show what has been written since the last call. Return whether there was anything."""
         if self._log is None:
             self._log = self._queue.logs.open(self._job_id)
             if self._log is None:
@@ -148,30 +147,30 @@ class Follower:
                 stream.pending = b""
         return bool(grown)
 
-    def look(self, job: Job) -> None:
-        """Find the log, which is elsewhere once another machine tries the job; see what came of it.
+    def refresh(self, job: Job) -> None:
+        """Find the log, which moves when another host takes the next attempt, and refresh it.
 
         Raises:
-            DatabaseError: that can't be seen.
+            DatabaseError: the database can't be read.
         """
         same = job.attempts == self._attempt
-        if self._log is not None and same and not self._came:
+        if self._log is not None and same and not self._remote:
             return
-        if self._queue.ships_logs and time.monotonic() < self._next_look:
+        if self._queue.ships_logs and time.monotonic() < self._next_poll:
             return
-        self._next_look = time.monotonic() + SHIPPED_BEAT
-        if self._came is not None:
-            self._came.refresh()
-        if self._came is None or not same:
+        self._next_poll = time.monotonic() + REMOTE_POLL_INTERVAL_S
+        if self._remote is not None:
+            self._remote.refresh()
+        if self._remote is None or not same:
             found = self._queue.open_log(job)
-            if isinstance(found, RemoteLog) and self._came is not None:
+            if isinstance(found, RemoteLog) and self._remote is not None:
                 self._attempt = job.attempts
             elif found is not None:
-                self._go_on_with(found, job)
+                self._continue_in(found, job)
 
-    def _go_on_with(self, log: JobLog | RemoteLog, job: Job) -> None:
-        """From where the job's attempt begins in it, if what was shown before is somewhere else."""
-        if self._log is not None and isinstance(log, RemoteLog) is not (self._came is not None):
+    def _continue_in(self, log: JobLog | RemoteLog, job: Job) -> None:
+        """Continue in this log; from the start of the attempt, if it is another one."""
+        if self._log is not None and isinstance(log, RemoteLog) is not (self._remote is not None):
             start = self._start_in(log, job)
             if start is None:
                 log.close()
@@ -185,22 +184,22 @@ class Follower:
             self._attempt = _UNKNOWN  # it may run elsewhere
 
     def _start_in(self, log: JobLog | RemoteLog, job: Job) -> LogOffsets | None:
-        """None: that is not known yet."""
+        """Return where the attempt starts in the log; None if that is not known yet."""
         if isinstance(log, RemoteLog):
             return log.span(job.attempts)[0]
         attempt = self._queue.attempts(job.id)[-1]
         return None if attempt.pid is None else attempt.offsets
 
     @property
-    def _came(self) -> RemoteLog | None:
+    def _remote(self) -> RemoteLog | None:
         return self._log if isinstance(self._log, RemoteLog) else None
 
     def has_all(self, job: Job) -> bool:
-        """Whether nothing more is to be expected of a job that has ended."""
-        return self._came is None or self._came.has_end_of(job.attempts)
+        """Return whether all output of a job that has ended is here."""
+        return self._remote is None or self._remote.has_end_of(job.attempts)
 
     def close(self) -> None:
-        """Let go of the log directory."""
+        """Close the log."""
         if self._log is not None:
             self._log.close()
 
@@ -211,17 +210,17 @@ class Follower:
         return False
 
     def _show(self, log: JobLog | RemoteLog, stream: _Stream) -> None:
-        """Whole lines at once; the rest of a line when nothing has come for a beat."""
+        """Show whole lines; the rest of a line waits until nothing more comes."""
         with log.read(stream.name) as file:
             if file is None:
                 return
-            # A portion at a time: the loop that calls this has more to do.
-            for _ in range(_BLOCKS_AT_ONCE):
-                data, stream.at = file.read(stream.at, _BLOCK)
+            # A few blocks per call: the loop that calls this has more to do.
+            for _ in range(_MAX_BLOCKS):
+                data, stream.at = file.read(stream.at, _BLOCK_BYTES)
                 if not data:
                     break
                 data = stream.pending + data
-                whole = data.rfind(b"\n") + 1 or (len(data) if len(data) > _BLOCK else 0)
+                whole = data.rfind(b"\n") + 1 or (len(data) if len(data) > _BLOCK_BYTES else 0)
                 stream.pending = data[whole:]
                 self._write(stream, data[:whole])
 
@@ -237,43 +236,43 @@ class Follower:
 
 
 def follow(queue: JobQueue, follower: Follower, job_id: int) -> Job:
-    """Show a job's output until it has ended, across retries; the job as it ended."""
-    outage, next_look, ended = Outage(note), 0.0, None
+    """Show a job's output until it has ended, across retries. Return the job as it ended."""
+    outage, next_poll, ended = Outage(note), 0.0, None
     seen, job = None, outage.until_answered(lambda: queue.get(job_id))
     try:
         while True:
             try:
-                if time.monotonic() >= next_look:
+                if time.monotonic() >= next_poll:
                     changes = queue.change_counter()
                     if changes != seen:
                         seen, job = changes, queue.get(job_id)
-                    follower.look(job)
+                    follower.refresh(job)
                     outage.over()
             except DatabaseAwayError as error:
                 outage.met(error)
-                next_look = time.monotonic() + outage.next_pause()
+                next_poll = time.monotonic() + outage.next_pause()
             grew = follower.pump(final=job.status in FINISHED)
             if job.status in FINISHED:
                 ended = ended or time.monotonic()
-                late = time.monotonic() > ended + LATEST
+                late = time.monotonic() > ended + REMOTE_END_TIMEOUT_S
                 if not grew and (late or follower.has_all(job)):
                     return job
-            time.sleep(BEAT)
+            time.sleep(POLL_INTERVAL_S)
     finally:
         follower.close()
 
 
 def follow_job(queue: JobQueue, job_id: int, *, color: bool) -> int:
-    """Follow a job that was just added; its exit code."""
+    """Follow a job that was just added. Return its exit code."""
     if not any(each.takes_jobs for each in queue.supervisors()) and sys.stderr.isatty():
-        note("No worker is running: `jobq work` in another terminal starts it.")
+        note("No supervisor is running: start the job with `jobq work` in another terminal.")
     job = follow(queue, Follower(queue, job_id, split=True, color=color), job_id)
     tell_failure(queue.shown(job))
     return exit_code(job)
 
 
 def tell_failure(job: ShownJob) -> None:
-    """One line about a job that did not complete."""
+    """Print a line about a job that did not complete."""
     if job.status is not JobStatus.COMPLETED:
         why = job.error if job.status is JobStatus.FAILED else job.reason
         note(f"jobq: job {job.id} {job.status}" + (f": {why}" if why else ""))
@@ -288,7 +287,7 @@ def show_part(
     raw: bool,
     color: bool,
 ) -> int:
-    """Show the last lines of a stretch of one file; the offset at which it ended."""
+    """Show the last lines of a span of one file. Return the offset at which it ended."""
     start, end = span
     with log.read(name) as file:
         if file is None:
@@ -298,7 +297,7 @@ def show_part(
         at = file.last_lines(lines, min(start, end), end)
         cleaner = Cleaner(raw=raw or not sys.stdout.isatty(), color=color)
         while at < end:
-            data, at = file.read(at, min(_BLOCK, end - at))
+            data, at = file.read(at, min(_BLOCK_BYTES, end - at))
             if not data:
                 break
             cleaner.write(data, sys.stdout, final=at >= end)

@@ -1,12 +1,12 @@
-"""How the command shows things: tables on a terminal, plain columns in a pipe, JSON when asked.
+"""Output: JSON documents, fields, messages, and text that is safe to print.
 
-Whatever comes from jobs is shown inert: control characters as visible signs, markup as text.
+Text that comes from jobs is made inert: control characters are shown as visible signs.
 """
 
 import json
 import re
 import sys
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -35,18 +35,15 @@ _SGR_CODES: Mapping[str, str] = {
     "bright_black": "90",
     "bright_yellow": "93",
 }
-"""The names of looks that this command uses, and what a terminal calls them."""
+"""Styles by name, with their codes for a terminal."""
 
 _CONTROL = re.compile(
-    # C0 and C1, soft hyphen, marks of direction, separators, what takes no room or looks like none,
-    # half a character, tags
+    # C0 and C1, soft hyphen, direction marks, separators, characters without width or visible form,
+    # surrogates, tags
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f"
     "\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb\ud800-\udfff"
     "\U0001d173-\U0001d17a\U000e0000-\U000e007f]"
 )
-_GAP = "  "
-_LEAST = 12
-"""Columns that a flexible column keeps before optional ones are left out."""
 
 
 def _visible(match: re.Match[str]) -> str:
@@ -59,27 +56,27 @@ def _visible(match: re.Match[str]) -> str:
 
 
 def visible(text: str) -> str:
-    """Text with signs in the place of control characters; lines and tabs stay."""
+    """Return text with signs in place of control characters; keep line ends and tabs."""
     return _CONTROL.sub(_visible, text)
 
 
 def inert(text: str) -> str:
-    """Text on one line, that can do nothing to a terminal: control characters made visible."""
+    """Return text on one line that a terminal shows as it is: control characters made visible."""
     return visible(text.replace("\n", "␊").replace("\t", " "))
 
 
 def is_terminal() -> bool:
-    """Whether stdout is a terminal."""
+    """Return whether stdout is a terminal."""
     return sys.stdout is not None and sys.stdout.isatty()  # None: it was closed
 
 
 def print_json(document: Any) -> None:
-    """One document."""
+    """Print one document."""
     print(_to_json(document))
 
 
 def print_json_array(documents: Iterable[Any]) -> None:
-    """One document, an array, written as it grows: it may be longer than memory."""
+    """Print an array as its elements come: it may be larger than memory."""
     separator = "["
     for document in documents:
         print(f"{separator}{_to_json(document)}", end="")
@@ -88,13 +85,13 @@ def print_json_array(documents: Iterable[Any]) -> None:
 
 
 def print_jsonl(documents: Iterable[Any]) -> None:
-    """One document a line."""
+    """Print one document per line."""
     for document in documents:
         print(_to_json(document, indent=None))
 
 
 def _to_json(document: Any, indent: int | None = 2) -> str:
-    """JSON text; characters that could do something to a terminal are escaped, so intact."""
+    """Return JSON text in which control characters are escaped, so that their values are kept."""
     text = json.dumps(document, ensure_ascii=False, indent=indent if is_terminal() else None)
     return _CONTROL.sub(_json_escape, text)
 
@@ -104,12 +101,12 @@ def _json_escape(match: re.Match[str]) -> str:
 
 
 def note(message: str) -> None:
-    """A message for people, beside the data: on stderr."""
+    """Print a message for people on stderr, apart from the data."""
     print(inert(message), file=sys.stderr)
 
 
 def local_time(moment: datetime | None, now: datetime) -> str:
-    """A time as a person here reads it: the clock today, the day and the clock otherwise."""
+    """Return a local time: the clock for today, else the day and the clock."""
     if moment is None:
         return ""
     here, today = moment.astimezone(), now.astimezone()
@@ -119,14 +116,23 @@ def local_time(moment: datetime | None, now: datetime) -> str:
 
 
 def full_time(moment: datetime, now: datetime) -> str:
-    """A time in full, here, and how far from now: ``2026-11-21 21:39:05 (3m 05s ago)``."""
+    """Return a local time in full with its distance: ``2026-11-21 21:39:05 (3m 05s ago)``."""
     away = (now - moment).total_seconds()
     far = f"{format_duration(away)} ago" if away >= 0 else f"in {format_duration(-away)}"
     return f"{moment.astimezone():%Y-%m-%d %H:%M:%S} ({far})"
 
 
+def format_bytes(size: float) -> str:
+    """Return a size in the unit that gives it one to three digits: ``0 B``, ``4.2 MB``."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(size) < 1000:
+            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
 def format_ids(ids: Iterable[int]) -> str:
-    """Ids, runs of them shortened: ``3-9, 12``."""
+    """Return ids with runs shortened: ``3-9, 12``."""
     runs: list[list[int]] = []
     for number in sorted(ids):
         if runs and number == runs[-1][-1] + 1:
@@ -137,12 +143,12 @@ def format_ids(ids: Iterable[int]) -> str:
 
 
 def count_of(number: int, noun: str = "job") -> str:
-    """``1 job``, ``1,234 jobs``."""
+    """Return a number with its noun: ``1 job``, ``1,234 jobs``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def confirmed(question: str) -> bool:
-    """Whether the person at the terminal says yes; without a terminal nobody is asked."""
+    """Return whether the person at the terminal says yes; without a terminal, do not ask."""
     if not all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr)):
         return True
     print(f"{inert(question)} [y/N] ", end="", file=sys.stderr, flush=True)
@@ -150,7 +156,7 @@ def confirmed(question: str) -> bool:
 
 
 def width_of(text: str) -> int:
-    """The columns that text takes on a terminal."""
+    """Return the columns that text takes on a terminal."""
     if text.isascii():
         return len(text)
     from rich.cells import cell_len  # 1 ms, and only where text is not plain
@@ -159,8 +165,8 @@ def width_of(text: str) -> int:
 
 
 def cut(text: str, width: int) -> str:
-    """Text in exactly so many columns: filled up with spaces, or cut with an ellipsis."""
-    text = text[: 4 * width]  # what is behind could only be seen if it took no room
+    """Return text in exactly ``width`` columns: padded with spaces, or cut with an ellipsis."""
+    text = text[: 4 * width]  # the rest could only fit if it had no width
     if (missing := width - width_of(text)) >= 0:
         return text + " " * missing
     from rich.cells import set_cell_size
@@ -169,68 +175,14 @@ def cut(text: str, width: int) -> str:
 
 
 def styled(text: str, style: str | None, *, color: bool) -> str:
-    """Text with a look, where colours are wanted."""
+    """Return text in a style, if colours are wanted."""
     if not (color and style and text):
         return text
     return f"\x1b[{_SGR_CODES[style]}m{text}\x1b[0m"
 
 
-def print_columns(
-    columns: Mapping[str, Sequence[str]],
-    *,
-    color: bool = False,
-    looks: Mapping[str, Sequence[str | None]] | None = None,
-    flexible: Collection[str] = (),
-    optional: Sequence[str] = (),
-) -> None:
-    """A table, by the titles of its columns; those with nothing in them are left out.
-
-    In a pipe its lines are whole. On a terminal they are made to fit: the columns named
-    ``flexible`` give way, and then the ``optional`` ones are left out, the first one first.
-    """
-    table = {title: [inert(cell) for cell in cells] for title, cells in columns.items()}
-    widths = {t: max(map(width_of, (t, *cells))) for t, cells in table.items() if any(cells)}
-    if is_terminal():
-        import shutil  # and with it, all that unpacks archives: only where there is a terminal
-
-        widths = fit(widths, shutil.get_terminal_size().columns, flexible, optional)
-    color = color and is_terminal()
-    print(_GAP.join(styled(cut(t, w), "bold", color=color) for t, w in widths.items()).rstrip())
-    for number in range(max(map(len, table.values()))):
-        cells = []
-        for title, width in widths.items():
-            look = looks[title][number] if looks and title in looks else None
-            cells.append(styled(cut(table[title][number], width), look, color=color))
-        print(_GAP.join(cells).rstrip())
-
-
-def fit(
-    widths: Mapping[str, int],
-    room: int,
-    flexible: Collection[str],
-    optional: Sequence[str],
-    least: int = _LEAST,
-) -> dict[str, int]:
-    """The columns to keep, with widths in which a line fits into ``room``."""
-    fitted = {title: min(width, room) for title, width in widths.items()}
-
-    def needed(kept: int) -> int:
-        taken = [min(w, kept) if t in flexible else w for t, w in fitted.items()]
-        return sum(taken) + len(_GAP) * (len(taken) - 1)
-
-    for title in optional:
-        if needed(least) > room:
-            fitted.pop(title, None)
-    shrinking = [title for title in fitted if title in flexible]
-    while needed(room) > room and max(fitted.values()) > 1:
-        if all(fitted[title] <= least for title in shrinking):
-            shrinking = list(fitted)  # that was not enough: all must give way
-        fitted[max(shrinking, key=fitted.__getitem__)] -= 1
-    return fitted
-
-
 def print_fields(fields: Iterable[tuple[str, str]]) -> None:
-    """Names and values, one below the other; those without a value are left out."""
+    """Print names and values, one below the other; leave out those without a value."""
     shown = [(name, value.split("\n")) for name, value in fields if value]
     width = max((width_of(name) for name, _ in shown), default=0)
     for name, lines in shown:
@@ -239,6 +191,6 @@ def print_fields(fields: Iterable[tuple[str, str]]) -> None:
 
 
 def print_tabs(rows: Iterable[Sequence[str]]) -> None:
-    """Cells with a tab between them, for scripts."""
+    """Print rows of cells separated by tabs."""
     for row in rows:
         print("\t".join(map(inert, row)))

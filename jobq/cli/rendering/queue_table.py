@@ -1,8 +1,8 @@
-"""Queues as a table."""
+"""A table of queues."""
 
 from collections.abc import Mapping, Sequence
 
-from jobq.cli.rendering.output import print_columns
+from jobq.cli.rendering.table import print_columns
 from jobq.models import JobStatus, Queue
 
 _COUNTED = {
@@ -14,7 +14,7 @@ _COUNTED = {
 
 
 def print_queues(queues: Sequence[tuple[Queue, Mapping[JobStatus, int]]], *, color: bool) -> None:
-    """A line for each queue: its jobs and its limits."""
+    """Print a line for each queue: its jobs and its limits."""
     counted = {
         title: [f"{sum(counts.get(s, 0) for s in statuses):,}" for _, counts in queues]
         for title, statuses in _COUNTED.items()
@@ -30,12 +30,12 @@ def print_queues(queues: Sequence[tuple[Queue, Mapping[JobStatus, int]]], *, col
             "description": [queue.description or "" for queue, _ in queues],
         },
         color=color,
-        looks={"state": ["yellow" if queue.paused else None for queue, _ in queues]},
+        styles={"state": ["yellow" if queue.paused else None for queue, _ in queues]},
         flexible=("queue", "description"),
         optional=("description", "prio", "completed", "rate", "at once", "failed"),
     )
 
 
 def or_else(otherwise: str, value: object) -> str:
-    """The value as text, or what stands for none."""
+    """Return the value as text, or ``otherwise`` for None."""
     return otherwise if value is None else str(value)

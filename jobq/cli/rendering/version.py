@@ -1,8 +1,8 @@
-"""The version of jobq that is installed."""
+"""The installed version of jobq."""
 
 
 def installed() -> str:
-    """The version of jobq that is installed."""
+    """Return the installed version of jobq."""
     from importlib import metadata  # 15 ms that only this verb takes
 
     try:

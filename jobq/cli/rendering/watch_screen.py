@@ -1,4 +1,4 @@
-"""``jobq list --watch``: the jobs as they change; a live table, or elsewhere a line a change."""
+"""The screen of ``jobq list --watch``: a live table; in a pipe, a line per change."""
 
 import os
 import select
@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from jobq.backends.outage import Outage
 from jobq.cli.rendering.job_text import describe, time_of
-from jobq.cli.rendering.live_table import Look, Row, plain_cut, table, totals
+from jobq.cli.rendering.live_table import Canvas, Row, plain_cut, table, totals
 from jobq.cli.rendering.output import cut, inert, is_terminal, note, print_jsonl, styled
 from jobq.clock import utcnow
 from jobq.diagnostics.eta import PastRuns, remaining
@@ -26,14 +26,14 @@ from jobq.queue import JobQueue
 from jobq.redaction import ShownJob
 from jobq.serializers import job_document
 
-BEAT = 0.25
-"""Seconds between two looks at whether anything has changed, and so between two pictures."""
+POLL_INTERVAL_S = 0.25
+"""Polling interval (s) for changes, and so the shortest time between two pictures."""
 
-CLOCK = 1.0
-"""Seconds after which times are drawn anew, though nothing has changed."""
+REDRAW_INTERVAL_S = 1.0
+"""Interval (s) at which times are drawn again though nothing has changed."""
 
-COSTLY = 10.0
-"""A look at many jobs is followed by a pause of so many times its length."""
+PAUSE_FACTOR = 10.0
+"""The pause after reading jobs, as a multiple of the time that reading took."""
 
 _WAITING = (JobStatus.RETRYING, JobStatus.PENDING, JobStatus.SCHEDULED, JobStatus.BLOCKED)
 
@@ -41,29 +41,29 @@ _WAITING = (JobStatus.RETRYING, JobStatus.PENDING, JobStatus.SCHEDULED, JobStatu
 def watch(
     queue: JobQueue, wanted: JobFilter, *, color: bool, draws: bool, as_jsonl: bool = False
 ) -> None:
-    """Show jobs as they change, until Ctrl-C, or q on a terminal; ``draws``: one that is not dumb."""
+    """Show jobs as they change, until Ctrl-C, or q on a terminal that is not dumb (``draws``)."""
     if as_jsonl or not (draws and is_terminal()):
-        _tell_changes(queue, wanted, as_jsonl=as_jsonl)
+        _print_all_changes(queue, wanted, as_jsonl=as_jsonl)
     else:
         with FullScreen() as screen:
             _draw(queue, wanted, screen, color=color)
 
 
-# -- what is shown ---------------------------------------------------------------------------
+# -- the picture ----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The jobs that there is most to see of."""
+    """The jobs to show, with the counts of all."""
 
     jobs: Sequence[ShownJob]
-    counts: Mapping[JobStatus, int] | None  # None: of such a selection they are not known
-    slots: int  # of the supervisors that take jobs
+    counts: Mapping[JobStatus, int] | None  # None: unknown for such a selection
+    slots: int  # of supervisors that take jobs
     supervisors: int
 
 
 def snapshot(queue: JobQueue, wanted: JobFilter, rows: int) -> Snapshot:
-    """Running jobs first, then those that wait and those that ended last, half of the rest each."""
+    """Return running jobs first; waiting and last ended ones share the remaining rows."""
 
     def some(statuses: Iterable[JobStatus], limit: int, *, newest: bool = False) -> list[Job]:
         chosen = frozenset(statuses) & (wanted.statuses or frozenset(JobStatus))
@@ -97,32 +97,31 @@ def _counts(queue: JobQueue, wanted: JobFilter) -> Mapping[JobStatus, int] | Non
 
 
 def frame(
-    shown: Snapshot, past: PastRuns | None, now: datetime, look: Look, height: int
+    shown: Snapshot, past: PastRuns | None, now: datetime, on: Canvas, height: int
 ) -> list[str]:
-    """The whole picture: totals, and a line for each job; never higher or wider than it may be."""
+    """Return the whole picture, totals and a line per job, within the canvas and the height."""
     rows = [
         Row(job, left_of(job, past, now)) if job.status is JobStatus.RUNNING else Row(job)
         for job in shown.jobs
     ]
-    head = _headline(shown, now, look)
-    lines = table(rows, now, look) or ["No job matches."]
+    head = _headline(shown, now, on)
+    lines = table(rows, now, on) or ["No job matches."]
     return [*head, "", *lines][:height]
 
 
 def left_of(job: Job, past: PastRuns | None, now: datetime) -> float | None:
-    """Seconds that a running job is likely to take yet."""
+    """Return the seconds that a running job probably has left."""
     typical = None if past is None else past.typical(job)
     return remaining(job.started_at, job.progress, typical, now)
 
 
-def _headline(shown: Snapshot, now: datetime, look: Look) -> list[str]:
+def _headline(shown: Snapshot, now: datetime, on: Canvas) -> list[str]:
     parts = [] if shown.counts is None else [totals(shown.counts)]
-    parts.append(f"{shown.slots} slots" if shown.supervisors else "no worker: jobq work")
+    parts.append(f"{shown.slots} slots" if shown.supervisors else "no supervisor: jobq work")
     clock = f"{now.astimezone():%H:%M:%S}"
-    left = plain_cut(" · ".join(parts), look.width - len(clock) - 2)
+    left = plain_cut(" · ".join(parts), on.width - len(clock) - 2)
     return [
-        styled(cut(left, max(0, look.width - len(clock) - 1)), "bold", color=look.color)
-        + f" {clock}"
+        styled(cut(left, max(0, on.width - len(clock) - 1)), "bold", color=on.color) + f" {clock}"
     ]
 
 
@@ -132,7 +131,7 @@ def _headline(shown: Snapshot, now: datetime, look: Look) -> list[str]:
 def _draw(queue: JobQueue, wanted: JobFilter, screen: "FullScreen", *, color: bool) -> None:
     picture, outage, next_try = _Picture(queue, wanted, screen, color=color), Outage(), 0.0
     picture.refresh()
-    while screen.key(BEAT) not in ("q", "Q"):
+    while screen.key(POLL_INTERVAL_S) not in ("q", "Q"):
         if time.monotonic() < next_try:
             continue
         try:
@@ -145,7 +144,7 @@ def _draw(queue: JobQueue, wanted: JobFilter, screen: "FullScreen", *, color: bo
 
 
 class _Picture:
-    """What is on the screen, and when that has to change."""
+    """The picture on the screen, redrawn when something changes."""
 
     def __init__(
         self, queue: JobQueue, wanted: JobFilter, screen: "FullScreen", *, color: bool
@@ -158,34 +157,34 @@ class _Picture:
         self._seen: int | None = None
         self._shown: Snapshot | None = None
         self._lines: list[str] = []
-        self._drawn_at, self._next_look = 0.0, 0.0
+        self._drawn_at, self._next_read = 0.0, 0.0
 
     def refresh(self) -> None:
-        """Look whether anything has changed, and draw it."""
+        """Draw the picture again if anything has changed."""
         columns, lines = shutil.get_terminal_size()
         now = time.monotonic()
         version = self._queue.change_counter()
-        changed = version != self._seen and now >= self._next_look
+        changed = version != self._seen and now >= self._next_read
         if self._shown is None or self._screen.resized or changed:
             self._shown = snapshot(self._queue, self._wanted, max(1, lines - 3))
             self._seen = version
-            self._next_look = now + COSTLY * (time.monotonic() - now)
+            self._next_read = now + PAUSE_FACTOR * (time.monotonic() - now)
             self._drawn_at = 0.0
-        if now - self._drawn_at >= CLOCK:
-            look = Look(columns, self._color)
-            self._lines = frame(self._shown, self._past, utcnow(), look, lines)
+        if now - self._drawn_at >= REDRAW_INTERVAL_S:
+            on = Canvas(columns, self._color)
+            self._lines = frame(self._shown, self._past, utcnow(), on, lines)
             self._screen.draw(self._lines)
             self._drawn_at = now
 
     def say(self, message: str) -> None:
-        """Put a message in place of the totals, above what was there last."""
+        """Put a message in place of the totals, above the last picture."""
         columns, _ = shutil.get_terminal_size()
         self._screen.draw([plain_cut(inert(message), columns), *self._lines[1:]])
         self._drawn_at = 0.0
 
 
 class FullScreen:
-    """The terminal's other screen, with its cursor hidden; whatever was there comes back."""
+    """The terminal's alternate screen, with the cursor hidden; restored on exit."""
 
     def __init__(self) -> None:
         self.resized = False
@@ -206,7 +205,7 @@ class FullScreen:
         self._wakeup_before = signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
         try:
             self._take()
-        except BaseException:  # a signal, just now
+        except BaseException:  # a signal arrived
             self.__exit__()
             raise
         return self
@@ -222,17 +221,17 @@ class FullScreen:
         os.close(self._wake)
 
     def draw(self, lines: list[str]) -> None:
-        """Show these lines and nothing else; at once, on terminals that can."""
+        """Show these lines and nothing else; in one step, on terminals that can."""
         if lines == self._last and not self.resized:
             return
         self._last, self.resized = lines, False
-        # Each line is erased before it is written: after a full one that would cut its last cell.
+        # Erase each line before writing it: erasing after a full line would cut its last cell.
         body = "\r\n".join(f"\x1b[K{line}" for line in lines[:-1])
         last = f"\r\n\x1b[J{lines[-1]}" if body else f"\x1b[J{lines[-1]}"
         self._write(f"\x1b[?2026h\x1b[H{body}{last}\x1b[?2026l")
 
     def key(self, seconds: float) -> str:
-        """A key that was pressed within so many seconds; nothing if none was."""
+        """Return a key that is pressed within ``seconds``, or an empty text."""
         readable: list[int] = [self._woken]
         if self._before is not None:
             readable.append(sys.stdin.fileno())
@@ -270,7 +269,7 @@ class FullScreen:
         self.resized = True
 
     def _on_suspend(self, number: int, at: FrameType | None) -> None:
-        """Ctrl-Z: the shell is to find its terminal as it was."""
+        """Restore the terminal for the shell on Ctrl-Z."""
         del number, at
         self._give_back()
         os.kill(os.getpid(), signal.SIGSTOP)
@@ -279,16 +278,16 @@ class FullScreen:
 
 
 def terminate(number: int, at: FrameType | None) -> None:
-    """Leave as a signal would have it, but by way of every `finally`."""
+    """Exit with the code of a signal, but run every `finally`."""
     del at
     raise SystemExit(128 + number)
 
 
-# -- where nothing can be drawn --------------------------------------------------------------
+# -- without a terminal ----------------------------------------------------------------------
 
 
 class Changes:
-    """What has become of jobs since the last look."""
+    """Changes of jobs since the last call."""
 
     def __init__(self, queue: JobQueue, wanted: JobFilter) -> None:
         self._queue = queue
@@ -304,8 +303,8 @@ class Changes:
     def _unfinished(self) -> Iterable[Job]:
         return self._queue.each(replace(self._wanted, statuses=UNFINISHED))
 
-    def look(self) -> list[Job]:
-        """The jobs whose status has changed, or that were tried again, in order of their ids."""
+    def take(self) -> list[Job]:
+        """Return the jobs with a new status or a new attempt, in order of their ids."""
         open_now = {job.id: job for job in self._unfinished()}
         new = {job.id: job for job in self._queue.each(self._page())}
         gone = self._queue.existing([job_id for job_id in self._known if job_id not in open_now])
@@ -327,7 +326,7 @@ class Changes:
 
 
 def change_line(job: ShownJob, now: datetime) -> str:
-    """A change as one line, without the time."""
+    """Return a change as one line, without the time."""
     detail = ""
     if job.status in (JobStatus.COMPLETED, JobStatus.FAILED):
         detail = f" in {time_of(job, now)}"
@@ -341,19 +340,19 @@ def change_line(job: ShownJob, now: datetime) -> str:
     return f"job {job.id} {job.status}{detail}: {inert(job.name or describe(job))}"
 
 
-def _tell_changes(queue: JobQueue, wanted: JobFilter, *, as_jsonl: bool) -> None:
+def _print_all_changes(queue: JobQueue, wanted: JobFilter, *, as_jsonl: bool) -> None:
     outage = Outage(note)
     seen = queue.change_counter()
     changes = Changes(queue, wanted)
-    note(f"Watching {len(changes)} unfinished jobs; Ctrl-C ends it.")
+    note(f"Watching {len(changes)} unfinished jobs; press Ctrl-C to stop.")
     before = signal.signal(signal.SIGTERM, terminate)
     try:
         while True:
-            time.sleep(BEAT)
+            time.sleep(POLL_INTERVAL_S)
             if (version := outage.until_answered(queue.change_counter)) != seen:
                 seen, began = version, time.monotonic()
-                _print_changes(queue, outage.until_answered(changes.look), as_jsonl=as_jsonl)
-                time.sleep(COSTLY * (time.monotonic() - began))
+                _print_changes(queue, outage.until_answered(changes.take), as_jsonl=as_jsonl)
+                time.sleep(PAUSE_FACTOR * (time.monotonic() - began))
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -1,4 +1,4 @@
-"""What ``jobq work`` shows: a line an event, and on a terminal the running jobs below them."""
+"""The screen of ``jobq work``: a line per event, and on a terminal the running jobs below."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Self
 
 from jobq.cli.rendering.job_text import describe, percent
-from jobq.cli.rendering.live_table import Look, Row, plain_cut, table, totals
-from jobq.cli.rendering.output import COLOURS, inert, styled
-from jobq.cli.rendering.watch_screen import COSTLY, terminate
+from jobq.cli.rendering.live_table import Canvas, Row, plain_cut, table, totals
+from jobq.cli.rendering.output import COLOURS, count_of, inert, styled
+from jobq.cli.rendering.watch_screen import PAUSE_FACTOR, terminate
 from jobq.clock import utcnow
 from jobq.diagnostics.eta import PastRuns, remaining
 from jobq.errors import DatabaseError
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 
-LINES = 10_000
-"""So many lines wait to be printed, at most: about as many as a busy minute makes."""
+MAX_QUEUED_LINES = 10_000
+"""Lines that wait to be printed at most: about those of a busy minute."""
 
 
 def event_text(event: Event, now: datetime) -> str:
-    """An event as one line, without the time."""
+    """Return an event as one line, without the time."""
     if event.job is None:
         return inert(event.text)
     what = inert(event.job.name or describe(event.job))
@@ -56,7 +56,7 @@ def _ending_text(job: Job, ending: AttemptResult, now: datetime) -> str:
     text = {
         JobStatus.COMPLETED: f"completed in {took}",
         JobStatus.CANCELLED: f"cancelled after {took}",
-        JobStatus.PENDING: f"given back after {took}",
+        JobStatus.PENDING: f"returned to the queue after {took}",
         JobStatus.SCHEDULED: f"snoozed after {took}",
     }.get(ending.status, f"{ending.outcome.value.replace('_', ' ')} after {took}")
     if ending.run_at is not None:
@@ -69,24 +69,24 @@ def _ending_text(job: Job, ending: AttemptResult, now: datetime) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What is printed about one event."""
+    """A line about one event."""
 
     at: datetime
     text: str
     status: JobStatus | None
-    whole: bool  # not cut where there is little room
+    whole: bool  # never cut to the width of the terminal
 
 
 class Printer:
-    """A line an event, as it suits a log file.
+    """A printer of one line per event, as suits a log file.
 
-    A thread prints them: a terminal that was stopped with Ctrl-S, or a pipe that nobody reads,
-    blocks that and not the supervisor. Lines that find no room in the queue are dropped, and counted.
+    A thread prints them: a terminal stopped with Ctrl-S, or a pipe without a reader, blocks that
+    thread and not the supervisor. Lines that find no room in the queue are dropped and counted.
     """
 
     def __init__(self) -> None:
         self._statuses: Counter[JobStatus] = Counter()
-        self._lines: Queue[Line | None] = Queue(LINES)
+        self._lines: Queue[Line | None] = Queue(MAX_QUEUED_LINES)
         self._dropped = 0
         self._thread = threading.Thread(target=self._print, name="jobq-print", daemon=True)
 
@@ -99,8 +99,8 @@ class Printer:
         self._thread.join()
 
     def show_start(self, owner: str, slots: int) -> None:
-        """Say that the supervisor works."""
-        self.line(f"{owner} takes up to {slots} jobs at once", None, whole=True)
+        """Print that the supervisor has started."""
+        self.line(f"{owner} runs up to {slots} jobs at a time", None, whole=True)
 
     def show(self, event: Event) -> None:
         """Show an event."""
@@ -112,14 +112,13 @@ class Printer:
             self.line(event_text(event, event.at or utcnow()), status, whole=event.job is None)
 
     def summary(self) -> str:
-        """What was done, in one line."""
+        """Return the counts of attempts in one line."""
         parts = [f"{number} {status.value}" for status, number in sorted(self._statuses.items())]
         total = self._statuses.total()
-        tries = "1 try" if total == 1 else f"{total} tries"
-        return f"{tries}: {', '.join(parts)}" if parts else "Nothing to do."
+        return f"{count_of(total, 'attempt')}: {', '.join(parts)}" if parts else "No jobs to run."
 
     def line(self, text: str, status: JobStatus | None, *, whole: bool) -> None:
-        """Have a line printed; it is cut where there is little room, unless it is ``whole``."""
+        """Queue a line for printing; unless ``whole``, it may be cut to the terminal's width."""
         try:
             self._lines.put_nowait(Line(datetime.now().astimezone(), text, status, whole))
         except Full:
@@ -131,7 +130,7 @@ class Printer:
 
     def _print(self) -> None:
         while (line := self._lines.get()) is not None:
-            with suppress(OSError):  # nobody is there to be shown anything
+            with suppress(OSError):  # the terminal or pipe is gone
                 if self._dropped and self._lines.empty():
                     dropped, self._dropped = self._dropped, 0
                     self.write(replace(line, text=f"{dropped:,} lines were not shown", whole=True))
@@ -139,12 +138,12 @@ class Printer:
 
 
 def printer() -> Printer:
-    """Shows events where there is no terminal."""
+    """Return a printer for output that is no terminal."""
     return Printer()
 
 
 def _in_background() -> bool:
-    """Whether to set the terminal would stop this process."""
+    """Return whether changing the terminal's settings would stop this process."""
     try:
         return os.tcgetpgrp(sys.stdin.fileno()) != os.getpgrp()
     except OSError:
@@ -152,7 +151,7 @@ def _in_background() -> bool:
 
 
 def _without_control_echo() -> list[Any] | None:
-    """Keep the terminal from printing ``^C`` into the picture; how it was set before."""
+    """Keep the terminal from printing ``^C`` into the picture. Return its settings before."""
     if not sys.stdin.isatty() or _in_background():
         return None
     before = termios.tcgetattr(sys.stdin)
@@ -163,32 +162,32 @@ def _without_control_echo() -> list[Any] | None:
 
 
 class Figures:
-    """What the database knows, for the picture: looked up when something has changed."""
+    """Counts and typical durations for the picture, read when something has changed."""
 
     def __init__(self, queue: JobQueue) -> None:
         self.counts: Mapping[JobStatus, int] = {}
-        self.typical: dict[int, float | None] = {}  # by job: seconds that such jobs take
+        self.typical: dict[int, float | None] = {}  # seconds that such jobs take, by job id
         self._queue = queue
         self._past = PastRuns(queue)
         self._seen: int | None = None
-        self._next = 0.0
+        self._next_read = 0.0
 
     def refresh(self, running: Sequence[Job]) -> None:
-        """Look again; seldom, where a look takes long."""
+        """Read the figures again; less often if reading takes long."""
         began = time.monotonic()
-        with suppress(DatabaseError):  # the supervisor meets it, and says so
+        with suppress(DatabaseError):  # the supervisor reports it
             self.typical = {job.id: self._past.typical(job) for job in running}
             version = self._queue.change_counter()
-            if version != self._seen and began >= self._next:
+            if version != self._seen and began >= self._next_read:
                 self.counts, self._seen = self._queue.counts(), version
-                self._next = time.monotonic() + COSTLY * (time.monotonic() - began)
+                self._next_read = time.monotonic() + PAUSE_FACTOR * (time.monotonic() - began)
 
 
-_LEAVING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_EXIT_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Screen(Printer):
-    """Events scroll by, and the running jobs stay below them, with their progress."""
+    """A screen on which events scroll by above the running jobs and their progress."""
 
     def __init__(self, queue: JobQueue, *, color: bool) -> None:
         super().__init__()
@@ -206,13 +205,13 @@ class Screen(Printer):
     def __enter__(self) -> Self:
         self._terminal = _without_control_echo()
         for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, terminate)  # until the supervisor has its own
+            signal.signal(number, terminate)  # until the supervisor sets its own handlers
         signal.signal(signal.SIGTSTP, self._on_suspend)
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _LEAVING)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _EXIT_SIGNALS)
         self._live.start()
         try:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        except BaseException:  # such a signal came meanwhile
+        except BaseException:  # a signal arrived meanwhile
             self.__exit__()
             raise
         return super().__enter__()
@@ -220,8 +219,8 @@ class Screen(Printer):
     def __exit__(self, *_: object) -> None:
         if self._thread.is_alive():
             super().__exit__()
-        # One more Ctrl-C just now would leave the terminal without a cursor.
-        before = {number: signal.signal(number, signal.SIG_IGN) for number in _LEAVING}
+        # Another Ctrl-C now would leave the terminal without a cursor.
+        before = {number: signal.signal(number, signal.SIG_IGN) for number in _EXIT_SIGNALS}
         signal.signal(signal.SIGTSTP, signal.SIG_DFL)
         self._live.stop()
         if self._terminal is not None:
@@ -230,7 +229,7 @@ class Screen(Printer):
             signal.signal(number, handler)
 
     def _on_suspend(self, number: int, at: FrameType | None) -> None:
-        """Ctrl-Z: the shell is to have its cursor back. Past the console, which may be at work."""
+        """Give the cursor back on Ctrl-Z, past the console, which may be writing."""
         del number, at
         os.write(sys.stdout.fileno(), b"\x1b[?25h")
         os.kill(os.getpid(), signal.SIGSTOP)
@@ -259,13 +258,13 @@ class Screen(Printer):
         from rich.text import Text
 
         if threading.current_thread() not in (threading.main_thread(), self._thread):
-            self.figures.refresh(list(self._running.values()))  # neither for each line
+            self.figures.refresh(list(self._running.values()))  # not for each line
         size = self._console.size
-        lines = self.picture(Look(size.width, self._color), size.height)
+        lines = self.picture(Canvas(size.width, self._color), size.height)
         return Group(*(Text.from_ansi(line, no_wrap=True, overflow="ellipsis") for line in lines))
 
-    def picture(self, look: Look, height: int) -> list[str]:
-        """The running jobs, as many as there is room for, and what there is in all."""
+    def picture(self, on: Canvas, height: int) -> list[str]:
+        """Return the running jobs that fit, and the totals."""
         now, jobs = utcnow(), list(self._running.values())
         room = max(1, height - 5)
         typical = self.figures.typical
@@ -273,8 +272,8 @@ class Screen(Printer):
             Row(job, remaining(job.started_at, job.progress, typical.get(job.id), now))
             for job in jobs[:room]
         ]
-        lines = table(rows, now, look, statuses=False)
+        lines = table(rows, now, on, statuses=False)
         if len(jobs) > room:
             lines.append(f"and {len(jobs) - room} more")
-        last = plain_cut(totals(self.figures.counts), look.width)
-        return [*lines, styled(last, "bold", color=look.color)]
+        last = plain_cut(totals(self.figures.counts), on.width)
+        return [*lines, styled(last, "bold", color=on.color)]

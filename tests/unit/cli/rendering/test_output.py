@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobq.cli.rendering import output
+from jobq.cli.rendering import output, table
 from jobq.cli.rendering.ansi import AnsiFilter
 from tests.support.cli_runner import ESCAPE, HOSTILE
 
@@ -112,13 +112,13 @@ def test_wide_characters_are_never_halved() -> None:
 # -- tables ------------------------------------------------------------------------------------
 
 
-WIDTHS = {"id": 3, "status": 9, "job": 60, "tries": 5, "time": 10}
+WIDTHS = {"id": 3, "status": 9, "job": 60, "attempts": 5, "time": 10}
 
 
 class TestFit:
     def fit(self, room: int, **options: Any) -> dict[str, int]:
-        options = {"flexible": ("job",), "optional": ("tries", "time"), **options}
-        return output.fit(WIDTHS, room, options["flexible"], options["optional"])
+        options = {"flexible": ("job",), "optional": ("attempts", "time"), **options}
+        return table.fit(WIDTHS, room, options["flexible"], options["optional"])
 
     def total(self, widths: dict[str, int]) -> int:
         return sum(widths.values()) + 2 * (len(widths) - 1)
@@ -143,7 +143,7 @@ class TestFit:
 
 
 def test_empty_columns_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
-    output.print_columns({"id": ["1", "2"], "done": ["", ""], "job": ["日本", "b"]})
+    table.print_columns({"id": ["1", "2"], "done": ["", ""], "job": ["日本", "b"]})
     assert capsys.readouterr().out == "id  job\n1   日本\n2   b\n"
 
 

@@ -14,7 +14,7 @@ import pytest
 from rich.cells import cell_len
 
 from jobq import Job, JobQueue, JobStatus
-from jobq.cli.rendering.live_table import Look, Row, bar, table, totals
+from jobq.cli.rendering.live_table import Canvas, Row, bar, table, totals
 from jobq.cli.rendering.output import inert
 from jobq.cli.rendering.watch_screen import Changes, change_line, frame, snapshot
 from jobq.clock import utcnow
@@ -57,7 +57,7 @@ def test_no_line_is_wider_than_the_terminal(cli: Cli, width: int, color: bool) -
         row(cli, cli.failed("exit code 3: " + "no route to host " * 9)),
         row(cli, cli.add(delay=600)),
     ]
-    lines = table(rows, utcnow(), Look(width, color))
+    lines = table(rows, utcnow(), Canvas(width, color))
     assert len(lines) == 5
     for line in lines:
         plain = re.sub(r"\x1b\[[0-9;]*m", "", line)
@@ -69,8 +69,8 @@ def test_no_line_is_wider_than_the_terminal(cli: Cli, width: int, color: bool) -
 def test_a_bar_for_each_job_that_says_how_far_it_is(cli: Cli) -> None:
     half = row(cli, advance(cli, 50, 100, "first pass"), 30.0)
     unknown = row(cli, advance(cli, 12, None, ""))
-    head, one, other = table([half, unknown], utcnow(), Look(100, color=False))
-    assert head.split() == ["id", "status", "prio", "job", "message", "progress", "tries", "done",
+    head, one, other = table([half, unknown], utcnow(), Canvas(100, color=False))
+    assert head.split() == ["id", "status", "prio", "job", "message", "progress", "attempts", "done",
                             "time", "left"]  # fmt: skip
     assert "━" * 6 + "─" * 6 + "  " in one
     assert one.endswith("30s")
@@ -127,12 +127,12 @@ def test_a_picture_is_no_higher_than_the_terminal(cli: Cli, height: int) -> None
     for _ in range(20):
         cli.add()
     shown = snapshot(cli.queue, JobFilter(), max(1, height - 3))
-    assert len(frame(shown, None, utcnow(), Look(80, color=False), height)) <= height
+    assert len(frame(shown, None, utcnow(), Canvas(80, color=False), height)) <= height
 
 
 def test_a_picture_of_nothing(cli: Cli) -> None:
-    lines = frame(snapshot(cli.queue, JobFilter(), 20), None, utcnow(), Look(80, color=False), 24)
-    assert "no worker: jobq work" in lines[0]
+    lines = frame(snapshot(cli.queue, JobFilter(), 20), None, utcnow(), Canvas(80, color=False), 24)
+    assert "no supervisor: jobq work" in lines[0]
     assert lines[2] == "No job matches."
 
 
@@ -143,25 +143,25 @@ def test_changes(cli: Cli) -> None:
     old = cli.add()
     changes = Changes(cli.queue, JobFilter())
     assert len(changes) == 1
-    assert changes.look() == []
+    assert changes.take() == []
     claim = cli.running()
     cli.queue.cancel(old.id, "no need")
     quick = cli.completed()
-    seen = changes.look()
+    seen = changes.take()
     assert [(job.id, job.status.value) for job in seen] == [
         (old.id, "cancelled"), (claim.job.id, "running"), (quick.id, "completed"),
     ]  # fmt: skip
-    assert changes.look() == []
+    assert changes.take() == []
     assert cli.queue.complete(claim)
     cli.queue.retry(old.id)
-    assert [job.status.value for job in changes.look()] == ["pending", "completed"]
+    assert [job.status.value for job in changes.take()] == ["pending", "completed"]
 
 
 def test_only_changes_to_a_status_that_was_asked_for(cli: Cli) -> None:
     changes = Changes(cli.queue, JobFilter(statuses=frozenset({JobStatus.FAILED})))
     cli.completed()
     failed = cli.failed()
-    assert [job.id for job in changes.look()] == [failed.id]
+    assert [job.id for job in changes.take()] == [failed.id]
 
 
 def test_a_job_that_is_deleted_is_no_change(cli: Cli) -> None:
@@ -169,7 +169,7 @@ def test_a_job_that_is_deleted_is_no_change(cli: Cli) -> None:
     changes = Changes(cli.queue, JobFilter())
     cli.queue.cancel(job.id)
     cli.queue.delete([job.id])
-    assert changes.look() == []
+    assert changes.take() == []
 
 
 def test_a_change_is_one_tidy_line(cli: Cli) -> None:
@@ -321,8 +321,8 @@ def test_work_on_a_terminal(project: Path, cli: Cli, size: tuple[int, int]) -> N
         assert is_given_back(screen)
         assert "running ·" not in screen.text  # nothing of the table is left
         assert "━" not in screen.text
-        assert "given back" in screen.lines[-2]
-        assert screen.lines[-1] == "2 tries: 2 pending"
+        assert "returned to the queue" in screen.lines[-2]
+        assert screen.lines[-1] == "2 attempts: 2 pending"
         tidy(screen)
     assert cli.status(2) == cli.status(3) == "pending"
 
@@ -334,7 +334,7 @@ def test_work_gives_the_terminal_back_at_sigterm(project: Path, cli: Cli) -> Non
         work.signal(signal.SIGTERM)
         assert work.end() == 0
         assert work.screen.cursor_shown
-        assert work.screen.lines[-1] == "1 try: 1 completed"
+        assert work.screen.lines[-1] == "1 attempt: 1 completed"
 
 
 def test_ctrl_z_gives_the_cursor_back_until_work_goes_on(project: Path, cli: Cli) -> None:
@@ -394,7 +394,7 @@ def test_the_time_left_of_jobs_like_those_before(project: Path, cli: Cli) -> Non
 
 def test_hostile_names_are_shown_as_they_are(cli: Cli) -> None:
     job = advance(cli, 1, 2, HOSTILE, name=HOSTILE)
-    text = "\n".join(table([row(cli, job)], utcnow(), Look(200, color=False)))
+    text = "\n".join(table([row(cli, job)], utcnow(), Canvas(200, color=False)))
     assert inert(HOSTILE) in text
     assert replace(job, progress=Progress(1, 2, None)).name == HOSTILE
 

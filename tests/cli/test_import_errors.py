@@ -1,0 +1,169 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.cli_runner import HOSTILE, Cli
+from tests.support.import_rows import ECHO, jobs, refused, write
+
+
+@pytest.mark.parametrize(
+    ("row", "line"),
+    [
+        ({"argv": "ls -l"}, "argv: expected a list of strings"),
+        ({"argv": ["a\0"]}, "argv[0]: contains a NUL byte, which can't be passed to a program"),
+        ({"argv": ["\udcff"]}, "argv[0]: not valid UTF-8: '\\udcff'"),
+        ({}, "argv: is missing: a row of the type shell has argv or shell"),
+        ({**ECHO, "shell": "true"}, "argv: is given with shell: a row has one of them"),
+        ({"args": [1]}, "args: [1]: expected an object"),
+        ({**ECHO, "args": {"argv": ["a"]}}, "argv: is given in args, too"),
+        ({**ECHO, "args.argv": ["a"]}, "argv: is given in args, too"),
+        ({**ECHO, "stdin": "-"}, "stdin: give the path of a file: there is one - for all rows"),
+        ({**ECHO, "env": {"A=B": "c"}}, "env: 'A=B' is not the name of a variable"),
+        ({**ECHO, "env": {"A": 1}}, "env.A: expected text, got int"),
+        ({**ECHO, "type": 5}, "type: 5: expected text"),
+        ({**ECHO, "type": ["x"]}, "type: ['x']: expected text"),
+        ({**ECHO, "type": "nope"}, "type: unknown job type 'nope': known are"),
+        ({**ECHO, "type": "cleanup"}, "argv: goes with shell jobs"),
+        ({**ECHO, "queue": "nope"}, "queue: no queue 'nope'"),
+        ({**ECHO, "priority": 10}, "priority: '10': give 0 to 9"),
+        ({**ECHO, "priority": [1]}, "priority: '[1]': give 0 to 9"),
+        ({**ECHO, "retries": -1}, "retries: -1: give a whole number of at least 0"),
+        ({**ECHO, "retries": "x"}, "retries: 'x': give a whole number"),
+        ({**ECHO, "timeout": "soon"}, "timeout: 'soon' is not a duration"),
+        ({**ECHO, "retry_base": {}}, "retry_base: {} is not a duration"),
+        ({**ECHO, "delay": -1}, "delay: -1 is not a duration"),
+        ({**ECHO, "at": "noon"}, "at: 'noon' is not a time"),
+        ({**ECHO, "at": 5}, "at: 5: give text"),
+        ({**ECHO, "at": "now", "delay": 1}, "delay: a job has either a time (at) or a delay"),
+        ({**ECHO, "tags": {"a b": "c"}}, "tags: tag 'a b': a key is made of letters"),
+        ({**ECHO, "tags": ["a"]}, "tags: ['a']: expected an object"),
+        ({**ECHO, "tags": {"a": 1}}, "tags: tag a 1: give text"),
+        ({**ECHO, "name": 5}, "name: 5: give text"),
+        ({**ECHO, "unique": "a\0"}, "unique: 'a\\x00': give text"),
+        ({**ECHO, "key": 5}, "key: 5: give text"),
+        ({**ECHO, "key": ""}, "key: is empty"),
+        ({**ECHO, "as_is": "maybe"}, "as_is: 'maybe': give true or false"),
+        ({**ECHO, "after": {"a": 1}}, "after: {'a': 1}: expected a list of ids and keys"),
+        ({**ECHO, "after": [True]}, "after: True: give the id or the key of a job"),
+        ({**ECHO, "after": [0]}, "after: id 0: give a whole number of at least 1"),
+        ({**ECHO, "after": [41]}, "after: no job 41"),
+        ({**ECHO, "after_any": [41]}, "after_any: no job 41"),
+        ({**ECHO, "after": ["x"]}, "after: no row and no job has the key 'x'"),
+        ({**ECHO, "after": "41"}, "after: no row and no job has the key '41'"),
+        ({**ECHO, "after": [1], "after_any": [1]}, "after_any: 1 is named with two conditions"),
+        ({**ECHO, "prio": 1}, "prio: no such column: known are key, type, args, argv"),
+        ({**ECHO, "args.": 1}, "args.: no such column"),
+        ({**ECHO, "name.x": 1}, "name.x: no such column"),
+    ],
+)
+def test_a_bad_row_is_named_with_line_and_column(cli: Cli, row: Any, line: str) -> None:
+    (found,) = refused(cli, ECHO, row, ECHO)
+    assert found.startswith(f"rows.jsonl:2: {line}")
+
+
+def test_everything_that_is_wrong_with_a_row_is_said(cli: Cli) -> None:
+    found = refused(cli, {"argv": [], "priority": "x", "name": 1, "nope": 2})
+    assert sorted(line.split(": ")[1] for line in found) == ["argv", "name", "nope", "priority"]
+
+
+def test_twenty_problems_are_shown_in_the_order_of_lines_and_the_others_counted(cli: Cli) -> None:
+    bad = [{**ECHO, "after": ["nobody"]} if n % 2 else {**ECHO, "name": 5} for n in range(50)]
+    *lines, more = refused(cli, *bad)
+    assert [int(line.split(":")[1]) for line in lines] == list(range(1, 21))
+    assert more == "and 30 more"
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"retries": True}, {"retries": 1.0}, {"timeout": True}, {"priority": True}]
+)
+def test_what_is_wrong_is_so_after_a_row_with_an_equal_value(
+    cli: Cli, wrong: dict[str, Any]
+) -> None:
+    right = {**ECHO, "retries": 1, "timeout": 1, "priority": 1}
+    (line,) = refused(cli, right, {**right, **wrong})
+    assert line.startswith(f"rows.jsonl:2: {next(iter(wrong))}: ")
+
+
+def test_the_column_is_the_one_that_names_the_parent(cli: Cli) -> None:
+    rows = [
+        {**ECHO, "after_any": ["nobody"]},
+        {**ECHO, "key": "bad", "name": 5},
+        {**ECHO, "after_fail": ["bad"]},
+        {**ECHO, "key": "a", "after_any": ["b"]},
+        {**ECHO, "key": "b", "after_fail": ["a"]},
+    ]
+    assert [line.split(": ")[:2] for line in refused(cli, *rows)] == [
+        ["rows.jsonl:1", "after_any"],
+        ["rows.jsonl:2", "name"],
+        ["rows.jsonl:3", "after_fail"],
+        ["rows.jsonl:4", "after_any"],
+        ["rows.jsonl:5", "after_fail"],
+    ]
+
+
+def test_columns_that_are_wrong_are_said_once(cli: Cli) -> None:
+    rows = ["shell,prio,shell"] + ["true,1,x"] * 100
+    assert [line.split(": ")[:2] for line in refused(cli, *rows, name="rows.csv")] == [
+        ["rows.csv:1", "shell"],
+        ["rows.csv:1", "prio"],
+    ]
+
+
+def test_rows_of_a_table_whose_header_is_wrong_are_not_added(cli: Cli) -> None:
+    result = cli("import", write("rows.csv", "shell,prio", "true,1"), "--skip-invalid")
+    assert (result.code, jobs(cli)) == (2, [])
+
+
+def test_argv_in_a_table_is_json(cli: Cli) -> None:
+    (line,) = refused(cli, "argv", "echo hi", name="rows.csv")
+    assert line == (
+        "rows.csv:2: argv: 'echo hi': expected JSON such as "
+        '["ffmpeg", "-i", "a b.mkv"]; a line for sh goes into the column shell'
+    )
+
+
+def test_a_header_that_can_not_be_read_is_named(cli: Cli) -> None:
+    (line,) = refused(cli, 'a,"b"c', "1,2", name="rows.csv")
+    assert line.startswith("rows.csv:1: the header can't be read: ")
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "rows.csv", "-"])
+def test_utf_16_is_called_by_its_name(cli: Cli, piped: Callable[[bytes], None], name: str) -> None:
+    data = '{"shell": "a"}\n'.encode("utf-16")
+    Path("rows.jsonl" if name == "-" else name).write_bytes(data)
+    piped(data)
+    result = cli("import", name)
+    assert result.code == 2
+    assert result.err.startswith(f"jobq: {'stdin' if name == '-' else name}: UTF-16, not UTF-8")
+
+
+def test_bytes_that_are_no_text_are_named(cli: Cli) -> None:
+    Path("rows.csv").write_bytes(b"shell,name\ntrue,\xff\n")
+    result = cli("import", "rows.csv")
+    assert result.code == 2
+    assert "rows.csv:2: name: " in result.err
+    assert "not valid UTF-8" in result.err
+
+
+def test_messages_can_do_nothing_to_a_terminal(cli: Cli) -> None:
+    result = cli("import", write("rows.jsonl", {**ECHO, HOSTILE: 1, "priority": HOSTILE}))
+    assert result.code == 2
+    assert "\x1b" not in result.err
+    assert "\x9b" not in result.err
+
+
+def test_a_file_that_can_not_be_read_is_one_line(cli: Cli) -> None:
+    for name, why in (("missing.csv", "No such file"), (".", "Is a directory")):
+        result = cli("import", name)
+        assert result.code == 2
+        assert result.err.startswith(f"jobq: {name}: {why}")
+    assert cli("import", write("a.jsonl", ECHO), "--format", "xml").code == 2
+
+
+def test_what_this_shell_adds_must_be_fit_too(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "x" * 200_000)
+    result = cli("import", write("rows.jsonl", ECHO))
+    assert result.code == 2
+    assert "env.TZ: 200,003 bytes" in result.err

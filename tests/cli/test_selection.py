@@ -1,0 +1,98 @@
+import sys
+from io import StringIO
+from pathlib import Path
+
+import pytest
+
+from tests.support.cli_runner import Cli, on_terminal
+
+
+def test_a_limit_takes_the_oldest(cli: Cli) -> None:
+    for _ in range(3):
+        cli.add()
+    assert cli("cancel", "--status", "pending", "--limit", "2").out == "1\n2\n"
+
+
+def test_ids_can_be_narrowed(cli: Cli) -> None:
+    cli.completed()
+    cli.add()
+    cli.add()
+    assert cli("cancel", "1-2", "--queue", "default").out == "2\n"
+    unknown = cli("cancel", "3", "99", "--queue", "default")
+    assert (unknown.code, unknown.out) == (3, "")
+    assert cli.status(3) == "pending"
+
+
+@pytest.mark.parametrize("verb", ["cancel", "retry", "wait"])
+def test_nothing_named_never_means_all(cli: Cli, verb: str) -> None:
+    cli.add()
+    for argv in ([], ["--limit", "5"]):
+        result = cli(verb, *argv)
+        assert result.code == 2
+        assert "Give ids, or a selection" in result.err
+    assert cli.status(1) == "pending"
+
+
+@pytest.mark.parametrize("verb", ["cancel", "retry", "wait"])
+def test_a_selection_that_matches_nothing(
+    cli: Cli, verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cli.add()
+    result = cli(verb, "--type", "example")
+    assert (result.code, result.out, result.err) == (0, "", "No job matches.\n")
+    monkeypatch.setattr(sys, "stdin", StringIO(""))
+    assert cli(verb, "-").code == 0
+
+
+@pytest.mark.parametrize("verb", ["cancel", "retry", "wait", "prune"])
+@pytest.mark.parametrize(
+    ("argv", "code"),
+    [
+        (["--status", "bogus"], 2),
+        (["--queue", "nowhere"], 3),
+        (["--tag", "=x"], 2),
+        (["--until", "never"], 2),
+        (["--bogus"], 2),
+    ],
+)
+def test_refused_selections(cli: Cli, verb: str, argv: list[str], code: int) -> None:
+    cli.add()
+    result = cli(verb, *argv)
+    assert (result.code, result.out) == (code, "")
+    assert result.err.startswith("jobq: ")
+    assert result.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("typed", "code", "status"),
+    [("y\n", 0, "cancelled"), ("n\n", 1, "pending"), ("\n", 1, "pending"), ("\x04", 1, "pending")],
+)
+def test_a_bulk_change_asks_on_a_terminal(
+    cli: Cli, project: Path, typed: str, code: int, status: str
+) -> None:
+    for _ in range(3):
+        cli.add()
+    screen = on_terminal(project, "cancel", "--status", "pending", typed=typed)
+    assert "Cancel 3 jobs? [y/N]" in screen.text
+    assert screen.code == code
+    assert {cli.status(n) for n in (1, 2, 3)} == {status}
+
+
+def test_ctrl_c_at_the_question_changes_nothing(cli: Cli, project: Path) -> None:
+    cli.add()
+    screen = on_terminal(project, "cancel", "--status", "pending", typed="\x03")
+    assert screen.code == 130
+    assert cli.status(1) == "pending"
+
+
+@pytest.mark.parametrize("flag", ["--yes", "--dry-run"])
+def test_a_bulk_change_does_not_ask_when_told(cli: Cli, project: Path, flag: str) -> None:
+    cli.add()
+    screen = on_terminal(project, "cancel", "--status", "pending", flag)
+    assert screen.code == 0
+    assert "?" not in screen.text
+
+
+def test_named_jobs_are_not_asked_about(cli: Cli, project: Path) -> None:
+    cli.add()
+    assert on_terminal(project, "cancel", "1").text == "Cancelled job 1\n"
