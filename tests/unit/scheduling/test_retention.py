@@ -1,4 +1,4 @@
-"""What `[retention]` has deleted by supervisors, by a clock that is moved by hand."""
+"""The jobs that supervisors delete by `[retention]`, with a clock moved by the test."""
 
 import os
 from datetime import timedelta

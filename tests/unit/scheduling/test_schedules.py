@@ -28,7 +28,7 @@ def at(text: str) -> datetime:
 
 
 class World:
-    """A queue with schedules, and supervisors that look at them at a time that is given."""
+    """A queue with schedules, and supervisors that fire them at a given time."""
 
     def __init__(self, queue: JobQueue) -> None:
         self.queue = queue
@@ -49,7 +49,7 @@ class World:
         return self.scheduler.fire_schedules(now)
 
     def look_on(self, start: datetime, end: datetime) -> None:
-        """Look every 20 seconds, as a supervisor does more often."""
+        """Fire what is due every 20 seconds; a supervisor does so more often."""
         now = start
         while now < end:
             self.tick(now)
