@@ -5,7 +5,7 @@ STAMP := $(VENV)/.installed
 PEERS := $(VENV)/.peers
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo pictures test soak lint format bench bench-quick scaling clean
+.PHONY: help install demo pictures test test-quick soak lint format bench bench-quick scaling clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,21 +20,25 @@ $(STAMP): pyproject.toml constraints.txt
 		--constraint constraints.txt --editable '.[media,dev]'
 	@touch $@
 
-demo: $(STAMP) ## Run a dozen real jobs and look at them
+demo: $(STAMP) ## Run fourteen real jobs and show what became of them
 	$(BIN)/python -m tools.demo
 
-pictures: $(STAMP) ## Make the pictures of the docs anew
+pictures: $(STAMP) ## Draw the pictures of the docs again
 	$(BIN)/python -m tools.pictures
 
-# Two more than there are processors: many tests wait for processes.
-WORKERS = $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 2)')
+PYTEST = $(BIN)/python -m pytest --dist worksteal -n
+CPUS = $(shell $(PYTHON) -c 'import os; print(os.cpu_count() or 1)')
 
-test: $(STAMP) ## Run the tests
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+# Two more processes than there are processors, because many tests wait for processes.
+test: $(STAMP) ## Run all tests
+	$(PYTEST) $$(($(CPUS) + 2))
+
+test-quick: $(STAMP) ## Run the unit and architecture tests that are not slow (40 s on 2 cores)
+	$(PYTEST) $(CPUS) -m 'not slow' tests/unit tests/architecture
 
 SECONDS ?= 600
 
-soak: $(STAMP) ## Kill at every step, fill to the bounds, disturb at random (SECONDS=600 SEED=…)
+soak: $(STAMP) ## Kill at every step, fill to the limits, disturb at random (SECONDS=600 SEED=…)
 	$(BIN)/python -m tools.soak.kills
 	$(BIN)/python -m tools.soak.kills --torn finish add_many cancel prune import
 	$(BIN)/python -m tools.soak.limits
@@ -46,7 +50,7 @@ lint: $(STAMP) ## Check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: $(STAMP) ## Put the code in the house style
+format: $(STAMP) ## Format the code and fix what can be fixed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -55,15 +59,15 @@ $(PEERS): $(STAMP)
 		--constraint constraints.txt --editable '.[bench]'
 	@touch $@
 
-bench: $(PEERS) ## Measure against peers and floors: docs/benchmarks.md (10 minutes)
+bench: $(PEERS) ## Measure against peers and floors, and write docs/benchmarks.md (10 minutes)
 	$(BIN)/python -m benchmarks --json benchmarks/results/full.json --table docs/benchmarks.md
 
-bench-quick: $(PEERS) ## Measure in a minute whether anything got slower
+bench-quick: $(PEERS) ## Find out in a minute if anything got slower
 	$(BIN)/python -m benchmarks --quick
 
-scaling: $(STAMP) ## Measure how cost grows: docs/scaling.md
+scaling: $(STAMP) ## Measure how costs grow, and write docs/scaling.md
 	$(BIN)/python -m benchmarks.scaling
 
-clean: ## Remove what was built (not the database, not the logs)
+clean: ## Remove the .venv, builds and caches (not the database, not the logs)
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

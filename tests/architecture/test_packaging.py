@@ -17,6 +17,8 @@ import pytest
 from tests.support.media import make_clip
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.slow
+
 NOT_SOURCE = shutil.ignore_patterns(
     ".git", ".venv", ".*_cache", ".hypothesis", "__pycache__", "build", "dist", ".jobq"
 )

@@ -18,11 +18,6 @@ RELEASED = "jobq/backends/sqlite/migrations.py"
 """Steps of migration that databases have been through are not edited any more."""
 
 TOO_LARGE = {
-    "jobq/backends/base.py",
-    "jobq/backends/base.py:Backend",
-    "jobq/backends/redis/backend.py",
-    "jobq/backends/redis/backend.py:RedisBackend",
-    "jobq/backends/sqlite/backend.py:SqliteBackend",
     "jobq/execution/children/pool.py",
     "jobq/execution/children/pool.py:ChildPool",
     "jobq/execution/supervisor.py",

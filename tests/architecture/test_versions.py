@@ -24,6 +24,8 @@ from tests.support.project import Project, project, wait_until
 
 __all__ = ["project"]
 
+pytestmark = pytest.mark.slow
+
 OLD = DATA / "schema_v1.sql"
 STEPS = ["m001_jobs", "m002_rates", "m003_job_keys", "m004_schedules", "m005_counts"]
 

@@ -212,6 +212,7 @@ def test_a_job_that_is_retried_while_it_is_pruned_keeps_its_log(
 # -- many ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "share"), [("children", 0.02), ("chain", 0.01), ("history", 0.005)]
 )
@@ -230,6 +231,7 @@ def test_an_add_does_not_wait_for_the_children_of_others(queue: JobQueue) -> Non
     assert backend_of(queue).settle_dependents(parent.created_at)  # there is more to tell
 
 
+@pytest.mark.slow
 def test_many_writers_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "WRITERS", 12)
     assert "60 jobs, 0 errors" in limits.measure("writers", 0.02)

@@ -86,6 +86,7 @@ def test_what_is_no_secret_stays() -> None:
 
 @given(st.recursive(st.none() | st.text(), lambda below: st.lists(below)
                     | st.dictionaries(st.text() | st.just("token"), below)))  # fmt: skip
+@pytest.mark.slow
 def test_to_redact_twice_changes_nothing(value: Any) -> None:
     hide = ANY.of({"": value}, {})
     assert hide.value(hide.value(value)) == hide.value(value)
@@ -222,6 +223,7 @@ def running(project: Path) -> Iterator[Project]:
     opened.close()
 
 
+@pytest.mark.slow
 def test_a_secret_str_reaches_its_worker_and_is_not_shown(running: Project) -> None:
     running.worker("secretive", SECRETIVE)
     args = {

@@ -16,6 +16,8 @@ from jobq.system.desktop_notification import command, notify
 from tests.support.project import Project, wait_until
 from tests.support.project import project as project  # noqa: PLC0414 - a fixture
 
+pytestmark = pytest.mark.slow
+
 RECORD = "import sys; open(sys.argv[1], 'a').write(sys.stdin.read())"
 
 

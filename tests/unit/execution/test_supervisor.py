@@ -174,6 +174,7 @@ def test_an_end_that_comes_too_late_is_told(host: Host) -> None:
     assert host.finished == [job.id]
 
 
+@pytest.mark.slow
 def test_what_others_may_take_over_is_ended_before_they_can(host: Host) -> None:
     job = host.shell("echo $$ >> up; touch written; [ $(wc -l < up) = 2 ] || exec sleep 600")
     attempts: list[Attempt] = []
@@ -196,6 +197,7 @@ def test_what_others_may_take_over_is_ended_before_they_can(host: Host) -> None:
     assert datetime.fromisoformat(ended_at) < attempts[0].lease_until
 
 
+@pytest.mark.slow
 def test_what_nobody_can_take_over_goes_on(host: Host) -> None:
     job = host.shell("touch up; until [ -e go ]; do sleep 0.01; done")
 

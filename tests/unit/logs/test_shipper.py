@@ -186,6 +186,7 @@ def other(project: Project, tmp_path: Path, redis_url: str) -> Iterator[Project]
     opened.close()
 
 
+@pytest.mark.slow
 def test_a_log_is_followed_from_another_machine(
     project: Project, other: Project, tmp_path: Path
 ) -> None:
@@ -214,6 +215,7 @@ def test_a_log_is_followed_from_another_machine(
     supervisor.wait(60)
 
 
+@pytest.mark.slow
 def test_each_attempt_is_shown_wherever_it_ran(project: Project, other: Project) -> None:
     job = other.shell("echo try $JOBQ_ATTEMPT; exit 3", max_retries=2, retry_base=0.01)
     for machine in (project, other, project):
@@ -224,6 +226,7 @@ def test_each_attempt_is_shown_wherever_it_ran(project: Project, other: Project)
             assert shown.stdout == f"try {attempt}\n"
 
 
+@pytest.mark.slow
 def test_where_nothing_is_shipped_it_is_said_where_the_log_is(
     project: Project, other: Project
 ) -> None:

@@ -192,6 +192,7 @@ def test_a_clock_set_forward_is_time_missed(world: World) -> None:
     st.sampled_from(["skip", "once", "all"]),
 )
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.slow
 def test_however_the_clock_jumps_a_time_fires_once(
     tmp_path_factory: pytest.TempPathFactory, moments: list[int], cron: str, missed: str
 ) -> None:

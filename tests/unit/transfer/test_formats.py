@@ -231,6 +231,7 @@ VALUE = st.one_of(TEXT, st.integers(), st.booleans(), st.lists(TEXT), st.diction
 
 
 @given(st.lists(st.dictionaries(st.sampled_from("abc"), VALUE)), st.sampled_from(["jsonl", "json"]))
+@pytest.mark.slow
 def test_objects_that_are_written_are_read_back(made: list[dict[str, Any]], kind: str) -> None:
     file = io.StringIO()
     assert write(made, kind, file, ["a", "b", "c"]) == len(made)

@@ -14,6 +14,14 @@ from tests.support.local_site import Site, serving
 from tests.support.workers import Channel, Clean, Download
 
 
+@pytest.hookimpl(tryfirst=True)  # before the tests are selected by their marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what downloads as slow."""
+    for item in items:
+        if "site" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def workers() -> dict[str, type[JobWorker]]:
     return {name: found.worker for name, found in load([]).types.items() if found.worker}

@@ -86,6 +86,7 @@ def with_defaults(verb: str, options: dict[str, Any]) -> dict[str, Any]:
 @example(["list", "1", "2", "-n", "0", "--limit", "5", "--status=failed", "-s", "x"])
 @example(["work", "-j", "0"])
 @example(["stats", "x"])
+@pytest.mark.slow
 def test_both_roads_give_the_same_request(argv: list[str]) -> None:
     options = read(function(argv[0]), argv[1:])
     if options is None:
@@ -193,6 +194,7 @@ def variables(shell: str, words: list[str]) -> dict[str, str]:
 @example(["tail", "1", ""], "bash")
 @example(["add", "--name", "x"], "zsh")
 @example(["stats", ""], "zsh")
+@pytest.mark.slow
 def test_both_roads_complete_alike(whole: Any, argv: list[str], shell: str) -> None:
     asked = variables(shell, argv)
     with pytest.MonkeyPatch.context() as patch:

@@ -236,6 +236,7 @@ def test_a_shell_that_is_not_known(project: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
 
 
+@pytest.mark.slow
 def test_bash_itself_completes(project: Path, cli: Cli) -> None:
     cli.add()
     bin_dir = Path(sys.executable).parent

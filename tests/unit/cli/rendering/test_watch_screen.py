@@ -23,6 +23,8 @@ from jobq.queue import backend_of
 from tests.support.cli_runner import HOSTILE, Cli
 from tests.support.terminal import OnTerminal, Terminal
 
+pytestmark = pytest.mark.slow
+
 SIZES = [(80, 24), (160, 50)]
 LONG = "encode 映画のタイトル日本語 with a name that is longer than any terminal is wide " * 3
 TELL = 'echo "{} of it" > "$JOBQ_PROGRESS"; while :; do sleep 1; done'
