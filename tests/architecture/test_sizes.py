@@ -18,10 +18,6 @@ RELEASED = "jobq/backends/sqlite/migrations.py"
 """Steps of migration that databases have been through are not edited any more."""
 
 TOO_LARGE = {
-    "jobq/execution/children/pool.py",
-    "jobq/execution/children/pool.py:ChildPool",
-    "jobq/execution/supervisor.py",
-    "jobq/execution/supervisor.py:Supervisor",
     "tests/e2e/test_recovery.py",
     "tests/e2e/test_work.py",
     "tests/unit/backends/redis/test_backend.py",
