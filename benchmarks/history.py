@@ -27,7 +27,7 @@ FROM job_queue WHERE status = 'completed'
 def filled(project: Project, finished: int, scheduled: int) -> Project:
     """Fill a project with completed jobs and their attempts, and with others that are not due."""
     connection = sqlite3.connect(project.database, isolation_level=None)
-    connection.execute("PRAGMA synchronous = OFF")  # nobody needs it after a power cut
+    connection.execute("PRAGMA synchronous = OFF")  # not needed after a power cut
     connection.execute("BEGIN IMMEDIATE")
     for status, count, done in (("completed", finished, 1), ("scheduled", scheduled, 0)):
         if count:
@@ -35,6 +35,6 @@ def filled(project: Project, finished: int, scheduled: int) -> Project:
             connection.execute(_JOBS, values)
     connection.execute(_ATTEMPTS)
     connection.execute("COMMIT")
-    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # nobody else has it open
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # no other connection has it open
     connection.close()
     return project

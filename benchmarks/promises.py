@@ -17,7 +17,8 @@ from typing import Any
 from benchmarks.floors import INSERT, bare_database
 
 Exchange = Callable[[Sequence[int], int], list[int]]
-"""Records that jobs have ended, and claims so many: their ids. All of it is there once it returns."""
+"""A function that records ended jobs, claims up to a number of others, and returns their ids; all of it
+is durable once it returns."""
 
 GROUP = 100
 """Python jobs in a group: no fewer than a supervisor has in one when jobs are short."""

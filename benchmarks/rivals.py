@@ -27,7 +27,7 @@ class Rival:
     left: Callable[[Any], Callable[[], int]]
     note: str
     is_like_ours: bool = True  # set up as people have it, and acknowledges after the work
-    share: int = 1  # of the jobs: one in so many, where all would take minutes
+    share: int = 1  # of the jobs: one in `share`, if all would take minutes
     target: float | None = None
 
 

@@ -44,7 +44,7 @@ Measure = Callable[[Path, float], Series]
 def main() -> None:
     """Measure all series, and write JSON, plots and page."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__)
-    parser.add_argument("--small", action="store_true", help="a tenth of the sizes, to try it")
+    parser.add_argument("--small", action="store_true", help="a tenth of the sizes, to try it out")
     parser.add_argument("--draw", action="store_true", help="only draw what was measured")
     parser.add_argument("--only", choices=[each.__name__ for each in MEASURES], help="measure it")
     options = parser.parse_args()
@@ -99,7 +99,7 @@ def _write() -> None:
             f"![{each['title']}](plots/{each['name']}.svg)",
         ]
         parts.append(report.table_of(each))
-        if "machine" in each:  # measured anew, without the others
+        if "machine" in each:  # measured again, without the others
             parts.append(report.described(each["machine"]))
     before, _, rest = PAGE.read_text("utf-8").partition(MARKS[0])
     _, _, after = rest.partition(MARKS[1])

@@ -1,4 +1,4 @@
-"""A queueing estimate of what lies beyond one machine: slots that share one writer.
+"""A queueing estimate for more than one host: slots that share one writer.
 
 A closed system with one server. Each slot runs a job (exponentially distributed, with a given mean),
 and then needs the writer for a fixed time, in which its end is recorded and the next job claimed.

@@ -1,4 +1,4 @@
-"""The suite of benchmarks: what it says of its figures. The figures themselves take minutes."""
+"""The benchmark suite: its judgement and its pages. The measurements themselves take minutes."""
 
 import re
 import subprocess
@@ -42,7 +42,7 @@ def test_the_sides_take_turns() -> None:
     assert (first.values, second.values) == ((3, 5), (4, 6))
 
 
-def test_the_guard_leaves_with_1_where_a_ratio_is_out_of_bounds(
+def test_the_guard_exits_with_1_where_a_ratio_is_out_of_bounds(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     fine, slow = ratio(1.5, 1.0), ratio(2.0, 1.0)

@@ -1,4 +1,4 @@
-"""Rooms import only from rooms before them, and modules never in a circle."""
+"""Imports: only from rooms before one's own, and never in a circle."""
 
 import ast
 import re
@@ -59,7 +59,7 @@ FILES = {
 
 
 def imported(module: str) -> Iterator[str]:
-    """The modules of jobq that a module imports, wherever in it."""
+    """Yield the modules of jobq that a module imports, anywhere in it."""
     for node in ast.walk(ast.parse(FILES[module].read_text("utf-8"))):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{module}:{node.lineno}: imports are written out in full"
@@ -78,7 +78,7 @@ IMPORTS = {
 
 
 def rank_within(parent: str, order: tuple[str, ...], module: str) -> tuple[str, int] | None:
-    """The room of a module below `parent`, and the line that it is on."""
+    """Return the room of a module below `parent`, and the number of its line."""
     room = module.removeprefix(f"{parent}.").partition(".")[0]
     lines = [place for place, line in enumerate(order) if room in line.split()]
     return (room, lines[0]) if module.startswith(f"{parent}.") and lines else None
@@ -125,7 +125,7 @@ def test_workers_that_users_copy_import_only_what_jobq_exports(file: Path) -> No
 
 
 def test_rooms_have_empty_fronts() -> None:
-    """An import in one would be paid for by every command that passes through it."""
+    """Every command that passes through a room would pay for the imports of its front."""
     fronts = [file for file in PACKAGE.rglob("__init__.py") if file.parent != PACKAGE]
     assert not [file for file in fronts if file.read_text("utf-8") and "_workers" not in file.parts]
 

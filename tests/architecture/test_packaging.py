@@ -1,4 +1,4 @@
-"""What a user installs: sdist, wheel, and the command in an environment of its own.
+"""Packaging: sdist, wheel, and the command in an environment of its own.
 
 Dependencies come from wherever pip is configured to get them.
 """
@@ -25,7 +25,7 @@ NOT_SOURCE = shutil.ignore_patterns(
 
 
 def check(*command: str | Path, cwd: Path) -> str:
-    """Run a command that must succeed; what it printed."""
+    """Run a command that must succeed, and return its output."""
     done = subprocess.run(
         command,
         cwd=cwd,
@@ -47,7 +47,7 @@ class Installed:
         self._bin = folder / "venv" / "bin"
         check(sys.executable, "-m", "venv", "--without-pip", folder / "venv", cwd=folder)
         (wheel,) = self.dist.glob("*.whl")
-        # To compile all that is never imported would take longer than all the rest.
+        # Compiling modules that are never imported would take longer than everything else.
         check(
             sys.executable, "-m", "pip", "--python", self._bin / "python", "install",
             "--no-compile", "--disable-pip-version-check",
@@ -58,14 +58,14 @@ class Installed:
         return check(self._bin / "jobq", *words, cwd=cwd)
 
     def files(self) -> list[Path]:
-        """What the wheel put into site-packages, relative to it."""
+        """Return what the wheel put into site-packages, relative to it."""
         script = "from importlib.metadata import files; print(*files('jobq'), sep='\\n')"
         listed = check(self._bin / "python", "-P", "-c", script, cwd=self.folder).splitlines()
         return [Path(line) for line in listed if not line.endswith(".pyc")]
 
 
 def build(folder: Path) -> Path:
-    """Build the sdist, and from it the wheel, without touching the checkout; where they are."""
+    """Build sdist and wheel without touching the checkout, and return their folder."""
     source = folder / "source"
     shutil.copytree(ROOT, source, ignore=NOT_SOURCE)
     check(sys.executable, "-m", "build", "--no-isolation", source, cwd=folder)

@@ -1,4 +1,4 @@
-"""Whoever types a command waits for it to start: what it must not import, it does not."""
+"""Start-up time: hot verbs import nothing heavy."""
 
 import subprocess
 import sys
@@ -9,10 +9,10 @@ import pytest
 from jobq import JobQueue
 
 HEAVY = {"typer", "pydantic", "rich", "sqlite_utils", "asyncio", "psutil", "redis"}
-"""What they do without: each takes as long as all the rest, or longer."""
+"""Modules that hot verbs do not import: each takes as long as everything else, or longer."""
 
 SLOW = {"random", "shutil", "traceback"}
-"""What `jobq add` does without, too, which scripts call a thousand times."""
+"""Modules that `jobq add` does not import either: scripts call it a thousand times."""
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Databases of older versions, and two versions of jobq on one database.
+"""Versions: databases of older ones, and two versions of jobq on one database.
 
 The newer version is this one with one more step of migration.
 """
@@ -72,7 +72,7 @@ def rows(path: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def old_database(path: Path, version: int) -> None:
-    """A database as that version left it, with jobs in every status."""
+    """Create a database as that version left it, with jobs in every status."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.executescript(OLD.read_text("utf-8"))
         connection.execute(
@@ -107,7 +107,7 @@ def test_an_old_database_loses_nothing(project: Project, version: int) -> None:
 
 
 def test_every_step_is_known_here() -> None:
-    """Or the databases above are not all that there may be."""
+    """If not, the databases above are not all that exist."""
     assert [step.name for step in migrations.migrations.pending(_empty())] == STEPS
     assert len(STEPS) == SCHEMA_VERSION
 
@@ -133,7 +133,7 @@ def test_a_supervisor_is_not_robbed_of_its_database(project: Project) -> None:
     assert (done.returncode, done.stdout) == (0, "2\n"), done.stderr
 
 
-def test_a_supervisor_that_is_dead_is_in_nobodys_way(project: Project) -> None:
+def test_a_dead_supervisor_does_not_prevent_a_migration(project: Project) -> None:
     job = project.shell("sleep 60")
     supervisor = project.work()
     project.wait_for(job, JobStatus.RUNNING)
@@ -143,7 +143,7 @@ def test_a_supervisor_that_is_dead_is_in_nobodys_way(project: Project) -> None:
 
 
 def test_a_supervisor_whose_database_is_taken_over_writes_nothing_more(project: Project) -> None:
-    """As from another machine, where nobody sees it. It ends its jobs: they run again."""
+    """As by another host, which does not see it. It ends its jobs, and they run again."""
     config = project.root / "jobq.toml"  # it notices with its next heartbeat
     config.write_text(config.read_text().replace("seconds = 30", "seconds = 3"))
     job = project.shell('echo $$ > pid; [ "$JOBQ_ATTEMPT" -gt 1 ] || exec sleep 60')
@@ -176,7 +176,7 @@ def test_a_client_that_has_it_open_neither_reads_nor_writes_what_it_does_not_kno
     with pytest.raises(DatabaseNewerError, match="taken over by another version"):
         queue.add("shell", {"argv": ["true"]})
     with pytest.raises(DatabaseNewerError, match="taken over by another version"):
-        backend_of(queue).supervisors.unregister(["somebody"])  # which reads nothing first
+        backend_of(queue).supervisors.unregister(["another"])  # which reads nothing first
     with pytest.raises(DatabaseNewerError, match="taken over by another version"):
         queue.find(status=FINISHED)
     assert len(rows(queue.settings.database)["job_queue"]) == 1

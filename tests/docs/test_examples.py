@@ -1,4 +1,4 @@
-"""What the docs show is run, or compared with the code."""
+"""The examples in the docs: run, or compared with the code."""
 
 import re
 import socket
@@ -33,7 +33,7 @@ def text_of(name: str) -> str:
 
 
 def blocks(text: str, *languages: str) -> Iterator[tuple[int, str]]:
-    """Each fenced block in these languages: the line that it starts on, and its text."""
+    """Yield each fenced block in these languages: its first line's number, and its text."""
     for match in re.finditer(r"^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
         if match[1] in languages:
             yield text.count("\n", 0, match.start(2)), match[2]
@@ -55,7 +55,7 @@ def test_the_examples_of_library_md_run(project: Path, monkeypatch: pytest.Monke
 
 @pytest.fixture
 def worker_project(project: Path) -> Path:
-    """A project with the files of writing-a-worker.md: their names are in their first lines."""
+    """A project with the files of writing-a-worker.md, named in their first lines."""
     for _, source in blocks(text_of("writing-a-worker.md"), "python", "toml"):
         first = source.splitlines()[0]
         assert first.startswith("# "), first
@@ -174,7 +174,7 @@ def test_every_state_is_in_the_table_of_states_md() -> None:
 
 
 def options_of(verb: str, words: list[str]) -> set[str]:
-    """The options of a verb, or of the verb below it that the first word names."""
+    """Return the options of a verb, or of the sub-verb that the first word names."""
     command = command_of(verb)
     command = getattr(command, "commands", {}).get(words[0] if words else "", command)
     return {"--help"} | {name for param in command.params for name in param.opts}
@@ -220,7 +220,7 @@ def test_what_keeps_the_promises_exists() -> None:
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors of a page's headings, as they are made where it is shown."""
+    """Return the anchors of a page's headings, as web views make them."""
     headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
     return {
         re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings

@@ -1,4 +1,4 @@
-"""The README's tours are run, on a terminal, and must show what the README says."""
+"""The README: its tours are run on a terminal, and must show what it says."""
 
 import fcntl
 import os
@@ -19,7 +19,7 @@ from tests.support.redis_server import executable, free_port
 README = (ROOT / "README.md").read_text("utf-8")
 LEFT_OUT = "…"
 
-# What differs from run to run. All else must be the same, to the letter.
+# These differ from run to run. Everything else must be the same, to the letter.
 VARIABLE = {
     r"\b\d\d:\d\d:\d\d\b": "CLOCK",
     r"\b\d+\.\ds\b": "SPAN",
@@ -50,7 +50,7 @@ def tour(heading: str = "A tour") -> list[Step]:
 
 
 def on_terminal(command: str, cwd: Path) -> tuple[int, list[str]]:
-    """The exit code of a line of shell, and what it showed on a terminal of 100 columns."""
+    """Run a line of shell on a terminal of 100 columns; return exit code and output."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
     folders = f"{Path(sys.executable).parent}:{executable().parent}"
@@ -69,12 +69,12 @@ def on_terminal(command: str, cwd: Path) -> tuple[int, list[str]]:
 def read(terminal: int) -> bytes:
     try:
         return os.read(terminal, 65536)
-    except OSError:  # nobody has the other side open any more
+    except OSError:  # the other side was closed
         return b""
 
 
 def pattern(lines: list[str]) -> str:
-    """A regular expression for lines, some of which are left out."""
+    """Return a regular expression for lines, some of which are left out."""
     parts = [r"(?:.*\n)*" if line == LEFT_OUT else re.escape(fixed(line)) + "\n" for line in lines]
     return "".join(parts)
 

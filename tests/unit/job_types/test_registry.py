@@ -1,52 +1,14 @@
 import sys
-from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
-from textwrap import dedent
 
 import pytest
 
-from jobq.errors import ArgsError, NotFound, UsageError, WorkerLoadError
+from jobq.errors import NotFound, UsageError, WorkerLoadError
 from jobq.job_types import registry
 from jobq.job_types.registry import Registry, load, require_types
 from jobq.job_types.worker import JobWorker
-
-Write = Callable[..., Path]
-
-HEAD = """
-from pathlib import Path
-from typing import Any, Literal
-from pydantic import BaseModel
-from jobq import JobWorker
-"""
-
-
-@pytest.fixture(autouse=True)
-def nothing_bundled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    (tmp_path / "bundled").mkdir()
-    monkeypatch.setattr(registry, "bundled_folder", lambda: tmp_path / "bundled")
-    yield
-    for name in [name for name in sys.modules if name.startswith("jobq_project_workers")]:
-        del sys.modules[name]
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Write:
-    def write_one(name: str, text: str) -> Path:
-        file = tmp_path / "workers" / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(HEAD + dedent(text))
-        return file
-
-    return write_one
-
-
-def worker(job_type: str, args: str = "", name: str = "Worker") -> str:
-    lines = [f"class {name}(JobWorker):", f"    job_type = {job_type!r}"]
-    if args:
-        lines += ["    class Args(BaseModel):", *[f"        {line}" for line in args.split("; ")]]
-    lines += ["    def run(self, args, job):", "        return args.model_dump()"]
-    return "\n".join(lines) + "\n"
+from tests.unit.job_types.worker_files import HEAD, Write, worker
 
 
 def complaints(found: Registry) -> str:
@@ -180,7 +142,7 @@ def test_a_clash_takes_no_other_type_of_its_file(write: Write) -> None:
     assert set(load([file.parent]).types) == {"shell", "tile", "cut"}
 
 
-def test_nobody_can_take_the_name_of_the_built_in_type(write: Write) -> None:
+def test_the_name_of_the_built_in_type_is_taken(write: Write) -> None:
     file = write("a.py", worker("shell"))
     found = load([file.parent])
     assert "built in" in complaints(found)
@@ -225,105 +187,3 @@ def test_types_that_are_asked_for_must_be_there() -> None:
     require_types(Registry(), ["shell"])
     with pytest.raises(NotFound, match="tile"):
         require_types(Registry(), ["shell", "tile"])
-
-
-# -- arguments ---------------------------------------------------------------------------------
-
-
-def test_arguments_are_checked_and_stored_as_json(write: Write) -> None:
-    tile = load(
-        [write("a.py", worker("tile", "path: Path; width: int = 320; tags: list[str] = []")).parent]
-    ).get("tile")
-    assert tile.parse({"path": Path("/a"), "width": "5"}) == {"path": "/a", "width": 5}
-    assert set(tile.schema()["properties"]) == {"path", "width", "tags"}
-
-
-def test_every_wrong_argument_is_named(write: Write) -> None:
-    tile = load([write("a.py", worker("tile", "path: Path; width: int")).parent]).get("tile")
-    with pytest.raises(ArgsError, match=r"argument 'path' is missing; argument 'width': .* 'wide'"):
-        tile.parse({"width": "wide"})
-    with pytest.raises(ArgsError, match="no argument 'heigth': it takes path, width"):
-        tile.parse({"path": "/a", "width": 1, "heigth": 2})
-
-
-@pytest.mark.parametrize("given", ["nan", "inf", "-Infinity", float("nan")])
-def test_a_number_that_json_has_no_word_for_is_refused(write: Write, given: object) -> None:
-    tile = load([write("a.py", worker("tile", "width: float; all: list[float] = []")).parent])
-    with pytest.raises(ArgsError, match="tile: argument 'width': give a finite number"):
-        tile.get("tile").parse({"width": given})
-    with pytest.raises(ArgsError, match="argument 'all': give a finite number"):
-        tile.get("tile").parse({"width": 1, "all": [1, given]})
-
-
-def test_an_argument_goes_by_its_alias(write: Write) -> None:
-    fields = "class_: int = __import__('pydantic').Field(alias='class')"
-    tile = load([write("a.py", worker("tile", fields)).parent]).get("tile")
-    assert tile.parse({"class": 5}) == {"class": 5}
-    with pytest.raises(ArgsError, match="'class' is missing"):
-        tile.parse({"class_": 5})
-
-
-def test_a_type_without_args_takes_none(write: Write) -> None:
-    tile = load([write("a.py", worker("tile")).parent]).get("tile")
-    assert tile.parse({}) == {}
-    with pytest.raises(ArgsError, match="it takes none"):
-        tile.parse({"a": 1})
-
-
-FIELDS = (
-    "text: str; number: int; ratio: float; flag: bool; path: Path; either: str | list[str]; "
-    "words: list[str]; maybe: list[int] | None; table: dict[str, int]; one: Literal['a', 'b']; "
-    "anything: Any"
-)
-
-
-@pytest.mark.parametrize(
-    ("word", "value"),
-    [
-        ("text=5", "5"), ("text=", ""), ("text=a=b", "a=b"), ('text=["a"]', '["a"]'),
-        ("number=5", 5), ("ratio=1.5", 1.5), ("flag=true", True), ("flag=no", False),
-        ("path=/a b", "/a b"), ('either=["a"]', '["a"]'), ('words=["a", "b"]', ["a", "b"]),
-        ("maybe=[1]", [1]), ("maybe=null", None), ('table={"a": 1}', {"a": 1}), ("one=a", "a"),
-        ("anything=5", "5"),
-    ],
-)  # fmt: skip
-def test_words_are_text_first_and_json_where_text_cannot_be(
-    write: Write, word: str, value: object
-) -> None:
-    optional = "; ".join(f"{field} = None" for field in FIELDS.split("; "))
-    job_type = load([write("a.py", worker("tile", optional)).parent]).get("tile")
-    assert job_type.parse(job_type.parse_words([word])) == {word.partition("=")[0]: value}
-
-
-def test_the_words_of_a_shell_job_are_decoded_too() -> None:
-    shell = Registry().get("shell")
-    words = ['argv=["echo", "hi"]', 'env={"A": "1"}', "cwd=/tmp"]
-    assert shell.parse_words(words) == {"argv": ["echo", "hi"], "env": {"A": "1"}, "cwd": "/tmp"}
-
-
-@pytest.mark.parametrize(
-    ("words", "complaint"),
-    [
-        (["echo"], "'echo' is not key=value; a command goes after --"),
-        (["=5"], "'=5' is not key=value"),
-        (["cwd=/a", "cwd=/b"], "argument 'cwd' is given twice"),
-        (["argv=echo hi"], "argument 'argv': expected JSON"),
-    ],
-)
-def test_words_that_say_nothing_are_refused(words: list[str], complaint: str) -> None:
-    with pytest.raises(ArgsError, match=complaint):
-        Registry().get("shell").parse_words(words)
-
-
-def test_what_is_stored_can_be_read_by_the_model_again(write: Write) -> None:
-    fields = (
-        "when: __import__('datetime').datetime; span: __import__('datetime').timedelta; "
-        "exact: __import__('decimal').Decimal; some: set[int]; data: bytes; pair: tuple[int, str]"
-    )
-    tile = load([write("a.py", worker("tile", fields)).parent]).get("tile")
-    given = {
-        "when": "2026-01-01T12:00Z", "span": 90, "exact": "0.10", "some": [1, 2], "data": "ż",
-        "pair": [1, "a"],
-    }  # fmt: skip
-    stored = tile.parse(given)
-    assert tile.parse(stored) == stored
