@@ -32,9 +32,6 @@ from tests.cli.test_damaged_database import (
     statements,
 )
 from tests.support.cli_runner import Cli
-from tests.unit.backends.sqlite.test_backend import small_disk
-
-__all__ = ["small_disk"]
 
 HOUR = 3600.0
 
