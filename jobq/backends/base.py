@@ -11,7 +11,7 @@ Where backends differ
     with a wrong clock does no harm: the `now` passed in only serves to turn what the caller derived
     from it (a lease, the wait before a retry) into server time. Times that a user named are absolute.
     Groups: on both, the verbs of a group take effect together, each sees the effects of those
-    before it, and nobody else sees them before the end. On SQLite a group is a transaction. On
+    before it, and no other client does before the end. On SQLite a group is a transaction. On
     Redis each verb is rehearsed, and all are executed at the end: nothing outside of the backend
     may rely on an effect before the group ends. A group that is silent for 5 s loses its lock to
     other callers; it then fails and changes nothing.
@@ -59,7 +59,7 @@ from jobq.models import (
 )
 
 FIRING_RETENTION = timedelta(days=8)
-"""How long firings of a schedule are remembered: a clock may be set back by as much."""
+"""Retention of the firings of a schedule: a clock may be set back by as much."""
 
 MIN_FIRINGS_KEPT = 20
 """The latest firings of a schedule that are kept, however old."""
@@ -247,7 +247,7 @@ class LogRelay(ABC):
     """Output of jobs on its way to other hosts."""
 
     ships: ClassVar[bool]
-    """Whether the backend serves hosts that do not share files. If not, nothing is kept here."""
+    """True if the backend serves hosts that do not share files; if not, nothing is kept here."""
 
     @abstractmethod
     def ship(self, chunks: Sequence[LogChunk], *, max_bytes: int, ttl: timedelta) -> None:
@@ -266,7 +266,7 @@ class Backend(ABC):
     """The store of jobs, attempts, dependencies and queues."""
 
     spans_hosts: ClassVar[bool] = False
-    """Whether supervisors on several hosts may share it."""
+    """True if supervisors on several hosts may share it."""
 
     batch_size: ClassVar[int] = 1000
     """Jobs to add or change in one verb: few enough that other callers hardly wait."""

@@ -1,4 +1,4 @@
-"""Which backend the settings name, opened."""
+"""The backend that the settings name."""
 
 from jobq.backends.base import Backend
 from jobq.config.settings import SQLITE, Settings
@@ -6,7 +6,7 @@ from jobq.errors import ConfigError
 
 
 def open_backend(settings: Settings) -> Backend:
-    """Open the backend of these settings; what the others need is not imported.
+    """Open the backend of these settings, without importing the libraries of others.
 
     Raises:
         ConfigError: its library is not installed.
@@ -18,7 +18,7 @@ def open_backend(settings: Settings) -> Backend:
 
 
 def create_backend(settings: Settings) -> Backend:
-    """The backend of these settings, which is opened by the first verb.
+    """Return the backend of these settings; its first verb opens it.
 
     Raises:
         ConfigError: its library is not installed.
@@ -29,7 +29,7 @@ def create_backend(settings: Settings) -> Backend:
         return SqliteBackend(settings.database)
     try:
         from jobq.backends.redis.backend import RedisBackend
-        from jobq.backends.redis.connection import TIMEOUT
+        from jobq.backends.redis.connection import ANSWER_TIMEOUT_S
     except ModuleNotFoundError as error:
         if error.name != "redis":
             raise
@@ -37,6 +37,6 @@ def create_backend(settings: Settings) -> Backend:
             f"backend {settings.backend_shown}: redis-py is not installed: "
             "pip install 'jobq[redis]'"
         ) from None
-    # What a supervisor waits for an answer, and once more, must be short beside its leases.
-    timeout = min(TIMEOUT, settings.lease / 12)
+    # Waiting for an answer twice must take a supervisor far less time than a lease lasts.
+    timeout = min(ANSWER_TIMEOUT_S, settings.lease / 12)
     return RedisBackend(settings.backend, settings.database.parent, timeout=timeout)

@@ -1,8 +1,8 @@
-"""Live supervisors on this machine: who is there, and how to wake them.
+"""Liveness of the supervisors on this host, and waking them.
 
 Beside a SQLite database is a directory with two files for each supervisor: a lock that its process
-holds for as long as it lives, and a FIFO on which it is woken. The kernel lets go of a lock when
-a process dies, however it dies; so a dead supervisor is known at once.
+holds as long as it lives, and a FIFO that wakes it. The kernel releases a lock when its process
+dies, however it dies; so a dead supervisor is detected immediately.
 """
 
 import fcntl
@@ -19,7 +19,7 @@ _SUFFIX_WAKE = ".wake"
 
 
 class LivenessLocks:
-    """The directory of live supervisors."""
+    """The directory of the locks and FIFOs of supervisors."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -34,24 +34,24 @@ class LivenessLocks:
             raise self._unusable(error) from error
 
     def hold(self, owner: str) -> int:
-        """Take the owner's lock: a descriptor, with which it is let go of."""
+        """Take the owner's lock; return a descriptor that releases it when closed."""
         try:
             make_directory(self.directory)
             path = self.directory / (owner + _SUFFIX_LOCK)
             lock = open_file(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
-            fcntl.flock(lock, fcntl.LOCK_EX)  # who only looks whether it is held lets go at once
+            fcntl.flock(lock, fcntl.LOCK_EX)  # a check of liveness holds it for a moment only
         except OSError as error:
             raise self._unusable(error) from error
         return lock
 
     def _unusable(self, error: OSError) -> DatabaseError:
         return DatabaseError(
-            f"{error.filename or self.directory}: {error.strerror}: a supervisor announces itself "
-            "there: make it a directory that is yours, on a file system with locks"
+            f"{error.filename or self.directory}: {error.strerror}: supervisors keep their "
+            "locks there: make it a directory that you own, on a file system with locks"
         )
 
     def wake(self) -> None:
-        """Wake every listener. Whoever can't be woken looks by itself before long."""
+        """Wake every listener. One that can't be woken polls before long."""
         try:
             names = os.listdir(self.directory)  # noqa: PTH208 - on the path of every add
         except OSError:
@@ -61,15 +61,15 @@ class LivenessLocks:
                 poke(self.directory / name)
 
     def dead(self, owners: Collection[str]) -> set[str]:
-        """Those owners whose lock file is there and held by nobody."""
+        """Return those owners whose lock file exists and is not held."""
         return {owner for owner in owners if self._is_held(owner) is False}
 
     def live(self) -> set[str]:
-        """Those who hold their locks, whether they are registered or not."""
+        """Return the owners that hold their locks, whether they are registered or not."""
         return {owner for owner in self.announced() if self._is_held(owner)}
 
     def announced(self) -> set[str]:
-        """All who have left a file here, dead or alive."""
+        """Return the owners of all files here, dead or alive."""
         try:
             names = [entry.name for entry in self.directory.iterdir()]
         except (FileNotFoundError, NotADirectoryError):
@@ -78,7 +78,7 @@ class LivenessLocks:
         return {name[: -len(end)] for name in names for end in suffixes if name.endswith(end)}
 
     def forget(self, owners: Collection[str]) -> None:
-        """Remove what dead owners left."""
+        """Remove the files of dead owners."""
         for owner in owners:
             if os.sep in owner:
                 continue
@@ -89,9 +89,9 @@ class LivenessLocks:
         return self.directory / (owner + _SUFFIX_WAKE)
 
     def _is_held(self, owner: str) -> bool | None:
-        """Whether somebody holds an owner's lock; None if there is none to hold."""
+        """Return whether an owner's lock is held; None if it has no lock file."""
         if os.sep in owner:
-            return None  # not announced here: a pull worker chooses its own name
+            return None  # has no files here: a pull worker chooses its own name
         try:
             lock = os.open(self.directory / (owner + _SUFFIX_LOCK), os.O_RDWR | os.O_CLOEXEC)
         except OSError:
@@ -107,14 +107,14 @@ class LivenessLocks:
 
 
 def liveness_locks(database: Path) -> LivenessLocks:
-    """Where the supervisors of a database announce themselves."""
+    """Return the locks of the supervisors of a database."""
     return LivenessLocks(Path(f"{real_path(database)}.supervisors"))
 
 
 def real_path(database: Path) -> Path:
-    """Where a database is that a symbolic link names: its log, its lock and the like are there.
+    """Resolve a symbolic link to a database: its write-ahead log, locks and FIFOs are beside the target.
 
-    Those who name it and those who name the link would otherwise not wait for each other. A link
-    to nowhere is left as it is.
+    Otherwise processes that use the link and processes that use the target would not wait for each
+    other. A dangling link is returned as it is.
     """
     return database.resolve() if database.is_symlink() and database.exists() else database

@@ -1,4 +1,4 @@
-"""Times in which the database is unavailable: said once, and once when they are over."""
+"""Outages of the database: reported when they begin and when they end, and waited for."""
 
 import time
 from collections.abc import Callable
@@ -11,32 +11,32 @@ from jobq.errors import (
     DatabaseUnavailableError,
 )
 
-FIRST_PAUSE = 0.05
-LONGEST_PAUSE = 2.0
-"""Seconds between two tries, the longest of which is what everybody may be late by afterwards."""
+FIRST_PAUSE_S = 0.05
+LONGEST_PAUSE_S = 2.0
+"""Pauses between two calls; after an outage, a process may be late by the longest."""
 
 _T = TypeVar("_T")
 
 
 class Outage:
-    """What one process knows of the times in which it can't use the database."""
+    """The state of the database as one process sees it: available, or away since some error."""
 
     def __init__(self, tell: Callable[[str], None] = lambda _: None) -> None:
         self._tell = tell
-        self._pause = FIRST_PAUSE
+        self._pause = FIRST_PAUSE_S
         self._was_let_in = False
         self.error: DatabaseUnavailableError | None = None
-        """Why the database can't be used just now; None: nothing is known against it."""
+        """The reason why the database can't be used now; None: it can, as far as is known."""
 
     def met(self, error: DatabaseUnavailableError) -> None:
-        """The database could not be used."""
+        """Record that the database could not be used."""
         if self.error is None:
             self._tell(f"{error} (trying again until it works)")
         self.error = error
 
     def over(self) -> None:
-        """The database could be used."""
-        self._pause = FIRST_PAUSE
+        """Record that the database could be used."""
+        self._pause = FIRST_PAUSE_S
         self._was_let_in = True
         if self.error is not None:
             away = isinstance(self.error, DatabaseAwayError)
@@ -44,24 +44,24 @@ class Outage:
             self._tell(f"the database can be {'reached' if away else 'written to'} again")
 
     def next_pause(self) -> float:
-        """Seconds until the next try: ever more, and not the same for all who wait."""
+        """Return the seconds until the next call: growing, and with jitter."""
         from random import uniform  # only here: every command imports this module
 
-        pause, self._pause = self._pause, min(self._pause * 2, LONGEST_PAUSE)
+        pause, self._pause = self._pause, min(self._pause * 2, LONGEST_PAUSE_S)
         return pause * uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
 
-    def until_answered(self, look: Callable[[], _T], deadline: float | None = None) -> _T:
-        """What a look gives once a server answers; tried until then, or a time by `monotonic`.
+    def until_answered(self, call: Callable[[], _T], deadline: float | None = None) -> _T:
+        """Return the result of a call, repeated until the server answers or `monotonic` time is up.
 
-        Only for what may be done twice.
+        Only for calls that may be executed twice.
 
         Raises:
             DatabaseAwayError: there was no answer by the deadline.
-            DatabaseRefusesError: the server has not let us in even once.
+            DatabaseRefusesError: the server has refused every call so far.
         """
         while True:
             try:
-                found = look()
+                found = call()
             except DatabaseAwayError as error:
                 if isinstance(error, DatabaseRefusesError) and not self._was_let_in:
                     raise
@@ -74,17 +74,17 @@ class Outage:
                 self.over()
                 return found
 
-    async def answered(self, look: Callable[[], object]) -> None:
-        """Return once a server answers. Each look is a thread's: it may take its time to fail."""
-        import asyncio  # the supervisor has it; what only waits does without
+    async def answered(self, call: Callable[[], object]) -> None:
+        """Return once the server answers. Each call runs in a thread, as it may be slow to fail."""
+        import asyncio  # only here: commands that wait do without
 
         while True:
             await asyncio.sleep(self.next_pause())
             try:
-                await asyncio.to_thread(look)
+                await asyncio.to_thread(call)
             except DatabaseAwayError as error:
                 self.met(error)
-            except DatabaseError:  # whoever asks next meets it, and says so
+            except DatabaseError:  # the next verb meets it, and reports it
                 return
             else:
                 return

@@ -1,4 +1,4 @@
-"""Waking a sleeping supervisor: a FIFO of its own, that whoever has work for it writes to."""
+"""Wake-ups of a sleeping supervisor: a FIFO of its own, written to by processes with work for it."""
 
 import errno
 import os
@@ -10,12 +10,13 @@ from jobq.system.permissions import FILE_MODE
 
 
 def poke(path: Path) -> None:
+    """Write to the FIFO of a supervisor; do nothing where none listens."""
     try:
         fifo = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         if error.errno not in (errno.ENXIO, errno.ENOENT, errno.EACCES):
             raise
-        return  # nobody listens there any more
+        return  # no supervisor listens there any more
     try:
         with suppress(BlockingIOError, BrokenPipeError):  # full: it is awake already
             os.write(fifo, b"!")
@@ -31,7 +32,7 @@ class FifoListener(Listener):
         self._lock = lock
         os.mkfifo(fifo, FILE_MODE)
         fifo.chmod(FILE_MODE)
-        # Opened for writing too, so that it never reads as ended when a writer leaves.
+        # Opened for writing too, so that it never reads as ended when a writer closes it.
         self._fifo = os.open(fifo, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
 
     def fileno(self) -> int:
@@ -43,7 +44,7 @@ class FifoListener(Listener):
                 pass
 
     def close(self) -> None:
-        # The lock file stays until `forget`: held by nobody, it says that the owner is dead.
+        # The lock file stays until `LivenessLocks.forget`: not held, it tells that the owner is dead.
         self._path.unlink(missing_ok=True)
         os.close(self._fifo)
         os.close(self._lock)

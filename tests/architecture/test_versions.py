@@ -125,7 +125,7 @@ def test_a_supervisor_is_not_robbed_of_its_database(project: Project) -> None:
         assert (done.returncode, done.stdout) == (5, "")
         assert done.stderr.count("\n") == 1
         assert f":{supervisor.pid}:" in done.stderr
-        assert "an older jobq still works on it" in done.stderr
+        assert "a supervisor of an older jobq uses it" in done.stderr
     (project.root / "go").touch()
     project.wait_for(job, JobStatus.COMPLETED)
     assert supervisor.wait(20) == 0
@@ -157,7 +157,7 @@ def test_a_supervisor_whose_database_is_taken_over_writes_nothing_more(project: 
     assert supervisor.stdout is not None
     said = [line for line in supervisor.stdout if line.startswith("jobq: ")]
     assert len(said) == 1
-    assert "taken over by another version of jobq" in said[0]
+    assert "migrated by another version of jobq" in said[0]
     assert rows(project.queue.settings.database) == taken_over
     wait_until(lambda: not Path(f"/proc/{child}").exists())
     done = newer(project, "work", "--drain", "--wait-retries")
@@ -173,7 +173,7 @@ def test_a_client_that_has_it_open_neither_reads_nor_writes_what_it_does_not_kno
     queue: JobQueue = project.queue
     queue.add("shell", {"argv": ["true"]})
     assert newer(project, "list").returncode == 0
-    with pytest.raises(DatabaseNewerError, match="taken over by another version"):
+    with pytest.raises(DatabaseNewerError, match="migrated by another version"):
         queue.add("shell", {"argv": ["true"]})
     with pytest.raises(DatabaseNewerError, match="taken over by another version"):
         backend_of(queue).supervisors.unregister(["another"])  # which reads nothing first

@@ -66,7 +66,7 @@ def test_a_copy_comes_to_an_end_however_much_is_written(
     cli: Cli, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A copy that began anew at each commit of another process never would."""
-    monkeypatch.setattr(backup, "PAGES_AT_ONCE", 1)
+    monkeypatch.setattr(backup, "PAGES_PER_STEP", 1)
     script = (
         "from jobq import JobQueue\nwith JobQueue.open() as queue:\n    while True:\n"
         "        print(queue.add('shell', {'argv': ['new']}).id, flush=True)"
@@ -89,7 +89,7 @@ def test_a_copy_comes_to_an_end_however_much_is_written(
 
 def test_what_is_there_is_replaced_only_if_that_is_said(cli: Cli, project: Path) -> None:
     (project / "copy.db").write_text("precious")
-    refused(cli("backup", "copy.db"), "copy.db: is there: --force replaces it", code=2)
+    refused(cli("backup", "copy.db"), "copy.db exists: --force replaces it", code=2)
     assert (project / "copy.db").read_text() == "precious"
     assert cli("backup", "--force", "copy.db").code == 0
     assert len(ids(project / "copy.db")) == 1000
@@ -102,8 +102,8 @@ def test_what_is_there_is_replaced_only_if_that_is_said(cli: Cli, project: Path)
         ("link.db", "this is the database itself"),
         (".jobq/jobq.db-wal", "or a part of it"),
         (".jobq/jobq.db.lock", "or a part of it"),
-        ("used.db", "used.db-wal: is there, so used.db is in use"),
-        (".jobq", "is there, and no file"),
+        ("used.db", "used.db-wal exists, so used.db is in use"),
+        (".jobq", "exists, and is not a file"),
         ("-", "give the name of a file"),
     ],
 )
@@ -122,7 +122,7 @@ def test_a_directory_that_is_not_there(cli: Cli) -> None:
 def test_a_full_disk_keeps_nothing_of_it(cli: Cli, small_disk: Path) -> None:
     (small_disk / "copy.db").write_text("the last one")
     to = str(small_disk / "copy.db")
-    refused(cli("backup", "--force", to), f"{to}: No space left on device: nothing was kept")
+    refused(cli("backup", "--force", to), f"{to}: No space left on device: no copy was kept")
     assert [path.name for path in small_disk.iterdir()] == ["copy.db"]
     assert (small_disk / "copy.db").read_text() == "the last one"
 

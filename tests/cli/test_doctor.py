@@ -369,7 +369,7 @@ def test_logs_that_can_not_be_kept(cli: Cli, project: Path, place: str) -> None:
 # -- locks, disks, file systems and SQLite -----------------------------------------------------
 
 
-def test_a_stopped_process_that_keeps_the_turnstile(
+def test_a_stopped_process_that_keeps_the_write_lock(
     cli: Cli, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("jobq.diagnostics.doctor.files._LOCK_TIMEOUT_S", 0.1)

@@ -1,4 +1,4 @@
-"""Every backend, through the same tests: another one joins by a line in BACKENDS."""
+"""Every backend, through the same tests: a line in BACKENDS adds another one."""
 
 from collections.abc import Callable, Iterator
 from hashlib import sha1
@@ -16,7 +16,7 @@ _redis: SharedServer | None = None
 
 
 def _on_redis(folder: Path) -> Backend:
-    """A store of its own for each folder, on a server that the tests of this process share."""
+    """Return a store of its own for each folder, on a server that the tests of this process share."""
     assert _redis is not None
     name = sha1(str(folder).encode()).hexdigest()
     return RedisBackend(f"{_redis.url}?name={name}", folder, clock="caller")
@@ -36,7 +36,7 @@ def _server(shared_redis: SharedServer) -> None:
 
 @pytest.fixture(params=sorted(BACKENDS))
 def open_backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Backend]]:
-    """Opens the same store again and again, as one process after another does."""
+    """Open the same store again and again, as one process after another does."""
     opened: list[Backend] = []
 
     def open_one() -> Backend:

@@ -1,4 +1,4 @@
-"""A backend with a clock, and short ways to say what the tests of the contract say often."""
+"""A backend with a clock, and shorthands for the tests of the contract."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -31,11 +31,11 @@ OUTCOMES = {
     JobStatus.PENDING: Outcome.RELEASED,
     JobStatus.SCHEDULED: Outcome.SNOOZED,
 }
-"""How an attempt ended, by the status that its job takes."""
+"""Outcomes of an attempt, by the status that its job takes."""
 
 
 def new_job(**fields: Any) -> NewJob:
-    """A job to insert; what is not said does not matter."""
+    """Return a job to insert; fields that are not given do not matter."""
     plain = NewJob(
         type="shell", args={}, queue="default", priority=5, max_retries=3, retry_base=10.0
     )
@@ -43,17 +43,17 @@ def new_job(**fields: Any) -> NewJob:
 
 
 def after(*ids: int, condition: Condition = Condition.SUCCEEDED) -> tuple[ParentRef, ...]:
-    """Parents by id."""
+    """Return parents by id."""
     return tuple(ParentRef(condition=condition, id=job_id) for job_id in ids)
 
 
 def beside(*places: int, condition: Condition = Condition.SUCCEEDED) -> tuple[ParentRef, ...]:
-    """Parents by their place in the same insert."""
+    """Return parents by their place in the same insert."""
     return tuple(ParentRef(condition=condition, index=place) for place in places)
 
 
 class Jobs:
-    """The jobs of a backend, at a time that stands still until it is moved."""
+    """The jobs of a backend, at a time that only moves on request."""
 
     def __init__(self, open_backend: Callable[[], Backend]) -> None:
         self._open = open_backend
@@ -129,7 +129,7 @@ class Jobs:
         return job_id
 
     def put(self, status: JobStatus, **fields: Any) -> int:
-        """A new job, brought to a status."""
+        """Add a job and bring it to a status."""
         match status:
             case JobStatus.BLOCKED:
                 return self.add(parents=after(self.add(name="parent")), **fields)

@@ -1,4 +1,4 @@
-"""What the keys of a Redis server say of its jobs, held against the jobs themselves."""
+"""A check of the keys of a Redis store against its jobs."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -12,16 +12,16 @@ from jobq.backends.redis.backend import RedisBackend
 GROUP = "jobq"
 FINISHED = ("completed", "failed", "cancelled")
 OF_ONE_STATUS = {"o": "running", "cr": "running", "e": "running", "de": "failed"}
-"""Fields that only jobs of one status have. `e` may be left as `-`, which says nowhere."""
+"""Fields that only jobs of one status have. `e` may be left as `-`: in no stream."""
 
 LEFT_WITH = {"hb": "sv", "ua": "un"}
-"""Hashes that have nothing but what another key has, too."""
+"""Hashes that repeat the content of other keys."""
 
 Fact = tuple[str, ...]
 
 
 def check_keys(backend: Backend) -> None:
-    """Fail if an index, a stream or a field says of a job what it is not."""
+    """Fail if an index, a stream or a field contradicts a job."""
     assert isinstance(backend, RedisBackend)
     with redis.Redis.from_url(backend.url.server, decode_responses=True) as client:
         prefix = backend.url.prefix
@@ -38,7 +38,7 @@ def check_keys(backend: Backend) -> None:
 
 
 def _meant(job_id: str, job: dict[str, str]) -> Iterator[Fact]:
-    """Where a job is to be found."""
+    """Return the keys that a job must be in."""
     status = job["s"]
     priority, queue, _, kind = job["h"].split("|", 3)
     if "u" in job and status not in FINISHED:
@@ -64,7 +64,7 @@ def _meant(job_id: str, job: dict[str, str]) -> Iterator[Fact]:
 def _told(
     client: Any, prefix: str, keys: list[str], jobs: dict[str, dict[str, str]]
 ) -> Iterator[Fact]:
-    """Where something of a job is."""
+    """Return the keys that a job is in."""
     for key in keys:
         full, kind, _ = prefix + key, *key.partition(":")[::2]
         if kind in ("due", "fin"):
@@ -106,7 +106,7 @@ def _scores(client: Any, key: str) -> Any:
 
 
 def _handed_out(client: Any, key: str) -> Iterator[Fact]:
-    """The jobs whose entries a stream has, and who holds them."""
+    """Return the jobs whose entries a stream has, and their owners."""
     jobs = {entry: fields["j"] or entry[:-2] for entry, fields in client.xrange(key)}
     for each in client.xpending_range(key, GROUP, "-", "+", len(jobs) + 99):
         yield "held", jobs.pop(each["message_id"], "deleted"), each["consumer"]

@@ -1,4 +1,4 @@
-"""The contract: which jobs a claim gives, in which order, within which limits, and when."""
+"""The contract: claims: their jobs, their order, and the limits of queues."""
 
 from collections.abc import Sequence
 
@@ -185,7 +185,7 @@ def test_a_limit_lowered_below_what_runs_stops_nothing_and_starts_nothing(jobs: 
 
 
 def starts(jobs: Jobs, moments: Sequence[float]) -> list[int]:
-    """How many jobs start at each of these seconds after noon."""
+    """Count the jobs that start at each of these seconds after noon."""
     numbers = []
     for moment in moments:
         jobs.now = NOON

@@ -1,4 +1,4 @@
-"""The contract: cancelling and retrying jobs, and what that means for those that wait for them."""
+"""The contract: cancelling and retrying jobs, and the consequences for their dependents."""
 
 from datetime import timedelta
 from itertools import pairwise

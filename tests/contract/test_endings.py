@@ -1,4 +1,4 @@
-"""The contract: how attempts end, who may end them, leases, and what is kept of a run."""
+"""The contract: ends of attempts, fencing, leases, and the record of an attempt."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -72,7 +72,7 @@ def test_any_json_value_is_a_result(jobs: Jobs, result: object) -> None:
 
 
 def test_text_that_is_not_unicode_does_not_stop_an_ending(jobs: Jobs) -> None:
-    """As it comes from the name of a file in another encoding."""
+    """Store text as it comes from a file name in another encoding."""
     name = b"caf\xe9".decode("utf-8", "surrogateescape")
     claim = jobs.start(jobs.add())
     assert jobs.backend.progress(claim.key, Progress(1, None, name))
@@ -167,7 +167,7 @@ def test_the_next_attempt_starts_without_progress(jobs: Jobs) -> None:
 
 
 def rescued(jobs: Jobs) -> Claim:
-    """A claim that was lost: another owner runs the job now."""
+    """Return a lost claim: another owner runs the job now."""
     claim = jobs.start(jobs.add(), owner="late")
     jobs.end(claim, JobStatus.PENDING, outcome=Outcome.LOST)
     jobs.start(claim.job.id, owner="new")
@@ -289,7 +289,7 @@ def test_a_request_does_not_outlive_the_attempt(jobs: Jobs) -> None:
 
 
 def test_what_was_claimed_at_another_time_is_another_attempt(jobs: Jobs) -> None:
-    """As when a server lost what it was told last: its next job has the id of one that is gone."""
+    """Reuse an id, as a server does that lost its last changes."""
     claim = jobs.start(jobs.add())
     job = replace(claim.job, started_at=jobs.now - timedelta(microseconds=1))
     gone = replace(claim, job=job)

@@ -1,4 +1,4 @@
-"""The contract: prefetched claims, claims given back without a trace, and all that is told at once."""
+"""The contract: prefetched claims, claims given back without a trace, and exchanges."""
 
 import pytest
 
@@ -110,7 +110,7 @@ def test_only_its_owner_gives_a_claim_back_and_only_while_it_is_held(jobs: Jobs)
     assert [attempt.supervisor for attempt in jobs.backend.attempts(claim.job.id)] == ["two"]
 
 
-# -- at once -----------------------------------------------------------------------------------
+# -- exchange ---------------------------------------------------------------------------------
 
 
 def request(limit: int, prefetch: int = 0) -> ClaimRequest:

@@ -1,4 +1,4 @@
-"""The contract: adding jobs, what they wait for, unique keys, and finding them again."""
+"""The contract: adding jobs, their parents, unique keys, and finding them."""
 
 from datetime import timedelta
 from typing import Any

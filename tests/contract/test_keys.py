@@ -1,4 +1,4 @@
-"""The contract: keys, under which what is imported is added once."""
+"""The contract: import keys, under which a job is added once."""
 
 import pytest
 
@@ -10,7 +10,7 @@ ALL = JobFilter()
 
 
 def behind(*keys: str, condition: Condition = Condition.SUCCEEDED) -> tuple[ParentRef, ...]:
-    """Parents by key."""
+    """Return parents by key."""
     return tuple(ParentRef(condition=condition, key=key) for key in keys)
 
 

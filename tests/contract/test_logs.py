@@ -1,4 +1,4 @@
-"""The contract: output that is kept for other machines, where there are any."""
+"""The contract: output that is kept for other hosts, if the backend serves any."""
 
 from datetime import timedelta
 

@@ -51,7 +51,7 @@ STEPS = 40
 
 @dataclass
 class Model:
-    """A job, as far as its status depends on it."""
+    """A job, with the fields that its status depends on."""
 
     id: int
     queue: str
@@ -69,7 +69,7 @@ class Model:
 
 
 class World:
-    """All jobs. What a verb does to one is told to those that wait for it, in order of id."""
+    """All jobs. Dependents learn of a change in order of id."""
 
     def __init__(self) -> None:
         self.jobs: dict[int, Model] = {}
@@ -111,13 +111,13 @@ class World:
         return [job for job in self.jobs.values() if job.status is S.RUNNING]
 
     def chosen(self, limit: int, prefetch: int) -> list[Model]:
-        """The first jobs of the line, and more of those in queues without a limit."""
+        """Return the first jobs in order, and prefetched ones in queues without a limit."""
         line = self.line()
         more = [job for job in line[limit:] if LIMITS[job.queue] is None]
         return line[:limit] + more[:prefetch]
 
     def line(self) -> list[Model]:
-        """The jobs that may start, the first one first: no more of a queue than its limit leaves."""
+        """Return the jobs that may start, in order: no more of a queue than its limit allows."""
         room = {name: limit or 10**6 for name, limit in LIMITS.items() if name not in self.paused}
         for job in self.running():
             if job.queue in room:
@@ -165,13 +165,13 @@ OWNERS = ("one", "two", "three")
 
 index = st.integers(0, 10**6)
 seconds = st.sampled_from([0, 10, 60])
-"""Few of them, so that times are the same, and the clock is set to just what is waited for."""
+"""Only a few, so that times coincide, and the clock is set to exactly the time that a job waits for."""
 queues = st.sampled_from(sorted(LIMITS))
 owners = st.sampled_from(OWNERS)
 
 
 class Wanted(NamedTuple):
-    """A job to be added; its parents by their places among the jobs that there are."""
+    """A job to add; its parents by their places among the existing jobs."""
 
     queue: str
     priority: int
@@ -191,7 +191,7 @@ wanted = st.builds(
 
 
 def there_is(*statuses: JobStatus) -> Callable[[Any], bool]:
-    """A precondition: a rule that would find nothing to do is left to one that does."""
+    """Return a precondition that skips a rule with nothing to do."""
     return lambda self: any(job.status in statuses for job in self.world.jobs.values())
 
 
@@ -281,7 +281,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(there_is(S.RUNNING))
     @rule(place=index)
     def unclaim(self, place: int) -> None:
-        """Give a claim back that was never started: its number is given again."""
+        """Give back a claim that was never started: its number is used again."""
         job = self.some(place, S.RUNNING)
         claim = self.claim_of(job)
         self.jobs.unclaim(claim)
@@ -292,7 +292,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: any(not self.is_held(claim) for claim in self.claims))
     @rule(place=index, status=st.sampled_from(sorted(TRANSITIONS[S.RUNNING])))
     def end_late(self, place: int, status: JobStatus) -> None:
-        """What ends an attempt that is no longer held changes nothing."""
+        """End an attempt that is no longer held: nothing changes."""
         late = [claim for claim in self.claims if not self.is_held(claim)]
         running = {job.id for job in self.world.running()}
         overtaken = [claim for claim in late if claim.job.id in running]
@@ -302,7 +302,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(there_is(S.RUNNING))
     @rule(place=index, limit=st.integers(1, 4), owner=owners)
     def again(self, place: int, limit: int, owner: str) -> None:
-        """Release a job, let anyone claim it, and end the attempt that was released."""
+        """Release a job, let another owner claim it, and end the released attempt."""
         claim = self.claim_of(self.some(place, S.RUNNING))
         self.end(self.world.running().index(self.world.jobs[claim.job.id]), S.PENDING, 0)
         self.claim(limit, owner)
@@ -333,7 +333,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(there_is(S.RUNNING))
     @rule()
     def rescue(self) -> None:
-        """Give back what runs without a heartbeat, as another supervisor does."""
+        """Release attempts without a heartbeat, as another supervisor does."""
         held = self.jobs.backend.open_attempts()
         claims = [Claim(job, attempt.attempt, attempt.supervisor) for job, attempt in held]
         endings = [self.jobs.ending(claim, S.PENDING, outcome=Outcome.LOST) for claim in claims]

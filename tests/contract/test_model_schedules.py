@@ -1,4 +1,4 @@
-"""Random sequences of verbs on schedules, against a model of what each may fire for."""
+"""Random sequences of verbs on schedules, against a model of their ticks."""
 
 import shutil
 import tempfile

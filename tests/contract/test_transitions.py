@@ -28,7 +28,7 @@ def parents_are_retried(jobs: Jobs, job_id: int) -> None:
 
 
 def attempt_at(jobs: Jobs, job_id: int) -> Claim:
-    """Its last attempt; the first, if it has had none."""
+    """Return its last attempt; the first, if it has had none."""
     job = jobs.get(job_id)
     claimed = replace(job, started_at=job.started_at or jobs.now)
     return Claim(claimed, max(job.attempts, 1), "one")
@@ -87,7 +87,7 @@ BECOMES = {
     ("cancelled by its parent", "its parent is retried"): S.BLOCKED,
     **{("running", f"end: {status}"): status for status in TRANSITIONS[S.RUNNING]},
 }
-"""What a verb makes of a job; any pair that is not here leaves its status alone."""
+"""The new status by verb and old status; any pair that is not here keeps the old one."""
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -268,7 +268,7 @@ def test_a_supervisor_whose_server_has_lost_everything_takes_no_new_job_for_an_o
     new = other.shell("touch ran")
     assert new.id == old.id
     assert supervisor.wait(20) == 5
-    assert one.said("all that was there is gone") == 1
+    assert one.said("the data is gone") == 1
     assert not alive(int(lines(one.root / "pid")[0]))
     other.drain()
     assert outcomes(other, new) == ["completed"]

@@ -8,7 +8,7 @@ import pytest
 import trustme
 
 from jobq import JobQueue
-from jobq.backends.redis.acl import IN_SCRIPTS
+from jobq.backends.redis.acl import SCRIPT_COMMANDS
 from jobq.cli.main import run
 from jobq.diagnostics.verify import verify
 from jobq.errors import DiskFullError
@@ -89,7 +89,7 @@ def test_a_right_that_is_missing_is_named(add: Add, locked: RedisServer, command
     refused(said, command, "give the user the rights that docs/redis.md names")
 
 
-@pytest.mark.parametrize("command", IN_SCRIPTS)
+@pytest.mark.parametrize("command", SCRIPT_COMMANDS)
 def test_without_a_right_nothing_is_half_written(
     add: Add, locked: RedisServer, command: str
 ) -> None:
@@ -173,7 +173,7 @@ def test_what_a_replica_is_to_have_counts_once_it_has_it(add: Add, server: Redis
         assert add(address, lease=60).code == 0
         assert add(replica.url, "list", "--json").json[0]["id"] == 1
         replica.freeze()
-        refused(add(address), "0 of 1 replicas had it in time", "ask for fewer in wait=")
+        refused(add(address), "0 of 1 replicas have the change in time", "ask for fewer in wait=")
         assert [job["id"] for job in add(address, "list", "--json").json] == [1, 2]
         assert add(server.url).code == 0
         replica.thaw()
@@ -203,7 +203,7 @@ def test_a_server_that_is_still_loading(add: Add, server: RedisServer) -> None:
     server.client.save()
     server.kill()
     server.start("--key-load-delay", "100000", loaded=False)
-    refused(add(server.url), "it reads its data from disk: try again before long")
+    refused(add(server.url), "it is loading its data from disk: try again later")
 
 
 def test_a_server_that_is_too_old(add: Add, server: RedisServer) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from jobq import JobQueue, JobStatus
-from jobq.backends.redis.acl import DIRECT, IN_SCRIPTS
+from jobq.backends.redis.acl import DIRECT_COMMANDS, SCRIPT_COMMANDS
 from jobq.cli.main import run
 from jobq.diagnostics.verify import verify
 from jobq.errors import ConfigError, DatabaseAwayError
@@ -110,9 +110,9 @@ def test_the_rights_that_are_named_are_enough(make: Make) -> None:
 def test_every_right_that_is_needed_is_documented() -> None:
     source = "\n".join(path.read_text() for path in LUA.glob("*.lua"))
     used = set(re.findall(r"(?:call|write|stream|note)\('([A-Z]+)'", source))
-    assert used <= IN_SCRIPTS.keys()
+    assert used <= SCRIPT_COMMANDS.keys()
     named = {word[1:].upper() for word in documented_rights() if word.startswith("+")}
-    assert {*DIRECT, *IN_SCRIPTS} <= named
+    assert {*DIRECT_COMMANDS, *SCRIPT_COMMANDS} <= named
 
 
 def test_a_cluster(make: Make) -> None:
@@ -122,7 +122,7 @@ def test_a_cluster(make: Make) -> None:
         use_everything(make(nodes[0].url))
         assert sum(node.client.dbsize() > 0 for node in nodes) == 1
         (other, *_) = (node for node in nodes if not node.client.dbsize())
-        with pytest.raises(ConfigError, match="wait= can't be had with a cluster"):
+        with pytest.raises(ConfigError, match="wait= does not work with a cluster"):
             make(f"{other.url}?wait=1").queue.find()
 
 

@@ -26,12 +26,12 @@ ADDER = """
 import json, sys, time
 from jobq import JobQueue
 from jobq.backends.sqlite.write_lock import WriteLock
-waits, take = [], WriteLock.take
+waits, acquire = [], WriteLock.acquire
 def timed(*words):
     start = time.perf_counter()
-    take(*words)
+    acquire(*words)
     waits.append(time.perf_counter() - start)
-WriteLock.take = timed
+WriteLock.acquire = timed
 adds = []
 with JobQueue.open(sys.argv[1]) as queue:
     queue.counts()

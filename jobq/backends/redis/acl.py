@@ -1,4 +1,4 @@
-"""What a user must be allowed to do on a Redis server, and what the server must be able to."""
+"""Rights that jobq's user needs on a Redis server, and the oldest version of the server."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,9 +8,9 @@ from redis.exceptions import RedisError, ResponseError
 
 from jobq.backends.redis.scripts import rights_script
 
-OLDEST = (6, 2)
+OLDEST_VERSION = (6, 2)
 
-DIRECT = (
+DIRECT_COMMANDS = (
     "EVALSHA",
     "EVAL",
     "EXISTS",
@@ -22,10 +22,10 @@ DIRECT = (
     "WAIT",
     "XRANGE",
 )
-"""Commands that are sent as such, some of them by few verbs."""
+"""Commands that are sent by themselves, some of them by few verbs."""
 
 _KEY = object()
-IN_SCRIPTS: Mapping[str, tuple[Any, ...]] = {
+SCRIPT_COMMANDS: Mapping[str, tuple[Any, ...]] = {
     "DEL": (_KEY,),
     "DUMP": (_KEY,),
     "EXISTS": (_KEY,),
@@ -70,40 +70,42 @@ IN_SCRIPTS: Mapping[str, tuple[Any, ...]] = {
     "ZREVRANGEBYSCORE": (_KEY, 0, 0),
     "ZSCORE": (_KEY, "f"),
 }
-"""Commands that scripts use, each in a form that does nothing but to a key that nobody uses."""
+"""Commands that scripts use, each in a form that only affects a key that is not used."""
 
 _NOT_PERMITTED = "The user executing the script can't run"
 _UNKNOWN = "unknown redis command"
 
 
-def in_scripts(prefix: str) -> list[str]:
-    """The arguments of `rights_script`: what it tries."""
+def script_probes(prefix: str) -> list[str]:
+    """Return the arguments of `rights_script`: the commands that it tries."""
     key = f"{prefix}rights"
     return [
         json.dumps([command, *(key if each is _KEY else each for each in arguments)])
-        for command, arguments in IN_SCRIPTS.items()
+        for command, arguments in SCRIPT_COMMANDS.items()
     ]
 
 
-def lacking(prefix: str, commands: Sequence[bytes]) -> Exception:
-    """The error for a user who may not use these, or not with the keys that begin so."""
+def missing_rights(prefix: str, commands: Sequence[bytes]) -> Exception:
+    """Return the error for a user who may not use these commands, or not with keys of this prefix."""
     names = ", ".join(command.decode().lower() for command in commands)
-    told: Exception = ResponseError(f"NOPERM its user may not use {names} with the keys {prefix}*")
-    return told
+    refused: Exception = ResponseError(
+        f"NOPERM its user may not use {names} with the keys {prefix}*"
+    )
+    return refused
 
 
-def explained(client: Any, prefix: str, error: Exception) -> Exception:
-    """A better error, where a server says of a script neither which command, nor why not."""
+def explain(client: Any, prefix: str, error: Exception) -> Exception:
+    """Return a better error, where the server names neither the refused command nor the reason."""
     text = str(error)
     try:
         if _NOT_PERMITTED in text:
             source = rights_script().source
-            missing: list[bytes] = client.eval(source, 1, f"{prefix}meta", *in_scripts(prefix))
+            missing: list[bytes] = client.eval(source, 1, f"{prefix}meta", *script_probes(prefix))
             if missing:
-                return lacking(prefix, missing)
+                return missing_rights(prefix, missing)
         elif _UNKNOWN in text.lower():
             return _too_old(client) or error
-    except (RedisError, OSError):  # a moment ago there was an answer: that one is told
+    except (RedisError, OSError):  # report the earlier answer
         pass
     return error
 
@@ -111,8 +113,8 @@ def explained(client: Any, prefix: str, error: Exception) -> Exception:
 def _too_old(client: Any) -> Exception | None:
     version = str(client.info("server")["redis_version"])
     numbers = tuple(int(part) for part in version.split(".")[:2])
-    if numbers >= OLDEST:
+    if numbers >= OLDEST_VERSION:
         return None
-    oldest = ".".join(map(str, OLDEST))
-    told: Exception = ResponseError(f"Redis {version} is too old: jobq needs {oldest} or newer")
-    return told
+    oldest = ".".join(map(str, OLDEST_VERSION))
+    outdated: Exception = ResponseError(f"Redis {version} is too old: jobq needs {oldest} or newer")
+    return outdated

@@ -1,4 +1,4 @@
-"""The distributed backend: a Redis server, shared by supervisors on several machines."""
+"""The distributed backend: a Redis server, shared by supervisors on several hosts."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
@@ -11,7 +11,7 @@ from jobq.backends.base import SETTLE_BATCH_SIZE, Backend
 from jobq.backends.liveness import LivenessLocks
 from jobq.backends.messages import ClaimRequest, Exchange, Report
 from jobq.backends.redis import rows
-from jobq.backends.redis.connection import TIMEOUT, RedisConnection
+from jobq.backends.redis.connection import ANSWER_TIMEOUT_S, RedisConnection
 from jobq.backends.redis.logs import RedisLogs
 from jobq.backends.redis.migrate_data import RedisTransfer
 from jobq.backends.redis.rows import given, ids_of, span, to_micros, to_moment
@@ -47,12 +47,12 @@ class RedisBackend(Backend):
     """The `Backend` contract on Redis. Safe to use from several threads and processes."""
 
     spans_hosts = True
-    batch_size = 250  # nobody else is answered while a script runs
+    batch_size = 250  # the server answers no other client while a script runs
 
     def __init__(
-        self, url: str, state: Path, *, clock: str = "server", timeout: float = TIMEOUT
+        self, url: str, state: Path, *, clock: str = "server", timeout: float = ANSWER_TIMEOUT_S
     ) -> None:
-        """With ``state``, the directory in which supervisors of this machine announce themselves.
+        """With ``state``, the directory for the locks of supervisors on this host.
 
         The server's clock counts; with ``clock="caller"``, the times that are passed in do.
         ``timeout``: seconds that a connection, or an answer, may take.
@@ -69,7 +69,7 @@ class RedisBackend(Backend):
     # -- life ------------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Reach and check the server now, rather than at the first verb."""
+        """Connect to the server and check it now, rather than at the first verb."""
         self._db.read("counts")
 
     def close(self) -> None:
@@ -79,13 +79,13 @@ class RedisBackend(Backend):
         return self._db.group()
 
     def now(self) -> datetime:
-        return utcnow() + self._db.ahead()
+        return utcnow() + self._db.clock_lead()
 
     def facts(self) -> dict[str, Any]:
-        """What the server says of itself, as INFO has it; and under ``time``, what time it is."""
+        """Return the answer to INFO, and the server's time under ``time``."""
         seconds, micros = self._db.ask("TIME")
-        told: dict[str, Any] = self._db.ask("INFO")
-        return told | {"time": to_moment(int(seconds) * 1_000_000 + int(micros))}
+        facts: dict[str, Any] = self._db.ask("INFO")
+        return facts | {"time": to_moment(int(seconds) * 1_000_000 + int(micros))}
 
     def change_counter(self) -> int:
         return int(self._db.ask("HGET", self.url.prefix + "meta", "ver") or 0)
@@ -99,8 +99,8 @@ class RedisBackend(Backend):
         if not jobs:
             return []
         new = [rows.from_new_job(job) for job in jobs]
-        told, answers = self._db.write("insert", wakes=True, jobs=new, now=to_micros(now))
-        at = None if told is None else to_moment(int(told))
+        time, answers = self._db.write("insert", wakes=True, jobs=new, now=to_micros(now))
+        at = None if time is None else to_moment(int(time))
         return [Inserted(int(job_id), bool(created), at) for job_id, created in answers]
 
     # -- reading ---------------------------------------------------------------------------
@@ -158,11 +158,11 @@ class RedisBackend(Backend):
         return dict(counts)
 
     def flaws(self, *, thorough: bool) -> list[str]:
-        told = self._db.read("flaws", statuses=list(JobStatus))
-        return [text.decode() for text in told] + (list(self._strays()) if thorough else [])
+        found = self._db.read("flaws", statuses=list(JobStatus))
+        return [text.decode() for text in found] + (list(self._strays()) if thorough else [])
 
     def _strays(self) -> Iterator[str]:
-        """Jobs that an index has, and that are not there or are in another status."""
+        """Yield the jobs in an index that do not exist or have another status."""
         for status in JobStatus:
             after: bytes | None = b"0"
             while after is not None:
@@ -236,8 +236,8 @@ class RedisBackend(Backend):
         self._db.write("started", starts=[rows.from_started(start) for start in starts])
 
     def progress(self, key: AttemptKey, progress: Progress) -> bool:
-        told = rows.from_progress(progress)
-        return bool(self._db.write("progress", key=rows.from_key(key), progress=told))
+        record = rows.from_progress(progress)
+        return bool(self._db.write("progress", key=rows.from_key(key), progress=record))
 
     def heartbeat(self, owner: str, lease: timedelta, now: datetime) -> list[Held]:
         held = self._db.write("heartbeat", owner=owner, lease=span(lease), now=to_micros(now))
@@ -257,13 +257,13 @@ class RedisBackend(Backend):
     ) -> list[bool]:
         if not endings:
             return []
-        told = given(
+        arguments = given(
             endings=[rows.from_ending(ending) for ending in endings],
             now=to_micros(now),
             lease_before=lease_before and to_micros(lease_before),
         )
         wakes = any(ending.status is JobStatus.PENDING for ending in endings)
-        took = self._db.write("end", wakes=wakes, **told)
+        took = self._db.write("end", wakes=wakes, **arguments)
         return [bool(each) for each in took]
 
     def cancel(
@@ -272,20 +272,20 @@ class RedisBackend(Backend):
         effects = dict.fromkeys(ids, CancelEffect.MISSING)
         wanted = ids_of(ids)
         if wanted:
-            why = given(ids=wanted, now=to_micros(now), reason=reason and storable(reason))
-            told = self._db.write("cancel", wakes=True, **why)
+            arguments = given(ids=wanted, now=to_micros(now), reason=reason and storable(reason))
+            answers = self._db.write("cancel", wakes=True, **arguments)
             effects.update(
                 (int(job_id), CancelEffect(effect.decode()))
-                for job_id, effect in zip(wanted, told, strict=True)
+                for job_id, effect in zip(wanted, answers, strict=True)
             )
         return effects
 
     def requeue(self, ids: Collection[int], now: datetime) -> list[Retried]:
         wanted = ids_of(ids)
-        told = (
+        answers = (
             self._db.write("requeue", wakes=True, ids=wanted, now=to_micros(now)) if wanted else []
         )
-        found = {int(row[0]): _to_retried(row) for row in told}
+        found = {int(row[0]): _to_retried(row) for row in answers}
         return [found.get(job_id, Retried(job_id, RetryEffect.MISSING)) for job_id in ids]
 
     def settle_dependents(self, now: datetime, limit: int = SETTLE_BATCH_SIZE) -> bool:
@@ -319,14 +319,14 @@ class RedisBackend(Backend):
         return [queue for queue in found if names is None or queue.name in names]
 
     def put_queues(self, queues: Sequence[Queue]) -> None:
-        told = [(queue.name, rows.from_queue(queue)) for queue in queues]
-        self._db.write("put_queues", wakes=True, queues=told)
+        new = [(queue.name, rows.from_queue(queue)) for queue in queues]
+        self._db.write("put_queues", wakes=True, queues=new)
 
     def delete_queue(self, name: str) -> None:
         self._db.write("delete_queue", name=name, statuses=list(JobStatus))
 
 
-# -- parts of verbs ----------------------------------------------------------------------------
+# -- shared by verbs ---------------------------------------------------------------------------
 
 
 def _from_request(request: ClaimRequest) -> dict[str, Any]:
@@ -354,7 +354,7 @@ def _to_retried(row: Sequence[Any]) -> Retried:
 
 
 def _narrowed(jobs: JobFilter, *, newest: bool) -> dict[str, Any]:
-    """What `find` in read.lua looks for: all that a script can tell of a job."""
+    """Return the part of a filter that `find` in read.lua can check."""
     statuses = JobStatus if jobs.statuses is None else jobs.statuses
     if jobs.finished_before is not None:
         statuses = FINISHED & frozenset(statuses)
@@ -373,7 +373,7 @@ def _narrowed(jobs: JobFilter, *, newest: bool) -> dict[str, Any]:
 
 
 def _matches(job: Job, jobs: JobFilter) -> bool:
-    """Whether it is meant: for what the scripts do not look into, and for jobs named by id."""
+    """Return whether a job matches: for conditions that no script checks, and jobs named by id."""
     finished = job.finished_at
     return (
         all(job.tags.get(tag) == value for tag, value in jobs.tags.items())

@@ -1,4 +1,4 @@
-"""Calls to a Redis server: one script each, whose answer is not lost, and groups of them."""
+"""Calls to a Redis server: one script each, with answers that survive a lost connection; groups."""
 
 import json
 import os
@@ -27,7 +27,7 @@ from redis.exceptions import (
 )
 from redis.retry import Retry
 
-from jobq.backends.redis.acl import explained, in_scripts, lacking
+from jobq.backends.redis.acl import explain, missing_rights, script_probes
 from jobq.backends.redis.errors import LAYOUT, is_lost, may_have_arrived, raise_ours, raise_refused
 from jobq.backends.redis.listener import RedisListener
 from jobq.backends.redis.rows import to_moment
@@ -42,20 +42,20 @@ from jobq.errors import (
     JobqError,
 )
 
-TIMEOUT = 5.0
-"""Seconds that a connection, or an answer, may take, unless told otherwise."""
+ANSWER_TIMEOUT_S = 5.0
+"""Default of the longest time that a connection, or an answer, may take."""
 
-AGAIN = (0.0, 0.05, 0.2)
-"""Seconds before a call is repeated whose connection was lost; where nothing was heard, once."""
+RETRY_PAUSES_S = (0.0, 0.05, 0.2)
+"""Pauses before a call is repeated whose connection was lost. After a timeout it is repeated once."""
 
-KEPT = 120.0
-"""Seconds for which the server knows what it answered last."""
+ANSWER_TTL_S = 120.0
+"""Time for which the server remembers its last answer to a client."""
 
-HELD = 5.0
-"""Seconds that a group may be without a sign of life before others go on."""
+GROUP_LOCK_S = 5.0
+"""Longest silence of a group before its lock expires and other writers go on."""
 
-PATIENCE = 30.0
-"""Seconds that a call waits for the group of somebody else."""
+GROUP_WAIT_S = 30.0
+"""Longest wait of a call for the group of another client."""
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
@@ -63,17 +63,17 @@ Op = tuple[str, dict[str, Any]]
 
 
 class Refused(Exception):
-    """A verb did nothing, and says why; never seen outside of the backend."""
+    """A verb changed nothing, for a reason; never raised out of the backend."""
 
-    def __init__(self, kind: str, *told: str) -> None:
-        super().__init__(kind, *told)
+    def __init__(self, kind: str, *details: str) -> None:
+        super().__init__(kind, *details)
         self.kind = kind
-        self.told = told
+        self.details = details
 
 
 @dataclass(slots=True)
 class _Group:
-    """The verbs of a group so far, and the token of the lock that keeps others out."""
+    """The verbs of a group so far, and the token of the lock that makes other writers wait."""
 
     token: str = field(default_factory=lambda: uuid4().hex)
     ops: list[Op] = field(default_factory=list)
@@ -81,7 +81,7 @@ class _Group:
 
 
 class _Local(threading.local):
-    """What each thread has for itself: its group, and where its last answer is kept."""
+    """State of each thread: its group, and the slot of its last answer on the server."""
 
     def __init__(self) -> None:
         self.group: _Group | None = None
@@ -92,35 +92,37 @@ class _Local(threading.local):
 class RedisConnection:
     """A server, for any number of threads; it may be carried across a fork."""
 
-    def __init__(self, url: RedisUrl, *, clock: str = "server", timeout: float = TIMEOUT) -> None:
+    def __init__(
+        self, url: RedisUrl, *, clock: str = "server", timeout: float = ANSWER_TIMEOUT_S
+    ) -> None:
         self.url = url
         self._timeout = timeout if url.timeout is None else min(timeout, url.timeout)
         self.layout = LAYOUT
         self._clock = clock
-        self._making = threading.Lock()  # two would take each other's connections away
+        self._making = threading.Lock()  # two clients would close each other's connections
         self._client: Any = None
         self._first: Any = None
         self._is_cluster = False
         self._local = _Local()
-        self._ahead: timedelta | None = None if clock == "server" else timedelta()
-        self._may_write = False  # as far as is known
-        self._born: str | None = None  # which store it is, for who holds something there
+        self._clock_lead: timedelta | None = None if clock == "server" else timedelta()
+        self._may_write = False  # rights were checked
+        self._born: str | None = None  # identity of the store, once something is held in it
 
     # -- the client ------------------------------------------------------------------------
 
     @property
     def client(self) -> Any:
-        """redis-py's, whose pool gives every thread and process connections of its own."""
+        """The client of redis-py, whose pool gives every thread and process its own connections."""
         if self._client is None:
             with self._making:
-                self._client = self._client or self._made()
+                self._client = self._client or self._create_client()
         return self._client
 
-    def _made(self) -> Any:
+    def _create_client(self) -> Any:
         try:
             client = redis.Redis.from_url(self.url.server, **self._options())
             pool = client.connection_pool
-            pool.connection_class(**pool.connection_kwargs)  # which looks at the options
+            pool.connection_class(**pool.connection_kwargs)  # which checks the options
         except (TypeError, ValueError, RedisError) as error:
             raise ConfigError(f"backend {self.url.shown}: {error}") from None
         return client
@@ -130,17 +132,17 @@ class RedisConnection:
         return keeps | {
             "socket_timeout": self._timeout,
             "socket_connect_timeout": self._timeout,
-            "retry": Retry(NoBackoff(), 0),  # what may have been done is repeated in `_send` alone
+            "retry": Retry(NoBackoff(), 0),  # only `_sent` may repeat what may have been executed
             "protocol": 2,
         }
 
     def _become_cluster(self) -> None:
-        """Go on with a client that finds the node on which the keys are."""
+        """Continue with a client that finds the node that has the keys."""
         with self._making:
             if not self._is_cluster:
                 if self.url.replicas:
                     raise ConfigError(
-                        f"backend {self.url.shown}: wait= can't be had with a cluster"
+                        f"backend {self.url.shown}: wait= does not work with a cluster"
                     )
                 options = self._options() | {"retry": Retry(NoBackoff(), 3)}
                 self._first = self._client  # other threads may still be using it
@@ -156,7 +158,7 @@ class RedisConnection:
         self._is_cluster = False
 
     def listener(self, lock: int) -> RedisListener:
-        """A subscription to what wakes, for the owner who holds the lock."""
+        """Return a subscription to wake-ups, for the owner of the lock."""
         channel = self.url.prefix + "wake"
         self._born = self._born or ""
         try:
@@ -165,29 +167,29 @@ class RedisConnection:
             os.close(lock)
             raise_ours(self.url.shown, error)
 
-    def ahead(self) -> timedelta:
-        """By how much the server's clock is ahead of ours, as it told last."""
-        if self._ahead is None:
+    def clock_lead(self) -> timedelta:
+        """Return how far the server's clock was ahead of this host's at its last answer."""
+        if self._clock_lead is None:
             seconds, micros = self.ask("TIME")
             self._note_time(int(seconds) * 1_000_000 + int(micros))
-        return self._ahead or timedelta()
+        return self._clock_lead or timedelta()
 
     def _note(self, micros: bytes | None = None, born: bytes | None = None) -> None:
-        """What the server has told besides; of an answer that is given again, nothing."""
+        """Record time and identity of the server, which come with each new answer."""
         if micros is not None:
             self._note_time(int(micros))
         if born is not None:
             self._born = born.decode()
 
     def _note_time(self, micros: int) -> None:
-        self._ahead = to_moment(micros) - utcnow()
+        self._clock_lead = to_moment(micros) - utcnow()
 
     def ask(self, *command: Any) -> Any:
-        """The answer to a plain command that changes nothing."""
+        """Return the answer to a plain command that changes nothing."""
         return self._sent(lambda: self.client.execute_command(*command))
 
     def run(self, script: Script, *arguments: Any) -> Any:
-        """The answer of a script that is none of the verbs. It may run twice."""
+        """Return the answer of a script that is not a verb. It may run twice."""
         return self._sent(lambda: self._evaluated(script, *arguments))
 
     def _evaluated(self, script: Script, *arguments: Any) -> Any:
@@ -197,11 +199,11 @@ class RedisConnection:
         except NoScriptError:
             return self.client.eval(script.source, 1, meta, *arguments)
 
-    def keys(self, prefix: str, portion: int) -> Iterator[list[bytes]]:
-        """The names of all keys that begin so, about so many at a time."""
-        found = iter(self.client.scan_iter(match=f"{prefix}*", count=portion))
+    def keys(self, prefix: str, batch_size: int) -> Iterator[list[bytes]]:
+        """Yield the names of all keys with a prefix, in batches."""
+        found = iter(self.client.scan_iter(match=f"{prefix}*", count=batch_size))
         try:
-            while keys := list(islice(found, portion)):
+            while keys := list(islice(found, batch_size)):
                 yield keys
         except (RedisError, OSError) as error:
             raise_ours(self.url.shown, error)
@@ -209,14 +211,15 @@ class RedisConnection:
     # -- calls -----------------------------------------------------------------------------
 
     def read(self, verb: str, **arguments: Any) -> Any:
-        """The answer of a verb that changes nothing."""
+        """Return the answer of a verb that changes nothing."""
         return self._call((verb, arguments), writes=False, wakes=False)
 
     def write(self, verb: str, *, wakes: bool = False, **arguments: Any) -> Any:
-        """The answer of a verb that changes something; ``wakes``: listeners, too.
+        """Return the answer of a verb that makes changes; ``wakes``: it wakes listeners, too.
 
         Raises:
-            Refused: it changed nothing.
+            JobqError: it was refused, and changed nothing.
+            Refused: so was `begin_filling`.
         """
         return self._call((verb, arguments), writes=True, wakes=wakes)
 
@@ -231,10 +234,10 @@ class RedisConnection:
 
     @contextmanager
     def group(self) -> Iterator[None]:
-        """Verbs inside are rehearsed, one by one, while others wait; at the end, all are done.
+        """Rehearse the verbs inside, one by one, while other writers wait; execute all at the end.
 
-        A rehearsal does what went before again, then the verb itself, and undoes all of it: so
-        each sees what the last one did, and nobody else does.
+        A rehearsal executes the earlier verbs again, then the new one, and undoes all of it: so each
+        verb sees the effects of those before it, and no other client does.
         """
         outer = self._local.group
         if outer is not None:
@@ -257,7 +260,7 @@ class RedisConnection:
             self._local.group = None
 
     def _abandon(self, group: _Group) -> None:
-        """Let others go on at once; where no server answers, they do when the lock has expired."""
+        """Release the group's lock now; if the server does not answer, the lock expires."""
         if group.begun and not isinstance(sys.exception(), DatabaseAwayError):
             with suppress(JobqError, Refused):
                 self._run([], writes=True, group=group)
@@ -277,45 +280,49 @@ class RedisConnection:
         if self._born is not None:
             request["born"] = self._born
         if group is not None:
-            request |= {"token": group.token, "lock_ms": int(HELD * 1000), "rehearsal": rehearsal}
+            request |= {
+                "token": group.token,
+                "lock_ms": int(GROUP_LOCK_S * 1000),
+                "rehearsal": rehearsal,
+            }
             request["begun"] = group.begun
             group.begun = True
         if writes and not rehearsal:
             self._local.number += 1
             request |= {
                 "writes": True,
-                "slot": f"{self._local.slot}{os.getpid()}",  # a fork goes on counting alone
+                "slot": f"{self._local.slot}{os.getpid()}",  # a fork counts on its own
                 "number": self._local.number,
-                "kept_ms": int(KEPT * 1000),
+                "kept_ms": int(ANSWER_TTL_S * 1000),
             }
         script = script_of({verb for verb, _ in ops})
         waits = bool(self.url.replicas) and writes and not rehearsal
         answer = self._unlocked(
             script, _encode(request), writes="number" in request, wakes=wakes, waits=waits
         )
-        kind, *told = (item.decode() if isinstance(item, bytes) else item for item in answer[:1])
+        kind = answer[0].decode()
         if kind == "ok":
             self._note(*answer[2:])
             return answer[1]
-        told = [item.decode() if isinstance(item, bytes) else str(item) for item in answer[1:]]
-        raise_refused(self.url.shown, kind, *told)
-        raise Refused(kind, *told)
+        details = [item.decode() if isinstance(item, bytes) else str(item) for item in answer[1:]]
+        raise_refused(self.url.shown, kind, *details)
+        raise Refused(kind, *details)
 
     def _check_rights(self) -> None:
-        """See that the user may use every command: a script that is refused one has written half.
+        """Check that the user may use every command: a script that is refused one has half written.
 
         Raises:
             DatabaseRefusesError: some are refused.
         """
-        if missing := self.run(rights_script(), *in_scripts(self.url.prefix)):
-            raise_ours(self.url.shown, lacking(self.url.prefix, missing))
+        if missing := self.run(rights_script(), *script_probes(self.url.prefix)):
+            raise_ours(self.url.shown, missing_rights(self.url.prefix, missing))
         self._may_write = True
 
     def _unlocked(
         self, script: Script, request: str, *, writes: bool, wakes: bool, waits: bool
     ) -> Any:
-        """The answer once no group of somebody else is in the way."""
-        deadline = time.monotonic() + PATIENCE
+        """Return the answer once no group of another client holds the lock."""
+        deadline = time.monotonic() + GROUP_WAIT_S
         while True:
             answer = self._sent(
                 lambda: self._send(script, request, wakes=wakes, waits=waits), writes=writes
@@ -327,23 +334,23 @@ class RedisConnection:
             time.sleep(random.uniform(0.0005, 0.003))  # noqa: S311 - so that waiters do not march
 
     def _sent(self, send: Any, *, writes: bool = False) -> Any:
-        """Send something until it is answered. A script that has run does not run again for it."""
-        silence = arrived = False
-        for pause in (*AGAIN, None):
+        """Send until there is an answer. The server executes a repeated script only once."""
+        timed_out = arrived = False
+        for pause in (*RETRY_PAUSES_S, None):
             try:
                 return send()
             except (RedisError, RedisClusterException, OSError) as error:
-                silent = isinstance(error, NoAnswerError)
+                is_timeout = isinstance(error, NoAnswerError)
                 arrived = arrived or may_have_arrived(error)
                 if isinstance(error, MovedError):
                     self._become_cluster()
-                elif is_lost(error) and pause is not None and not (silent and silence):
+                elif is_lost(error) and pause is not None and not (is_timeout and timed_out):
                     time.sleep(pause)
                 else:
-                    self._may_write = False  # what was allowed may not be any more
-                    error = explained(self.client, self.url.prefix, error)
+                    self._may_write = False  # rights may have been taken away
+                    error = explain(self.client, self.url.prefix, error)
                     raise_ours(self.url.shown, error, may_be_done=writes and arrived)
-                silence = silent
+                timed_out = is_timeout
         raise AssertionError
 
     def _send(self, script: Script, request: str, *, wakes: bool, waits: bool) -> Any:
@@ -354,10 +361,10 @@ class RedisConnection:
             return self._answer(("EVAL", script.source, *rest), wakes=wakes, waits=waits)
 
     def _answer(self, command: tuple[Any, ...], *, wakes: bool, waits: bool) -> Any:
-        """The answer to a command; ``wakes``: listeners hear of it before the caller does.
+        """Return the answer to a command; ``wakes``: listeners are woken before the caller gets it.
 
-        The server writes to those first who got something to read last. A small answer before the
-        script's own puts the caller behind the listeners, without another round trip.
+        The server first writes to the clients whose output was queued last. A small answer before
+        the script's own puts the caller behind the listeners, without another round trip.
         """
         if self._is_cluster or not (wakes or waits):
             return self.client.execute_command(*command)
@@ -365,7 +372,7 @@ class RedisConnection:
             if wakes:
                 pipe.exists(self.url.prefix + "meta")
             pipe.execute_command(*command)
-            if waits:  # on the same connection: it asks for what this one has written
+            if waits:  # on the same connection: WAIT is about its own writes
                 pipe.execute_command("WAIT", self.url.replicas, int(self._timeout * 500))
             answers = pipe.execute(raise_on_error=False)
         for each in answers:
@@ -377,7 +384,7 @@ class RedisConnection:
 
     def _too_few(self, replicas: int) -> DatabaseUnreachableError:
         return DatabaseUnreachableError(
-            f"{self.url.shown}: {replicas} of {self.url.replicas} replicas had it in time: it is "
-            "stored on the primary alone, and lost if that is lost: see that replicas follow, or "
-            "ask for fewer in wait="
+            f"{self.url.shown}: {replicas} of {self.url.replicas} replicas have the change in "
+            "time: it is stored on the primary alone, and lost with it: check the replicas, or ask "
+            "for fewer in wait="
         )

@@ -1,4 +1,4 @@
-"""What goes wrong with a Redis server, as errors of ours: what, where, and what to do about it."""
+"""Errors of a Redis server as errors of jobq: what happened, where, and what to do about it."""
 
 import re
 from collections.abc import Mapping
@@ -23,22 +23,22 @@ from jobq.errors import (
 )
 
 LAYOUT = "1"
-"""Of the keys: a server with another one is not written to."""
+"""Version of the keys: a store with another one is not written to."""
 
 FILLING = "filling"
-"""In its place while `jobq migrate` fills the store: whoever does not do that is turned away."""
+"""In its place while `jobq migrate` fills the store: every other process is refused."""
 
-_LATER = "try again before long"
+_LATER = "try again later"
 _ANSWERS: Mapping[str, tuple[type[DatabaseError], str]] = {
     "OOM": (DiskFullError, "prune jobs, or raise its maxmemory; nothing was stored"),
     "MISCONF": (DiskFullError, "it can't save its data: free some disk space there"),
     "READONLY": (DatabaseUnreachableError, "it is a replica: name the primary in `backend`"),
-    "LOADING": (DatabaseStoppedError, f"it reads its data from disk: {_LATER}"),
-    "MASTERDOWN": (DatabaseUnreachableError, f"its primary is away: {_LATER}"),
-    "CLUSTERDOWN": (DatabaseUnreachableError, f"the cluster is not whole: {_LATER}"),
-    "NOREPLICAS": (DatabaseUnreachableError, f"too few of its replicas are there: {_LATER}"),
-    "TRYAGAIN": (DatabaseLockedError, f"the cluster moves its slot: {_LATER}"),
-    "BUSY": (DatabaseLockedError, f"a script takes long there: {_LATER}"),
+    "LOADING": (DatabaseStoppedError, f"it is loading its data from disk: {_LATER}"),
+    "MASTERDOWN": (DatabaseUnreachableError, f"its primary is not reachable: {_LATER}"),
+    "CLUSTERDOWN": (DatabaseUnreachableError, f"the cluster is incomplete: {_LATER}"),
+    "NOREPLICAS": (DatabaseUnreachableError, f"it has too few replicas: {_LATER}"),
+    "TRYAGAIN": (DatabaseLockedError, f"the cluster is moving its slot: {_LATER}"),
+    "BUSY": (DatabaseLockedError, f"it is busy with a long script: {_LATER}"),
     "WRONGTYPE": (DatabaseDamagedError, "another program uses its keys: choose another ?name="),
     "DB": (DatabaseError, "name one that it has: 0 to 15, unless `databases` there says more"),
     "NOPERM": (DatabaseRefusesError, "give the user the rights that docs/redis.md names"),
@@ -47,7 +47,7 @@ _ANSWERS: Mapping[str, tuple[type[DatabaseError], str]] = {
         "put user and password into `backend`: redis://USER:PASSWORD@…",
     ),
 }
-"""How answers begin, and what to do about them."""
+"""First words of answers, each with its error and what to do about it."""
 
 _REFUSALS: Mapping[str, tuple[type[JobqError], str]] = {
     "no queue": (
@@ -81,49 +81,49 @@ _CLASSES: Mapping[type[Exception], str] = {
     theirs.NoPermissionError: "NOPERM",
     theirs.AuthenticationError: "NOAUTH",
 }
-"""Where redis-py has made a class of the beginning of an answer, and cut it off."""
+"""First words that redis-py cuts off and turns into a class."""
 
 _IN_SCRIPT = "The user executing the script can't run"
-"""What Redis 6.2 says of a right that the user lacks: neither which, nor with a code."""
+"""The message of Redis 6.2 for a missing right: it neither names the right nor has a code."""
 
 _LOST = (theirs.ConnectionError, theirs.TimeoutError, OSError)
 _ANSWERED = (theirs.AuthenticationError, theirs.BusyLoadingError)
-"""Of those that redis-py takes for lost connections: the server did answer."""
+"""Errors that redis-py derives from lost connections, although the server did answer."""
 
 _NOISE = re.compile(
     r"^(ERR )?Error running script \(call to f_\w+\): (@\w+: ?\d+: )*-?|"
     r",? script: \w+, on @\w+:\d+|"
     r"^Error -?\d+ connecting to \S+\. |\[SSL: \w+\] | \(_ssl\.c:\d+\)"
 )
-"""Numbers, and places in scripts and libraries: of no use to people."""
+"""Numbers, and positions in scripts and libraries: of no use to people."""
 
 
 def is_lost(error: Exception) -> bool:
-    """Whether no answer came: what was asked for may have been done all the same."""
+    """Return whether no answer came: the request may have been executed all the same."""
     return isinstance(error, _LOST) and not isinstance(error, _ANSWERED)
 
 
 def may_have_arrived(error: Exception) -> bool:
-    """Whether what was asked for may have reached the server, although no answer came."""
+    """Return whether the request may have reached the server, although no answer came."""
     return is_lost(error) and "connecting to" not in str(error)
 
 
 def raise_ours(shown: str, error: Exception, *, may_be_done: bool = False) -> NoReturn:
-    """Raise a `DatabaseError` for what the server answered, or redis-py raised.
+    """Raise a `DatabaseError` for an answer of the server, or an error of redis-py.
 
-    With ``may_be_done``, one of a lost connection says that there is no telling.
+    With ``may_be_done``, the message of a lost connection says that the outcome is unknown.
 
-    What is raised because of a mistake in jobq stays as it is.
+    Errors that a mistake in jobq causes are raised as they are.
     """
     text = _NOISE.sub("", " ".join(str(error).split())).rstrip(".")
     if is_lost(error):
-        doubt = "; what was asked for may have been done all the same" if may_be_done else ""
+        doubt = "; the request may have been executed all the same" if may_be_done else ""
         raise _of_connection(shown, text, error, doubt) from error
     kind, advice = _ANSWERS.get(_code_of(error, text), (None, ""))
     if kind is not None:
         raise kind(f"{shown}: {text}: {advice}") from error
     if isinstance(error, theirs.RedisError | theirs.RedisClusterException):
-        raise DatabaseError(f"{shown}: {text}: docs/redis.md says what it must offer") from error
+        raise DatabaseError(f"{shown}: {text}: docs/redis.md says what a server needs") from error
     raise error
 
 
@@ -135,7 +135,7 @@ def _code_of(error: Exception, text: str) -> str:
 
 
 def _of_connection(shown: str, text: str, error: Exception, doubt: str) -> DatabaseError:
-    """What is wrong with a connection that could not be made, or was lost."""
+    """Return the error for a connection that could not be made, or was lost."""
     cause: BaseException | None = error
     while cause is not None and not (isinstance(cause, OSError) and cause.errno):
         cause = cause.__cause__ or cause.__context__
@@ -144,30 +144,30 @@ def _of_connection(shown: str, text: str, error: Exception, doubt: str) -> Datab
     if isinstance(cause, PermissionError):
         return DatabaseError(f"{shown}: {text}: make it accessible for you")
     if isinstance(cause, FileNotFoundError) and not shown.startswith("unix:"):
-        return DatabaseError(f"{shown}: {text}: see that the files that it names are there")
+        return DatabaseError(f"{shown}: {text}: check that the files that it names exist")
     if isinstance(cause, ConnectionRefusedError | FileNotFoundError):
         return DatabaseStoppedError(
             f"{shown}: {text}: start the server, or name another one{doubt}"
         )
     return DatabaseUnreachableError(
-        f"{shown}: {text}: see that the server runs and can be reached from here{doubt}"
+        f"{shown}: {text}: check that the server runs and can be reached from this host{doubt}"
     )
 
 
-def raise_refused(shown: str, kind: str, *told: str) -> None:
+def raise_refused(shown: str, kind: str, *details: str) -> None:
     """Raise the error for a refusal of `main.lua` or of a verb; do nothing for any other."""
     if kind in _REFUSALS:
         error, text = _REFUSALS[kind]
-        raise error(text.format(*told))
-    if kind == "version" and told[0] == FILLING:
+        raise error(text.format(*details))
+    if kind == "version" and details[0] == FILLING:
         raise HalfFilledError(
-            f"{shown}: half filled by `jobq migrate`, and not to be used before it ends: run it "
-            "again as it was"
+            f"{shown}: half filled by `jobq migrate`, and not usable before it ends: run the "
+            "same command again"
         )
     if kind == "version":
         raise DatabaseNewerError(
-            f"{shown}: its layout is {told[0]}, and this jobq works with {LAYOUT}: install the "
-            "jobq that wrote it; nothing was changed"
+            f"{shown}: its layout is version {details[0]}, this jobq needs {LAYOUT}: install the "
+            "version of jobq that wrote it; nothing was changed"
         )
     if kind == "foreign":
         raise DatabaseDamagedError(
@@ -175,11 +175,10 @@ def raise_refused(shown: str, kind: str, *told: str) -> None:
         )
     if kind == "replaced":
         raise DatabaseError(
-            f"{shown}: all that was there is gone, or this is another server: bring it back, or "
-            "start again with what is there now"
+            f"{shown}: the data is gone: the server was emptied or replaced. Restore it, or "
+            "restart jobq to continue with what is there"
         )
     if kind == "expired":
         raise DatabaseLockedError(
-            f"{shown}: this took so long that others went on meanwhile: try again; nothing was "
-            "changed"
+            f"{shown}: this took so long that its lock expired: try again; nothing was changed"
         )

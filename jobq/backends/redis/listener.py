@@ -1,4 +1,4 @@
-"""Waking supervisors that wait for work on a Redis server."""
+"""Wake-ups of supervisors that wait for work on a Redis server."""
 
 import os
 import select
@@ -11,9 +11,9 @@ from jobq.backends.base import Listener
 
 
 class RedisListener(Listener):
-    """A subscription on a connection of its own, and the lock that says that the owner is alive.
+    """A subscription on its own connection, and the lock that shows that the owner is alive.
 
-    The descriptor stays the same when the connection does not.
+    The descriptor stays the same when the connection is replaced.
     """
 
     def __init__(self, client: Any, channel: str, lock: int) -> None:
@@ -27,8 +27,8 @@ class RedisListener(Listener):
     def _subscribe(self) -> None:
         subscription = self._client.pubsub(ignore_subscribe_messages=False)
         subscription.subscribe(self._channel)
-        subscription.get_message(timeout=5.0)  # that it is subscribed
-        # There is no other way to the descriptor.
+        subscription.get_message(timeout=5.0)  # the confirmation
+        # There is no public way to the descriptor.
         self._socket = subscription.connection._sock.fileno()  # noqa: SLF001
         self._poll.register(self._socket, select.EPOLLIN)
         self._subscription = subscription
@@ -46,15 +46,15 @@ class RedisListener(Listener):
             self._lose()
 
     def _lose(self) -> None:
-        """The connection is gone: wake-ups are missed until `renew` has made another."""
+        """Drop the lost connection: wake-ups are missed until `renew` has made another."""
         subscription, self._subscription = self._subscription, None
-        with suppress(OSError):  # a descriptor that is closed has left by itself
+        with suppress(OSError):  # a closed descriptor has left the poll by itself
             self._poll.unregister(self._socket)
         with suppress(RedisError, OSError):
             subscription.close()
 
     def renew(self) -> None:
-        """Subscribe again where the connection was lost; not to be able to is no error."""
+        """Subscribe again if the connection was lost; failure is not an error."""
         if self._subscription is None and not self._poll.closed:
             with suppress(RedisError, OSError):
                 self._subscribe()

@@ -81,27 +81,28 @@ class RedisTransfer(TransferStore):
                     raise
             except Refused as refused:
                 self._db.layout = LAYOUT
-                raise WrongState(self._why_not(*refused.args)) from None
+                raise WrongState(self._refusal(*refused.args)) from None
             else:
                 self._db.layout = FILLING
                 return after_id
         raise AssertionError
 
-    def _why_not(self, kind: str, told: str) -> str:
+    def _refusal(self, kind: str, detail: str) -> str:
         where = self._db.url.shown
         if kind == "filled from":
             return (
-                f"{where}: half filled from {told}: go on with that, or begin anew with --restart"
+                f"{where}: half filled from {detail}: continue with that source, or start over with "
+                "--restart"
             )
-        if told == "jobs":
+        if detail == "jobs":
             return (
-                f"{where}: has jobs or schedules of its own: nothing was moved; give another "
+                f"{where}: has jobs or schedules of its own: nothing was migrated; give another "
                 "database (…/1) or name (…?name=other)"
             )
-        return f"{where}: a supervisor works on it ({told}): let it end first"
+        return f"{where}: a supervisor uses it ({detail}): stop it first"
 
     def _clear(self) -> None:
-        """Remove all keys but the one that keeps others out, a batch at a time."""
+        """Delete all keys except the one that locks out other processes, in batches."""
         meta = f"{self._db.url.prefix}meta".encode()
         for keys in self._db.keys(self._db.url.prefix, rows.BATCH_SIZE):
             wanted = [key for key in keys if key != meta]
@@ -148,7 +149,7 @@ def _from_schedule(each: ScheduleHistory) -> dict[str, Any]:
 
 
 def _from_history(history: History) -> dict[str, Any]:
-    """Return a job as `load` in filling.lua takes it."""
+    """Return a job as `load` in migrate_data.lua takes it."""
     job = history.job
     parents = [
         (str(parent.id), f"{parent.condition.value[0]}{int(parent.met)}")

@@ -1,4 +1,4 @@
-"""Jobs, attempts and the like as Redis keeps them, and back. Times are whole microseconds."""
+"""Jobs, attempts and the like as Redis stores them, and back. Times are whole microseconds."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -67,12 +67,12 @@ def _number(value: bytes | None) -> int | None:
 
 
 def given(**fields: Any) -> dict[str, Any]:
-    """Those that are not None: Lua takes a null for true."""
+    """Return the fields that are not None: in Lua a null is true."""
     return {name: value for name, value in fields.items() if value is not None}
 
 
 def pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
-    """A hash, from the list that the server gives."""
+    """Return a hash from the flat list that the server returns."""
     return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
@@ -83,7 +83,7 @@ def batches(items: Iterable[Any]) -> Iterator[list[Any]]:
 
 
 def ids_of(ids: Iterable[int]) -> list[str]:
-    """Those ids that a job can have, as text."""
+    """Return those ids that a job can have, as text."""
     return [str(job_id) for job_id in ids if 0 < job_id < MAX_LUA_INTEGER]
 
 
@@ -119,7 +119,7 @@ def _from_ref(ref: ParentRef) -> dict[str, Any]:
 
 
 def to_job(row: Sequence[Any]) -> Job:
-    """A job from its id, its hash and its parents."""
+    """Return a job from its id, its hash and its parents."""
     fields = pairs(row[1])
     get = fields.get
     priority, queue, created, job_type = fields[b"h"].split(b"|", 3)
@@ -207,17 +207,17 @@ def from_progress(progress: Progress) -> str:
 
 
 def from_key(key: AttemptKey) -> tuple[str, int, int]:
-    """As `running` in end.lua takes it."""
+    """Return an attempt's key as `running` in end.lua takes it."""
     return str(key.job_id), key.attempt, to_micros(key.started_at)
 
 
 def to_key(job_id: bytes, attempt: bytes, started_at: bytes) -> AttemptKey:
-    """The key of an attempt that is held."""
+    """Return the key of an open attempt."""
     return AttemptKey(int(job_id), int(attempt), to_moment(int(started_at)))
 
 
 def from_started(start: Started) -> dict[str, Any]:
-    """Return a start as `running.lua` takes it."""
+    """Return a start as `heartbeat.lua` takes it."""
     return {"key": from_key(start.key), "record": _process_record(start)}
 
 
@@ -255,7 +255,7 @@ def from_ending(ending: AttemptResult) -> dict[str, Any]:
 
 
 def to_attempts(job_id: int, row: Sequence[Any]) -> list[Attempt]:
-    """The attempts of a job, from their hash and the lease of the open one."""
+    """Return the attempts of a job, from their hash and the lease of the open one."""
     fields = pairs(row[0])
     lease = row[1] if len(row) > 1 else None
     numbers = sorted(int(name) for name in fields if name.isdigit())
@@ -306,7 +306,7 @@ def attempt_fields(attempt: Attempt) -> Iterator[tuple[str, str]]:
 
 
 def from_queue(queue: Queue) -> str:
-    """JSON in which the scripts read the limits."""
+    """Return a queue as JSON, in which the scripts read the limits."""
     rate = queue.rate
     limits = given(
         priority=queue.priority,
@@ -322,16 +322,16 @@ def from_queue(queue: Queue) -> str:
 
 
 def to_queue(name: bytes, text: bytes) -> Queue:
-    told = json.loads(text)
+    fields = json.loads(text)
     return Queue(
         name=name.decode(),
-        description=told.get("description"),
-        max_concurrent=told.get("max"),
-        priority=told["priority"],
-        paused=told.get("paused", False),
-        rate=Rate(told["rate"], told["span"] / 1e6) if "rate" in told else None,
-        timeout=told.get("timeout"),
-        max_retries=told.get("max_retries"),
+        description=fields.get("description"),
+        max_concurrent=fields.get("max"),
+        priority=fields["priority"],
+        paused=fields.get("paused", False),
+        rate=Rate(fields["rate"], fields["span"] / 1e6) if "rate" in fields else None,
+        timeout=fields.get("timeout"),
+        max_retries=fields.get("max_retries"),
     )
 
 
@@ -369,7 +369,7 @@ def to_supervisor(name: bytes, text: bytes, heartbeat: bytes) -> SupervisorInfo:
 
 
 def from_schedule(schedule: Schedule) -> dict[str, Any]:
-    """What `schedules.lua` takes; `d` is what no script looks into."""
+    """Return a schedule as `schedules.lua` takes it; no script reads `d`."""
     kept = [
         schedule.cron, schedule.tz, schedule.type, schedule.args, schedule.queue,
         schedule.priority, dict(schedule.tags), schedule.timeout, schedule.max_retries,

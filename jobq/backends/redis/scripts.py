@@ -1,4 +1,4 @@
-"""The Lua scripts of the Redis backend: each verb's, put together from the files that it needs."""
+"""The Lua scripts of the Redis backend: each verb's script is joined from the files it needs."""
 
 from functools import cache
 from hashlib import sha1
@@ -11,10 +11,10 @@ _SETTLE = (*_QUEUES, "dependents")
 _END = (*_SETTLE, "end")
 
 EVERYTHING = (
-    *_END, "claim", "insert", "running", "exchange", "change", "schedules", "upkeep", "read",
-    "filling",
+    *_END, "claim", "insert", "heartbeat", "exchange", "change", "schedules", "upkeep", "read",
+    "migrate_data",
 )  # fmt: skip
-"""All files, in an order in which each finds what it needs: for the verbs of a group."""
+"""All files, each behind those that it needs: the script of groups."""
 
 _VERBS: dict[str, tuple[str, ...]] = {
     "next_due": _QUEUES,
@@ -23,8 +23,8 @@ _VERBS: dict[str, tuple[str, ...]] = {
     "claim": (*_QUEUES, "claim"),
     "end": _END,
     "cancel requeue delete": (*_SETTLE, "change"),
-    "exchange unclaim": (*_END, "claim", "running", "exchange"),
-    "started progress heartbeat cancel_requests": (*_END, "running"),
+    "exchange unclaim": (*_END, "claim", "heartbeat", "exchange"),
+    "started progress heartbeat cancel_requests": (*_END, "heartbeat"),
     "queues put_queues delete_queue register unregister supervisors maintain": (
         *_QUEUES, "upkeep",
     ),
@@ -35,11 +35,11 @@ _VERBS: dict[str, tuple[str, ...]] = {
     "finished_before ahead next_start unsettled strays flaws": (*_SETTLE, "read"),
 }  # fmt: skip
 _PARTS = {verb: parts for verbs, parts in _VERBS.items() for verb in verbs.split()}
-"""The files of each verb; any other runs from all of them."""
+"""The files of each verb; verbs that are not listed use all files."""
 
 
 class Script(NamedTuple):
-    """What the server runs, and the name that it goes by there."""
+    """A script, and the hash that names it on the server."""
 
     source: str
     sha: str
@@ -60,7 +60,7 @@ def _of(source: str) -> Script:
 
 
 def script_of(verbs: set[str]) -> Script:
-    """What runs these verbs."""
+    """Return the script that runs these verbs."""
     if len(verbs) == 1:
         return _script(_PARTS.get(next(iter(verbs)), EVERYTHING))
     return _script(EVERYTHING)
@@ -68,17 +68,17 @@ def script_of(verbs: set[str]) -> Script:
 
 @cache
 def ship_script() -> Script:
-    """What keeps output for other machines: none of the verbs, and alone in its script."""
-    return _of(_file("ship"))
+    """Return the script that keeps output for other hosts: not a verb, and alone in its script."""
+    return _of(_file("logs"))
 
 
 @cache
 def rights_script() -> Script:
-    """What tells which commands the user may not use."""
-    return _of(_file("rights"))
+    """Return the script that lists the commands that the user may not use."""
+    return _of(_file("acl"))
 
 
 @cache
 def place_script() -> Script:
-    """What tells the server that holds the keys from every other."""
+    """Return the script that identifies the server that has the keys."""
     return _of("return string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')")

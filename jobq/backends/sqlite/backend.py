@@ -1,4 +1,4 @@
-"""The embedded backend: one SQLite file, shared by every process on this machine."""
+"""The embedded backend: one SQLite file, shared by every process on this host."""
 
 import sqlite3
 from collections import defaultdict
@@ -420,7 +420,7 @@ class SqliteBackend(Backend):
             connection.execute("DELETE FROM queues WHERE name = ?", (name,))
 
 
-# -- parts of verbs ----------------------------------------------------------------------------
+# -- shared by verbs ---------------------------------------------------------------------------
 
 
 def _held(connection: sqlite3.Connection, owner: str) -> list[Held]:

@@ -1,4 +1,4 @@
-"""A copy of a database as it was at one moment, made while others go on writing."""
+"""Backups: a copy of a database as it was at one moment, made while other processes write."""
 
 import os
 import sqlite3
@@ -11,19 +11,19 @@ from jobq.backends.sqlite.connection import SqliteConnection
 from jobq.errors import DatabaseDamagedError, DatabaseError, DiskFullError, UsageError
 from jobq.system.permissions import repair
 
-PAGES_AT_ONCE = 4096
-"""Pages copied between two looks at whether Ctrl-C was pressed: 16 MiB."""
+PAGES_PER_STEP = 4096
+"""Pages copied between two checks for Ctrl-C: 16 MiB."""
 
 _SUFFIXES = ("-wal", "-shm", "-journal")
 
 
 def backup(database: Path, to: Path, *, force: bool = False) -> int:
-    """Copy a database to a file; its size in bytes. The file is there once it is whole.
+    """Copy a database to a file; return its size in bytes. The file appears once it is complete.
 
     Raises:
-        UsageError: the file is there, or can't be one.
-        DatabaseDamagedError: the copy is damaged, as the database is; nothing is kept of it.
-        DiskFullError: there is no room for it; nothing is kept of it.
+        UsageError: the file exists, or the path can't be a file.
+        DatabaseDamagedError: the copy is damaged, as the database is; it is deleted.
+        DiskFullError: there is no room for it; it is deleted.
         DatabaseError: the database can't be read.
     """
     _require_place(database, to, force=force)
@@ -56,17 +56,17 @@ def _require_place(database: Path, to: Path, *, force: bool) -> None:
         raise UsageError(f"{to}: this is the database itself, or a part of it: give another file")
     for suffix in _SUFFIXES:
         if os.path.lexists(f"{to}{suffix}"):
-            raise UsageError(f"{to}{suffix}: is there, so {to} is in use: give another file")
+            raise UsageError(f"{to}{suffix} exists, so {to} is in use: give another file")
     if os.path.lexists(to) and not (force and to.is_file()):
-        what = "is there: --force replaces it" if to.is_file() else "is there, and no file"
-        raise UsageError(f"{to}: {what}")
+        what = "exists: --force replaces it" if to.is_file() else "exists, and is not a file"
+        raise UsageError(f"{to} {what}")
 
 
 def _copy(database: Path, copy: Path) -> None:
-    """Copy what one transaction sees: however much is written meanwhile, it comes to an end.
+    """Copy the snapshot of one transaction, so that the copy ends however much is written meanwhile.
 
-    Outside of one, a copy starts anew when somebody else writes. Writers are not held up; only
-    the write-ahead log can't be moved into the database before it is done.
+    Without a transaction, the copy would start over at each commit of another process. Writers are
+    not delayed; only the write-ahead log can't be moved into the database until the copy is done.
     """
     with closing(SqliteConnection(database, read_only=True)) as source, source.read() as connection:
         connection.execute("BEGIN")
@@ -80,8 +80,8 @@ def _copy(database: Path, copy: Path) -> None:
 def _write(connection: sqlite3.Connection, copy: Path) -> None:
     try:
         with closing(sqlite3.connect(copy, isolation_level=None)) as target:
-            target.execute("PRAGMA synchronous = OFF")  # it is flushed once, at the end
-            connection.backup(target, pages=PAGES_AT_ONCE, progress=lambda *_: None)
+            target.execute("PRAGMA synchronous = OFF")  # flushed once, at the end
+            connection.backup(target, pages=PAGES_PER_STEP, progress=lambda *_: None)
         with closing(_opened_alone(copy)) as target:
             (found,) = target.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.OperationalError as error:
@@ -90,7 +90,7 @@ def _write(connection: sqlite3.Connection, copy: Path) -> None:
         raise
     if found != "ok":
         raise DatabaseDamagedError(
-            f"a copy of the database is damaged ({found}), and was not kept: see `jobq doctor`"
+            f"the copy is damaged ({found}), as the database is, and was deleted: see `jobq doctor`"
         )
 
 
@@ -109,5 +109,7 @@ def _flush(folder: Path) -> None:
 
 def _unwritable(to: Path, error: OSError) -> DatabaseError:
     if error.errno in (ENOSPC, EDQUOT):
-        return DiskFullError(f"{to}: {error.strerror}: nothing was kept: free some disk space")
-    return DatabaseError(f"{to}: {error.strerror}: give a file in a directory of yours")
+        return DiskFullError(f"{to}: {error.strerror}: no copy was kept: free some disk space")
+    return DatabaseError(
+        f"{to}: {error.strerror}: give a file in a directory that you may write to"
+    )

@@ -1,4 +1,4 @@
-"""Claiming jobs from SQLite: which are next, within the limits of their queues."""
+"""Claims in SQLite: the next jobs, within the limits of their queues."""
 
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
@@ -8,18 +8,18 @@ from typing import Any
 
 from jobq.backends.messages import ClaimRequest
 from jobq.backends.sqlite import rows
-from jobq.backends.sqlite.connection import LOCK_SECONDS
+from jobq.backends.sqlite.connection import LOCK_TIMEOUT_S
 from jobq.backends.text import encode
 from jobq.models import Claim, Job, Parent, Queue
 
 
 def choose(connection: sqlite3.Connection, request: ClaimRequest, now: float) -> list[int]:
-    """The ids to claim: queues of equal priority share one line, by priority and age."""
+    """Return the ids to claim. Queues of equal priority share one order, by priority and age."""
     choice = _Choice(request)
-    for _, line in groupby(_in_line(connection, request), key=lambda queue: queue.priority):
+    for _, peers in groupby(_open_with_jobs(connection, request), key=lambda queue: queue.priority):
         candidates: list[tuple[int, int, Queue]] = []
         enough = choice.left()
-        for queue in line:
+        for queue in peers:
             if (room := min(choice.left(queue), room_of(connection, queue, now))) > 0:
                 found = _candidates(connection, queue.name, request.types, room)
                 candidates += [(*each, queue) for each in found]
@@ -33,14 +33,14 @@ def choose(connection: sqlite3.Connection, request: ClaimRequest, now: float) ->
     return choice.ids
 
 
-def _in_line(connection: sqlite3.Connection, request: ClaimRequest) -> Iterator[Queue]:
-    """Open queues with pending jobs, those served first first; in a line, by their first jobs."""
+def _open_with_jobs(connection: sqlite3.Connection, request: ClaimRequest) -> Iterator[Queue]:
+    """Yield open queues with pending jobs: by priority, then by their first jobs."""
     types = "" if request.types is None else f"AND type IN ({', '.join('?' * len(request.types))})"
     found = connection.execute(
-        # Priority and id as one number, so that one look finds both: ids are far from 2 ** 48.
-        "WITH lines AS MATERIALIZED (SELECT *, (SELECT (9 - priority << 48) + id FROM job_queue "
+        # Priority and id as one number, so that one look-up finds both: ids are far from 2 ** 48.
+        "WITH open AS MATERIALIZED (SELECT *, (SELECT (9 - priority << 48) + id FROM job_queue "
         f"WHERE queue = queues.name AND status = 'pending' {types} ORDER BY priority DESC, id LIMIT 1) "
-        f"AS first FROM queues WHERE NOT paused) SELECT {rows.QUEUE_COLUMNS} FROM lines "
+        f"AS first FROM queues WHERE NOT paused) SELECT {rows.QUEUE_COLUMNS} FROM open "
         "WHERE first IS NOT NULL ORDER BY priority DESC, first",
         tuple(request.types or ()),
     )
@@ -50,33 +50,33 @@ def _in_line(connection: sqlite3.Connection, request: ClaimRequest) -> Iterator[
 
 
 def choose_among(connection: sqlite3.Connection, request: ClaimRequest, now: float) -> list[int]:
-    """Those of the ids asked for whose queue has room, in the order of `choose`."""
+    """Return the requested ids whose queue has room, in the order of `choose`."""
     pending = connection.execute(
         "SELECT id, queue, priority, type FROM job_queue WHERE status = 'pending' "
         "AND id IN (SELECT value FROM json_each(?))",
         (encode(list(request.ids or ())),),
     ).fetchall()
     named = queues_named(connection, {queue for _, queue, *_ in pending})
-    lines = {
+    queues = {
         queue.name: queue
         for queue in named
         if not queue.paused and (request.queues is None or queue.name in request.queues)
     }
-    room = {name: room_of(connection, queue, now) for name, queue in lines.items()}
+    room = {name: room_of(connection, queue, now) for name, queue in queues.items()}
     candidates = sorted(
-        (-lines[queue].priority, -priority, job_id, queue)
+        (-queues[queue].priority, -priority, job_id, queue)
         for job_id, queue, priority, job_type in pending
-        if queue in lines and (request.types is None or job_type in request.types)
+        if queue in queues and (request.types is None or job_type in request.types)
     )
     choice = _Choice(request)
     for *_, job_id, queue in candidates:
-        if room[queue] > 0 and choice.offer(job_id, lines[queue]):
+        if room[queue] > 0 and choice.offer(job_id, queues[queue]):
             room[queue] -= 1
     return choice.ids
 
 
 class _Choice:
-    """The jobs that a claim takes of those that it is offered, the next one first."""
+    """The jobs that a claim takes of those offered to it, in order."""
 
     def __init__(self, request: ClaimRequest) -> None:
         self.ids: list[int] = []
@@ -84,26 +84,27 @@ class _Choice:
         self._most = request.limit + request.prefetch
 
     def left(self, queue: Queue | None = None) -> int:
-        """How many more jobs, or jobs of a queue, are taken at most."""
+        """Return how many more jobs, or jobs of a queue, may be taken."""
         unlimited = queue is None or (queue.max_concurrent is None and queue.rate is None)
         return (self._most if unlimited else self._limit) - len(self.ids)
 
     def offer(self, job_id: int, queue: Queue) -> bool:
-        """Take a job, if there is room for it."""
+        """Take a job if there is room for it; return whether it was taken."""
         if self.left(queue) <= 0:
             return False
         self.ids.append(job_id)
         return True
 
 
-PROMOTED_AT_ONCE = 1000
+PROMOTION_BATCH_SIZE = 1000
 
-AHEAD = LOCK_SECONDS
-"""Starts may lie ahead by so many seconds: who looked at the clock before them had to wait for the
-turnstile. Those that lie further ahead come from a clock that was set back: they do not count."""
+MAX_CLOCK_LEAD_S = LOCK_TIMEOUT_S
+"""Recorded starts may be later than `now` by as much: the caller may have waited for the write lock
+since it read the clock. Later ones come from before the clock was set back: they do not count."""
 
 
 def all_queues(connection: sqlite3.Connection) -> Iterator[Queue]:
+    """Yield every queue, those served first first."""
     for row in connection.execute(
         f"SELECT {rows.QUEUE_COLUMNS} FROM queues ORDER BY priority DESC, name"
     ).fetchall():
@@ -111,6 +112,7 @@ def all_queues(connection: sqlite3.Connection) -> Iterator[Queue]:
 
 
 def queues_named(connection: sqlite3.Connection, names: Collection[str]) -> list[Queue]:
+    """Return the queues of these names that exist, those served first first."""
     found = (
         connection.execute(
             f"SELECT {rows.QUEUE_COLUMNS} FROM queues WHERE name = ?", (name,)
@@ -122,7 +124,7 @@ def queues_named(connection: sqlite3.Connection, names: Collection[str]) -> list
 
 
 def queues_with_rate(connection: sqlite3.Connection) -> list[Queue]:
-    """Open queues whose starts are limited in time."""
+    """Return the open queues that have a rate."""
     found = connection.execute(
         f"SELECT {rows.QUEUE_COLUMNS} FROM queues WHERE rate_count IS NOT NULL AND NOT paused"
     )
@@ -135,7 +137,7 @@ def open_queues(connection: sqlite3.Connection) -> list[Queue]:
 
 
 def room_of(connection: sqlite3.Connection, queue: Queue, now: float) -> float:
-    """How many more jobs the queue may start now."""
+    """Return how many more jobs the queue may start now."""
     room = float("inf")
     if queue.max_concurrent is not None:
         (running,) = connection.execute(
@@ -146,7 +148,7 @@ def room_of(connection: sqlite3.Connection, queue: Queue, now: float) -> float:
         (started,) = connection.execute(
             "SELECT count(*) FROM recent_starts "
             "WHERE queue = ? AND started_at > ? AND started_at <= ?",
-            (queue.name, now - queue.rate.seconds, now + AHEAD),
+            (queue.name, now - queue.rate.seconds, now + MAX_CLOCK_LEAD_S),
         ).fetchone()
         room = min(room, queue.rate.count - started)
     return room
@@ -155,7 +157,7 @@ def room_of(connection: sqlite3.Connection, queue: Queue, now: float) -> float:
 def _candidates(
     connection: sqlite3.Connection, queue: str, types: Collection[str] | None, room: float
 ) -> list[tuple[int, int]]:
-    """(-priority, id) of the queue's first pending jobs."""
+    """Return (-priority, id) of the queue's first pending jobs."""
     query, values = "SELECT -priority, id FROM job_queue WHERE queue = ?", [queue]
     if types is not None:
         query += " AND type IN (SELECT value FROM json_each(?))"
@@ -165,17 +167,19 @@ def _candidates(
 
 
 def promote_due(connection: sqlite3.Connection, now: float) -> None:
+    """Make scheduled and retrying jobs pending whose time has come."""
     connection.execute(
         "UPDATE job_queue SET status = 'pending' WHERE id IN ("
         "SELECT id FROM job_queue WHERE status IN ('scheduled', 'retrying') AND run_at <= ? "
         "ORDER BY run_at LIMIT ?)",
-        (now, PROMOTED_AT_ONCE),
+        (now, PROMOTION_BATCH_SIZE),
     )
 
 
 def start(
     connection: sqlite3.Connection, ids: list[int], request: ClaimRequest, now: datetime
 ) -> list[Claim]:
+    """Start a new attempt of each job: pending → running."""
     if not ids:
         return []
     at = now.timestamp()
@@ -206,7 +210,7 @@ def _note_starts(connection: sqlite3.Connection, queues: list[str], now: float) 
             continue
         connection.execute(
             "DELETE FROM recent_starts WHERE queue = ? AND (started_at <= ? OR started_at > ?)",
-            (queue.name, now - queue.rate.seconds, now + AHEAD),
+            (queue.name, now - queue.rate.seconds, now + MAX_CLOCK_LEAD_S),
         )
         connection.executemany(
             "INSERT INTO recent_starts (queue, started_at) VALUES (?, ?)",
@@ -215,11 +219,13 @@ def _note_starts(connection: sqlite3.Connection, queues: list[str], now: float) 
 
 
 def select_jobs(connection: sqlite3.Connection, tail: str, values: Sequence[Any] = ()) -> list[Job]:
+    """Return the jobs that a query with this tail (WHERE …) selects."""
     found = connection.execute(f"SELECT {rows.JOB_COLUMNS} FROM job_queue {tail}", values)
     return with_parents(connection, found.fetchall())
 
 
 def with_parents(connection: sqlite3.Connection, found: list[rows.Row]) -> list[Job]:
+    """Return the jobs of these rows, with their parents."""
     children = [row[0] for row in found if row[9]]
     parents: dict[int, tuple[Parent, ...]] = {}
     if children:

@@ -1,9 +1,9 @@
-"""How a SQLite file is opened, written to and closed by many processes at once.
+"""Connections to a SQLite file that many processes open, write to and close.
 
-Every write transaction is taken behind the turnstile: an ``flock`` on a file beside the database.
-SQLite's own busy handler sleeps and retries, so that one busy writer starves the others; the
-kernel hands the turnstile on in turn. Checkpoints happen only behind it: SQLite builds up to
-3.51.2 can corrupt a database when a checkpoint races another connection's commit.
+Every write transaction holds the write lock: an ``flock`` on a file beside the database. SQLite's
+own busy handler sleeps and retries, so that one busy writer starves the others; the kernel grants
+the lock in order of arrival. Checkpoints hold it, too: SQLite builds up to 3.51.2 can corrupt a
+database when a checkpoint races another connection's commit.
 """
 
 import os
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from jobq.backends.liveness import liveness_locks, real_path
 from jobq.backends.sqlite.errors import raise_ours, require_file
-from jobq.backends.sqlite.schema import APPLICATION_ID, FILLING, SCHEMA_VERSION
+from jobq.backends.sqlite.schema import APPLICATION_ID, FILLING_MARK, SCHEMA_VERSION
 from jobq.backends.sqlite.wal import reaches, require_log
 from jobq.backends.sqlite.write_lock import WriteLock
 from jobq.errors import (
@@ -28,33 +28,34 @@ from jobq.errors import (
 )
 from jobq.system.permissions import make_directory, open_file
 
-LOCK_SECONDS = 20.0
-"""How long a writer waits for its turn: many times the longest wait seen among 64 writers."""
+LOCK_TIMEOUT_S = 20.0
+"""Longest wait for the write lock: many times the longest wait measured among 64 writers."""
 
 CHECKPOINT_BYTES = 4 * 1024 * 1024
+"""Size of the write-ahead log at which a commit moves it into the database."""
 
-LOG_KEPT_BYTES = 2 * CHECKPOINT_BYTES
-"""How much of the log's file stays to be written over: a file that grows takes twice as long to flush."""
+MAX_IDLE_LOG_BYTES = 2 * CHECKPOINT_BYTES
+"""Size of the log's file that is kept for reuse: flushing a file that grows takes twice as long."""
 
 
 @dataclass(slots=True, eq=False)
 class _Handle:
-    """One thread's own connection, and its own way through the turnstile."""
+    """One thread's own connection and write lock."""
 
     pid: int
     thread: threading.Thread
     connection: sqlite3.Connection
-    turnstile: WriteLock | None  # None: nothing is written through it
+    write_lock: WriteLock | None  # None: the connection only reads
     log: str  # the path of the write-ahead log
-    log_file: int | None = None  # that file, once it was looked at
+    log_file: int | None = None  # its descriptor, once it was needed
     depth: int = 0
     after_commit: set[Callable[[], None]] = field(default_factory=set)
     checkpoint_at: int = CHECKPOINT_BYTES
 
     def close(self) -> None:
         self.connection.close()
-        if self.turnstile is not None:
-            self.turnstile.close()
+        if self.write_lock is not None:
+            self.write_lock.close()
         if self.log_file is not None:
             os.close(self.log_file)
 
@@ -62,55 +63,59 @@ class _Handle:
 class SqliteConnection:
     """One database file, for every thread of this process; reopened after a fork.
 
-    With ``read_only``, no database is made or migrated, and no log is moved. With ``untouched``,
-    nothing is made beside it either: then what is read may be torn if somebody writes meanwhile.
+    With ``read_only``, no database is created or migrated, and no log is moved. With ``untouched``,
+    no file beside it is created either: then reads may be torn if another process writes meanwhile.
     """
 
     def __init__(self, path: Path, *, read_only: bool = False, untouched: bool = False) -> None:
         self.path = real_path(path)
         self._name = str(
             self.path
-        )  # looked at before each use, which a Path makes three times slower
+        )  # `stat` runs before each use, and takes a Path three times longer
         self._read_only = read_only or untouched
         self._untouched = untouched
-        self.filling = False  # whether it is this process that fills it
+        self.filling = False  # this process fills the database
         self._local = threading.local()
         self._handles: list[_Handle] = []
-        self._file: tuple[int, int] | None = None  # which one was opened: device and inode
+        self._file: tuple[int, int] | None = None  # device and inode of the opened file
         self._lock = threading.Lock()
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
-        """A connection to read with; inside a write of this thread, it sees what that wrote."""
+        """Yield a connection to read with; inside a write of this thread, it sees uncommitted changes."""
         handle = self._handle()
         try:
             if not handle.depth and not self._read_only:
                 self._require_same_schema(handle.connection)
             yield handle.connection
-        except (sqlite3.Error, ValueError, OverflowError) as error:  # the latter two, from rows
+        except (
+            sqlite3.Error,
+            ValueError,
+            OverflowError,
+        ) as error:  # the latter two from decoding rows
             raise_ours(self.path, error)
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
-        """A write transaction, durable when the block ends; nested, it joins the outer one."""
+        """Yield a write transaction, durable when the block ends; nested ones join the outer one."""
         handle = self._handle()
         try:
             if handle.depth:
                 with _savepoint(handle):
                     yield handle.connection
             else:
-                with self._turn(handle), _transaction(handle):
+                with self._locked(handle), _transaction(handle):
                     self._require_same_schema(handle.connection)
                     yield handle.connection
                 while handle.after_commit:
                     handle.after_commit.pop()()
-        except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter, from SQLite's messages
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter from SQLite's messages
             raise_ours(self.path, error)
 
     def after_commit(self, call: Callable[[], None]) -> None:
-        """Call it once what this thread is writing is there for others to see: now, if nothing is.
+        """Call a function after the commit of this thread's transaction: now, if there is none.
 
-        If that is rolled back, it is not called.
+        It is not called if the transaction is rolled back.
         """
         handle = self._handle()
         if handle.depth:
@@ -119,13 +124,13 @@ class SqliteConnection:
             call()
 
     def schema_version(self) -> int:
-        """The version of the database's schema."""
+        """Return the version of the database's schema."""
         with self.read() as connection:
             version: int = connection.execute("PRAGMA user_version").fetchone()[0]
         return version
 
     def data_version(self) -> int:
-        """A number that changes when another connection commits."""
+        """Return a number that changes when another connection commits."""
         with self.read() as connection:
             version: int = connection.execute("PRAGMA data_version").fetchone()[0]
         return version
@@ -134,7 +139,7 @@ class SqliteConnection:
         """Move the write-ahead log into the database, as far as readers allow."""
         handle = self._handle()
         try:
-            with self._turn(handle):
+            with self._locked(handle):
                 _checkpoint(handle.connection, "TRUNCATE")
         except sqlite3.Error as error:
             raise_ours(self.path, error)
@@ -142,10 +147,10 @@ class SqliteConnection:
     def close(self) -> None:
         """Close this process's connections."""
         for handle in self._take(lambda _: True):
-            # The last connection to close checkpoints: so this, too, happens in turn.
-            if handle.turnstile is not None:
+            # The last connection to close runs a checkpoint, which needs the lock.
+            if handle.write_lock is not None:
                 with suppress(DatabaseError):
-                    handle.turnstile.take(LOCK_SECONDS)
+                    handle.write_lock.acquire(LOCK_TIMEOUT_S)
             handle.close()
         self._local = threading.local()
         self._file = None
@@ -155,11 +160,11 @@ class SqliteConnection:
     def _handle(self) -> _Handle:
         handle: _Handle | None = getattr(self._local, "handle", None)
         if handle is not None and handle.depth and handle.pid == os.getpid():
-            return handle  # in a transaction, before which all this was seen to
+            return handle  # in a transaction, before which all of this was checked
         if self._file is not None and self._identity() != self._file:
             raise DatabaseError(
                 f"{self.path}: deleted or replaced while it was in use: nothing more is written; "
-                "see what became of it, and start again"
+                "find out what happened to it, and start again"
             )
         if handle is None or handle.pid != os.getpid():
             handle = self._open()
@@ -172,20 +177,20 @@ class SqliteConnection:
         return handle
 
     def _identity(self) -> tuple[int, int] | None:
-        """Which file it is; None if there is none. To open it would drop SQLite's locks."""
+        """Return device and inode; None if there is no file. Opening it would drop SQLite's locks."""
         try:
             found = os.stat(self._name)
         except FileNotFoundError:
             return None
-        except OSError:  # it can't be told: SQLite says what is wrong, if anything is
+        except OSError:  # unknown: SQLite reports what is wrong, if anything is
             return self._file
         return found.st_dev, found.st_ino
 
     def _take(self, wanted: Callable[[_Handle], bool]) -> list[_Handle]:
-        """Take handles out of the list.
+        """Remove handles from the list, and return them.
 
-        Those from before a fork stay in it, untouched: to close them here would let go of locks
-        that the parent process believes it holds.
+        Those from before a fork stay in it, untouched: closing them here would release locks that
+        the parent process believes it holds.
         """
         with self._lock:
             taken = [h for h in self._handles if h.pid == os.getpid() and wanted(h)]
@@ -204,15 +209,15 @@ class SqliteConnection:
             raise_ours(self.path, error)
 
     def _connect(self) -> _Handle:
-        turnstile = WriteLock(f"{self.path}.lock")
+        write_lock = WriteLock(f"{self.path}.lock")
         try:
             connection = sqlite3.connect(
                 self.path, timeout=10.0, isolation_level=None, check_same_thread=False
             )
         except sqlite3.Error:
-            turnstile.close()
+            write_lock.close()
             raise
-        handle = self._handle_of(connection, turnstile)
+        handle = self._handle_of(connection, write_lock)
         try:
             self._prepare(handle)
         except BaseException:
@@ -230,18 +235,18 @@ class SqliteConnection:
             raise
         return handle
 
-    def _handle_of(self, connection: sqlite3.Connection, turnstile: WriteLock | None) -> _Handle:
+    def _handle_of(self, connection: sqlite3.Connection, write_lock: WriteLock | None) -> _Handle:
         thread = threading.current_thread()
-        return _Handle(os.getpid(), thread, connection, turnstile, f"{self.path}-wal")
+        return _Handle(os.getpid(), thread, connection, write_lock, f"{self.path}-wal")
 
     def _connect_read_only(self) -> sqlite3.Connection:
-        # Without a log, a reader would make one: which stays, and which a read-only disk refuses.
+        # Without a log, a reader would create one: it stays, and a read-only disk refuses it.
         log = Path(f"{self.path}-wal")
         there = os.path.lexists(log)
         if there:
             require_log(log)
-        makes_none = self._untouched or not os.access(self.path.parent, os.W_OK)
-        how = "immutable=1" if makes_none and not there else "mode=ro"
+        no_new_log = self._untouched or not os.access(self.path.parent, os.W_OK)
+        how = "immutable=1" if no_new_log and not there else "mode=ro"
         uri = f"{self.path.absolute().as_uri()}?{how}"
         return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
 
@@ -254,9 +259,9 @@ class SqliteConnection:
             os.close(open_file(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL))
 
     def _check_before_writing(self) -> None:
-        """Refuse what is not ours by a connection that can't write, if a crash left its log.
+        """Refuse a foreign database with a crashed program's log, using a read-only connection.
 
-        The last connection to close would move the log into the database.
+        The last writing connection to close would move the log into the database.
         """
         try:
             left = os.stat(f"{self.path}-wal").st_size
@@ -271,22 +276,22 @@ class SqliteConnection:
         version = self._version(connection)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA wal_autocheckpoint = 0")
-        connection.execute(f"PRAGMA journal_size_limit = {LOG_KEPT_BYTES}")
+        connection.execute(f"PRAGMA journal_size_limit = {MAX_IDLE_LOG_BYTES}")
         if version < SCHEMA_VERSION:
-            with self._turn(handle):
+            with self._locked(handle):
                 self._migrate(connection)
 
     def _require_same_schema(self, connection: sqlite3.Connection) -> None:
-        """Another version of jobq may migrate the database while this process has it open."""
+        """Refuse to go on after another version of jobq has migrated the open database."""
         version: int = connection.execute("PRAGMA user_version").fetchone()[0]
         if version != SCHEMA_VERSION and not self._is_filled_here(version):
             raise DatabaseNewerError(
-                f"{self.path}: taken over by another version of jobq (schema {version}, this one "
-                f"knows {SCHEMA_VERSION}): nothing more is written; start this program again"
+                f"{self.path}: migrated by another version of jobq (schema {version}, this one "
+                f"knows {SCHEMA_VERSION}): nothing more is written; restart this program"
             )
 
     def _version(self, connection: sqlite3.Connection) -> int:
-        connection.execute("BEGIN")  # one look: another process may just be creating it
+        connection.execute("BEGIN")  # one snapshot: another process may be creating it now
         try:
             version: int = connection.execute("PRAGMA user_version").fetchone()[0]
             application: int = connection.execute("PRAGMA application_id").fetchone()[0]
@@ -308,58 +313,58 @@ class SqliteConnection:
         return version
 
     def _is_filled_here(self, version: int) -> bool:
-        """Whether `jobq migrate` has not come to its end, and this is it.
+        """Return whether `jobq migrate` fills the database, and this process runs it.
 
         Raises:
-            HalfFilledError: it has not, and this is not it; or another version of it has begun.
+            HalfFilledError: another process fills it, or another version of jobq began to.
         """
-        if version < FILLING:
+        if version < FILLING_MARK:
             return False
-        if self.filling and version == FILLING + SCHEMA_VERSION:
+        if self.filling and version == FILLING_MARK + SCHEMA_VERSION:
             return True
         raise HalfFilledError(
-            f"{self.path}: half filled by `jobq migrate`, and not to be used before it ends: run "
-            "it again as it was; or delete this file"
+            f"{self.path}: half filled by `jobq migrate`, and not usable before it ends: run the "
+            "same command again, or delete this file"
         )
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
         version = self._version(connection)
         if version >= SCHEMA_VERSION:
-            return  # another process was quicker
+            return  # another process has migrated it meanwhile
         if version:
             self._require_no_supervisor()
         import sqlite_utils  # 50 ms, once in a database's life
 
         from jobq.backends.sqlite.migrations import migrate
 
-        # First of all, so that what an interrupted first step leaves is known as ours.
+        # Set first, so that a database whose first step is interrupted is recognized.
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute("PRAGMA journal_mode = WAL")
         migrate(sqlite_utils.Database(connection))
 
     def _require_no_supervisor(self) -> None:
-        """To migrate under a supervisor would end the jobs that it runs: it stops when it notices.
+        """Refuse to migrate under a supervisor: it would stop once it notices, and end its jobs.
 
-        Those that are here now are of an older version: this one's would have migrated.
+        Live supervisors are of an older version: one of this version would have migrated.
         """
         if live := liveness_locks(self.path).live():
             raise DatabaseLockedError(
-                f"{self.path}: an older jobq still works on it ({', '.join(sorted(live))}): let it "
-                "end (Ctrl-C, or SIGTERM), then try again: the database will be brought up to date"
+                f"{self.path}: a supervisor of an older jobq uses it ({', '.join(sorted(live))}): "
+                "stop it (Ctrl-C, or SIGTERM), then try again: the database will be migrated"
             )
 
-    # -- taking turns ----------------------------------------------------------------------
+    # -- locking ---------------------------------------------------------------------------
 
     @contextmanager
-    def _turn(self, handle: _Handle) -> Iterator[None]:
-        if handle.turnstile is None:
-            yield  # SQLite refuses what would write
+    def _locked(self, handle: _Handle) -> Iterator[None]:
+        if handle.write_lock is None:
+            yield  # SQLite refuses writes
             return
-        handle.turnstile.take(LOCK_SECONDS)
+        handle.write_lock.acquire(LOCK_TIMEOUT_S)
         try:
             yield
         finally:
-            handle.turnstile.leave()
+            handle.write_lock.release()
 
 
 @contextmanager
@@ -380,7 +385,7 @@ def _transaction(handle: _Handle) -> Iterator[None]:
 
 
 def _undo(connection: sqlite3.Connection, statement: str) -> None:
-    """Roll back. A full disk may have made SQLite do so already: its error is the one to raise."""
+    """Roll back. SQLite may have done so itself on a full disk: that error is the one to raise."""
     with suppress(sqlite3.OperationalError):
         if connection.in_transaction:
             connection.execute(statement)
@@ -404,11 +409,11 @@ def _savepoint(handle: _Handle) -> Iterator[None]:
 
 def _checkpoint_if_due(handle: _Handle) -> None:
     if handle.log_file is None:
-        # It stays the same one for as long as the connection is open.
+        # It stays the same file as long as the connection is open.
         handle.log_file = os.open(handle.log, os.O_RDONLY | os.O_CLOEXEC)
     if not reaches(handle.log_file, handle.checkpoint_at):
         return
-    # If a reader is in the way the log goes on growing: try again when it has grown as much again.
+    # A reader makes the log go on growing: try again when it has grown by as much again.
     done = _checkpoint(handle.connection, "RESTART")
     handle.checkpoint_at = CHECKPOINT_BYTES if done else handle.checkpoint_at + CHECKPOINT_BYTES
 
@@ -418,7 +423,7 @@ def _checkpoint(connection: sqlite3.Connection, how: str) -> bool:
     try:
         busy: int = connection.execute(f"PRAGMA wal_checkpoint({how})").fetchone()[0]
     except sqlite3.OperationalError:
-        return False  # what was committed is safe in the log; the next commit tries again
+        return False  # committed data is safe in the log; the next commit tries again
     finally:
         connection.execute("PRAGMA busy_timeout = 10000")
     return not busy

@@ -1,8 +1,8 @@
-"""What a job's end, or its retry, means for the jobs that wait for it.
+"""Dependents in SQLite: consequences of a job's end, or its retry, for the jobs that wait for it.
 
 `unsettled_parents` lists the jobs whose dependents have not been told yet. It is written in the
-transaction that changes the parent, and worked off in portions, there or in later transactions:
-so a parent of 100,000 children, or a chain of 10,000, holds nobody up, and a crash loses nothing.
+transaction that changes the parent, and worked off in batches, there or in later transactions: so
+a parent of 100,000 children, or a chain of 10,000, does not delay others, and a crash loses nothing.
 """
 
 import sqlite3
@@ -19,12 +19,12 @@ ON CONFLICT (parent_id) DO UPDATE SET after_child = 0
 
 
 def unsettle(connection: sqlite3.Connection, ids: Iterable[int]) -> bool:
-    """Note that the dependents of these jobs are to be told; whether they have any."""
+    """Record that the dependents of these jobs are to be told; return whether there are any."""
     return connection.execute(_UNSETTLE, ("[" + ",".join(map(str, ids)) + "]",)).rowcount > 0
 
 
 def settle(connection: sqlite3.Connection, now: float, limit: int) -> tuple[int, bool]:
-    """Tell up to ``limit`` dependents; how many became pending, and whether more are left."""
+    """Tell up to ``limit`` dependents; return how many became pending, and whether more are left."""
     released = 0
     while limit > 0:
         row = connection.execute(
@@ -34,7 +34,7 @@ def settle(connection: sqlite3.Connection, now: float, limit: int) -> tuple[int,
         if row is None:
             return released, False
         parent, after, status = row
-        if status is None:  # pruned meanwhile
+        if status is None:  # deleted meanwhile
             connection.execute("DELETE FROM unsettled_parents WHERE parent_id = ?", (parent,))
             continue
         told, freed = _settle_one(connection, parent, JobStatus(status), after, limit, now)
@@ -65,7 +65,7 @@ def _settle_one(
         condition = Condition(text)
         excluded = condition.excluded_by(status)
         if may_revive and not excluded:
-            # Even if the parent has ended again: it may have done so before all were revived.
+            # Even if the parent has ended again, which may be before all children were revived.
             _revive(connection, child, parent, now)
         if condition.met_by(status):
             freed += _meet(connection, child, parent, condition, now)
@@ -118,7 +118,7 @@ def _exclude(
 
 
 def _revive(connection: sqlite3.Connection, child: int, parent: int, now: float) -> None:
-    """Block a child again that was cancelled because of its parent, unless something else bars it."""
+    """Block a child again that was cancelled because of its parent, unless something else prevents it."""
     row = connection.execute(
         "SELECT unique_key FROM job_queue "
         "WHERE id = ? AND status = 'cancelled' AND cancelled_by = ?",
@@ -144,7 +144,7 @@ def _revive(connection: sqlite3.Connection, child: int, parent: int, now: float)
 
 
 def key_holder(connection: sqlite3.Connection, unique_key: str | None) -> int | None:
-    """The unfinished job that holds a unique key."""
+    """Return the unfinished job that holds a unique key."""
     row = connection.execute(
         "SELECT id FROM job_queue WHERE unique_key = ? AND unique_key IS NOT NULL "
         "AND status IN ('blocked', 'scheduled', 'pending', 'running', 'retrying')",
@@ -156,14 +156,14 @@ def key_holder(connection: sqlite3.Connection, unique_key: str | None) -> int | 
 def excluding_parent(
     connection: sqlite3.Connection, child: int
 ) -> tuple[int, JobStatus, Condition] | None:
-    """A parent that has ended so that the child can never run, if there is one."""
+    """Return a parent that has ended so that the child can never run, if there is one."""
     rows = connection.execute(
         "SELECT parent_id, status, condition FROM dependencies "
         "LEFT JOIN job_queue ON id = parent_id WHERE child_id = ? AND met = 0",
         (child,),
     )
     for parent, status, text in rows:
-        # A parent that was pruned had ended, and did not satisfy the condition while it was there.
+        # A deleted parent had ended, and had not met the condition before it was deleted.
         ended = JobStatus.CANCELLED if status is None else JobStatus(status)
         if Condition(text).excluded_by(ended) or status is None:
             return parent, ended, Condition(text)

@@ -1,4 +1,4 @@
-"""How attempts end in SQLite: with an outcome, or without a trace because they never began."""
+"""Ends of attempts in SQLite: with an outcome, or given back because they were never started."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ def end(
     now: datetime,
     lease_before: datetime | None,
 ) -> JobStatus | None:
-    """The job's status from here on; None if the attempt was not running."""
+    """End an attempt; return the job's new status, or None if the attempt was not running."""
     fence = "id = ? AND attempts = ? AND started_at = ? AND status = 'running'"
     values: list[Any] = [*rows.from_key(ending.key)]
     if lease_before is not None:
@@ -25,7 +25,7 @@ def end(
             "AND held.attempt = job_queue.attempts AND held.lease_until < ?)"
         )
         values.append(lease_before.timestamp())
-    # A job that was asked to stop does not run again, whatever its last attempt came to.
+    # A job that was asked to stop does not run again, however its last attempt ended.
     status = ending.status.value
     again = ending.status not in FINISHED
     error, reason = (
@@ -61,7 +61,7 @@ def end(
 
 
 def unclaim(connection: sqlite3.Connection, claims: Sequence[Claim], now: float) -> list[int]:
-    """Take back claims that are still held; the ids of those jobs that are cancelled by it."""
+    """Undo claims that are still held; return the ids of those jobs that are cancelled by it."""
     cancelled: list[int] = []
     for claim in claims:
         held = connection.execute(

@@ -1,4 +1,4 @@
-"""Adding jobs to SQLite: which state each starts in, what it waits for, who holds its key."""
+"""New jobs in SQLite: their first status, their parents, and the holders of their keys."""
 
 import sqlite3
 from collections.abc import Collection, Iterable, Sequence
@@ -22,18 +22,19 @@ from jobq.models import (
 
 @dataclass(slots=True)
 class _Batch:
-    """What an insert has found and made so far."""
+    """The rows that an insert has prepared so far, and what it has looked up."""
 
     inserted: list[Inserted] = field(default_factory=list)
     jobs: list[rows.Row] = field(default_factory=list)
     dependencies: list[tuple[int, int, str, int]] = field(default_factory=list)
     unique: dict[str, int] = field(default_factory=dict)  # held by jobs of this batch
-    known: dict[str, int] = field(default_factory=dict)  # what keys stand for
+    known: dict[str, int] = field(default_factory=dict)  # jobs of import keys
     keys: list[tuple[str, int, str]] = field(default_factory=list)
     statuses: dict[int, JobStatus] = field(default_factory=dict)
 
 
 def require_queues(connection: sqlite3.Connection, names: Iterable[str]) -> None:
+    """Raise `NotFound` for a queue that does not exist."""
     for name in names:
         if not connection.execute("SELECT 1 FROM queues WHERE name = ?", (name,)).fetchone():
             known = [row[0] for row in connection.execute("SELECT name FROM queues ORDER BY name")]
@@ -44,6 +45,7 @@ def require_queues(connection: sqlite3.Connection, names: Iterable[str]) -> None
 
 
 def statuses_of(connection: sqlite3.Connection, ids: Collection[int]) -> dict[int, JobStatus]:
+    """Return the statuses of those jobs that exist."""
     found = connection.execute(
         "SELECT id, status FROM job_queue WHERE id IN (SELECT value FROM json_each(?))",
         (encode(list(ids)),),
@@ -52,6 +54,7 @@ def statuses_of(connection: sqlite3.Connection, ids: Collection[int]) -> dict[in
 
 
 def known_keys(connection: sqlite3.Connection, keys: Collection[str]) -> dict[str, KnownKey]:
+    """Return those import keys that have a job."""
     found = connection.execute(
         "SELECT key, job_id, digest FROM job_keys WHERE key IN (SELECT value FROM json_each(?))",
         (encode(list(keys)),),
@@ -60,7 +63,7 @@ def known_keys(connection: sqlite3.Connection, keys: Collection[str]) -> dict[st
 
 
 def _start_batch(connection: sqlite3.Connection, jobs: Sequence[NewJob]) -> _Batch:
-    """A batch that knows the parents named by id, and the jobs that keys stand for."""
+    """Return a batch that knows the parents named by id, and the jobs of import keys."""
     batch = _Batch()
     refs = [ref for job in jobs for ref in job.parents]
     keys = {job.key for job in jobs if job.key is not None}
@@ -76,7 +79,7 @@ def _start_batch(connection: sqlite3.Connection, jobs: Sequence[NewJob]) -> _Bat
 
 
 def _parents_of(connection: sqlite3.Connection, batch: _Batch, job: NewJob) -> dict[int, Condition]:
-    """Each parent once: two places in a batch are one job if one holds the other's unique key."""
+    """Return each parent once: two places in a batch are one job if one has the other's unique key."""
     parents: dict[int, Condition] = {}
     for ref in job.parents:
         parent_id = _parent_of(connection, batch, ref)
@@ -107,8 +110,8 @@ def _first_status(job: NewJob, now: float, *, unmet: int, excluded: bool) -> Job
     return JobStatus.PENDING
 
 
-def _already_there(connection: sqlite3.Connection, batch: _Batch, job: NewJob) -> int | None:
-    """The job that the new one's key stands for, or that holds its unique key."""
+def _existing(connection: sqlite3.Connection, batch: _Batch, job: NewJob) -> int | None:
+    """Return the job of the new one's import key, or the holder of its unique key."""
     if job.key is not None and job.key in batch.known:
         return batch.known[job.key]
     if job.unique_key is None:
@@ -117,11 +120,11 @@ def _already_there(connection: sqlite3.Connection, batch: _Batch, job: NewJob) -
     if holder is None:
         holder = dependents.key_holder(connection, job.unique_key)
     if holder is not None:
-        _note_key(batch, job, holder)
+        _record_key(batch, job, holder)
     return holder
 
 
-def _note_key(batch: _Batch, job: NewJob, job_id: int) -> None:
+def _record_key(batch: _Batch, job: NewJob, job_id: int) -> None:
     if job.key is not None:
         batch.known[job.key] = job_id
         batch.keys.append((job.key, job_id, job.digest))
@@ -134,9 +137,9 @@ def _prepare(
     job_id: int,
     now: float,
 ) -> int:
-    """Make a job's rows, and note what became of it; how many ids it takes: 1 or 0."""
-    if (there := _already_there(connection, batch, job)) is not None:
-        batch.inserted.append(Inserted(there, created=False))
+    """Prepare the rows and the answer of a job; return how many ids it takes: 1 or 0."""
+    if (existing := _existing(connection, batch, job)) is not None:
+        batch.inserted.append(Inserted(existing, created=False))
         return 0
     unmet, excluded = 0, None
     for parent_id, condition in _parents_of(connection, batch, job).items():
@@ -161,27 +164,27 @@ def _prepare(
     )
     if job.unique_key is not None and status not in FINISHED:
         batch.unique[job.unique_key] = job_id
-    _note_key(batch, job, job_id)
-    _note_added(batch, job_id, status)
+    _record_key(batch, job, job_id)
+    _record_added(batch, job_id, status)
     return 1
 
 
-def _note_added(batch: _Batch, job_id: int, status: JobStatus) -> None:
+def _record_added(batch: _Batch, job_id: int, status: JobStatus) -> None:
     batch.statuses[job_id] = status
     batch.inserted.append(Inserted(job_id, created=True))
 
 
 def _prepare_plain(batch: _Batch, job: NewJob, job_id: int, now: float) -> int:
-    """`_prepare` for a job that nothing else has to do with: most are."""
+    """Prepare a job without parents and keys, as most are: faster than `_prepare`."""
     status = _first_status(job, now, unmet=0, excluded=False)
     batch.jobs.append(rows.job_row(job, job_id, status, now))
-    _note_key(batch, job, job_id)
-    _note_added(batch, job_id, status)
+    _record_key(batch, job, job_id)
+    _record_added(batch, job_id, status)
     return 1
 
 
 def insert(connection: sqlite3.Connection, jobs: Sequence[NewJob], now: datetime) -> list[Inserted]:
-    """Add jobs inside a write transaction; what became of each."""
+    """Add jobs inside a write transaction; return the id of each, and whether it was created."""
     require_queues(connection, {job.queue for job in jobs})
     batch = _start_batch(connection, jobs)
     row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'job_queue'").fetchone()

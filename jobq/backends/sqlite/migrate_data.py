@@ -13,7 +13,7 @@ from jobq.backends.sqlite.connection import SqliteConnection
 from jobq.backends.sqlite.dependents import key_holder
 from jobq.backends.sqlite.insert import known_keys
 from jobq.backends.sqlite.schedules import all_schedules, fired_for, put_schedule
-from jobq.backends.sqlite.schema import FILLING, SCHEMA_VERSION
+from jobq.backends.sqlite.schema import FILLING_MARK, SCHEMA_VERSION
 from jobq.backends.text import encode
 from jobq.errors import WrongState
 from jobq.models import UNFINISHED, Attempt, Condition, Job, JobStatus, KnownKey
@@ -21,7 +21,7 @@ from jobq.models import UNFINISHED, Attempt, Condition, Job, JobStatus, KnownKey
 _AMONG = "IN (SELECT value FROM json_each(?))"
 _OF_JOBS = ("job_queue", "attempts", "dependencies", "unsettled_parents", "job_keys", "job_counts")
 _OF_SETUP = ("queues", "recent_starts", "schedules", "schedule_ticks")
-_NOW_FILLING = FILLING + SCHEMA_VERSION
+_FILLING_VERSION = FILLING_MARK + SCHEMA_VERSION
 
 
 class SqliteTransfer(TransferStore):
@@ -65,10 +65,10 @@ class SqliteTransfer(TransferStore):
 
     def _begin(self, connection: sqlite3.Connection, source: str, *, restart: bool) -> int:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version != _NOW_FILLING:
+        if version != _FILLING_VERSION:
             self._require_free(connection)
             connection.execute("CREATE TABLE filling (source TEXT, after_id INTEGER) STRICT")
-            connection.execute(f"PRAGMA user_version = {_NOW_FILLING}")
+            connection.execute(f"PRAGMA user_version = {_FILLING_VERSION}")
             restart = True
         if restart:
             _empty(connection, (*_OF_JOBS, *_OF_SETUP, "sqlite_sequence", "filling"))
@@ -76,8 +76,8 @@ class SqliteTransfer(TransferStore):
         begun, after_id = connection.execute("SELECT source, after_id FROM filling").fetchone()
         if begun != source:
             raise WrongState(
-                f"{self._db.path}: half filled from {begun}: go on with that, or begin anew with "
-                "--restart"
+                f"{self._db.path}: half filled from {begun}: continue with that source, or start over "
+                "with --restart"
             )
         return int(after_id)
 
@@ -85,13 +85,12 @@ class SqliteTransfer(TransferStore):
         for table in ("job_queue", "schedules"):
             if connection.execute(f"SELECT EXISTS (SELECT 1 FROM {table})").fetchone()[0]:
                 raise WrongState(
-                    f"{self._db.path}: has jobs or schedules of its own: nothing was moved; give "
+                    f"{self._db.path}: has jobs or schedules of its own: nothing was migrated; give "
                     "another file, or move this one away"
                 )
         if live := self._liveness.live():
             raise WrongState(
-                f"{self._db.path}: a supervisor works on it ({', '.join(sorted(live))}): let it "
-                "end first"
+                f"{self._db.path}: a supervisor uses it ({', '.join(sorted(live))}): stop it first"
             )
 
     def load(self, histories: Sequence[History]) -> None:

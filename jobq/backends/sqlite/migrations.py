@@ -1,4 +1,4 @@
-"""The schema of the SQLite database, as the steps that lead to it.
+"""Migrations: the schema of the SQLite database as the steps that lead to it.
 
 Each step is recorded in the database, in the same transaction as its change. A step that has been
 released is never edited: a new one is added, and `schema.SCHEMA_VERSION` with it.
@@ -23,7 +23,7 @@ def _step(db: Database, version: int, script: str) -> None:
 
 
 def statements(script: str) -> Iterator[str]:
-    """The statements of a script. Those of a trigger are one."""
+    """Yield the statements of a script. A trigger is one statement."""
     statement = ""
     for line in script.splitlines(keepends=True):
         statement += line
@@ -151,7 +151,7 @@ def m001_jobs(db: Database) -> None:
 
 @migrations()
 def m002_rates(db: Database) -> None:
-    """Queues with a rate keep the times of their last starts."""
+    """Add rates of queues, and the times of their last starts."""
     _step(
         db,
         2,
@@ -170,7 +170,7 @@ def m002_rates(db: Database) -> None:
 
 @migrations()
 def m003_job_keys(db: Database) -> None:
-    """Keys of imported jobs: what has been added once is not added again."""
+    """Add the keys of imported jobs, so that no job is added twice."""
     _step(
         db,
         3,
@@ -187,7 +187,7 @@ def m003_job_keys(db: Database) -> None:
 
 @migrations()
 def m004_schedules(db: Database) -> None:
-    """Schedules, and the times that each has fired for."""
+    """Add schedules, and the times that each has fired for."""
     _step(
         db,
         4,
@@ -230,9 +230,9 @@ def m004_schedules(db: Database) -> None:
 
 @migrations()
 def m005_counts(db: Database) -> None:
-    """How many jobs each queue has in each status, kept up by the tables themselves.
+    """Add the number of jobs by queue and status, kept up to date by triggers.
 
-    To count them takes a second for a million jobs, and there are screens that show it.
+    Counting them takes a second for a million jobs, and screens show the numbers all the time.
     """
     _step(
         db,
@@ -263,5 +263,5 @@ def m005_counts(db: Database) -> None:
 
 
 def migrate(db: Database) -> None:
-    """Bring a database up to date. The caller holds the turnstile."""
+    """Bring a database up to date. The caller holds the write lock."""
     migrations.apply(db)

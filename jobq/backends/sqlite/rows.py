@@ -56,16 +56,17 @@ INSERTED_COLUMNS = (
 
 
 def to_seconds(moment: datetime | None) -> float | None:
-    """Seconds since 1970, as the tables keep times."""
+    """Return seconds since 1970, as the tables store times."""
     return None if moment is None else moment.timestamp()
 
 
 def to_moment(seconds: float | None) -> datetime | None:
-    """The aware UTC moment that a column holds."""
+    """Return the UTC time of a column that may be NULL."""
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
 def from_seconds(seconds: float) -> datetime:
+    """Return the UTC time of a column that is never NULL."""
     return datetime.fromtimestamp(seconds, UTC)
 
 
@@ -79,7 +80,7 @@ def job_row(
     cancelled_by: int | None = None,
     reason: str | None = None,
 ) -> Row:
-    """The values of INSERTED_COLUMNS."""
+    """Return the values of INSERTED_COLUMNS."""
     return (
         job_id, job.type, job.name, status.value, job.queue, job.priority, encode(job.args),
         encode(dict(job.tags)) if job.tags else None, job.unique_key, len(job.parents), unmet,
@@ -104,7 +105,7 @@ def full_job_row(job: Job) -> Row:
 
 
 def to_job(row: Row, parents: tuple[Parent, ...]) -> Job:
-    """A job from its JOB_COLUMNS."""
+    """Return a job from its JOB_COLUMNS."""
     return Job(
         id=row[0],
         type=row[1],
@@ -140,7 +141,7 @@ def to_job(row: Row, parents: tuple[Parent, ...]) -> Job:
 
 
 def to_parents(rows: Iterable[Row]) -> dict[int, tuple[Parent, ...]]:
-    """By child: the parents from (child_id, parent_id, condition) rows."""
+    """Return the parents by child, from (child_id, parent_id, condition) rows."""
     parents: dict[int, list[Parent]] = {}
     for child, parent, condition in rows:
         parents.setdefault(child, []).append(Parent(parent, Condition(condition)))
@@ -148,17 +149,17 @@ def to_parents(rows: Iterable[Row]) -> dict[int, tuple[Parent, ...]]:
 
 
 def from_key(key: AttemptKey) -> tuple[int, int, float]:
-    """What the tables know an attempt by."""
+    """Return the values that identify an attempt in the tables."""
     return key.job_id, key.attempt, key.started_at.timestamp()
 
 
 def to_key(job_id: int, attempt: int, started_at: float) -> AttemptKey:
-    """The key of an attempt that is held."""
+    """Return the key of an open attempt."""
     return AttemptKey(job_id, attempt, from_seconds(started_at))
 
 
 def to_attempt(row: Sequence[Any]) -> Attempt:
-    """An attempt from its ATTEMPT_COLUMNS."""
+    """Return an attempt from its ATTEMPT_COLUMNS."""
     return Attempt(
         job_id=row[0],
         attempt=row[1],
@@ -190,7 +191,7 @@ def attempt_row(attempt: Attempt) -> Row:
 
 
 def to_queue(row: Row) -> Queue:
-    """A queue from its QUEUE_COLUMNS."""
+    """Return a queue from its QUEUE_COLUMNS."""
     return Queue(
         name=row[0],
         description=row[1],
@@ -204,7 +205,7 @@ def to_queue(row: Row) -> Queue:
 
 
 def queue_row(queue: Queue) -> Row:
-    """The values of QUEUE_COLUMNS."""
+    """Return the values of QUEUE_COLUMNS."""
     return (
         queue.name, queue.description, queue.max_concurrent, queue.priority, int(queue.paused),
         queue.rate and queue.rate.count, queue.rate and queue.rate.seconds,
@@ -213,7 +214,7 @@ def queue_row(queue: Queue) -> Row:
 
 
 def to_supervisor(row: Row) -> SupervisorInfo:
-    """A supervisor from its SUPERVISOR_COLUMNS."""
+    """Return a supervisor from its SUPERVISOR_COLUMNS."""
     return SupervisorInfo(
         id=row[0],
         host=row[1],
@@ -228,7 +229,7 @@ def to_supervisor(row: Row) -> SupervisorInfo:
 
 
 def supervisor_row(supervisor: SupervisorInfo) -> Row:
-    """The values of SUPERVISOR_COLUMNS."""
+    """Return the values of SUPERVISOR_COLUMNS."""
     return (
         supervisor.id, supervisor.host, supervisor.boot_id, supervisor.pid, supervisor.slots,
         None if supervisor.queues is None else encode(supervisor.queues),
@@ -271,7 +272,7 @@ def insert_statement(table: str, columns: str, number: int = 1, *, how: str = "I
 
 
 def where(jobs: JobFilter) -> tuple[str, list[Any]]:
-    """A filter as a WHERE clause and its parameters.
+    """Return a filter as a WHERE clause and its parameters.
 
     Statuses are spelled out: SQLite uses a partial index only for literals.
     """
@@ -289,7 +290,7 @@ def where(jobs: JobFilter) -> tuple[str, list[Any]]:
         add(f"status IN ({names})" if len(jobs.statuses) != 1 else f"status = {names}")
     _equal(jobs, add)
     for tag, value in jobs.tags.items():
-        # Not by a JSON path: a key with a quote in it would be a malformed one.
+        # Not by a JSON path: a key with a quote in it would be malformed.
         add(
             "EXISTS (SELECT 1 FROM json_each(tags) AS t WHERE t.key = ? AND t.value = ?)",
             tag,

@@ -1,4 +1,4 @@
-"""The numbers by which a database is known as jobq's, and by its version."""
+"""The numbers that mark a database as jobq's, and its schema version."""
 
 SCHEMA_VERSION = 5
 
@@ -7,5 +7,5 @@ APPLICATION_ID = 0x6A6F6271
 """The bytes "jobq", at offset 68 of the file."""
 
 
-FILLING = 1 << 24
-"""Added to the schema's version while `jobq migrate` fills a database: no jobq works with that."""
+FILLING_MARK = 1 << 24
+"""Added to the schema version while `jobq migrate` fills a database: no jobq opens that."""

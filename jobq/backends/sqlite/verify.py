@@ -4,20 +4,20 @@ import sqlite3
 from collections.abc import Iterator
 
 _STRAYS = {
-    "attempts of a job that is not there": (
+    "attempts of a job that does not exist": (
         "SELECT DISTINCT job_id FROM attempts WHERE job_id NOT IN (SELECT id FROM job_queue)"
     ),
-    "parents of a job that is not there": (
+    "parents of a job that does not exist": (
         "SELECT DISTINCT child_id FROM dependencies "
         "WHERE child_id NOT IN (SELECT id FROM job_queue)"
     ),
-    "a key that stands for a job that is not there": (
+    "an import key of a job that does not exist": (
         "SELECT job_id FROM job_keys WHERE job_id NOT IN (SELECT id FROM job_queue)"
     ),
-    "a job in a queue that is not there": (
+    "a job in a queue that does not exist": (
         "SELECT id FROM job_queue WHERE queue NOT IN (SELECT name FROM queues)"
     ),
-    "a time that a schedule that is not there fired for": (
+    "a firing of a schedule that does not exist": (
         "SELECT schedule_id FROM schedule_ticks WHERE schedule_id NOT IN (SELECT id FROM schedules)"
     ),
 }

@@ -1,7 +1,7 @@
-"""A write-ahead log from outside, as https://www.sqlite.org/fileformat2.html#walformat has it.
+"""The header of a write-ahead log: https://www.sqlite.org/fileformat2.html#walformat.
 
-SQLite takes a log whose header it can't read for an empty one, and writes over it. What was
-committed to it would be lost without a word.
+SQLite treats a log with a damaged header as empty, and overwrites it. The transactions committed to
+it would be lost silently.
 """
 
 import os
@@ -13,13 +13,13 @@ from jobq.errors import DatabaseDamagedError
 _HEADER = struct.Struct(">8L")
 _FRAME_HEADER = 24
 _MAGIC = 0x377F0682
-"""Of a log with little-endian checksums; its last bit is set where they are big-endian."""
+"""The magic number of a log with little-endian checksums; the last bit is set for big-endian ones."""
 
 
 def require_log(path: Path) -> None:
-    """Refuse a file that is there and no write-ahead log.
+    """Refuse an existing file that is not a write-ahead log.
 
-    To read it does not let go of locks, as reading the database would: SQLite keeps none on it.
+    Reading it does not drop locks, as reading the database would: SQLite holds none on it.
 
     Raises:
         DatabaseDamagedError: it is something else, or its header is damaged.
@@ -30,15 +30,15 @@ def require_log(path: Path) -> None:
     if header.strip(b"\0") and not _is_whole(header):
         raise DatabaseDamagedError(
             f"{path}: not a write-ahead log of SQLite, or damaged; left untouched: restore a "
-            "backup, or move this file away to go on with what the database itself holds"
+            "backup, or move this file away to continue with what the database itself holds"
         )
 
 
 def reaches(log: int, size: int) -> bool:
-    """Whether so many bytes of an open file are of the present log.
+    """Return whether the current log in an open file is at least ``size`` bytes long.
 
-    SQLite begins anew at the start of the file: what is behind the present log is of an earlier one,
-    whose frames have another salt than its header.
+    SQLite restarts the log at the start of the file: frames behind the current log belong to an
+    earlier one, and have another salt than the header.
     """
     header = os.pread(log, _HEADER.size, 0)
     frame = _FRAME_HEADER + int.from_bytes(header[8:12], "big")

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from jobq.backends.redis.acl import OLDEST
+from jobq.backends.redis.acl import OLDEST_VERSION
 from jobq.backends.redis.backend import RedisBackend
 from jobq.clock import utcnow
 from jobq.config.settings import Settings
@@ -37,8 +37,8 @@ def check_server(where: str, facts: Facts) -> Iterator[Finding]:
     """Check that the server is recent enough and takes writes."""
     version = str(facts.get("redis_version", "0"))
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
-    if numbers < OLDEST:
-        wanted = ".".join(map(str, OLDEST))
+    if numbers < OLDEST_VERSION:
+        wanted = ".".join(map(str, OLDEST_VERSION))
         what = f"Redis {version} is too old"
         yield problem("server", where, what, f"upgrade the server to Redis {wanted} or newer")
     elif facts.get("role") == "slave":

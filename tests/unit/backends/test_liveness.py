@@ -1,4 +1,4 @@
-"""Supervisors announce themselves."""
+"""Liveness locks of supervisors."""
 
 import fcntl
 import threading

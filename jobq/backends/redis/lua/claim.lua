@@ -1,4 +1,4 @@
--- pending → running: which jobs are next, within the limits of their queues.
+-- Claims, pending → running: the next jobs within the limits of their queues.
 
 local function member_set(names)
   if not names then return nil end
@@ -7,7 +7,7 @@ local function member_set(names)
   return set
 end
 
--- The lines of these queues and types: by the queue's priority, then by the line's own.
+-- The lines of these queues and types, by the queue's priority, then by their own.
 local function lines_of(queues, kinds)
   local lines = {}
   for _, line in ipairs(call('SMEMBERS', P .. 'ln')) do
@@ -22,7 +22,7 @@ local function lines_of(queues, kinds)
   return lines
 end
 
--- The first jobs in line, up to `limit`; queues of equal priority share one line.
+-- Choose up to `limit` jobs; queues of equal priority share one order.
 local function choose(queues, kinds, room, limit)
   local lines, chosen = lines_of(queues, kinds), {}
   for place = 99, 0, -1 do
@@ -47,7 +47,7 @@ local function choose(queues, kinds, room, limit)
   return chosen
 end
 
--- Those of the ids whose queue has room, in the order of `choose`.
+-- Choose the requested ids whose queue has room, in the order of `choose`.
 local function choose_among(ids, queues, kinds, room, limit)
   local candidates, chosen = {}, {}
   for _, id in ipairs(ids) do
@@ -70,8 +70,8 @@ local function choose_among(ids, queues, kinds, room, limit)
   return chosen
 end
 
--- Have the owner hold the entries of jobs: those in the streams of their lines are read from there.
--- These are in the order of the line, and of nothing else: what is read is what was chosen.
+-- Read the entries of jobs from the streams of their lines, so that they are pending for the owner.
+-- A stream has the order of its line, so that the entries read are those of the chosen jobs.
 local function read_lines(jobs, owner)
   local wanted, held = {}, {}
   for _, job in ipairs(jobs) do
@@ -87,7 +87,7 @@ local function read_lines(jobs, owner)
   return held
 end
 
--- An entry of `again` for one that has none in its line, or is taken out of the middle of it.
+-- Give a job an entry of `again`: it has none in its line, or one in the middle of it.
 local function read_again(job, owner)
   local entry = stream('XADD', AGAIN, '*', 'j', job.id)
   if not entry then return end
@@ -119,7 +119,7 @@ local function start(job, queue, owner, at, lease)
   return shown(job.id)
 end
 
--- Queues that a supervisor may take jobs from that it does not start at once.
+-- The queues from which a supervisor may prefetch jobs.
 local function unlimited(queues)
   local found = {}
   for name, queue in pairs(queues) do

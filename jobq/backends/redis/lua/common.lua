@@ -1,9 +1,9 @@
--- What every script starts with: the request, the clock, keys, and writes that can be undone.
+-- The beginning of every script: the request, the clock, keys, and writes that can be undone.
 --
 -- KEYS[1] is `{name}:meta`. All other keys start with the same tag, so that they are in one slot.
--- ARGV[1] is the request as JSON: `ops`, a list of {verb, arguments}; and how to run them.
+-- ARGV[1] is the request as JSON: `ops`, a list of {verb, arguments}, and how to run them.
 
-redis.replicate_commands()  -- Redis 6.2: what is written depends on TIME
+redis.replicate_commands()  -- Redis 6.2: needed where writes depend on TIME
 
 local call = redis.call
 local META = KEYS[1]
@@ -17,7 +17,7 @@ local changed, woken = false, false
 
 -- -- numbers and times: whole microseconds since 1970 ---------------------------------------------
 
--- A whole number as text; `tostring` would round those above 10^14.
+-- Return a whole number as text; `tostring` would round numbers above 10^14.
 local function whole(number)
   return string.format('%.0f', number)
 end
@@ -28,20 +28,20 @@ if request.clock == 'server' then
   server_now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 end
 
--- What the caller takes for now, by the clock that counts.
+-- Return the current time by the clock that counts: the server's, or the caller's `now`.
 local function clock(now)
   return server_now or now
 end
 
--- A moment that the caller worked out from its own now, by the clock that counts.
+-- Convert a time that the caller derived from its own `now` to the clock that counts.
 local function carried(moment, now)
   return moment + (server_now or now) - now
 end
 
 -- -- writing --------------------------------------------------------------------------------------
 
--- In a rehearsal, each write notes what undoes it; streams are left alone, being the only keys that
--- can't be brought back to what they were. No answer depends on them: indexes hold the order.
+-- In a rehearsal, each write records the command that undoes it. Streams are not written: they are
+-- the only keys that can't be restored. No answer depends on them: indexes have the order.
 local undo = request.rehearsal and {} or nil
 
 local function note(...)
@@ -93,7 +93,7 @@ local function write(command, key, ...)
   return call(command, key, ...)
 end
 
--- A write to a stream; false if it was refused or this is a rehearsal.
+-- Write to a stream; return false if it was refused or this is a rehearsal.
 local function stream(command, ...)
   if undo then return false end
   local done = redis.pcall(command, ...)
@@ -105,7 +105,7 @@ local function roll_back()
   for place = #undo, 1, -1 do call(unpack(undo[place])) end
 end
 
--- Set fields, given as pairs; those without a value are forgotten.
+-- Set the fields given as pairs; delete those without a value.
 local function put(key, ...)
   local given, set, unset = {...}, {}, {}
   for place = 1, select('#', ...), 2 do

@@ -1,7 +1,7 @@
--- What a job's end, or its retry, means for the jobs that wait for it.
+-- Dependents: consequences of a job's end, or its retry, for the jobs that wait for it.
 --
--- `un` has the jobs whose dependents are still to be told, `ua` after which child to go on. Both
--- are worked off in portions. `dp:<child>` has by parent its condition and whether it is met.
+-- `un` has the jobs whose dependents are to be told, `ua` the last child told. Both are worked off
+-- in batches. `dp:<child>` has, by parent, the condition and whether it is met.
 
 local CONDITIONS = {s = 'succeeded', e = 'ended', f = 'failed'}
 
@@ -21,7 +21,7 @@ local function impossible_because(parent, status, condition)
   return 'parent ' .. parent .. ' ' .. (status == 'cancelled' and 'was cancelled' or status)
 end
 
--- {id, condition, met}, by id.
+-- Return {id, condition, met} of each parent, by id.
 local function parents_of(child)
   local found, parents = call('HGETALL', P .. 'dp:' .. child), {}
   for place = 1, #found, 2 do
@@ -32,12 +32,12 @@ local function parents_of(child)
   return parents
 end
 
--- A parent that has ended so that the child can never run: its id, status and condition.
+-- Return id, status and condition of a parent that has ended so that the child can never run.
 local function excluding_parent(child)
   for _, parent in ipairs(parents_of(child)) do
     if not parent.met then
       local status = call('HGET', P .. 'j:' .. parent.id, 's')
-      -- One that was deleted had ended, and did not satisfy the condition while it was there.
+      -- A deleted parent had ended, and had not met the condition before it was deleted.
       if not status then return parent.id, 'cancelled', parent.condition end
       if excluded_by(parent.condition, status) then return parent.id, status, parent.condition end
     end
@@ -60,7 +60,7 @@ local function exclude(child, parent, status, condition, at)
   unsettle({child.id})
 end
 
--- Block a child again that was cancelled because of its parent, unless something else bars it.
+-- Block a child again that was cancelled because of its parent, unless something else prevents it.
 local function revive(child, parent, at)
   if child.status ~= 'cancelled' or call('HGET', child.key, 'cb') ~= parent then return end
   local holder = key_holder(child.unique)
@@ -98,7 +98,7 @@ local function settle_one(parent, status, limit, at)
     local child = load(id)
     local condition, met = string.match(call('HGET', P .. 'dp:' .. id, parent), '^(.)(.)$')
     local excluded = excluded_by(condition, status)
-    -- Even if the parent has ended again: it may have done so before all were revived.
+    -- Even if the parent has ended again, which may be before all children were revived.
     if not excluded then revive(child, parent, at) end
     if met_by(condition, status) then
       if met == '0' then
@@ -118,7 +118,7 @@ local function settle_one(parent, status, limit, at)
   return #children, freed
 end
 
--- Tell up to `limit` dependents: how many were freed, and whether more are left.
+-- Tell up to `limit` dependents; return how many were released, and whether more are left.
 local function settle(at, limit)
   local freed = 0
   while limit > 0 do
@@ -132,7 +132,7 @@ local function settle(at, limit)
   return freed, call('ZCARD', P .. 'un') > 0
 end
 
--- The first portion for these jobs.
+-- Settle the first batch of dependents of these jobs.
 local function settle_for(ids, at)
   if #ids == 0 then return 0 end
   unsettle(ids)

@@ -1,15 +1,15 @@
--- running → the status that an ending names. Fenced: only the attempt that runs can end.
+-- Ends of attempts, running → the status in the result. Fenced: only a running attempt can end.
 
--- The job of an attempt, {id, number, when it was claimed}, if that runs. The number would not do:
--- a server that lost what it was told last gives ids and numbers again.
+-- Return the job of an attempt, {id, number, time of the claim}, if it is running. The number alone
+-- would not do: a server that lost its last changes assigns ids and numbers again.
 local function running(key)
   local job = load(key[1])
   if job and job.status == 'running' and job.attempts == key[2] and tonumber(job.started) == key[3]
   then return job end
 end
 
--- Nobody holds the attempt any more.
-local function let_go(job)
+-- Release the attempt from its owner.
+local function release(job)
   drop_entry(job)
   write('ZREM', P .. 'ls', job.id)
   write('SREM', P .. 'o:' .. job.owner, job.id)
@@ -18,7 +18,7 @@ end
 
 local freed = {}  -- queues in which an attempt has ended
 
--- A place in a queue with a limit that whoever ended an attempt has not taken is for somebody else.
+-- Wake others for a place in a queue with a limit, if it was freed here and not taken again.
 local function offer_places(queues)
   for name in pairs(freed) do
     local queue = queues[name]
@@ -27,7 +27,7 @@ local function offer_places(queues)
   end
 end
 
--- The status of the job from here on; nil if the attempt was not running.
+-- End an attempt; return the job's new status, or nil if the attempt was not running.
 local function end_one(e, now, at, lease_before)
   local job = running(e.key)
   if not job then return nil end
@@ -35,10 +35,10 @@ local function end_one(e, now, at, lease_before)
   if lease_before and tonumber(lease) >= lease_before then return nil end
   local status = e.status
   job.run_at = e.run_at and whole(carried(e.run_at, now))
-  if job.asked and not FINISHED[status] then  -- whatever it came to, it does not run again
+  if job.asked and not FINISHED[status] then  -- however it ended, it does not run again
     status, job.run_at = 'cancelled', nil
   end
-  let_go(job)
+  release(job)
   put(job.key, 'e', nil, 'o', nil, 'cr', nil, 'ra', job.run_at, 'f', e.failures > 0 and e.failures,
     'c', e.crashes > 0 and e.crashes, 'ec', e.exit_code, 'sg', e.signal, 'er', e.error,
     're', e.result)

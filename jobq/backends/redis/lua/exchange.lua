@@ -1,11 +1,11 @@
--- All that a supervisor has to tell since the last time, and what it gets for it.
+-- The exchange: a supervisor's report, and the claims that it gets in return.
 
--- running → pending as if the attempt had never been claimed; its number is used again.
+-- Give back an attempt, running → pending, as if never claimed; its number is used again.
 local function unclaim(key, owner, at)
   local id, attempt, job = key[1], key[2], running(key)
   if not job or job.owner ~= owner then return end
   local earlier = call('HGET', P .. 'a:' .. id, whole(attempt - 1))
-  let_go(job)
+  release(job)
   write('HDEL', P .. 'a:' .. id, whole(attempt), whole(attempt) .. 's')
   write('ZREM', P .. 'rt:' .. job.queue, id .. ':' .. whole(attempt))
   put(job.key, 'e', nil, 'o', nil, 'cr', nil, 'n', attempt > 1 and whole(attempt - 1),

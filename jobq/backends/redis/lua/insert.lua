@@ -1,8 +1,8 @@
--- Adding jobs. First everything is looked up, then everything is written: what fails adds nothing.
+-- New jobs. All look-ups come before all writes: an insert that fails adds nothing.
 
 local CODES = {succeeded = 's', ended = 'e', failed = 'f'}
 
--- The id of a parent in the batch so far, or its name and what is wrong.
+-- Return the id of a parent; or nil, its name and the failure.
 local function parent_of(batch, ref)
   local id
   if ref.index then
@@ -21,7 +21,7 @@ local function parent_of(batch, ref)
   return id
 end
 
--- Each parent once: two places in a batch are one job if one holds the other's unique key.
+-- Return each parent once: two places in a batch are one job if one has the other's unique key.
 local function look_up_parents(batch, job)
   local parents, conditions = {}, {}
   for _, ref in ipairs(job.parents or {}) do
@@ -39,7 +39,7 @@ local function look_up_parents(batch, job)
   return parents
 end
 
--- The job that the new one's key stands for, or that holds its unique key.
+-- Return the job of the new one's import key, or the holder of its unique key.
 local function already_there(batch, job)
   if job.key then
     local known = batch.known[job.key]
@@ -117,7 +117,7 @@ local function write_job(new, at)
   end
 end
 
--- {id, 1 if it was created} for each job; or nil and what is wrong.
+-- Add jobs; return {id, 1 if it was created} for each, or nil and the failure.
 local function insert(jobs, at)
   local failure = missing_queue(jobs)
   if failure then return nil, failure end

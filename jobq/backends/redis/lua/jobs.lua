@@ -1,10 +1,10 @@
--- Jobs: the hash of each, and the indexes that know of it by its status.
+-- Jobs: the hash of each, and the indexes of its status.
 --
--- A pending job is in a line, which is a priority, a queue and a type: in the zset of the line,
--- which has the order, and, from when it is added until its attempt ends, in the stream of it.
--- One that comes back can't go into the middle of a stream: it gets an entry of the stream `again`
--- when it is claimed. The field `e` says where it is: absent, in the stream of its line, as
--- `<id>-0`; `-`, nowhere yet; else, in `again`, under that id.
+-- A pending job is in a line, identified by priority, queue and type: in the line's zset, which has
+-- the order, and, from its insertion until its attempt ends, in the line's stream. A job that
+-- becomes pending again can't go into the middle of a stream: it gets an entry in the stream
+-- `again` when it is claimed. The field `e` tells where its entry is: absent, in the stream of its line, as
+-- `<id>-0`; `-`, nowhere yet; anything else, in `again`, under that id.
 
 local AGAIN, DEAD = P .. 'again', P .. 'dead'
 
@@ -22,7 +22,7 @@ local function load(id)
   }
 end
 
--- What a verb changes in the counts is written once, at its end.
+-- Changes of the counts are collected, and written once at the end of a verb.
 local counted = {}
 
 local function count(queue, status, by)
@@ -67,7 +67,7 @@ local function into_line(job)
   end
 end
 
--- The entry is done with: it leaves its own stream, and the pending list of whoever holds it.
+-- Delete the entry of a job from its stream, and from the pending list of its owner.
 local function drop_entry(job)
   local where, entry = P .. 'w:' .. job.line, job.id .. '-0'
   if job.entry then where, entry = AGAIN, job.entry end
@@ -95,7 +95,7 @@ local function leave(job)
   end
 end
 
--- Put a job, whose hash is there, under its new status. Its run_at must be set before.
+-- Add a job with a hash to the indexes of a status. Its run_at must be set before.
 local function enter(job, status, at)
   count(job.queue, status, 1)
   if job.status ~= status then write('HSET', job.key, 's', status) end
@@ -118,7 +118,7 @@ local function enter(job, status, at)
   end
 end
 
--- From one status to another, with the unique key that goes with it.
+-- Change a job's status, and take or free its unique key.
 local function move(job, status, at)
   if job.status == 'pending' and status ~= 'running' then drop_entry(job) end
   leave(job)
@@ -130,7 +130,7 @@ local function move(job, status, at)
   enter(job, status, at)
 end
 
--- Jobs whose time has come: so few that nobody waits long, the longest due first.
+-- Make due jobs pending, the longest due first: one batch, so that other clients hardly wait.
 local function promote(at)
   local due = call('ZRANGEBYSCORE', P .. 'due', '-inf', at, 'LIMIT', 0, 200)
   for _, id in ipairs(due) do
@@ -138,7 +138,7 @@ local function promote(at)
   end
 end
 
--- All of a job: its id, its hash, its parents.
+-- Return a job's id, hash and parents.
 local function shown(id)
   local fields = call('HGETALL', P .. 'j:' .. id)
   if #fields == 0 then return nil end

@@ -1,14 +1,14 @@
--- Runs the verbs of the request: all take effect, or none does.
+-- The end of every script: run the verbs of the request. All take effect, or none does.
 --
--- The answer is {'ok', result, the time, the store} or {what is wrong, ...}. One that may have been
--- lost on its way is given again to whoever asks again with the same number.
+-- The answer is {'ok', result, time, identity of the store} or {kind of failure, ...}. A request
+-- that is repeated under the same number, as its answer was lost, gets the first answer again.
 
 local LOCK, SLOT = P .. 'lock', request.slot and P .. 'r:' .. request.slot
 
 local version, born = unpack(call('HMGET', META, 'v', 'born'))
 if version and version ~= request.version then return {'version', version} end
 if not version and call('EXISTS', META) == 1 then return {'foreign'} end
--- Numbers begin anew where all was lost: who holds attempts would take those of others for its own.
+-- A store that lost its data starts numbers over: a client would take other attempts for its own.
 local held = request.born ~= '' and request.born
 if held and held ~= born then return {'replaced'} end
 
@@ -16,21 +16,21 @@ if SLOT then
   local kept = call('GET', SLOT)
   kept = kept and cmsgpack.unpack(kept)
   if kept and kept[1] == request.number then return kept[2] end
-  -- Its sender has gone on since: nobody waits for this one, or knows that it is done.
+  -- The client has sent later requests: it neither waits for this one nor knows if it was executed.
   if kept and kept[1] > request.number then return {'late'} end
 end
 
--- A server that is full takes no jobs in; what it has can still be held up, run, ended and deleted.
--- Redis stops a script only at its first write: so that is one, of nothing, that needs no memory.
-local TAKES_IN = {insert = true, fire = true, add_schedule = true, load = true}
-local takes_in = false
-for _, op in ipairs(request.ops) do takes_in = takes_in or TAKES_IN[op[1]] end
-if (request.writes or request.token) and not takes_in then call('DEL', P .. 'full') end
+-- A full server accepts no new jobs; existing ones can still be paused, run, ended and deleted.
+-- Redis refuses only a script's first write: so that is a DEL of nothing, which needs no memory.
+local ADDS_JOBS = {insert = true, fire = true, add_schedule = true, load = true}
+local adds_jobs = false
+for _, op in ipairs(request.ops) do adds_jobs = adds_jobs or ADDS_JOBS[op[1]] end
+if (request.writes or request.token) and not adds_jobs then call('DEL', P .. 'full') end
 
 local holder = call('GET', LOCK)
 if request.token then
   if holder and holder ~= request.token then return {'locked'} end
-  if not holder and request.begun then return {'expired'} end  -- others may have written
+  if not holder and request.begun then return {'expired'} end  -- other clients may have written
   call('SET', LOCK, request.token, 'PX', request.lock_ms)
 elseif holder and request.writes then
   return {'locked'}
@@ -48,7 +48,7 @@ if undo then
 elseif changed then
   if not version then call('HSET', META, 'v', request.version) end
   if not born then
-    born = request.slot .. '-' .. whole(request.number)  -- nobody else has asked under these
+    born = request.slot .. '-' .. whole(request.number)  -- unique among all clients
     call('HSET', META, 'born', born)
   end
   call('HINCRBY', META, 'ver', 1)

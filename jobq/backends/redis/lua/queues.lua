@@ -1,4 +1,4 @@
--- Queues: what each may start now.
+-- Queues: how many jobs each may start now.
 
 local function all_queues()
   local found = call('HGETALL', P .. 'qs')
@@ -11,7 +11,7 @@ local function all_queues()
   return queues
 end
 
--- What is wrong if one of the jobs is in a queue that is not there.
+-- Return the failure if one of the jobs is in a queue that does not exist.
 local function missing_queue(jobs)
   local queues = all_queues()
   for _, job in ipairs(jobs) do
@@ -24,7 +24,7 @@ local function missing_queue(jobs)
   end
 end
 
--- Those that are not paused, among the names given.
+-- Return the queues that are not paused, among these names.
 local function open_queues(names)
   local wanted
   if names then
@@ -38,7 +38,8 @@ local function open_queues(names)
   return open
 end
 
--- How many more jobs a queue may start. Starts that lie ahead, of a clock set back, do not count.
+-- Return how many more jobs a queue may start. Starts later than now, of a clock that was set back
+-- since, do not count.
 local function room_of(queue, at)
   local room = math.huge
   if queue.max then room = queue.max - number_of(queue.name, 'running') end
@@ -57,7 +58,7 @@ local function note_start(queue, at, id, attempt)
   write('ZADD', key, at, id .. ':' .. attempt)
 end
 
--- When waiting alone makes a job claimable: false if never.
+-- Return when waiting alone makes a job claimable; false: never.
 local function next_due(at, queues)
   local first = call('ZRANGE', P .. 'due', 0, 0, 'WITHSCORES')[2]
   local due = first and tonumber(first) or math.huge

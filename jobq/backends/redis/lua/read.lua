@@ -1,4 +1,4 @@
--- Reading jobs: nothing here changes anything.
+-- Reading jobs: verbs that change nothing.
 
 function verbs.get(a)
   local found = {}
@@ -6,7 +6,7 @@ function verbs.get(a)
   return found
 end
 
--- The indexes in which jobs of these statuses, of this queue and type, can be.
+-- Return the indexes that may have jobs of these statuses, this queue and type.
 local function indexes(a)
   local keys = {}
   for _, status in ipairs(a.statuses) do
@@ -21,7 +21,7 @@ local function indexes(a)
   return keys
 end
 
--- The first `limit` ids behind `after`, or before it, over all of the indexes.
+-- Return the first `limit` ids after, or before, `after` in all of the indexes.
 local function page(keys, after, newest, limit)
   local ids = {}
   for _, key in ipairs(keys) do
@@ -57,7 +57,7 @@ local function matches(a, id)
   return true
 end
 
--- The last id looked at, or false if that was all, and the jobs found so far.
+-- Return the last id read, or false if there are no more, and the jobs found so far.
 function verbs.find(a)
   if a.finished_before
     and call('ZCOUNT', P .. 'fin', '-inf', '(' .. whole(a.finished_before)) == 0 then
@@ -80,7 +80,7 @@ function verbs.counts()
   return call('HGETALL', P .. 'n')
 end
 
--- All attempts of a job, and until when the open one is held.
+-- Return all attempts of a job, and the lease of the open one.
 local function attempts(id)
   return {call('HGETALL', P .. 'a:' .. id), call('ZSCORE', P .. 'ls', id)}
 end
@@ -141,9 +141,9 @@ function verbs.key_holder(a)
   return call('HGET', P .. 'uk', a.key)
 end
 
--- -- figures --------------------------------------------------------------------------------------
+-- -- statistics -----------------------------------------------------------------------------------
 
--- A portion of the jobs that completed or failed, the latest first: what is known of each.
+-- Return a batch of the jobs that completed or failed, the latest first.
 function verbs.ended(a)
   local ids = call('ZREVRANGEBYSCORE', P .. 'fin', '+inf', a.since, 'LIMIT', a.from, a.batch_size)
   local found = {}
@@ -186,9 +186,9 @@ function verbs.unsettled()
   return call('ZCARD', P .. 'un')
 end
 
--- -- what can't be -------------------------------------------------------------------------------
+-- -- flaws --------------------------------------------------------------------------------------
 
--- The last id looked at, or false if that was all, and those whose hash says something else.
+-- Return the last id read, or false if there are no more, and the jobs with another status.
 function verbs.strays(a)
   local ids, found = page(indexes(a), a.after, false, a.batch_size), {}
   for _, id in ipairs(ids) do
@@ -212,10 +212,10 @@ function verbs.flaws(a)
   return found
 end
 
--- Jobs that ended before then, the first to end first: id, status and time.
+-- Return jobs that ended before then, the first to end first: id, status and time.
 function verbs.finished_before(a)
   local from, skipped, before = a.after_at or '-inf', 0, '(' .. whole(a.before)
-  while a.after_id do  -- of those that ended with it, some came before
+  while a.after_id do  -- skip those of the same time that came before
     local tied = call('ZRANGEBYSCORE', P .. 'fin', from, from, 'LIMIT', skipped, 1000)
     local passed = 0
     while tied[passed + 1] and tied[passed + 1] <= a.after_id do passed = passed + 1 end

@@ -1,4 +1,4 @@
--- Schedules. That one fires for a time only once is a member of the zset of its times.
+-- Schedules. The zset of its ticks lets a schedule fire only once for each.
 
 local function record(name, s)
   local key = P .. 'sc:' .. name
@@ -16,7 +16,7 @@ local function replace(a)
   write('HINCRBY', P .. 'sc:' .. a.name, 'rev', 1)
 end
 
--- Forget old firings. What they were is settled from here on: it is not fired for again.
+-- Forget old firings. Their times are settled: the schedule never fires for them again.
 local function forget(name, id, before, shown_ones)
   local kept = {}
   for _, at in ipairs(call('ZREVRANGE', P .. 'st:' .. id, 0, shown_ones - 1)) do kept[at] = true end
@@ -69,7 +69,7 @@ end
 function verbs.fire(a)
   if not is_current(a) then return false end
   local at, fired = clock(a.now), {}
-  local failure = missing_queue({a.job})  -- before anything is written
+  local failure = missing_queue({a.job})  -- before any write
   if failure then return nil, failure end
   replace(a)
   for _, tick in ipairs(a.ticks) do

@@ -1,4 +1,4 @@
--- Queues and supervisors as they are kept, and what needs clearing away from time to time.
+-- Queues and supervisors as they are stored, and the upkeep that streams need from time to time.
 
 function verbs.queues()
   return call('HGETALL', P .. 'qs')
@@ -44,7 +44,7 @@ function verbs.supervisors()
   return {call('HGETALL', P .. 'sv'), call('HGETALL', P .. 'hb')}
 end
 
--- Consumers that have left, once nothing is pending for them: with them, their entries would go.
+-- Delete the consumers of dead supervisors, but only without pending entries, which would go too.
 local function forget_consumers(key)
   local found = redis.pcall('XINFO', 'CONSUMERS', key, GROUP)
   if found.err then return end

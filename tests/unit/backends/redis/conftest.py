@@ -14,7 +14,7 @@ from tests.unit.backends.redis.servers import Open
 
 @pytest.fixture
 def open_on(tmp_path: Path) -> Iterator[Open]:
-    """Opens backends on servers, and closes them."""
+    """Open backends on servers, and close them."""
     opened: list[RedisBackend] = []
 
     def open_one(url: str, clock: str = "caller") -> RedisBackend:

@@ -1,4 +1,4 @@
-"""What a backend on Redis reads in batches, deletes, and finds wrong with its indexes."""
+"""The Redis backend: deleting, reading in batches, and flaws of its indexes."""
 
 from typing import Any
 
@@ -6,12 +6,12 @@ import pytest
 
 from jobq.models import JobFilter, JobStatus
 from tests.contract.driver import NOON, Jobs, after, new_job
-from tests.contract.test_moving import furnish
-from tests.contract.test_upkeep import supervisor
+from tests.contract.test_supervisors import supervisor
+from tests.contract.test_transfer import furnish
 from tests.unit.backends.redis.servers import TAG
 
 KEPT = {"meta", "n", "r", "again", "dead"}
-"""Keys that may be left where there is no job; of streams, that is empty ones."""
+"""Keys that may be left without any job, among them empty streams."""
 
 
 def test_nothing_is_left_of_what_was_deleted(jobs: Jobs, client: Any) -> None:

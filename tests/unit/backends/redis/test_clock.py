@@ -17,7 +17,7 @@ from jobq.recovery import ExpiredLeases
 from jobq.transfer.migrate import require_idle
 from jobq.units import Rate
 from tests.contract.driver import LEASE, NOON, Jobs, new_job
-from tests.contract.test_upkeep import supervisor
+from tests.contract.test_supervisors import supervisor
 from tests.support.project import wait_until
 from tests.unit.backends.redis.servers import TAG, Open
 

@@ -19,8 +19,8 @@ from jobq.models import JobFilter, JobStatus
 from jobq.units import Rate
 from tests.contract.driver import NOON, Jobs, new_job
 from tests.contract.redis_keys import check_keys
-from tests.contract.test_moving import furnish
 from tests.contract.test_schedules import put
+from tests.contract.test_transfer import furnish
 from tests.support.redis_server import cluster
 from tests.support.tcp_proxy import TcpProxy
 from tests.unit.backends.redis.servers import TAG, Open
@@ -170,7 +170,7 @@ def test_who_writes_waits_for_the_group_of_another_and_who_reads_does_not(
 def test_who_waits_in_vain_for_the_group_of_another_is_told(
     jobs: Jobs, client: Any, open_on: Open, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobq.backends.redis.connection.PATIENCE", 0.0)
+    monkeypatch.setattr("jobq.backends.redis.connection.GROUP_WAIT_S", 0.0)
     other = Jobs(lambda: open_on(redis_url))
     with jobs.backend.group():
         jobs.add()
@@ -207,7 +207,7 @@ def test_a_group_that_took_too_long_changes_nothing(jobs: Jobs, client: Any, goe
 
 
 def contents(client: Any) -> dict[str, Any]:
-    """All that is there, but for locks and answers."""
+    """Return all keys and values, except locks and answers."""
     read = {
         "string": client.get,
         "hash": client.hgetall,

@@ -5,12 +5,12 @@ from typing import Any
 
 from tests.contract.driver import Jobs
 from tests.contract.redis_keys import check_keys
-from tests.contract.test_moving import furnish
+from tests.contract.test_transfer import furnish
 from tests.unit.backends.redis.servers import Open
 
 
 def commands_of_scripts(client: Any, work: Callable[[], None]) -> list[str]:
-    """What the scripts of some work do, as the server tells it."""
+    """Return the commands that scripts run during some work, as the server reports them."""
     with client.monitor() as monitor:
         work()
         client.echo("that was all")

@@ -1,4 +1,4 @@
-"""The streams in which waiting, running and dead jobs stand on Redis."""
+"""Streams of pending and running jobs, and of dead letters, on Redis."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import pytest
 from jobq.models import JobStatus, Outcome
 from tests.contract.driver import LEASE, Jobs, new_job
 from tests.contract.redis_keys import check_keys
-from tests.contract.test_upkeep import supervisor
+from tests.contract.test_supervisors import supervisor
 from tests.unit.backends.redis.servers import LINE, TAG
 
 

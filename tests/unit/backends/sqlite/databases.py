@@ -15,7 +15,7 @@ from tests.contract.driver import new_job
 from tests.support.paths import ROOT
 
 LARGE = new_job(args={"text": "x" * 10_000})
-"""A job of which some hundreds fill a disk or a log."""
+"""A job large enough to fill a small disk or a log with some hundreds."""
 
 WITH_TESTS = {**os.environ, "PYTHONPATH": str(ROOT)}
 
@@ -58,7 +58,7 @@ def ids(backend: SqliteBackend) -> list[int]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """The files, apart from the lock and the index that readers share."""
+    """Return the files, except the lock and the index that readers share."""
     return {
         file.name: file.read_bytes()
         for file in folder.iterdir()
@@ -68,7 +68,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @contextmanager
 def held(path: Path) -> Iterator[None]:
-    """The turnstile, kept by somebody else."""
+    """Hold the write lock, as another process would."""
     with Path(f"{path}.lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -67,7 +67,7 @@ def share(shared: Barrier) -> None:
 
 @contextmanager
 def processes(number: int) -> Iterator[Callable[..., list[list[int]]]]:
-    """Runs a function in so many processes at once, with a number each."""
+    """Run a function in several processes at the same time, with a number each."""
     pool = SPAWN.Pool(number, share, (SPAWN.Barrier(number),))
     try:
         yield lambda work, *args: pool.starmap(work, [(*args, n) for n in range(number)], 1)

@@ -1,4 +1,4 @@
-"""The numbers by which a file is known as jobq's, and files of others."""
+"""The numbers that mark a file as jobq's, and foreign files."""
 
 from collections.abc import Callable
 from contextlib import closing
@@ -62,7 +62,7 @@ def test_a_newer_database_is_refused_and_left_untouched(path: Path) -> None:
 
 
 def test_a_newer_database_whose_last_user_crashed_is_left_untouched(path: Path) -> None:
-    """Its write-ahead log is not ours to move into the database."""
+    """Check that its write-ahead log is not moved into the database."""
     newer = f"PRAGMA user_version = {SCHEMA_VERSION + 1}"
     script = f"""
         import os, sqlite3

@@ -14,7 +14,7 @@ from tests.contract.driver import Jobs
 
 @contextmanager
 def announced(path: Path, owner: str) -> Iterator[tuple[subprocess.Popen[str], IO[str]]]:
-    """Another process that listens, and says so; it repeats each wake-up."""
+    """Start another process that listens, and prints each wake-up."""
     script = (
         "import select, sys\nfrom pathlib import Path\n"
         "from jobq.backends.sqlite.backend import SqliteBackend\n"

@@ -4,7 +4,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from jobq.backends.sqlite.connection import CHECKPOINT_BYTES, LOG_KEPT_BYTES
+from jobq.backends.sqlite.connection import CHECKPOINT_BYTES, MAX_IDLE_LOG_BYTES
 from tests.contract.driver import NOON, Jobs, new_job
 from tests.unit.backends.sqlite.databases import LARGE, opened
 
@@ -43,7 +43,7 @@ def test_a_reader_keeps_the_log_until_it_leaves(jobs: Jobs, path: Path) -> None:
         reader.execute("COMMIT")
         for _ in range(8):
             jobs.insert(*[LARGE] * 100)
-        assert wal(path) <= LOG_KEPT_BYTES
+        assert wal(path) <= MAX_IDLE_LOG_BYTES
         jobs.backend.maintain()
         assert wal(path) == 0
 

@@ -21,9 +21,9 @@ from tests.unit.backends.sqlite.databases import held, ids, opened, run_python
 
 
 def let_waiters_go() -> None:
-    """The threads that stood in line for somebody who gave up end once their turn comes."""
+    """Check that abandoned waiting threads end once they are granted the lock."""
     for thread in threading.enumerate():
-        if thread.name == "jobq-turnstile":
+        if thread.name == "jobq-write-lock":
             thread.join(10)
             assert not thread.is_alive()
 
@@ -32,7 +32,7 @@ def test_a_writer_that_never_leaves_is_reported_and_does_no_harm_once_it_has(
     jobs: Jobs, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = jobs.add()
-    monkeypatch.setattr(connection, "LOCK_SECONDS", 0.05)
+    monkeypatch.setattr(connection, "LOCK_TIMEOUT_S", 0.05)
     with held(path):
         for _ in range(3):
             with pytest.raises(DatabaseLockedError, match="another process"):
@@ -47,7 +47,7 @@ def test_waiting_for_a_turn_in_vain_leaks_nothing(
 ) -> None:
     jobs.add()
     before = psutil.Process().num_fds()
-    monkeypatch.setattr(connection, "LOCK_SECONDS", 0.01)
+    monkeypatch.setattr(connection, "LOCK_TIMEOUT_S", 0.01)
     with held(path):
         for _ in range(5):
             with pytest.raises(DatabaseLockedError):
@@ -72,7 +72,7 @@ def waiters_once_there() -> list[threading.Thread]:
     deadline = time.monotonic() + 10
     found: list[threading.Thread] = []
     while not found and time.monotonic() < deadline:
-        found = [thread for thread in threading.enumerate() if thread.name == "jobq-turnstile"]
+        found = [thread for thread in threading.enumerate() if thread.name == "jobq-write-lock"]
     return found
 
 
@@ -84,15 +84,15 @@ def test_who_gives_up_before_the_waiting_thread_has_begun_leaves_the_line(
     def start_later(thread: threading.Thread) -> None:
         late.append(thread)
 
-    with held(path), closing(WriteLock(f"{path}.lock")) as turnstile:
+    with held(path), closing(WriteLock(f"{path}.lock")) as lock:
         monkeypatch.setattr(threading.Thread, "start", start_later)
         with pytest.raises(DatabaseLockedError):
-            turnstile.take(0.01)
+            lock.acquire(0.01)
         monkeypatch.undo()
     late[0].start()
     let_waiters_go()
-    with closing(WriteLock(f"{path}.lock")) as turnstile:
-        turnstile.take(0.01)
+    with closing(WriteLock(f"{path}.lock")) as lock:
+        lock.acquire(0.01)
 
 
 def test_a_process_that_waited_in_vain_can_leave(path: Path) -> None:
@@ -103,7 +103,7 @@ def test_a_process_that_waited_in_vain_can_leave(path: Path) -> None:
             from jobq.backends.sqlite import connection
             from jobq.backends.sqlite.backend import SqliteBackend
             from jobq.errors import DatabaseLockedError
-            connection.LOCK_SECONDS = 0.01
+            connection.LOCK_TIMEOUT_S = 0.01
             try:
                 SqliteBackend(Path({str(path)!r})).insert([new_job()], NOON)
             except DatabaseLockedError:
@@ -116,7 +116,7 @@ def test_a_process_that_waited_in_vain_can_leave(path: Path) -> None:
 def test_a_first_open_that_waits_in_vain_leaks_nothing(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "LOCK_SECONDS", 0.01)
+    monkeypatch.setattr(connection, "LOCK_TIMEOUT_S", 0.01)
     before = psutil.Process().num_fds()
     with held(path), closing(SqliteBackend(path)) as backend:
         for _ in range(5):

@@ -1,4 +1,4 @@
-"""The contract: a store that is filled from another one holds what that one did."""
+"""The contract: a store that is filled from another one has the same content."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,13 +29,13 @@ from jobq.transfer.migrate import move, require_idle, tally
 from jobq.units import Rate
 from tests.contract.driver import LEASE, Jobs, after, new_job
 from tests.contract.test_schedules import put
-from tests.contract.test_upkeep import supervisor
+from tests.contract.test_supervisors import supervisor
 
 NAMES = ("the one", "the other")
 
 
 def furnish(jobs: Jobs) -> None:
-    """Something of everything that a store can keep, but no job that is running."""
+    """Fill a store with something of everything that it can keep, except running jobs."""
     jobs.limit("fast", rate=Rate(5, 60.0), description="d", max_concurrent=2, timeout=1.5)
     jobs.limit("off", paused=True, priority=9, max_retries=0)
     for status in [status for status in JobStatus if status is not JobStatus.RUNNING]:
@@ -68,7 +68,7 @@ def add_schedule(jobs: Jobs) -> None:
 
 @pytest.fixture
 def plain(tmp_path: Path) -> Backend:
-    """A store of the simplest kind, to move from or to."""
+    """Return a SQLite store, to migrate from or to."""
     return SqliteBackend(tmp_path / "plain.db")
 
 
@@ -180,7 +180,7 @@ class Interrupted:
 def test_interrupted_anywhere_it_goes_on(
     open_backend: Callable[[], Backend], plain: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Meanwhile, nobody else can use the target, whether it was open before or not."""
+    """Check that no other process can use the target meanwhile, even if it had it open before."""
     monkeypatch.setattr("jobq.transfer.migrate.PAGE", 5)
     old = Jobs(lambda: plain)
     furnish(old)
@@ -220,7 +220,7 @@ def test_a_store_is_refused_while_a_supervisor_is_alive_in_it(jobs: Jobs) -> Non
     listener = jobs.backend.supervisors.listen("one")
     info = replace(supervisor(jobs, "one"), heartbeat_at=datetime.now(UTC))
     jobs.backend.supervisors.register(info)
-    with pytest.raises(WrongState, match=r"works on it \(one\)"):
+    with pytest.raises(WrongState, match=r"uses it \(one\)"):
         jobs.backend.transfer.begin_filling("elsewhere")
     listener.close()
     jobs.backend.supervisors.register(

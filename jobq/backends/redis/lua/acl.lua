@@ -1,7 +1,7 @@
--- Which commands the user may not use here, or not with these keys: their names.
+-- Return the names of the commands that the user may not use, or not with these keys.
 --
--- ARGV: each command with its arguments, as JSON. They are tried on a key that nobody uses, and that
--- is of a kind for which those that would change something are refused.
+-- ARGV: each command with its arguments, as JSON. They are tried on a key that is unused otherwise,
+-- and of a kind for which commands that would change something are refused.
 
 local key = string.match(KEYS[1], '^(.*)meta$') .. 'rights'
 
@@ -14,7 +14,7 @@ end
 
 local missing = {}
 for _, text in ipairs(ARGV) do
-  -- Without the key, others would make it. Some delete it.
+  -- Without the key, some commands would create it. Others delete it.
   if refused({'SET', key, '', 'PX', 1000}) then return {'SET'} end
   local command = cjson.decode(text)
   if refused(command) then missing[#missing + 1] = command[1] end

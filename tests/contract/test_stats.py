@@ -1,4 +1,4 @@
-"""The contract: how jobs ended, and who stands before whom in line."""
+"""The contract: how jobs ended, and which pending jobs come before which."""
 
 from datetime import timedelta
 

@@ -1,7 +1,7 @@
--- A store that is filled from another one. Until that has come to its end, the version in `meta` is
--- `filling`, and all requests but the filler's are turned away.
+-- Filling a store from another one. Until it ends, the version in `meta` is `filling`, and all
+-- requests but those of the filling process are refused.
 
-local SILENT = 60000000  -- microseconds without a heartbeat after which a supervisor is not there
+local MAX_SILENCE_US = 60000000  -- a supervisor without a heartbeat for longer is not alive
 
 local function in_use()
   local counts = call('HVALS', P .. 'n')
@@ -10,14 +10,14 @@ local function in_use()
   end
   if call('SCARD', P .. 'sn') > 0 then return 'jobs' end
   local time = call('TIME')
-  local since = tonumber(time[1]) * 1000000 + tonumber(time[2]) - SILENT
+  local since = tonumber(time[1]) * 1000000 + tonumber(time[2]) - MAX_SILENCE_US
   local heartbeats = call('HGETALL', P .. 'hb')
   for place = 2, #heartbeats, 2 do
     if tonumber(heartbeats[place]) > since then return heartbeats[place - 1] end
   end
 end
 
--- Up to which id it is filled; -1: all that is there is still to be cleared away.
+-- Return the id up to which the store is filled; -1: its old keys are still to be deleted.
 function verbs.begin_filling(a)
   local f = call('HMGET', META, 'v', 'fs', 'fi')
   local begun, source, filled = f[1] == 'filling', f[2], f[3]
@@ -93,7 +93,7 @@ function verbs.load_setup(a)
   return 1
 end
 
--- Numbers given, the number of jobs added, and what counts against the rates of queues.
+-- Return the last ids given, and the starts that count against the rates of queues.
 function verbs.setup(a)
   local starts = {}
   for _, name in ipairs(a.queues) do

@@ -1,4 +1,4 @@
--- What is noted of attempts while they run.
+-- Running attempts: their processes, progress and leases.
 
 local function note_starts(starts)
   for _, s in ipairs(starts) do
