@@ -217,19 +217,16 @@ class SqliteConnection:
         except sqlite3.Error:
             write_lock.close()
             raise
-        handle = self._handle_of(connection, write_lock)
-        try:
-            self._prepare(handle)
-        except BaseException:
-            handle.close()
-            raise
-        return handle
+        return self._checked(self._handle_of(connection, write_lock), self._prepare)
 
     def _connect_to_read(self) -> _Handle:
-        connection = self._connect_read_only()
-        handle = self._handle_of(connection, None)
+        handle = self._handle_of(self._connect_read_only(), None)
+        return self._checked(handle, lambda handle: self._version(handle.connection))
+
+    def _checked(self, handle: _Handle, check: Callable[[_Handle], object]) -> _Handle:
+        """Return a handle that passes a check; close it if it does not."""
         try:
-            self._version(connection)
+            check(handle)
         except BaseException:
             handle.close()
             raise

@@ -146,7 +146,7 @@ def test_who_hears_nothing_is_told_that_it_may_be_done(open_on: Open, redis_url:
         jobs = Jobs(lambda: open_on(f"{far}?socket_timeout=0.3"))
         jobs.add()
         proxy.swallow_replies()
-        with pytest.raises(DatabaseUnreachableError, match="may have been done"):
+        with pytest.raises(DatabaseUnreachableError, match="may have been executed"):
             jobs.add()
         with pytest.raises(DatabaseUnreachableError, match=r"reached from here$"):
             jobs.backend.counts()
