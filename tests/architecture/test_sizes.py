@@ -20,8 +20,6 @@ RELEASED = "jobq/backends/sqlite/migrations.py"
 TOO_LARGE = {
     "tests/e2e/test_recovery.py",
     "tests/e2e/test_work.py",
-    "tests/unit/backends/redis/test_backend.py",
-    "tests/unit/backends/sqlite/test_backend.py",
     "tests/unit/test_queue.py",
     "tools/soak/chaos.py",
 }

@@ -92,6 +92,7 @@ def test_a_child_that_waits_for_a_parent_that_is_over(jobs: Jobs, tmp_path: Path
     assert (found.rule, found.job_id) == ("released", child)
 
 
+@pytest.mark.slow
 def test_a_child_that_is_still_to_be_told_is_fine(jobs: Jobs) -> None:
     parent = jobs.add()
     for _ in range(600):  # more than are told at once

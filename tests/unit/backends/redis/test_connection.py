@@ -33,6 +33,7 @@ def test_two_names_are_two_jobqs(open_on: Open, redis_url: str) -> None:
     assert other.add() == job_id
 
 
+@pytest.mark.slow
 def test_a_cluster_is_used_whichever_node_is_named(open_on: Open) -> None:
     with cluster() as nodes:
         for number, node in enumerate(nodes):

@@ -105,12 +105,14 @@ def claim_all(path: Path, number: int) -> list[int]:
 ADDS = 100
 
 
+@pytest.mark.slow
 def test_several_processes_can_be_the_first_to_open_a_database(tmp_path: Path) -> None:
     with processes(4) as run:
         added = run(open_first, tmp_path)
     assert [sorted(numbers) for numbers in zip(*added, strict=True)] == [[1, 2, 3, 4]] * 10
 
 
+@pytest.mark.slow
 def test_eight_processes_add_at_once_and_nothing_is_lost(path: Path) -> None:
     with processes(8) as run:
         added = run(add_many, path)
@@ -121,6 +123,7 @@ def test_eight_processes_add_at_once_and_nothing_is_lost(path: Path) -> None:
     assert pragma(path, "integrity_check") == "ok"
 
 
+@pytest.mark.slow
 def test_processes_that_claim_at_once_never_get_the_same_job(path: Path) -> None:
     with opened(path) as backend:
         backend.insert([new_job()] * 500, NOON)
