@@ -149,7 +149,7 @@ def test_who_hears_nothing_is_told_that_it_may_be_done(open_on: Open, redis_url:
         proxy.swallow_replies()
         with pytest.raises(DatabaseUnreachableError, match="may have been executed"):
             jobs.add()
-        with pytest.raises(DatabaseUnreachableError, match=r"reached from here$"):
+        with pytest.raises(DatabaseUnreachableError, match=r"reached from this host$"):
             jobs.backend.counts()
         proxy.heal()
         assert len(jobs.backend.find(JobFilter(), limit=None)) == 2
