@@ -54,6 +54,29 @@ def test_every_verb_and_option_stands_in_the_docs(verb: str) -> None:
                     assert f"`{option}" in text + everywhere or f"{option}]" in text, option
 
 
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_and_docs_show_the_same_two_examples(
+    verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([verb, "--help"]) == 0
+    _, _, shown = capsys.readouterr().out.partition("\n Examples:\n")
+    examples = [line.strip() for line in shown.splitlines()]
+    assert len(examples) == 2
+    assert all(example.startswith(f"jobq {verb}") for example in examples)
+    first = section(verb).partition("```sh\n")[2].partition("```")[0]
+    assert first.splitlines() == examples
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_fits_80_columns(
+    verb: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for name, _ in _commands(verb):
+        assert run([*name.split(), "--help"]) == 0
+        assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+
+
 def test_the_docs_have_no_verb_or_option_that_is_not_there() -> None:
     import re
 
