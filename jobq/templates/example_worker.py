@@ -6,17 +6,17 @@ from jobq import JobContext, JobWorker
 
 
 class Hello(JobWorker):
-    """Greet somebody."""
+    """Greet a person by name."""
 
     job_type = "hello"
 
     class Args(BaseModel):
-        """What `jobq add hello` takes: checked before the job is added."""
+        """The arguments of `jobq add hello`, checked before the job is added."""
 
         name: str = "world"
 
     def run(self, args: Args, job: JobContext) -> dict[str, str]:
-        """Do the work of one try. What it returns is kept on the job; an exception fails the try."""
+        """Run one attempt. The return value is kept on the job; an exception fails the attempt."""
         job.log.info("greeting %s", args.name)
         job.progress(1, 1, "greeted")
         return {"greeting": f"Hello, {args.name}!"}
