@@ -238,5 +238,5 @@ def _shipper_of(queue: JobQueue) -> "Shipper | None":
         return None
     from jobq.logs.shipper import Shipper  # only where it has something to do
 
-    kept = timedelta(seconds=settings.ship_ttl)
-    return Shipper(backend_of(queue), queue.logs, most=settings.ship_max_bytes, kept=kept)
+    ttl = timedelta(seconds=settings.ship_ttl)
+    return Shipper(backend_of(queue), queue.logs, max_bytes=settings.ship_max_bytes, ttl=ttl)

@@ -1,4 +1,4 @@
-"""Who descends from a running attempt, on disk: for whoever has to end it after its supervisor."""
+"""The descendants of a running attempt, on disk: for its end, should its supervisor be gone."""
 
 import os
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from jobq.logs.directory import JobLog, write_all
 
-_LONGEST = 1 << 20
+_MAX_FILE_BYTES = 1 << 20
 
 
 def write(log: JobLog, attempt: int, descendants: Mapping[int, int]) -> None:
@@ -17,11 +17,11 @@ def write(log: JobLog, attempt: int, descendants: Mapping[int, int]) -> None:
 
 
 def read(log: JobLog, attempt: int) -> dict[int, int]:
-    """What was stored; nothing where that makes no sense."""
+    """Return what was stored; nothing where the file makes no sense."""
     with suppress(OSError, ValueError):
         descriptor = log.open(_name(attempt), os.O_RDONLY)
         try:
-            lines = os.read(descriptor, _LONGEST).splitlines()
+            lines = os.read(descriptor, _MAX_FILE_BYTES).splitlines()
         finally:
             os.close(descriptor)
         return {int(pid): int(started) for pid, started in map(bytes.split, lines)}
@@ -29,11 +29,11 @@ def read(log: JobLog, attempt: int) -> dict[int, int]:
 
 
 def remove(log: JobLog, attempt: int) -> None:
-    """None of them is left."""
+    """Forget what was stored: no process of the attempt is left."""
     with suppress(OSError):
         log.remove(_name(attempt))
 
 
 def _name(attempt: int) -> str:
-    # Its own for each: a supervisor that wakes up late must not replace what another one wrote.
+    # Each has its own: a supervisor that wakes up late must not replace what another one wrote.
     return f".descendants-{attempt}"

@@ -1,7 +1,7 @@
 """The log directory of a job: ``<log_dir>/jobs/<job_id>/``.
 
-Everything goes through a descriptor of the log root, and no symbolic link below it is followed:
-whoever can write there can't make jobq write, read or delete elsewhere.
+Everything goes through a descriptor of the log root, and no symbolic link below it is followed: a
+job that can write there can't make jobq write, read or delete elsewhere.
 """
 
 import errno
@@ -33,14 +33,14 @@ CAPPED = (STDOUT, STDERR, LOG, EVENTS)
 """The files that `[logs] max_bytes` is about."""
 
 SPOOLED = "stdin-"
-"""How the names of files begin that wait in the root to be some job's stdin."""
+"""The prefix of files in the root that wait to become the stdin of a job."""
 
-# Not to be blocked by a FIFO that a job has put in the place of its log.
+# Non-blocking, as a job may have put a FIFO in the place of its log.
 _COMMON = os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _BLOCK = 1 << 16
 _EVENTS = json.JSONEncoder(ensure_ascii=False)
-_LONGEST_CUTS = 1 << 16
+_MAX_GAPS_BYTES = 1 << 16
 
 
 class JobLogs:
@@ -51,14 +51,14 @@ class JobLogs:
         self._jobs = root / "jobs"
 
     def path(self, job_id: int) -> Path:
-        """Where a job's directory is, or would be."""
+        """Return the path of a job's directory, whether it is there or not."""
         return self._jobs / str(job_id)
 
     def create(self, job_id: int) -> "JobLog":
         """Open a job's directory, making it first if it is not there.
 
         Raises:
-            OSError: it can't be made, or something else stands in its place.
+            OSError: it can't be made, or something else is in its place.
         """
         try:
             jobs = os.open(self._jobs, _DIRECTORY)
@@ -81,7 +81,7 @@ class JobLogs:
             raise _named_in_full(error, self._jobs) from None
 
     def open(self, job_id: int) -> "JobLog | None":
-        """Open a job's directory; None if it has none yet."""
+        """Open a job's directory; return None if it has none yet."""
         try:
             jobs = os.open(self._jobs, _DIRECTORY)
         except FileNotFoundError:
@@ -101,7 +101,7 @@ class JobLogs:
 
     def delete(self, job_id: int) -> None:
         """Remove a job's directory and all in it; a symbolic link is removed, not followed."""
-        import shutil  # and with it, all that unpacks archives
+        import shutil  # which imports everything that unpacks archives
 
         try:
             jobs = os.open(self._jobs, _DIRECTORY)
@@ -119,7 +119,7 @@ class JobLogs:
             os.close(jobs)
 
     def make_root(self) -> Path:
-        """The root; from here on it is there, for its owner alone.
+        """Make the root, for its owner alone, and return it.
 
         Raises:
             LogDirectoryError: it can't be made, or nothing can be written there.
@@ -160,7 +160,7 @@ class JobLogs:
         return Path(file.name)
 
     def total_bytes(self) -> int:
-        """The disk space that all logs use."""
+        """Return the disk space that all logs use, in bytes."""
         total = 0
         root = self.root.resolve()
         if not root.is_dir():
@@ -174,7 +174,7 @@ class JobLogs:
 
 
 def _named_in_full(error: OSError, folder: Path) -> OSError:
-    """An error names its file as it was opened: by its name in a directory that is open."""
+    """Complete the path in an error, which is relative to the directory that was open."""
     if error.filename is not None:
         error.filename = str(folder / os.fsdecode(error.filename))
     return error
@@ -198,9 +198,9 @@ class JobLog:
         os.close(self.descriptor)
 
     def hold(self, *, alone: bool = False) -> bool:
-        """Let the files stay where they are until this is closed; False if somebody else is alone.
+        """Keep the files from being rewritten until this is closed; return whether that worked.
 
-        ``alone``: nobody else holds them now.
+        ``alone``: only if no other process holds them, to rewrite them.
         """
         try:
             fcntl.flock(
@@ -211,15 +211,15 @@ class JobLog:
         return True
 
     def append(self, name: str) -> int:
-        """A descriptor that appends to a file of the directory."""
+        """Open a file of the directory for appending; return its descriptor."""
         return self.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
     def append_events(self) -> int:
-        """A descriptor for `append_line` to write events to."""
+        """Open the events for `append_line`; return their descriptor."""
         return self.open(EVENTS, os.O_RDWR | os.O_CREAT | os.O_APPEND)
 
     def open(self, name: str, flags: int) -> int:
-        """A descriptor of a regular file of the directory, private to its owner if it is new."""
+        """Open a regular file of the directory, private if it is new; return its descriptor."""
         opener = open_file if flags & os.O_CREAT else os.open
         try:
             return _regular(opener(name, flags | _COMMON, dir_fd=self.descriptor), name)
@@ -227,18 +227,18 @@ class JobLog:
             raise _named_in_full(error, self.path) from None
 
     def size(self, name: str) -> int:
-        """How many bytes were written to a file, dropped ones included; 0 if it is not there."""
+        """Return the bytes written to a file, dropped ones included; 0 if it is not there."""
         return self.layout(name).end
 
     def stored_size(self, name: str) -> int:
-        """How large a file is, holes included; 0 if it is not there."""
+        """Return the size of a file in bytes, holes included; 0 if it is not there."""
         try:
             return os.stat(name, dir_fd=self.descriptor, follow_symlinks=False).st_size
         except FileNotFoundError:
             return 0
 
     def exists(self, name: str) -> bool:
-        """Whether a file is there."""
+        """Return whether a file is there."""
         try:
             os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
         except FileNotFoundError:
@@ -246,7 +246,7 @@ class JobLog:
         return True
 
     def changed_at(self, name: str) -> int:
-        """When a file was written to last, in nanoseconds.
+        """Return when a file was written to last, in nanoseconds.
 
         Raises:
             OSError: it is not there.
@@ -254,14 +254,14 @@ class JobLog:
         return os.stat(name, dir_fd=self.descriptor, follow_symlinks=False).st_mtime_ns
 
     def layout(self, name: str) -> Layout:
-        """Where in a file its parts are; a file that is not there is empty."""
-        if self.cut(name) is None:
+        """Return the places of a file's parts; a file that is not there is empty."""
+        if self.gap(name) is None:
             return Layout(self.stored_size(name))
         with self.read(name) as file:
             return Layout(0) if file is None else file.layout()
 
     def offsets(self) -> LogOffsets:
-        """Where the next attempt's output will start."""
+        """Return where the output of the next attempt will start."""
         return LogOffsets(
             stdout=self.size(STDOUT),
             stderr=self.size(STDERR),
@@ -271,42 +271,42 @@ class JobLog:
 
     @contextmanager
     def read(self, name: str) -> Iterator["LogFile | None"]:
-        """A file of the directory, opened for reading; None if it is not there."""
+        """Open a file of the directory for reading; None if it is not there."""
         try:
             descriptor = self.open(name, os.O_RDONLY)
         except FileNotFoundError:
             yield None
             return
         try:
-            yield LogFile(descriptor, lambda: self.cut(name))
+            yield LogFile(descriptor, lambda: self.gap(name))
         finally:
             os.close(descriptor)
 
-    def cut(self, name: str) -> Gap | None:
-        """What was dropped from a file, if anything was."""
-        return self.cuts().get(name)
+    def gap(self, name: str) -> Gap | None:
+        """Return the gap of a file; None if nothing was dropped from it."""
+        return self.gaps().get(name)
 
-    def cuts(self) -> dict[str, Gap]:
-        """What was dropped from each log that anything was dropped from.
+    def gaps(self) -> dict[str, Gap]:
+        """Return the gaps of all logs that have one.
 
-        The job can write there, too: other names, which may lead elsewhere, are not looked at.
+        The job can write that file too: other names in it, which may lead elsewhere, are ignored.
         """
         try:
             descriptor = self.open(gaps.FILE, os.O_RDONLY)
         except OSError:  # mostly, there is none
             return {}
         try:
-            found = gaps.parse(os.read(descriptor, _LONGEST_CUTS))
-            return {name: cut for name, cut in found.items() if name in CAPPED}
+            found = gaps.parse(os.read(descriptor, _MAX_GAPS_BYTES))
+            return {name: gap for name, gap in found.items() if name in CAPPED}
         finally:
             os.close(descriptor)
 
-    def note_cuts(self, found: Mapping[str, Gap]) -> None:
-        """Store what was dropped, all at once."""
+    def note_gaps(self, found: Mapping[str, Gap]) -> None:
+        """Store the gaps of all logs, in the place of those stored before."""
         self.replace(gaps.FILE, lambda descriptor: write_all(descriptor, gaps.serialise(found)))
 
     def replace(self, name: str, write: Callable[[int], object]) -> None:
-        """Put a new file in the place of another in one step, or leave that as it was."""
+        """Replace a file by a new one in one step, or leave it as it was."""
         new = _new(name)
         with suppress(FileNotFoundError):
             os.unlink(new, dir_fd=self.descriptor)
@@ -321,7 +321,7 @@ class JobLog:
             os.close(descriptor)
 
     def remove(self, name: str) -> None:
-        """Remove a file, and what a `replace` of it that was interrupted has left."""
+        """Remove a file, and what an interrupted `replace` of it has left."""
         for path in (name, _new(name)):
             with suppress(FileNotFoundError):
                 os.unlink(path, dir_fd=self.descriptor)
@@ -332,33 +332,36 @@ class JobLog:
 
 
 class LogFile:
-    """A log file as it was written; a line stands in the place of what was dropped from it."""
+    """A log file as it was written, with a marker in the place of what was dropped from it."""
 
-    def __init__(self, descriptor: int, find_cut: Callable[[], Gap | None]) -> None:
+    def __init__(self, descriptor: int, find_gap: Callable[[], Gap | None]) -> None:
         self._descriptor = descriptor
-        self._find_cut = find_cut
+        self._find_gap = find_gap
 
     def layout(self) -> Layout:
-        """Where its parts are now."""
-        return self._layout(self._find_cut())
+        """Return the places of its parts now."""
+        return self._layout(self._find_gap())
 
-    def _layout(self, cut: Gap | None) -> Layout:
+    def _layout(self, gap: Gap | None) -> Layout:
         size = os.fstat(self._descriptor).st_size
-        if cut is None or size < cut.start:  # its job has written it anew
+        if gap is None or size < gap.start:  # its job has rewritten it
             return Layout(size)
-        marked = os.pread(self._descriptor, len(cut.marker), cut.start) == cut.marker
-        return Layout(size, cut, cut.start + len(cut.marker) if marked else cut.resume)
+        marked = os.pread(self._descriptor, len(gap.marker), gap.start) == gap.marker
+        return Layout(size, gap, gap.start + len(gap.marker) if marked else gap.resume)
 
     def read(self, offset: int, size: int) -> tuple[bytes, int]:
-        """About so many bytes from an offset on, and the offset behind them; none at the end."""
+        """Return about `size` bytes from an offset on, and the offset behind them.
+
+        There are none at the end.
+        """
         while True:
-            cut = self._find_cut()
-            data, behind = self._read(self._layout(cut), offset, size)
-            if self._find_cut() == cut:  # else zeros may have been read: it is noted beforehand
+            gap = self._find_gap()
+            data, behind = self._read(self._layout(gap), offset, size)
+            if self._find_gap() == gap:  # else zeros may have been read: gaps are noted beforehand
                 return data, behind
 
     def read_all(self) -> bytes:
-        """All of it, and the line for what was dropped."""
+        """Return all of it, with the marker."""
         data, at = bytearray(), 0
         while (read := self.read(at, _BLOCK))[0]:
             data += read[0]
@@ -366,26 +369,26 @@ class LogFile:
         return bytes(data)
 
     def last_lines(self, count: int | None, start: int, end: int) -> int:
-        """The offset from which the last lines between two offsets can be read."""
+        """Return the offset from which the last lines between two offsets can be read."""
         layout = self.layout()
         shown = _Shown(layout, lambda at, size: self._read(layout, at, size)[0])
         place = last_lines(shown, count, layout.shown_from(start), layout.shown_to(end))
         return layout.offset_shown(place)
 
     def _read(self, layout: Layout, offset: int, size: int) -> tuple[bytes, int]:
-        cut = layout.cut
-        if cut is not None and cut.start <= offset < cut.end:
-            return cut.marker, cut.end
-        if cut is None or offset < cut.start:
-            place, size = offset, size if cut is None else min(size, cut.start - offset)
+        gap = layout.gap
+        if gap is not None and gap.start <= offset < gap.end:
+            return gap.marker, gap.end
+        if gap is None or offset < gap.start:
+            place, size = offset, size if gap is None else min(size, gap.start - offset)
         else:
-            place = layout.resume + offset - cut.end
+            place = layout.resume + offset - gap.end
         data = os.pread(self._descriptor, size, place)
         return data, offset + len(data)
 
 
 class _Blocks(Protocol):
-    """What can be read block by block."""
+    """Something that can be read block by block."""
 
     def seek(self, place: int, /) -> object: ...
 
@@ -422,7 +425,7 @@ def _new(name: str) -> str:
 
 
 def _regular(descriptor: int, name: str) -> int:
-    """A descriptor, if it is of a regular file."""
+    """Return a descriptor if it is of a regular file, else close it and raise an OSError."""
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         return descriptor
     os.close(descriptor)
@@ -430,13 +433,13 @@ def _regular(descriptor: int, name: str) -> int:
 
 
 def event_line(event: str, at: datetime, attempt: int, **details: Any) -> bytes:
-    """One line of ``events.jsonl``."""
+    """Return one line of ``events.jsonl``."""
     record = {"time": at.isoformat(), "event": event, "attempt": attempt, **details}
     return _EVENTS.encode(record).encode("utf-8", "backslashreplace") + b"\n"
 
 
 def write_all(descriptor: int, data: bytes) -> None:
-    """Write to a file; a full disk raises, rather than take a part of it."""
+    """Write all of the data; a full disk raises an OSError."""
     while data:
         data = data[os.write(descriptor, data) :]
 
@@ -444,7 +447,7 @@ def write_all(descriptor: int, data: bytes) -> None:
 def append_line(descriptor: int, line: bytes) -> None:
     """Append a line to a file opened by `append_events`: all of it or nothing.
 
-    Where a crash or a full disk has torn the last line, this one does not become a part of it.
+    Where a crash or a full disk has torn the last line, this one begins on a new line.
 
     Raises:
         OSError: the disk is full.
@@ -454,13 +457,13 @@ def append_line(descriptor: int, line: bytes) -> None:
     data = b"\n" + line if torn else line
     written = os.write(descriptor, data)
     if written < len(data):
-        if os.fstat(descriptor).st_size == size + written:  # nobody has written behind it
+        if os.fstat(descriptor).st_size == size + written:  # no other process wrote behind it
             os.ftruncate(descriptor, size)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def last_lines(file: _Blocks, count: int | None, start: int, end: int) -> int:
-    """The offset in ``start``..``end`` from which the last ``count`` lines can be read.
+    """Return the offset in ``start``..``end`` from which the last ``count`` lines can be read.
 
     It reads backwards from the end, so that the length of the file does not matter.
     """
@@ -481,9 +484,9 @@ def last_lines(file: _Blocks, count: int | None, start: int, end: int) -> int:
         newlines = block.count(b"\n")
         if found + newlines >= count:
             for _ in range(count - found):
-                cut = block.rfind(b"\n")
-                block = block[:cut]
-            return at + cut + 1
+                end_of_line = block.rfind(b"\n")
+                block = block[:end_of_line]
+            return at + end_of_line + 1
         found += newlines
     return start
 

@@ -1,4 +1,4 @@
-"""The progress file of a running job: written by the job, read by its supervisor twice a second.
+"""Progress: a file that a running job writes, and that its supervisor reads twice a second.
 
 Shell jobs write ``40/100 encoding`` or ``40% encoding`` or ``40 encoding``; workers, JSON.
 """
@@ -15,12 +15,12 @@ from jobq.system.permissions import open_file
 
 FILE = "progress"
 
-_SIZE = 4096
+_FILE_BYTES = 4096
 _TEXT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:(%)|/\s*(\d+(?:\.\d+)?))?\s*(.*)", re.DOTALL)
 
 
 class ProgressFile:
-    """A worker's own progress file: each call is one small write at the start of it."""
+    """A worker's own progress file: each call is one small write at its start."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -28,13 +28,13 @@ class ProgressFile:
         self.is_written = False
 
     def write(self, progress: Progress) -> None:
-        """Replace what the file says. A full disk loses progress, not the job."""
+        """Replace the content of the file. A full disk loses progress, not the job."""
         text = json.dumps(progress.bounded())
         with suppress(OSError):
             if self._descriptor is None:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
                 self._descriptor = open_file(self._directory / FILE, flags)
-            os.pwrite(self._descriptor, text.ljust(_SIZE).encode(), 0)
+            os.pwrite(self._descriptor, text.ljust(_FILE_BYTES).encode(), 0)
             self.is_written = True
 
     def close(self) -> None:
@@ -45,14 +45,14 @@ class ProgressFile:
 
 
 def read(directory: int) -> Progress | None:
-    """What the progress file in an open directory says; None if there is none that makes sense."""
+    """Read the progress file in an open directory; None if there is none, or no progress in it."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         descriptor = os.open(FILE, flags, dir_fd=directory)
     except OSError:
         return None
     try:
-        text = os.read(descriptor, 2 * _SIZE).decode("utf-8", "replace")
+        text = os.read(descriptor, 2 * _FILE_BYTES).decode("utf-8", "replace")
     except OSError:
         return None
     finally:
@@ -61,7 +61,7 @@ def read(directory: int) -> Progress | None:
 
 
 def parse(text: str) -> Progress | None:
-    """Progress from text; None if it is not progress."""
+    """Return progress from text; None if it is not progress."""
     if text.startswith("["):
         with suppress(ValueError, TypeError, OverflowError, RecursionError):
             done, total, message = json.loads(text)

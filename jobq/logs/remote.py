@@ -1,4 +1,4 @@
-"""A job's log as another machine than its own sees it: what was shipped of it."""
+"""Remote logs: a job's log as other hosts than its own see it, from what was shipped of it."""
 
 import io
 import re
@@ -8,30 +8,23 @@ from typing import Self
 
 from jobq.backends.base import Backend
 from jobq.backends.messages import LogChunk
-from jobq.logs.directory import (
-    EVENTS,
-    OFFSET_FIELDS,
-    JobLog,
-    JobLogs,
-    last_lines,
-)
+from jobq.logs.directory import EVENTS, OFFSET_FIELDS, JobLog, JobLogs, last_lines
 from jobq.logs.gaps import Layout
 from jobq.models import Job, LogOffsets
 
-MOST = 1 << 20
+MAX_HELD_BYTES = 1 << 20
 """Bytes of a file that are held while it is followed."""
 
-_LOOK = 1 << 16
+_SEARCHED_BYTES = 1 << 16  # at the end of the events, where the last attempt's are
 
 
 def open_log(
     logs: JobLogs, backend: Backend, job: Job, attempt: int | None = None
 ) -> "JobLog | RemoteLog | None":
-    """The log of a job: the files themselves, if its last attempt wrote to them; else what came.
+    """Open the log of a job: its files, if its last attempt ran here; else what was shipped.
 
-    With ``attempt``, that one counts in the place of the last.
-
-    Where nothing came, it is the files, if there are any.
+    With ``attempt``, that one counts in the place of the last. Where nothing was shipped, it is the
+    files, if there are any.
     """
     log = logs.open(job.id)
     if not backend.logs.ships or not job.attempts or (log and wrote(log, attempt or job.attempts)):
@@ -45,49 +38,54 @@ def open_log(
 
 
 def wrote(log: JobLog, attempt: int) -> bool:
-    """Whether an attempt has left an event here: it may have run on another machine."""
+    """Return whether an attempt has left an event here: it may have run on another host."""
     with suppress(OSError), log.read(EVENTS) as file:
         if file is not None:
             end = file.layout().end
-            last, _ = file.read(max(0, end - _LOOK), _LOOK)
+            last, _ = file.read(max(0, end - _SEARCHED_BYTES), _SEARCHED_BYTES)
             sign = re.compile(rb'"attempt": %d\b' % attempt)
-            return bool(sign.search(last) or (end > _LOOK and sign.search(file.read_all())))
+            return bool(
+                sign.search(last) or (end > _SEARCHED_BYTES and sign.search(file.read_all()))
+            )
     return False
 
 
 class ShippedFile:
-    """One file, as far as it came; a line stands in the place of what did not."""
+    """One file, as far as it was shipped, with a line in the place of what was not."""
 
     def __init__(self) -> None:
         self._data = b""
         self._dropped = 0  # bytes before them
 
     def append(self, data: bytes) -> None:
+        """Add what was shipped next."""
         self._data += data
-        if len(self._data) > 2 * MOST:
-            self._dropped += len(self._data) - MOST
-            self._data = self._data[-MOST:]
+        if len(self._data) > 2 * MAX_HELD_BYTES:
+            self._dropped += len(self._data) - MAX_HELD_BYTES
+            self._data = self._data[-MAX_HELD_BYTES:]
 
     def layout(self) -> Layout:
+        """Return the places of its parts, as `LogFile.layout` does."""
         return Layout(self._dropped + len(self._data))
 
     def read(self, offset: int, size: int) -> tuple[bytes, int]:
-        """About so many bytes from an offset on, and the offset behind them."""
+        """Return about `size` bytes from an offset on, and the offset behind them."""
         start = max(offset - self._dropped, 0)
         data = self._data[start : start + size]
         return data, self._dropped + start + len(data)
 
     def read_all(self) -> bytes:
+        """Return all that is held of it."""
         return self._data
 
     def last_lines(self, count: int | None, start: int, end: int) -> int:
-        """The offset from which the last lines between two offsets can be read."""
+        """Return the offset from which the last lines between two offsets can be read."""
         start, end = max(start - self._dropped, 0), max(end - self._dropped, 0)
         return self._dropped + last_lines(io.BytesIO(self._data), count, start, end)
 
 
 class RemoteLog:
-    """What came of all files of a job."""
+    """All files of a job, as far as they were shipped."""
 
     def __init__(self, backend: Backend, job: Job) -> None:
         self._backend = backend
@@ -109,11 +107,11 @@ class RemoteLog:
         """Nothing is held open."""
 
     def refresh(self) -> bool:
-        """Take in what came since the last time; whether there is anything by now."""
+        """Read what was shipped since the last time; return whether there is anything by now."""
         parts, self._after = self._backend.logs.shipped(self._job_id, self._after)
         if any(part.attempt not in self._attempts for part in parts):
             found = self._backend.attempts(self._job_id)
-            # What came of an attempt may be here before it is known where its output starts.
+            # Output of an attempt may have been shipped before it is recorded where it starts.
             self._attempts = {each.attempt: each.offsets for each in found if each.pid is not None}
         for part in parts:
             self._take(part)
@@ -137,20 +135,20 @@ class RemoteLog:
             self._came[part.file] = len(self._came) and max(self._came.values()) + 1
 
     def size(self, name: str) -> int:
-        """How many bytes came of a file."""
+        """Return the bytes that were shipped of a file."""
         return self._files[name].layout().end if name in self._files else 0
 
     def changed_at(self, name: str) -> int:
-        """In which order files were written to, as far as that can be told."""
+        """Return a number that is higher for files that were shipped later."""
         return self._came.get(name, 0)
 
     @contextmanager
     def read(self, name: str) -> Iterator[ShippedFile | None]:
-        """A file; None if nothing came of it."""
+        """Open a file; None if nothing was shipped of it."""
         yield self._files.get(name)
 
     def span(self, attempt: int) -> tuple[LogOffsets, LogOffsets | None]:
-        """Where what came of an attempt starts, and where that of the next one does."""
+        """Return where the output of an attempt starts, and where that of the next one does."""
         later = [number for number in sorted(self._starts) if number > attempt]
         return self._start(attempt), self._start(later[0]) if later else None
 
@@ -161,10 +159,12 @@ class RemoteLog:
         return LogOffsets(**{field: starts.get(name, 0) for name, field in OFFSET_FIELDS.items()})
 
     def has_end_of(self, attempt: int) -> bool:
-        """Whether all that an attempt wrote has come: its last event is shipped last."""
+        """Return whether all that an attempt wrote was shipped: its last event comes last."""
         events = self._files.get(EVENTS)
         end = rb'"event": "finished", "attempt": %d\b' % attempt
-        return events is not None and re.search(end, events.read_all()[-_LOOK:]) is not None
+        return (
+            events is not None and re.search(end, events.read_all()[-_SEARCHED_BYTES:]) is not None
+        )
 
 
 def _missing(name: str, count: int) -> bytes:

@@ -1,7 +1,7 @@
-"""Keeps the logs of running jobs within their limit, in a thread of its own.
+"""The size limiter: keeps the logs of running jobs within their limit, in a thread of its own.
 
 In a thread, because the supervisor may have to wait for the database, and a job that prints without
-end would have filled the disk meanwhile.
+end would fill the disk meanwhile.
 """
 
 import threading
@@ -14,11 +14,11 @@ from jobq.clock import utcnow
 from jobq.logs.directory import JobLog
 from jobq.logs.truncation import Trimmed, trim
 
-SHORTEST = 0.005
-LONGEST = 0.5
-"""Seconds between two looks at a log: the faster it grows towards its limit, the fewer."""
+MIN_INTERVAL_S = 0.005
+MAX_INTERVAL_S = 0.5
+"""Seconds between two looks at a log: shorter, the faster it grows towards its limit."""
 
-FIRST = 0.05
+FIRST_INTERVAL_S = 0.05
 """Seconds before the first look: most jobs have ended by then."""
 
 
@@ -26,16 +26,16 @@ FIRST = 0.05
 class _Watched:
     log: Callable[[], JobLog]
     on_trimmed: Callable[[Trimmed], None]
-    looked: float
-    wait: float = FIRST
+    looked_at: float
+    interval: float = FIRST_INTERVAL_S
     total: int = 0  # bytes, at the last look
 
 
 class LogSizeLimiter:
-    """Looks at the logs it was given, and trims those that outgrow the limit."""
+    """Looks at logs from time to time, and trims those that outgrow the limit."""
 
     def __init__(self, limit: int) -> None:
-        """``limit`` in bytes; 0 is none."""
+        """``limit`` in bytes; 0: there is none."""
         self._limit = limit
         self._watched: dict[Hashable, _Watched] = {}
         self._changed = threading.Condition()
@@ -46,19 +46,22 @@ class LogSizeLimiter:
     def watch(
         self, key: Hashable, log: Callable[[], JobLog], on_trimmed: Callable[[Trimmed], None]
     ) -> None:
-        """Begin to look at a log. Both are called in the thread: ``log`` for each look."""
+        """Begin to limit a log. ``log``, for each look, and ``on_trimmed`` are called in the thread."""
         if not self._limit:
             return
         with self._changed:
             watched = self._watched[key] = _Watched(log, on_trimmed, time.monotonic())
-            if self._sleeps_until is None or watched.looked + watched.wait < self._sleeps_until:
+            if (
+                self._sleeps_until is None
+                or watched.looked_at + watched.interval < self._sleeps_until
+            ):
                 self._changed.notify()
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="jobq-logs", daemon=True)
             self._thread.start()
 
     def release(self, key: Hashable, *, look: bool) -> None:
-        """From here on the thread does not use a log; ``look``: after a last look."""
+        """Stop limiting a log, which the thread does not use any more; ``look``: after a last look."""
         with self._changed:
             watched = self._watched.pop(key, None)
             if watched is not None and look:
@@ -77,21 +80,21 @@ class LogSizeLimiter:
             while not self._closed:
                 now = time.monotonic()
                 for watched in self._watched.values():
-                    if watched.looked + watched.wait <= now:
+                    if watched.looked_at + watched.interval <= now:
                         self._look(watched, now)
-                dues = [watched.looked + watched.wait for watched in self._watched.values()]
+                dues = [watched.looked_at + watched.interval for watched in self._watched.values()]
                 self._sleeps_until = min(dues, default=None)
                 self._changed.wait(None if not dues else max(0.0, min(dues) - time.monotonic()))
 
     def _look(self, watched: _Watched, now: float) -> None:
-        before, since = watched.total, now - watched.looked
-        watched.looked = now
-        with suppress(OSError):  # a full disk, or a job that plays with its files: at the next look
+        before, since = watched.total, now - watched.looked_at
+        watched.looked_at = now
+        with suppress(OSError):  # a full disk, or a job that removes its files: at the next look
             watched.total, trimmed = trim(watched.log(), self._limit, utcnow())
             for each in trimmed:
                 watched.on_trimmed(each)
-        wait = 2 * watched.wait
+        interval = 2 * watched.interval
         if watched.total > before and since > 0:
             left = max(0, self._limit - watched.total)
-            wait = min(wait, left * since / (watched.total - before) / 2)
-        watched.wait = min(max(wait, SHORTEST), LONGEST)
+            interval = min(interval, left * since / (watched.total - before) / 2)
+        watched.interval = min(max(interval, MIN_INTERVAL_S), MAX_INTERVAL_S)

@@ -1,4 +1,4 @@
-"""Keeps a job's log files, together, within a limit: head and tail stay, the middle goes."""
+"""Truncation: a job's log files together stay within a limit, by dropping their middles."""
 
 import ctypes
 import errno
@@ -11,13 +11,13 @@ from jobq.logs.gaps import Gap, Layout
 
 SETTING = "[logs] max_bytes"
 
-_ROOM = 0.75  # of the limit is what a trimmed log may still hold, to have room to grow
-_HEAD = 1 / 8
-_LEAST_TAIL = 1 / 16
-# Four files of which each has its head and the least tail are within the room.
+_KEPT_SHARE = 0.75  # of the limit: what trimmed logs may still hold, so that they can grow again
+_HEAD_SHARE = 1 / 8
+_MIN_TAIL_SHARE = 1 / 16
+# Four files with a head and the least tail each are within the kept share.
 
-_LINE = 1 << 16  # bytes in which the end of a line is looked for
-_BLOCK = 1 << 20
+_LINE_SEARCH_BYTES = 1 << 16  # in which the end of a line is looked for
+_BLOCK_BYTES = 1 << 20
 _PUNCH_HOLE_KEEP_SIZE = 0x02 | 0x01
 _NO_HOLES = {errno.EOPNOTSUPP, errno.ENOSYS, errno.ENODEV}
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -34,13 +34,14 @@ class Trimmed:
 def trim(log: JobLog, limit: int, now: datetime) -> tuple[int, list[Trimmed]]:
     """Drop the middle of the largest files if together they hold more than ``limit`` bytes.
 
-    How many bytes they hold now, and what was trimmed.
+    Returns:
+        The bytes that they hold now, and what was trimmed.
 
     Raises:
         OSError: a file can't be read or written.
     """
     total = sum(log.stored_size(name) for name in CAPPED)
-    if total <= limit:  # holes included: the quick look
+    if total <= limit:  # with the holes, which is quicker to find out
         return total, []
     layouts = {name: log.layout(name) for name in CAPPED}
     total = sum(layout.held for layout in layouts.values())
@@ -48,34 +49,34 @@ def trim(log: JobLog, limit: int, now: datetime) -> tuple[int, list[Trimmed]]:
     if total <= limit:
         return total, []
     for name, layout in sorted(layouts.items(), key=lambda item: -item[1].held):
-        excess = total - int(limit * _ROOM)
+        excess = total - int(limit * _KEPT_SHARE)
         if excess <= 0 or not layout.held:
             break
-        head = int(limit * _HEAD)
-        tail = max(layout.held - head - excess, int(limit * _LEAST_TAIL))
+        head = int(limit * _HEAD_SHARE)
+        tail = max(layout.held - head - excess, int(limit * _MIN_TAIL_SHARE))
         if after := _trim_file(log, name, head, tail, now):
             total += after.held - layout.held
-            assert after.cut is not None
-            trimmed.append(Trimmed(name, after.cut.dropped))
+            assert after.gap is not None
+            trimmed.append(Trimmed(name, after.gap.dropped))
     return total, trimmed
 
 
 def compact(log: JobLog) -> list[Trimmed]:
-    """Write files with holes anew, as head, marker and tail, unless an attempt is under way.
+    """Rewrite files with holes as head, marker and tail, unless an attempt is under way.
 
     Raises:
         OSError: as when the disk is full; the file stays as it was.
     """
-    cuts = log.cuts()
-    if not cuts or not log.hold(alone=True):
+    gaps = log.gaps()
+    if not gaps or not log.hold(alone=True):
         return []
     done = []
-    for name, cut in cuts.items():
+    for name, gap in gaps.items():
         with log.read(name) as file:
             layout = Layout(0) if file is None else file.layout()
-        if layout.cut is not None and layout.resume != cut.start + len(cut.marker):
-            _write_anew(log, name, layout, cut)
-            done.append(Trimmed(name, cut.dropped))
+        if layout.gap is not None and layout.resume != gap.start + len(gap.marker):
+            _rewrite(log, name, layout, gap)
+            done.append(Trimmed(name, gap.dropped))
     return done
 
 
@@ -83,44 +84,44 @@ def compact(log: JobLog) -> list[Trimmed]:
 
 
 def _trim_file(log: JobLog, name: str, head: int, tail: int, now: datetime) -> Layout | None:
-    """Leave the head and the tail of a file; its layout then, None if nothing can be dropped."""
+    """Keep the head and the tail of a file; return its layout, None if nothing can be dropped."""
     descriptor = log.open(name, os.O_RDWR)
     try:
         before = log.layout(name)
-        start = before.cut.start if before.cut else _line_end(descriptor, min(head, before.size))
+        start = before.gap.start if before.gap else _line_end(descriptor, min(head, before.size))
         resume = _line_start(descriptor, max(start, before.size - tail), before.size)
-        if resume <= (before.resume if before.cut else start):
+        if resume <= (before.resume if before.gap else start):
             return None
-        cut = _cut(descriptor, name, start, before.offset(resume), resume, now)
+        gap = _gap(descriptor, name, start, before.offset(resume), resume, now)
         try:
-            return _drop(log, name, descriptor, cut)
+            return _drop(log, name, descriptor, gap)
         except OSError as error:
             if error.errno not in _NO_HOLES:
                 raise
-        # Head and marker stay, and who writes goes on behind them.
-        cut = _cut(descriptor, name, start, before.end, before.size, now)
-        log.note_cuts({**log.cuts(), name: cut})
-        os.pwrite(descriptor, cut.marker, start)
-        end = start + len(cut.marker)
+        # Without holes, head and marker stay, and processes that append go on behind them.
+        gap = _gap(descriptor, name, start, before.end, before.size, now)
+        log.note_gaps({**log.gaps(), name: gap})
+        os.pwrite(descriptor, gap.marker, start)
+        end = start + len(gap.marker)
         os.ftruncate(descriptor, end)
-        return Layout(end, cut, end)
+        return Layout(end, gap, end)
     finally:
         os.close(descriptor)
 
 
-def _drop(log: JobLog, name: str, descriptor: int, cut: Gap) -> Layout:
-    cuts = {**log.cuts(), name: cut}
+def _drop(log: JobLog, name: str, descriptor: int, gap: Gap) -> Layout:
+    gaps = {**log.gaps(), name: gap}
     try:
-        log.note_cuts(cuts)  # first, so that no reader takes the hole for output
-    except OSError:  # a full disk, or the job does not let it be noted: room goes before readers
-        _punch(descriptor, cut.start, cut.resume)
-        log.note_cuts(cuts)
-    _punch(descriptor, cut.start, cut.resume)
-    return Layout(os.fstat(descriptor).st_size, cut, cut.resume)
+        log.note_gaps(gaps)  # first, so that no reader takes the hole for output
+    except OSError:  # a full disk, or the job prevents it: disk space matters more than readers
+        _punch(descriptor, gap.start, gap.resume)
+        log.note_gaps(gaps)
+    _punch(descriptor, gap.start, gap.resume)
+    return Layout(os.fstat(descriptor).st_size, gap, gap.resume)
 
 
 def _punch(descriptor: int, start: int, end: int) -> None:
-    """Give a part of a file back to the file system; what is behind it stays where it is."""
+    """Give a part of a file back to the file system, without moving what is behind it."""
     try:
         fallocate = _LIBC.fallocate
     except AttributeError:  # only Linux has it
@@ -132,12 +133,12 @@ def _punch(descriptor: int, start: int, end: int) -> None:
             raise OSError(number, os.strerror(number))
 
 
-def _write_anew(log: JobLog, name: str, layout: Layout, cut: Gap) -> None:
+def _rewrite(log: JobLog, name: str, layout: Layout, gap: Gap) -> None:
     source = log.open(name, os.O_RDONLY)
 
     def write(descriptor: int) -> None:
-        _copy(source, descriptor, 0, cut.start)
-        write_all(descriptor, cut.marker)
+        _copy(source, descriptor, 0, gap.start)
+        write_all(descriptor, gap.marker)
         _copy(source, descriptor, layout.resume, layout.size)
 
     try:
@@ -147,17 +148,17 @@ def _write_anew(log: JobLog, name: str, layout: Layout, cut: Gap) -> None:
 
 
 def _copy(source: int, target: int, start: int, end: int) -> None:
-    while start < end and (data := os.pread(source, min(_BLOCK, end - start), start)):
+    while start < end and (data := os.pread(source, min(_BLOCK_BYTES, end - start), start)):
         write_all(target, data)
         start += len(data)
 
 
-# -- where to cut ----------------------------------------------------------------------------
+# -- where a gap begins and ends ----------------------------------------------------------------------------
 
 
 def _line_end(descriptor: int, place: int) -> int:
-    """The end of the last line before a place; of the last character, where lines are long."""
-    first = max(place - _LINE, place // 2)
+    """Return the end of the last line before a place; of a character, where lines are long."""
+    first = max(place - _LINE_SEARCH_BYTES, place // 2)
     data = os.pread(descriptor, place - first, first)
     if newline := data.rfind(b"\n") + 1:
         return first + newline
@@ -165,8 +166,8 @@ def _line_end(descriptor: int, place: int) -> int:
 
 
 def _line_start(descriptor: int, place: int, size: int) -> int:
-    """The start of the first line from a place on; of the first character, where lines are long."""
-    reach = min(_LINE, (size - place) // 2)
+    """Return the start of the first line from a place on; of a character, where lines are long."""
+    reach = min(_LINE_SEARCH_BYTES, (size - place) // 2)
     newline = os.pread(descriptor, reach + 1, place - 1).find(b"\n") if place else -1
     if newline >= 0:
         return place + newline
@@ -174,12 +175,12 @@ def _line_start(descriptor: int, place: int, size: int) -> int:
 
 
 def _starts(descriptor: int, place: int) -> bool:
-    """Whether a character of UTF-8 starts at a place, rather than goes on."""
+    """Return whether a character of UTF-8 starts at a place, rather than goes on."""
     return os.pread(descriptor, 1, place)[:1] < b"\x80" or os.pread(descriptor, 1, place) >= b"\xc0"
 
 
-def _cut(descriptor: int, name: str, start: int, end: int, resume: int, now: datetime) -> Gap:
-    """A cut, with the line that stands for what was dropped."""
+def _gap(descriptor: int, name: str, start: int, end: int, resume: int, now: datetime) -> Gap:
+    """Return a gap, with the line that stands for what was dropped."""
     if name == EVENTS:
         line = event_line("log_trimmed", now, 0, file=name, dropped=end - start, setting=SETTING)
     else:

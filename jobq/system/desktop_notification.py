@@ -5,10 +5,9 @@ import subprocess
 from collections.abc import Callable
 
 TAG = "jobq:notify"
-"""The tag of a job whose end is to be told on the desktop."""
+"""The tag of a job whose end is shown on the desktop."""
 
-SECONDS = 5.0
-"""How long the desktop may take to show something."""
+NOTIFY_TIMEOUT_S = 5.0
 
 _APPLE = ("on run {what, how}", "display notification how with title what", "end run")
 _MARKUP = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
@@ -17,7 +16,7 @@ _MARKUP = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 def command(
     title: str, text: str, which: Callable[[str], str | None] = shutil.which
 ) -> list[str] | None:
-    """What shows a notification here; None where nothing does."""
+    """Return the command that shows a notification here; None where there is none."""
     title, text = _line(title, 100), _line(text, 1000)
     if found := which("notify-send"):
         # The text may have markup, the title has none.
@@ -28,13 +27,13 @@ def command(
     return None
 
 
-def _line(text: str, most: int) -> str:
-    """Text that a desktop can show: on one line, without control characters, and not too long."""
-    return "".join(char if char.isprintable() else " " for char in text[:most])
+def _line(text: str, max_chars: int) -> str:
+    """Return text that a desktop can show: one line, without control characters, not too long."""
+    return "".join(char if char.isprintable() else " " for char in text[:max_chars])
 
 
 def notify(title: str, text: str) -> bool:
-    """Show a notification; whether it was shown. It never fails, and says nothing."""
+    """Show a notification; return whether it was shown. It never fails, and prints nothing."""
     argv = command(title, text)
     if argv is None:
         return False
@@ -44,7 +43,7 @@ def notify(title: str, text: str) -> bool:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            timeout=SECONDS,
+            timeout=NOTIFY_TIMEOUT_S,
             check=False,
         )
     except (OSError, ValueError, subprocess.TimeoutExpired):

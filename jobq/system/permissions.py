@@ -1,6 +1,6 @@
-"""Files and directories for their owner alone, whatever the umask.
+"""Permissions: files and directories are for their owner alone, whatever the umask.
 
-A umask takes bits away: with one of 0777, a file could not even be opened again by its owner.
+A umask takes bits away: with one of 0777, the owner of a file could not even open it again.
 """
 
 import errno
@@ -14,7 +14,7 @@ FILE_MODE = 0o600
 
 
 def make_directory(folder: Path) -> None:
-    """Make a directory, and those above it that are not there.
+    """Make a directory, and its parents where they are missing.
 
     Raises:
         OSError: it can't be made, or something else stands in its place.
@@ -30,15 +30,15 @@ def make_directory(folder: Path) -> None:
 
 
 def open_file(path: Path | str, flags: int, *, dir_fd: int | None = None) -> int:
-    """A descriptor of a file, which is made if the flags say so."""
+    """Open a file, which is made if the flags say so; return its descriptor."""
     descriptor = os.open(path, flags | os.O_CLOEXEC, FILE_MODE, dir_fd=dir_fd)
     repair(descriptor)
     return descriptor
 
 
 def repair(descriptor: int) -> None:
-    """Give the owner of a file that was just made what the umask has taken."""
+    """Give back to the owner of a file that was just made what the umask has taken."""
     mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
     if mode & FILE_MODE != FILE_MODE:
-        with suppress(PermissionError):  # somebody else's: it was not made here
+        with suppress(PermissionError):  # of another user: it was not made here
             os.fchmod(descriptor, FILE_MODE)

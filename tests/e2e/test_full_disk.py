@@ -131,7 +131,7 @@ def test_nothing_is_started_while_there_is_little_room(project: Project, small_d
     wait_until(lambda: project.output(running))
     fill(small_disk)
     job = project.shell("echo fine")
-    wait_until(lambda: said(project, "nothing is started until there is more"))
+    wait_until(lambda: said(project, "no jobs are started until there is more"))
     explained = project.jobq("explain", str(job.id)).stdout
     assert "only 0 B free" in explained
     assert "[logs] min_free is 500 KB" in explained

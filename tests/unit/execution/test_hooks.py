@@ -239,7 +239,7 @@ def test_a_desktop_that_hangs_is_not_waited_for(
     program.write_text("#!/bin/sh\nexec sleep 600\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr("jobq.system.desktop_notification.SECONDS", 0.2)
+    monkeypatch.setattr("jobq.system.desktop_notification.NOTIFY_TIMEOUT_S", 0.2)
     began = time.monotonic()
     assert not notify("a", "b")
     assert time.monotonic() - began < 10

@@ -16,7 +16,7 @@ from jobq.errors import DatabaseUnreachableError
 from jobq.logs import shipper as shipper_module
 from jobq.logs.directory import EVENTS, STDOUT, JobLogs
 from jobq.logs.remote import RemoteLog
-from jobq.logs.shipper import AT_ONCE, PART, PARTS, Shipper
+from jobq.logs.shipper import BATCH_BYTES, BATCH_CHUNKS, CHUNK_BYTES, Shipper
 from jobq.models import AttemptKey, LogOffsets
 from tests.contract.driver import NOON, new_job
 from tests.support.project import Project, project, wait_until
@@ -59,9 +59,11 @@ def server(redis_url: str, tmp_path: Path) -> Iterator[Server]:
 
 @pytest.fixture
 def shipper(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shipper]:
-    monkeypatch.setattr(shipper_module, "BEAT", 0.01)
-    monkeypatch.setattr(shipper_module, "PAUSES", (0.01, 0.01))
-    shipper = Shipper(server, JobLogs(tmp_path / "logs"), most=1 << 20, kept=timedelta(minutes=1))
+    monkeypatch.setattr(shipper_module, "SHIP_INTERVAL_S", 0.01)
+    monkeypatch.setattr(shipper_module, "RETRY_INTERVALS_S", (0.01, 0.01))
+    shipper = Shipper(
+        server, JobLogs(tmp_path / "logs"), max_bytes=1 << 20, ttl=timedelta(minutes=1)
+    )
     yield shipper
     shipper.close()
     assert "jobq-shipping" not in {thread.name for thread in threading.enumerate()}
@@ -94,7 +96,9 @@ def test_what_is_written_arrives_and_costs_a_bounded_number_of_bytes(
     write(tmp_path, 1, b"x" * 5_000_000 + b"the end\n")
     wait_until(lambda: seen(server, 1).endswith(b"the end\n"))
     assert b"bytes were not shipped: they are in the file" in seen(server, 1)
-    assert all(sum(len(part.data) for part in each) <= PART for each in server.relay.commands)
+    assert all(
+        sum(len(part.data) for part in each) <= CHUNK_BYTES for each in server.relay.commands
+    )
 
 
 def test_what_came_of_an_attempt_before_its_start_is_on_record_misses_nothing(
@@ -114,8 +118,11 @@ def test_of_a_crowd_each_gets_its_turn_and_no_command_is_long(
         if job_id > 100:
             shipper.ended(key(job_id))
     wait_until(lambda: len({part.job_id for each in server.relay.commands for part in each}) == 300)
-    assert all(len(each) <= PARTS for each in server.relay.commands)
-    assert all(sum(len(p.data) for p in each) <= AT_ONCE + PART for each in server.relay.commands)
+    assert all(len(each) <= BATCH_CHUNKS for each in server.relay.commands)
+    assert all(
+        sum(len(p.data) for p in each) <= BATCH_BYTES + CHUNK_BYTES
+        for each in server.relay.commands
+    )
     assert seen(server, 200) == b"200\n" * 1000
 
 
@@ -127,16 +134,16 @@ def test_while_nothing_can_be_shipped_nothing_piles_up_and_the_gap_is_said(
     wait_until(lambda: seen(server, 1) == b"before\n")
     server.relay.away, calls = True, server.relay.calls
     write(tmp_path, 1, b"lost\n" * 10_000)
-    for job_id in range(2, 2 + 2 * shipper_module.ENDED):
+    for job_id in range(2, 2 + 2 * shipper_module.MAX_ENDED):
         shipper.watch(key(job_id), LogOffsets())
         shipper.ended(key(job_id))
     wait_until(lambda: server.relay.calls > calls + 3)
-    assert len(shipper._ended) <= shipper_module.ENDED
+    assert len(shipper._ended) <= shipper_module.MAX_ENDED
     write(tmp_path, 1, b"after\n")
     server.relay.away = False
     wait_until(lambda: seen(server, 1).endswith(b"after\n"))
     before, gap, *_ = seen(server, 1).splitlines()
-    missing = 50_000 + 6 - PART
+    missing = 50_000 + 6 - CHUNK_BYTES
     assert before == b"before"
     assert gap.startswith(f"[jobq: {missing:,} bytes were not shipped".encode())
 

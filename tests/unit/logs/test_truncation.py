@@ -116,7 +116,7 @@ def test_what_goes_while_it_is_read_is_read_once_more(log: JobLog) -> None:
     write(log, numbered(0, 300_000))
 
     def find_and_lose() -> Gap | None:
-        found = log.cut(STDOUT)
+        found = log.gap(STDOUT)
         trim(log, LIMIT, NOON)
         return found
 
@@ -199,7 +199,7 @@ def test_the_note_of_a_job_leads_nowhere_else(log: JobLog, tmp_path: Path) -> No
 def test_a_job_that_deletes_the_note_does_not_end_the_trimming(
     log: JobLog, holes: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(JobLog, "note_cuts", lambda *_: None)
+    monkeypatch.setattr(JobLog, "note_gaps", lambda *_: None)
     write(log, numbered(0, 300_000))
     total, (trimmed,) = trim(log, LIMIT, NOON)
     assert total < LIMIT
@@ -226,7 +226,7 @@ class _CrashError(Exception):
     pass
 
 
-@pytest.mark.parametrize("step", ["note_cuts", "_punch", "rename"])
+@pytest.mark.parametrize("step", ["note_gaps", "_punch", "rename"])
 def test_a_crash_between_two_steps_is_put_right(
     log: JobLog, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -236,7 +236,7 @@ def test_a_crash_between_two_steps_is_put_right(
     def crash(*_: object, **__: object) -> None:
         raise _CrashError
 
-    owner = {"note_cuts": JobLog, "_punch": truncation, "rename": os}[step]
+    owner = {"note_gaps": JobLog, "_punch": truncation, "rename": os}[step]
     with monkeypatch.context() as patch:
         if step == "rename":
             trim(log, LIMIT, NOON)
