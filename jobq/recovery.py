@@ -223,7 +223,8 @@ def tree_left(logs: JobLogs, job: Job, attempt: Attempt) -> "ProcessTree":
         attempt.supervisor,
         job.id,
         attempt.attempt,
-        attempt.pid,
+        # Without its start time, a pid may be another process's by now: then only marks count.
+        None if attempt.pid_started is None else attempt.pid,
         attempt.pid_started,
         descendants=seen,
     )
