@@ -175,8 +175,8 @@ def test_a_client_that_has_it_open_neither_reads_nor_writes_what_it_does_not_kno
     assert newer(project, "list").returncode == 0
     with pytest.raises(DatabaseNewerError, match="migrated by another version"):
         queue.add("shell", {"argv": ["true"]})
-    with pytest.raises(DatabaseNewerError, match="taken over by another version"):
+    with pytest.raises(DatabaseNewerError, match="migrated by another version"):
         backend_of(queue).supervisors.unregister(["another"])  # which reads nothing first
-    with pytest.raises(DatabaseNewerError, match="taken over by another version"):
+    with pytest.raises(DatabaseNewerError, match="migrated by another version"):
         queue.find(status=FINISHED)
     assert len(rows(queue.settings.database)["job_queue"]) == 1

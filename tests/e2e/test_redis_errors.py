@@ -135,8 +135,8 @@ def test_tls(add: Add, tls: TcpProxy, authority: trustme.CA, tmp_path: Path) -> 
     assert add(f"{url}?ssl_ca_certs={trusted}").code == 0
     assert add(f"{url}?ssl_ca_certs={trusted}", "work", "--drain").code == 0
     refused(add(url), "certificate verify failed", "ssl_ca_certs")
-    refused(add(f"{url}?ssl_ca_certs={tmp_path}/none.pem"), "No such file or directory: see that")
-    refused(add(f"redis://127.0.0.1:{tls.port}/0"), "closed", "can be reached from here")
+    refused(add(f"{url}?ssl_ca_certs={tmp_path}/none.pem"), "No such file or directory: check that")
+    refused(add(f"redis://127.0.0.1:{tls.port}/0"), "closed", "can be reached from this host")
 
 
 def test_a_server_without_memory_stores_nothing_by_halves(add: Add, tmp_path: Path) -> None:
