@@ -76,14 +76,13 @@ class Shutdown:
     def _on_signal(self, name: str) -> None:
         running = len(self._runs)
         self.interrupted = self.interrupted or name == _CTRL_C
+        jobs = f"{running} running {'job' if running == 1 else 'jobs'}"
+        jobs = f"{running} running {'job' if running == 1 else 'jobs'}"
         match self.request():
             case Stop.DRAIN if running:
-                jobs = "job" if running == 1 else "jobs"
-                self._events.message(
-                    f"waiting for {running} running {jobs}; {name} again gives them back"
-                )
+                self._events.message(f"waiting for {jobs}; {name} again gives them back")
             case Stop.RELEASE if running:
-                self._events.message(f"stopping {running} running jobs; {name} again kills them")
+                self._events.message(f"stopping {jobs}; {name} again kills them")
 
     def _on_hangup(self) -> None:
         """Release at the first request: the terminal for a second one is gone."""

@@ -146,7 +146,7 @@ def test_nothing_is_started_while_there_is_little_room(project: Project, small_d
     assert len(project.queue.find()) == 2
     supervisor.send_signal(signal.SIGTERM)
     assert supervisor.wait(20) == 0
-    assert (project.root / "said").read_text().count("nothing is started") == 1
+    assert (project.root / "said").read_text().count("no jobs are started") == 1
     assert said(project, "there is room on the disk again")
 
 

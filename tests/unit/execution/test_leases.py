@@ -2,13 +2,15 @@
 
 import asyncio
 import json
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pytest
 
-from jobq import Attempt
+from jobq import Attempt, JobStatus
 from jobq.errors import DatabaseStoppedError, DatabaseUnreachableError
+from jobq.execution.options import WorkOptions
 from jobq.execution.supervisor import Supervisor
+from tests.support.runs import claim
 from tests.support.supervisor import Host
 from tests.support.supervisor import host as host  # noqa: PLC0414 - a fixture
 
@@ -52,3 +54,34 @@ def test_what_nobody_can_take_over_goes_on(host: Host) -> None:
 
     host.work(disturb)
     assert host.outcomes(job) == ["completed"]
+
+
+def test_what_is_held_and_not_known_here_is_given_back(host: Host) -> None:
+    """As after a claim whose answer was lost."""
+    job = host.shell("true")
+    supervisor = Supervisor(host.queue, WorkOptions(slots=1))
+    (run,) = claim(host.queue, owner=supervisor.id)
+
+    async def renew() -> tuple[bool, bool]:
+        now = host.backend.now()
+        return supervisor._leases.renew(now), supervisor._leases.renew(now)
+
+    supervisor._started_at = host.backend.now()
+    assert run.key.job_id == job.id
+    assert asyncio.run(renew()) == (True, False)
+    assert host.queue.get(job.id).status is JobStatus.PENDING
+    assert supervisor.id in {each.id for each in host.backend.supervisors.all()}  # it was missing
+
+
+def test_a_renewal_is_due_after_a_third_of_the_lease(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("jobq.execution.leases.steady_time", lambda: now[0])
+    leases = Supervisor(host.queue, WorkOptions(slots=1))._leases
+    leases.begin()
+    assert leases.duration == timedelta(seconds=6)
+    for seconds, due, left in ((0, False, 4.8), (1.9, False, 2.9), (2.1, True, 2.7), (9, True, 0)):
+        now[0] = 100 + seconds
+        assert leases.is_renewal_due is due
+        assert leases.seconds_left == pytest.approx(left)
