@@ -16,6 +16,7 @@ from tests.support.supervisor import host as host  # noqa: PLC0414 - a fixture
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_what_others_may_take_over_is_ended_before_they_can(host: Host) -> None:
     job = host.shell("echo $$ >> up; touch written; [ $(wc -l < up) = 2 ] || exec sleep 600")
     attempts: list[Attempt] = []
@@ -38,6 +39,7 @@ def test_what_others_may_take_over_is_ended_before_they_can(host: Host) -> None:
     assert datetime.fromisoformat(ended_at) < attempts[0].lease_until
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_what_nobody_can_take_over_goes_on(host: Host) -> None:
     job = host.shell("touch up; until [ -e go ]; do sleep 0.01; done")

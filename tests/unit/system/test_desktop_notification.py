@@ -22,6 +22,7 @@ def desktop(project: Project) -> dict[str, str]:
     return {"PATH": f"{folder}:{os.environ['PATH']}"}
 
 
+@pytest.mark.slow
 def test_wait_notify_shows_what_became_of_all(project: Project) -> None:
     env = desktop(project)
     for code in (0, 0, 3):
@@ -32,6 +33,7 @@ def test_wait_notify_shows_what_became_of_all(project: Project) -> None:
     assert shown.endswith("|jobq: 3 jobs ended|2 completed, 1 failed|")
 
 
+@pytest.mark.slow
 def test_add_notify_shows_the_end(project: Project) -> None:
     env = desktop(project)
     project.jobq("add", "--notify", "--name", "the film", "--", "true")
@@ -42,6 +44,7 @@ def test_add_notify_shows_the_end(project: Project) -> None:
     assert shown == "--app-name=jobq|--|jobq: the film completed|job 1|"
 
 
+@pytest.mark.slow
 def test_without_a_desktop_nothing_is_said_and_nothing_fails(project: Project) -> None:
     nowhere = {"PATH": str(project.root)}
     job = project.shell("exit 0", tags={"jobq:notify": "1"})
