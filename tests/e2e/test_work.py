@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 
-import psutil
 import pytest
 
 from jobq import JobStatus
@@ -14,116 +13,7 @@ from jobq.clock import utcnow
 from jobq.diagnostics.explain import explain
 from jobq.diagnostics.explain_facts import gather
 from jobq.models import Outcome
-from tests.support.project import Project, wait_until
-
-WORKER = '''
-import asyncio, ctypes, os, subprocess, sys, time
-from pydantic import BaseModel
-from jobq import Cancelled, JobWorker, Permanent, RetryAfter, Snooze
-
-
-class Many(JobWorker):
-    """Does what it is told."""
-
-    job_type = "many"
-
-    class Args(BaseModel):
-        do: str
-
-    def run(self, args, job):
-        return getattr(self, args.do)(job)
-
-    def speak(self, job):
-        print("from python")
-        os.system("echo from a grandchild")
-        ctypes.CDLL(None).puts(b"from C")
-        print("to stderr", file=sys.stderr)
-        job.log.info("from the logger")
-        job.progress(1, 4, "one")
-        job.progress(3, 4, "three")
-        (job.artifacts / "kept.txt").write_text("kept")
-        return {"spoke": True}
-
-    def crash(self, job):
-        ctypes.string_at(0)
-
-    def leave(self, job):
-        os._exit(3)
-
-    def fail(self, job):
-        raise ValueError("no good")
-
-    def permanent(self, job):
-        raise Permanent("never")
-
-    def later(self, job):
-        if job.attempt == 1:
-            raise RetryAfter(0.1, "not yet")
-        return job.attempt
-
-    def snooze(self, job):
-        if job.attempt < 4:
-            raise Snooze(0.05)
-        return job.attempt
-
-    def add(self, job):
-        return job.add("many", {"do": "speak"}).id
-
-    def not_json(self, job):
-        return object()
-
-    def hang(self, job):
-        try:
-            print("hanging", flush=True)
-            time.sleep(600)
-        except Cancelled:
-            print("tidied up")
-            raise
-
-    def leave_process(self, job):
-        return subprocess.Popen(["sleep", "600"]).pid
-
-
-class Slow(JobWorker):
-    job_type = "slow"
-
-    async def run(self, args, job):
-        print("hanging", flush=True)
-        await asyncio.sleep(600)
-
-
-class Polite(JobWorker):
-    job_type = "polite"
-    cooperative = True
-
-    def run(self, args, job):
-        print("hanging", flush=True)
-        while not job.cancelled:
-            time.sleep(0.01)
-        print("left the loop")
-
-
-class Plain(JobWorker):
-    job_type = "plain"
-
-    async def run(self, args, job):
-        await asyncio.sleep(0)
-        return [1, "two"]
-'''
-
-
-@pytest.fixture
-def many(project: Project) -> Project:
-    project.worker("many", WORKER)
-    return project
-
-
-def alive(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
+from tests.support.project import Project, alive, wait_until
 
 # -- commands ----------------------------------------------------------------------------------
 
@@ -259,98 +149,6 @@ def test_what_a_command_leaves_behind_ends_with_it_unless_it_left_its_group(
     os.kill(pid, signal.SIGKILL)
 
 
-# -- workers -----------------------------------------------------------------------------------
-
-
-def test_all_that_a_worker_says_is_captured(many: Project) -> None:
-    job = many.queue.add("many", {"do": "speak"})
-    many.drain()
-    lines = many.output(job).splitlines()
-    assert sorted(lines) == ["from C", "from a grandchild", "from python"]
-    assert many.output(job, "stderr.log") == "to stderr\n"
-    assert many.output(job, "job.log").endswith("INFO from the logger\n")
-    assert many.output(job, "artifacts/kept.txt") == "kept"
-    job = many.queue.get(job.id)
-    assert job.result == {"spoke": True}
-    assert job.progress is not None
-    assert job.progress.message == "three"
-
-
-def test_how_workers_end(many: Project) -> None:
-    expected = {
-        "crash": (JobStatus.FAILED, 2, "the worker's process died: killed by SIGSEGV"),
-        "leave": (JobStatus.FAILED, 2, "the worker's process died: exit code 3"),
-        "fail": (JobStatus.FAILED, 2, "ValueError: no good"),
-        "permanent": (JobStatus.FAILED, 1, "never"),
-        "later": (JobStatus.COMPLETED, 2, None),
-        "snooze": (JobStatus.COMPLETED, 4, None),
-    }
-    jobs = {do: many.queue.add("many", {"do": do}, max_retries=1) for do in expected}
-    plain = many.queue.add("plain")
-    not_json = many.queue.add("many", {"do": "not_json"})
-    many.drain()
-    for do, job in jobs.items():
-        ended = many.queue.get(job.id)
-        status, attempts, error = expected[do]
-        assert (do, ended.status, ended.attempts) == (do, status, attempts)
-        assert (ended.error or "").startswith(error or "")
-    assert many.queue.get(plain.id).result == [1, "two"]
-    assert "JSON" in (many.queue.get(not_json.id).error or "")
-    trace = many.output(jobs["fail"], "stderr.log")
-    assert "ValueError: no good" in trace
-    assert "outcome.py" not in trace
-
-
-def test_a_worker_adds_jobs_that_know_where_they_are_from(many: Project) -> None:
-    job = many.queue.add("many", {"do": "add"})
-    many.drain()
-    child = many.queue.get(many.queue.get(job.id).result)
-    assert (child.status, child.added_by) == (JobStatus.COMPLETED, job.id)
-
-
-def test_processes_that_a_worker_leaves_behind_end_with_its_run(many: Project) -> None:
-    job = many.queue.add("many", {"do": "leave_process"})
-    many.drain()
-    assert not alive(many.queue.get(job.id).result)
-
-
-@pytest.mark.parametrize("job_type", ["many", "slow", "polite"])
-def test_a_running_worker_is_cancelled_and_may_tidy_up(many: Project, job_type: str) -> None:
-    supervisor = many.work()
-    job = many.queue.add(job_type, {"do": "hang"} if job_type == "many" else {})
-    wait_until(lambda: "hanging" in many.output(job))
-    many.queue.cancel(job.id, "changed my mind")
-    cancelled = many.wait_for(job, JobStatus.CANCELLED)
-    assert cancelled.reason == "changed my mind"
-    said = {"many": "tidied up", "polite": "left the loop", "slow": ""}[job_type]
-    assert said in many.output(job)
-    again = many.queue.add("plain")
-    many.wait_for(again, JobStatus.COMPLETED)
-    assert supervisor.poll() is None
-
-
-def test_workers_go_on_after_the_process_they_are_forked_from_is_killed(many: Project) -> None:
-    supervisor = many.work()
-    first = many.queue.add("plain")
-    many.wait_for(first, JobStatus.COMPLETED)
-    (server,) = [
-        child
-        for child in psutil.Process(supervisor.pid).children()
-        if "jobq.execution.children.fork_server" in child.cmdline()
-    ]
-    server.kill()
-    second = many.queue.add("plain")
-    many.wait_for(second, JobStatus.COMPLETED)
-
-
-def test_a_broken_worker_file_takes_only_its_own_types(many: Project) -> None:
-    many.worker("broken", "import no_such_module\n")
-    job = many.queue.add("plain")
-    said = many.drain()
-    assert many.queue.get(job.id).status is JobStatus.COMPLETED
-    assert "broken.py:1: does not import: ModuleNotFoundError" in said
-
-
 # -- cancel and stop ---------------------------------------------------------------------------
 
 
@@ -415,27 +213,6 @@ def test_ctrl_c_leaves_with_130(project: Project) -> None:
 
 
 # -- several supervisors, and dead ones --------------------------------------------------------
-
-
-def test_a_killed_supervisor_s_processes_go_and_its_jobs_run_again(many: Project) -> None:
-    supervisor = many.work()
-    command = many.shell(
-        "[ $JOBQ_ATTEMPT = 2 ] && exit 0; "
-        "echo $$; env -i sleep 601 & setsid sleep 602 & echo $!; wait"
-    )
-    worker = many.queue.add("many", {"do": "hang"})
-    wait_until(lambda: many.output(command).count("\n") == 2 and many.output(worker))
-    wait_until(lambda: many.queue.attempts(command.id)[0].pid)
-    pids = [int(line) for line in many.output(command).split()]
-    pids += [a.pid for a in many.queue.attempts(worker.id) if a.pid]
-    supervisor.kill()
-    wait_until(lambda: not [pid for pid in pids if alive(pid)])
-    many.queue.cancel(worker.id)
-    many.work()
-    job = many.wait_for(command, JobStatus.COMPLETED)
-    assert (job.attempts, job.crashes) == (2, 1)
-    assert [a.outcome for a in many.queue.attempts(job.id)] == [Outcome.LOST, Outcome.COMPLETED]
-    many.wait_for(worker, JobStatus.CANCELLED)
 
 
 def test_a_job_that_kills_its_supervisor_can_not_do_so_for_ever(project: Project) -> None:

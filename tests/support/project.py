@@ -40,6 +40,20 @@ def alive(pid: int) -> bool:
         return False
 
 
+def fork_server(supervisor: "subprocess.Popen[str]") -> psutil.Process:
+    """Return the fork server of a supervisor."""
+    (server,) = filter(is_fork_server, psutil.Process(supervisor.pid).children())
+    return server
+
+
+def is_fork_server(process: psutil.Process) -> bool:
+    """Return whether a process is a fork server by now."""
+    try:
+        return "jobq.execution.children.fork_server" in process.cmdline()
+    except psutil.Error:  # it has just ended
+        return False
+
+
 class Project:
     """A directory with a jobq.toml, its queue, and the processes started in it."""
 

@@ -1,7 +1,7 @@
-"""Supervisors, jobs and clients under random signals; and whether it all adds up afterwards.
+"""Chaos: supervisors, jobs and clients under random signals, and a check that all adds up.
 
-``python -m tools.soak.chaos --seconds 600 --seed 1``. The mix of jobs and the schedule of disturbances
-come from the seed; which process is hit when is up to the machine.
+``python -m tools.soak.chaos --seconds 600 --seed 1``. The mix of jobs and the schedule of
+disturbances come from the seed; which process is hit when is up to the host.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ import psutil
 
 from jobq import Attempt, Job, JobQueue, JobSpec, JobStatus
 from jobq.backends.outage import Outage
-from jobq.config.environment import ATTEMPT_VAR, JOB_ID_VAR
+from jobq.config.environment import ATTEMPT_VAR, CONFIG_VAR, JOB_ID_VAR, LOG_DIR_VAR
 from jobq.diagnostics.verify import verify
 from jobq.errors import DatabaseUnavailableError
 from jobq.logs import descendants
@@ -36,6 +36,7 @@ from jobq.models import FINISHED, UNFINISHED, Outcome
 from jobq.queue import backend_of
 from tests.support.redis_server import AOF_ALWAYS, RedisServer
 from tests.support.tcp_proxy import TcpProxy
+from tools.soak.chaos_jobs import CANCELLED, COMPLETED, FAILED, KINDS, SUCCEED
 
 SETTINGS = """
 [lease]
@@ -49,68 +50,11 @@ max_bytes = 500000  # less than some print
 """
 SUPERVISORS = 3
 SLOTS = 4
-LONGEST_STOP = 5.0  # seconds: longer than the lease
-SETTLE = 120.0  # seconds that all the jobs may take once nothing is disturbed any more
-LEAVING = 3.0  # seconds in which the last children of a supervisor that left are gone
+MAX_STOP_S = 5.0  # longer than the lease
+SETTLE_TIMEOUT_S = 120.0  # for all jobs to end once nothing is disturbed any more
+EXIT_TIMEOUT_S = 3.0  # for the last children of a supervisor that has exited
 UNIQUE_KEYS = 5
-STEP = 0.05
-
-COMPLETED = frozenset({JobStatus.COMPLETED})
-FAILED = frozenset({JobStatus.FAILED})
-CANCELLED = frozenset({JobStatus.CANCELLED})
-
-SAY = 'say() { echo "$1 $JOBQ_JOB_ID $JOBQ_ATTEMPT $$" >> effects; }; say start; '
-RUNAWAY = "env -i setsid sh -c 'trap \"\" TERM; while :; do sleep 0.1; done' & sleep 600; "
-
-
-@dataclass(frozen=True)
-class Kind:
-    """What jobs of one kind do, and how they must end."""
-
-    weight: int
-    ends: frozenset[JobStatus]
-    script: str = ""  # of a command; or `do`
-    do: str = ""
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    def spec(self, rng: random.Random, bytes_: int) -> JobSpec:
-        options: dict[str, Any] = dict(self.options)
-        if self.ends == COMPLETED:
-            options.setdefault("max_retries", 100000)
-        options.setdefault("max_retries", 1)
-        options.setdefault("retry_base", 0.02)
-        if self.do:
-            args: dict[str, Any] = {"do": self.do, "seconds": rng.choice([0, 0, 0.05, 0.3])}
-            return JobSpec(type="chaos", args=args, **options)
-        script = SAY + self.script.replace("BYTES", str(bytes_)) + " say end"
-        return JobSpec(args={"shell": script}, **options)
-
-
-SUCCEED = {"do": "succeed"}
-HANGS = {"timeout": 1.0, "max_retries": 0}
-KINDS = {
-    "succeed": Kind(30, COMPLETED, script="sleep 0.05;"),
-    "tick": Kind(8, COMPLETED, script="for n in 1 2 3 4 5 6 7 8; do say tick; sleep 0.1; done;"),
-    "background": Kind(4, COMPLETED, script="sleep 600 & sleep 601 & sleep 0.1;"),
-    "snooze": Kind(4, COMPLETED, do="snooze"),
-    "worker": Kind(30, COMPLETED, do="succeed"),
-    "change": Kind(4, COMPLETED, do="change"),
-    "soon": Kind(6, COMPLETED, do="succeed", options={"delay": 0.7}),
-    "print": Kind(2, COMPLETED, script="head -c BYTES /dev/zero | tr '\\0' x;"),
-    "fail": Kind(4, FAILED, script="exit 3;", options={"max_retries": 3}),
-    "worker_fail": Kind(4, FAILED, do="fail"),
-    "killed": Kind(4, FAILED, script="kill -9 $$;"),
-    "segfault": Kind(4, FAILED, do="segfault"),
-    "leave": Kind(4, FAILED, do="leave"),
-    "worker_killed": Kind(4, FAILED, do="kill"),
-    "memory": Kind(3, FAILED, script="ulimit -v 60000; head -c 1G /dev/zero | tail || exit 1;"),
-    "worker_memory": Kind(3, FAILED, do="exhaust"),
-    "hang": Kind(2, FAILED, script="sleep 600;", options=HANGS),
-    "stubborn": Kind(2, FAILED, script="trap '' TERM; while :; do sleep 0.1; done;", options=HANGS),
-    "runaway": Kind(2, FAILED, script=RUNAWAY, options=HANGS),
-    "worker_hang": Kind(2, FAILED, do="hang", options=HANGS),
-    "escape": Kind(2, FAILED, do="escape", options=HANGS),
-}
+STEP_S = 0.05
 
 
 class Chaos:
@@ -125,7 +69,7 @@ class Chaos:
         self.queue = JobQueue.open(self.hosts[0] / "jobq.toml")
         self.outage = Outage()
         self._log = (root / "supervisors.log").open("ab")
-        self._manned: list[tuple[int, subprocess.Popen[bytes]]] = []  # each in its place
+        self._places: list[tuple[int, subprocess.Popen[bytes]]] = []  # each in its place
         self._clients: list[subprocess.Popen[bytes]] = []
         self._wakers: list[threading.Timer] = []
         self._keys = count(1)
@@ -141,28 +85,28 @@ class Chaos:
     # -- the run ---------------------------------------------------------------------------
 
     def run(self, seconds: float, most_jobs: int, least_jobs: int = 0) -> None:
-        """Disturb, then wait until every job has ended, and all supervisors have left.
+        """Disturb, then wait until every job has ended, and all supervisors have exited.
 
-        It takes longer where the machine is too slow for so many jobs as there are to be at least.
+        It takes longer on a host that is too slow for the least number of jobs.
         """
         begin = time.monotonic()
         actions = [self._add] * 4 + [self._disturb] * 6 + [self._cancel, self._retry, self._prune]
         while time.monotonic() < begin + seconds or len(self.ends) < least_jobs:
-            self._man()
+            self._start_missing()
             action = self._rng.choice(actions)
             if action != self._add or (len(self.ends) < most_jobs and self._unfinished() < 300):
                 with suppress(DatabaseUnavailableError):  # it may have been done, or half of it
                     action()
-            time.sleep(STEP)
+            time.sleep(STEP_S)
         self._calm_down()
-        for client in self._clients:  # one may be about to have a job tried again
-            client.wait(SETTLE)
-        deadline = time.monotonic() + SETTLE
+        for client in self._clients:  # one may be about to retry a job
+            client.wait(SETTLE_TIMEOUT_S)
+        deadline = time.monotonic() + SETTLE_TIMEOUT_S
         while self._unfinished():
-            self._man()
+            self._start_missing()
             if time.monotonic() > deadline:
                 break
-            time.sleep(STEP)
+            time.sleep(STEP_S)
         for waker in self._wakers:
             waker.join()
         for supervisor in self._supervisors:
@@ -175,7 +119,7 @@ class Chaos:
         return sum(counts[status] for status in UNFINISHED)
 
     def _calm_down(self) -> None:
-        """End what disturbs by itself."""
+        """Put right what is still disturbed."""
 
     def close(self) -> None:
         """End what is left, whatever went wrong."""
@@ -190,18 +134,18 @@ class Chaos:
         self.queue.close()
         self._log.close()
 
-    def _man(self) -> None:
-        alive = {host for host, each in self._manned if each.poll() is None}
-        self._manned = [(host, each) for host, each in self._manned if host in alive]
+    def _start_missing(self) -> None:
+        alive = {host for host, each in self._places if each.poll() is None}
+        self._places = [(host, each) for host, each in self._places if host in alive]
         for place in range(SUPERVISORS):
             if place not in alive:
                 host = self.hosts[place % len(self.hosts)]
-                self._manned.append((place, self._jobq("work", "-j", str(SLOTS), host=host)))
+                self._places.append((place, self._jobq("work", "-j", str(SLOTS), host=host)))
                 self.did["started supervisors"] += 1
 
     @property
     def _supervisors(self) -> "list[subprocess.Popen[bytes]]":
-        return [each for _, each in self._manned]
+        return [each for _, each in self._places]
 
     def _jobq(self, *words: str, host: Path | None = None) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(
@@ -229,13 +173,13 @@ class Chaos:
             self.ends.setdefault(self._added([spec])[0].id, COMPLETED)
 
     def _added(self, specs: Sequence[JobSpec]) -> list[Job]:
-        """Add these for certain: under keys, so that it is no harm to ask again for an answer."""
+        """Add jobs for certain: under keys, so that asking again after an outage is harmless."""
         keyed = [replace(spec, key=f"add {next(self._keys)}") for spec in specs]
         self.did["added"] += len(keyed)
         return self.outage.until_answered(lambda: self.queue.add_many(keyed))
 
     def _add_family(self) -> None:
-        """Two that wait for one that completes, one that fails; and one that can't be."""
+        """Add jobs that wait for one that completes and one that fails."""
         good = KINDS["worker"].spec(self._mix, 0)
         bad = KINDS["worker_fail"].spec(self._mix, 0)
         parents = self._added([good, bad])
@@ -253,7 +197,7 @@ class Chaos:
             self.ends[job.id] = ends
 
     def _cancel(self) -> None:
-        """By the command, jobs that nobody waits for."""
+        """Cancel, by the command, jobs that no other waits for."""
         found = self.queue.find(status=[JobStatus.RUNNING, JobStatus.PENDING])
         alone = [job for job in found if not job.parents and not self._is_parent(job)]
         for job in self._pick.sample(alone, min(2, len(alone))):
@@ -265,7 +209,7 @@ class Chaos:
         return bool(backend_of(self.queue).descendants([job.id]))
 
     def _retry(self) -> None:
-        """By the command, jobs that have failed, and fail again."""
+        """Retry, by the command, jobs that have failed, and will fail again."""
         failed = [job for job in self.queue.find(status="failed") if not self._is_parent(job)]
         for job in self._pick.sample(failed, min(2, len(failed))):
             self._clients.append(self._jobq("retry", str(job.id)))
@@ -290,7 +234,7 @@ class Chaos:
             [signal.SIGKILL, signal.SIGKILL, signal.SIGSTOP, signal.SIGSTOP, signal.SIGTERM]
         )
         spared = self._rng.random() < (0.7 if what in ("supervisor", "fork server") else 0.2)
-        pick, pause = self._rng.random(), self._rng.uniform(0.1, LONGEST_STOP)
+        pick, pause = self._rng.random(), self._rng.uniform(0.1, MAX_STOP_S)
         there = self._processes(what)
         if spared or not there:
             return
@@ -320,11 +264,11 @@ class Chaos:
         return found
 
     def _hides(self, process: psutil.Process) -> bool:
-        """A command whose runaway nobody has seen: killed now, it can't be told whose that is."""
+        """Return whether a command has a runaway that jobq has not seen, and could not find."""
         if not any("setsid" in word for word in process.cmdline()):
             return False
         marks = process.environ()
-        log_dir = Path(marks["JOBQ_LOG_DIR"])
+        log_dir = Path(marks[LOG_DIR_VAR])
         log = JobLogs(log_dir.parent.parent).open(int(marks[JOB_ID_VAR]))
         assert log is not None
         with log:
@@ -335,7 +279,7 @@ class Chaos:
     # -- the account -----------------------------------------------------------------------
 
     def strays(self) -> list[psutil.Process]:
-        """Processes that work in this run's directory, or carry its marks, once all is over."""
+        """Return processes that work in this run's directory, or carry its marks."""
         return [
             process
             for process in psutil.process_iter()
@@ -347,19 +291,19 @@ class Chaos:
             if process.status() == psutil.STATUS_ZOMBIE:
                 return False
             here = str(self.root)
-            marked = process.environ().get("JOBQ_CONFIG", "").startswith(here)
+            marked = process.environ().get(CONFIG_VAR, "").startswith(here)
             return marked or process.cwd().startswith(here)
         return False
 
     def _lasting_strays(self) -> list[psutil.Process]:
-        """Those that stay: a child may be about to leave, its supervisor having just left."""
-        deadline = time.monotonic() + LEAVING
+        """Return strays that stay: a child may be about to exit, as its supervisor just has."""
+        deadline = time.monotonic() + EXIT_TIMEOUT_S
         while (found := self.strays()) and time.monotonic() < deadline:
             time.sleep(0.05)
         return found
 
     def account(self) -> tuple[str, list[str]]:
-        """The totals, and what does not add up."""
+        """Return the totals, and what does not add up."""
         verified = self.outage.until_answered(lambda: verify(backend_of(self.queue)))
         wrong = [f"{each.rule}: {each.message}" for each in verified.violations]
         strays = self._lasting_strays()
@@ -393,7 +337,7 @@ class Chaos:
 
 
 class RedisChaos(Chaos):
-    """Each supervisor on a host of its own; the server is killed, and cables are pulled."""
+    """A run on several hosts: their server is killed, and their cables are pulled."""
 
     def _make_hosts(self) -> list[Path]:
         # One thread that stays: a server ends with the thread that has started it.
@@ -415,7 +359,7 @@ class RedisChaos(Chaos):
         if self._rng.random() > 0.1:
             super()._disturb()
         elif self._mending is None or self._mending.done():
-            pause = self._rng.uniform(0.0, LONGEST_STOP)
+            pause = self._rng.uniform(0.0, MAX_STOP_S)
             what = self._rng.choice(["server", "cut", "refuse", "black_hole", "lose_answer"])
             self.did[f"network: {what}"] += 1
             self._break(what, self._rng.choice(self.cables), pause)
@@ -466,7 +410,7 @@ def _listed(counts: Counter[str]) -> str:
 
 
 def _odd_effects(path: Path, histories: Mapping[int, tuple[Job, Sequence[Attempt]]]) -> list[str]:
-    """Effects that no attempt accounts for, or the other way round; in the order of the file."""
+    """Return effects that no attempt accounts for, and attempts without their effects."""
     wrong: list[str] = []
     seen: Counter[tuple[str, int, int]] = Counter()
     latest: dict[int, int] = {}
@@ -491,7 +435,7 @@ def _odd_effects(path: Path, histories: Mapping[int, tuple[Job, Sequence[Attempt
 
 
 def positive(text: str) -> float:
-    """Seconds, as an option has them."""
+    """Parse seconds of an option."""
     seconds = float(text)
     if not 0 < seconds < float("inf"):
         raise ValueError(text)
@@ -499,12 +443,14 @@ def positive(text: str) -> float:
 
 
 def main() -> None:
-    """Run it, print the account; exit with 1 if it does not add up."""
+    """Run it and print the account; exit with 1 if it does not add up."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=positive, default=600)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
-    parser.add_argument("--jobs", type=int, default=100_000, help="at most so many")
-    parser.add_argument("--bytes", type=int, default=100_000_000, help="that one job prints")
+    parser.add_argument("--jobs", type=int, default=100_000, help="the most to add")
+    parser.add_argument(
+        "--bytes", type=int, default=100_000_000, help="the most that one job prints"
+    )
     parser.add_argument("--redis", action="store_true", help="several hosts, on a Redis server")
     options = parser.parse_args()
     print(f"seed {options.seed}, {options.seconds:g} s", flush=True)
