@@ -359,6 +359,6 @@ def test_ffmpeg_fetches_nothing(
 
     refused, done = (project.queue.get(jobs[method]) for method in urls)
     assert (refused.status, refused.attempts) == (JobStatus.FAILED, 1)
-    assert "only FFmpeg could fetch" in str(refused.error)
+    assert "this stream needs FFmpeg" in str(refused.error)
     assert Path(done.result["path"]).read_bytes() == plain
     assert not fetched.exists()
