@@ -7,7 +7,8 @@ from typing import Any
 from jobq.backends.base import Backend
 from jobq.backends.messages import ClaimRequest
 from jobq.config.settings import Settings
-from jobq.jobs.spec import Duration, checked_json
+from jobq.jobs.spec import Duration
+from jobq.jobs.validation import checked_json
 from jobq.models import AttemptResult, Claim, JobStatus, Outcome, Progress
 from jobq.units import parse_duration
 

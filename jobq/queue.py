@@ -22,7 +22,8 @@ from jobq.job_reader import JobReader
 from jobq.job_types import shell
 from jobq.jobs.insert import as_added, batches, insert
 from jobq.jobs.prepare import PreparedJobs, prepare
-from jobq.jobs.spec import Duration, JobSpec, checked_text, parse_statuses, to_spec
+from jobq.jobs.spec import Duration, JobSpec, parse_statuses, to_spec
+from jobq.jobs.validation import checked_text
 from jobq.logs.directory import JobLogs
 from jobq.models import (
     FINISHED,

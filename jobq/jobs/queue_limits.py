@@ -6,7 +6,7 @@ from typing import Any
 
 from jobq.config.settings import Settings
 from jobq.errors import NotFound, UsageError
-from jobq.jobs.spec import checked_number, checked_text
+from jobq.jobs.validation import checked_number, checked_text
 from jobq.models import DEFAULT_QUEUE, Queue, parse_priority
 from jobq.units import Rate, parse_limit, parse_rate
 

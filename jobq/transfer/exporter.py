@@ -7,11 +7,11 @@ from typing import Any
 
 from jobq.job_reader import READ_BATCH_SIZE
 from jobq.job_types import shell
+from jobq.jobs.spec import CONDITIONS
 from jobq.logs.directory import STDIN
 from jobq.models import Condition, Job, JobFilter, JobStatus
 from jobq.queue import JobQueue
 from jobq.redaction import is_redacted
-from jobq.transfer.row_validation import CONDITIONS
 from jobq.units import format_moment
 
 _COLUMN_OF = {condition: column for column, condition in CONDITIONS.items()}

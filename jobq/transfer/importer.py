@@ -1,6 +1,6 @@
 """Batches of jobs from rows: every row is checked before any is added.
 
-Checked rows go to a file (`jobq.transfer.staging`), not to memory; from there they are added a portion at a
+ValidRow rows go to a file (`jobq.transfer.staging`), not to memory; from there they are added a portion at a
 time, so that other writers hardly wait. A row with a key is added once, however often it is given.
 """
 
@@ -15,11 +15,12 @@ from typing import Any, NamedTuple, Self
 from jobq.errors import JobqError, UsageError
 from jobq.job_types import shell
 from jobq.jobs.insert import create_unused
-from jobq.jobs.spec import checked_text
+from jobq.jobs.spec import CONDITIONS
+from jobq.jobs.validation import checked_text
 from jobq.models import Condition, Inserted, KnownKey, NewJob, ParentRef
 from jobq.queue import JobQueue, backend_of
 from jobq.transfer.formats import Row, Table
-from jobq.transfer.row_validation import CONDITIONS, Checked, InvalidRow, RowValidator
+from jobq.transfer.row_validation import InvalidRow, RowValidator, ValidRow
 from jobq.transfer.staging import AT_ONCE, Planned, StagingTable, room_for_rows
 
 SHOWN = 20
@@ -44,7 +45,7 @@ class _Read(NamedTuple):
     place: int
     line: int
     key: str | None  # with the prefix
-    checked: Checked | None  # None: it is not good
+    checked: ValidRow | None  # None: it is not good
 
 
 class Importer:
@@ -172,7 +173,7 @@ class Importer:
         self.known += before is not None
         return True
 
-    def _names_missing(self, checked: Checked, line: int, missing: Collection[Any]) -> bool:
+    def _names_missing(self, checked: ValidRow, line: int, missing: Collection[Any]) -> bool:
         wrong = [
             (_column_of(condition), f"no job {ref}")
             for ref, condition in checked.refs
@@ -228,7 +229,7 @@ class Importer:
             JobqError: something changed since they were checked. What was added stays added.
         """
         for portion in self._plan.portions():
-            jobs = [self._job(Checked(*planned.values)) for planned in portion]
+            jobs = [self._job(ValidRow(*planned.values)) for planned in portion]
             try:
                 inserted = self._insert(jobs)
             except JobqError as error:
@@ -250,7 +251,7 @@ class Importer:
             create_unused([configured[name] for name in names], backend)
             return backend.insert(jobs, self._now)
 
-    def _job(self, row: Checked) -> NewJob:
+    def _job(self, row: ValidRow) -> NewJob:
         args = row.args
         if row.type == shell.JOB_TYPE and not row.as_is:
             env = {**self._env, **args.get("env", {})}

@@ -13,7 +13,7 @@ from jobq.cli.parsing.options import AsJson, DryRun
 from jobq.cli.rendering.output import count_of, is_terminal, note, print_json
 from jobq.cli.rendering.progress_bar import Bar, bar_of
 from jobq.errors import UsageError
-from jobq.jobs.spec import checked_text
+from jobq.jobs.validation import checked_text
 from jobq.models import Inserted
 from jobq.transfer import formats
 from jobq.transfer.formats import FORMATS, UTF_16, Table

@@ -1,0 +1,133 @@
+"""The rules for single values of a job: what each may be. Each raises `UsageError` if broken."""
+
+import re
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from types import NoneType
+from typing import Any
+
+from jobq.errors import ArgsError, UsageError
+from jobq.job_types import shell
+from jobq.limits import MAX_ARGS_BYTES, MAX_COUNT, MAX_DEPTH, is_too_deep, json_size
+from jobq.models import JsonObject
+from jobq.redaction import REDACTED, is_redacted
+from jobq.units import require_sane
+
+MAX_TAGS = 100
+MAX_TEXT_CHARS = 1000
+"""Of names, keys, tags and reasons."""
+
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,63}")
+
+_SHAPES: Mapping[str, tuple[tuple[type, ...], str]] = {
+    "type": ((str,), "text"),
+    "queue": ((str,), "text"),
+    "key": ((str, NoneType), "text"),
+    "args": ((dict, Mapping), "an object"),  # dict first: it is the quick one to tell
+    "tags": ((dict, Mapping), "an object of texts"),
+    "at": ((datetime,), "a datetime"),
+}
+
+
+def checked_shape(field: str, value: Any) -> Any:
+    """Return the value of a field, refused if it is of a type that the field can't have."""
+    kinds, what = _SHAPES[field]
+    if not isinstance(value, kinds):
+        raise UsageError(f"{field}: expected {what}, got {value!r:.80}")
+    return value
+
+
+def checked_text(what: str, text: str | None) -> str | None:
+    """Return a short text, refused if it could not be stored or shown."""
+    if text is None:
+        return None
+    if not isinstance(text, str) or "\0" in text or len(text) > MAX_TEXT_CHARS:
+        raise UsageError(
+            f"{what} {text!r:.80}: give text of up to {MAX_TEXT_CHARS:,} characters without NUL"
+        )
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{what} {text!r:.80}: not valid UTF-8") from None
+    return text
+
+
+def checked_number(what: str, value: Any, least: int) -> int:
+    """Return a whole number, refused if it is less than ``least`` or absurdly large."""
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MAX_COUNT:
+        raise UsageError(
+            f"{what} {value!r:.80}: give a whole number of at least {least} "
+            f"and at most {MAX_COUNT:,}"
+        )
+    return value
+
+
+def checked_tags(tags: Any) -> dict[str, str]:
+    """Return tags, refused if there are too many or one is malformed."""
+    checked_shape("tags", tags)
+    if len(tags) > MAX_TAGS:
+        raise UsageError(f"{len(tags):,} tags: a job takes at most {MAX_TAGS}")
+    for key, value in tags.items():
+        if not isinstance(key, str) or not _TAG.fullmatch(key):
+            raise UsageError(
+                f"tag {key!r:.80}: a key is made of letters, digits, '_', '.', ':', '-'"
+            )
+        if checked_text(f"tag {key}", value) is None:
+            raise UsageError(f"tag {key}: expected text, got null")
+    return dict(tags)
+
+
+def checked_moment(at: Any) -> datetime:
+    """Return a time in UTC, refused without a time zone."""
+    checked_shape("at", at)
+    if at.tzinfo is None:
+        raise UsageError(f"at={at.isoformat()}: give a time with a time zone")
+    with suppress(OverflowError):  # of the first year or the last, which is refused
+        at = at.astimezone(UTC)
+    return require_sane(at)
+
+
+def checked_refs(field: str, refs: Any) -> list[int | str]:
+    """Return the parents that a field names: ids and keys."""
+    if isinstance(refs, str | Mapping) or not isinstance(refs, Iterable):
+        raise UsageError(f"{field}: expected a list of ids and keys, got {refs!r:.80}")
+    found = list(refs)
+    for ref in found:
+        if isinstance(ref, str) and ref:
+            checked_text("key", ref)
+        elif isinstance(ref, int) and not isinstance(ref, bool):
+            checked_number("id", ref, 1)
+        else:
+            raise UsageError(f"parent {ref!r:.80}: give the id or the key of a job")
+    return found
+
+
+def checked_json(what: str, value: Any, kind: type[UsageError] = UsageError) -> int:
+    """Return the bytes that a value takes as JSON, refused if JSON can't hold it."""
+    try:
+        return json_size(value)
+    except RecursionError:
+        raise kind(f"{what}: nested more than {MAX_DEPTH} deep") from None
+    except (TypeError, ValueError) as error:
+        raise kind(f"{what}: JSON can't hold it: {error!s:.80}") from None
+
+
+def checked_args(job_type: str, args: JsonObject) -> JsonObject:
+    """Return arguments as they are stored, refused if they are too large or were redacted."""
+    what = f"{job_type}: the arguments"
+    if job_type != shell.JOB_TYPE:  # which has a form of its own, and bounds that the system sets
+        if is_too_deep(args):
+            raise ArgsError(f"{what}: nested more than {MAX_DEPTH} deep: put them in a file")
+        size = checked_json(what, args, ArgsError)
+        if size > MAX_ARGS_BYTES:
+            raise ArgsError(
+                f"{what}: {size:,} bytes, and a job takes at most {MAX_ARGS_BYTES:,}: "
+                "put the data in a file, and give its path"
+            )
+    if is_redacted(args):
+        raise ArgsError(
+            f"{what}: {REDACTED} stands where a secret was: "
+            "put the secret there, or export with --with-secrets"
+        )
+    return args
