@@ -2,10 +2,49 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
-from jobq import JobQueue
+from freezegun.api import FrozenDateTimeFactory
+
+from jobq import JobQueue, JobStatus
 from jobq.clock import utcnow
-from jobq.queue import recovery_of
+from jobq.models import Outcome
+from jobq.queue import backend_of, recovery_of
 from jobq.recovery import ExpiredLeases
+from tests.support.queues import NOON, add
+
+
+def test_an_attempt_that_nobody_holds_is_ended_and_the_job_runs_again(
+    queue: JobQueue, clock: FrozenDateTimeFactory
+) -> None:
+    add(queue)
+    claim = queue.claim(owner="gone", lease=30)
+    assert claim is not None
+    lost = backend_of(queue).open_attempts()
+    assert recovery_of(queue).release(lost, lease_before=NOON + timedelta(seconds=30)) == 0
+    clock.tick(31)
+    assert recovery_of(queue).release(lost, lease_before=NOON + timedelta(seconds=31)) == 1
+    assert recovery_of(queue).release(lost, lease_before=None) == 0
+    job = queue.get(claim.job.id)
+    assert (job.status, job.crashes, job.failures) == (JobStatus.PENDING, 1, 0)
+    assert not queue.complete(claim)
+    (attempt,) = queue.attempts(job.id)
+    assert (attempt.outcome, "gone" in (attempt.error or "")) == (Outcome.LOST, True)
+    assert recovery_of(queue).release([], lease_before=None) == 0
+
+
+def test_a_job_that_is_lost_again_and_again_is_given_up(queue: JobQueue) -> None:
+    job = add(queue, max_retries=100)
+    for _ in range(3):
+        assert queue.claim(owner="gone") is not None
+        recovery_of(queue).release(backend_of(queue).open_attempts(), lease_before=None)
+    assert queue.get(job.id).status is JobStatus.FAILED
+
+
+def test_a_lost_job_that_was_to_stop_is_cancelled(queue: JobQueue) -> None:
+    job = add(queue)
+    assert queue.claim(owner="gone") is not None
+    queue.cancel(job.id, reason="enough")
+    recovery_of(queue).release(backend_of(queue).open_attempts(), lease_before=None)
+    assert (queue.get(job.id).status, queue.get(job.id).reason) == (JobStatus.CANCELLED, "enough")
 
 
 def test_leases_that_nobody_could_renew_are_given_time(project: Path) -> None:

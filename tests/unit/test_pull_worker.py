@@ -1,0 +1,86 @@
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from freezegun import freeze_time
+from freezegun.api import FrozenDateTimeFactory
+
+from jobq import (
+    JobQueue,
+    JobStatus,
+    UsageError,
+)
+from jobq.models import Progress
+from tests.support.queues import NOON, add
+
+Configure = Callable[[str], JobQueue]
+
+
+def test_a_pull_worker_claims_renews_and_completes(
+    queue: JobQueue, clock: FrozenDateTimeFactory
+) -> None:
+    job = add(queue)
+    claim = queue.claim("default", owner="host:1", types=["shell"], lease=60)
+    assert claim is not None
+    assert (claim.job.id, claim.attempt) == (job.id, 1)
+    assert queue.claim(owner="host:2") is None
+    clock.tick(50)
+    assert queue.heartbeat(claim)
+    (attempt,) = queue.attempts(job.id)
+    assert attempt.lease_until == NOON + timedelta(seconds=50 + 30)
+    assert queue.progress(claim, 1, 2, "half")
+    assert queue.complete(claim, result={"n": 1})
+    done = queue.get(job.id)
+    assert (done.status, done.result) == (JobStatus.COMPLETED, {"n": 1})
+    assert done.progress == Progress(1, 2, "half")
+    assert not queue.complete(claim)
+    assert not queue.heartbeat(claim)
+    assert not queue.progress(claim, 2)
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_job_that_fails_is_retried_and_then_dead(configured: Configure) -> None:
+    queue = configured("[retry]\nmax_retries = 1\njitter = 0\n")
+    job = add(queue)
+    claim = queue.claim(owner="me")
+    assert claim is not None
+    assert queue.fail(claim, "broke")
+    waits = queue.get(job.id)
+    assert (waits.status, waits.run_at) == (JobStatus.RETRYING, NOON + timedelta(seconds=10))
+    assert (waits.failures, waits.error) == (1, "broke")
+    assert queue.claim(owner="me") is None
+    with freeze_time(NOON + timedelta(seconds=10)):
+        claim = queue.claim(owner="me")
+        assert claim is not None
+        assert queue.fail(claim, "broke again")
+    dead = queue.get(job.id)
+    assert (dead.status, dead.error, dead.attempts) == (JobStatus.FAILED, "broke again", 2)
+
+
+def test_a_failure_can_be_final(queue: JobQueue) -> None:
+    add(queue)
+    claim = queue.claim(owner="me")
+    assert claim is not None
+    assert queue.fail(claim, "no image", retry=False)
+    assert not queue.fail(claim, "late")
+    assert queue.get(claim.job.id).error == "no image"
+
+
+def test_a_pull_worker_learns_that_its_job_is_to_stop(queue: JobQueue) -> None:
+    add(queue)
+    claim = queue.claim(owner="me")
+    assert claim is not None
+    queue.cancel(claim.job.id)
+    assert not queue.heartbeat(claim)
+    assert queue.fail(claim, "stopped")
+    assert queue.get(claim.job.id).status is JobStatus.CANCELLED
+
+
+def test_a_result_that_is_no_json_leaves_the_attempt_open(queue: JobQueue) -> None:
+    add(queue)
+    claim = queue.claim(owner="me")
+    assert claim is not None
+    for odd in (object(), float("nan"), {"a": {1, 2}}):
+        with pytest.raises(UsageError, match="result: JSON can't hold it"):
+            queue.complete(claim, result=odd)
+    assert queue.complete(claim)
