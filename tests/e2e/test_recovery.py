@@ -266,7 +266,7 @@ def test_a_supervisor_that_wakes_up_late_ends_what_it_lost(workers: Project) -> 
     os.kill(first.pid, signal.SIGCONT)
     second.send_signal(signal.SIGTERM)
     assert second.wait(20) == 0
-    again = [workers.queue.add("sees"), workers.shell("true")]
+    again = [workers.queue.add("waits"), workers.shell("true")]
     for each in again:  # by the first one, whose children were ended
         workers.wait_for(each, JobStatus.COMPLETED)
     assert [workers.queue.attempts(each.id) for each in (job, worker)] == before
