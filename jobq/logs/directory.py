@@ -32,8 +32,11 @@ OFFSET_FIELDS = {STDOUT: "stdout", STDERR: "stderr", EVENTS: "events", LOG: "log
 CAPPED = (STDOUT, STDERR, LOG, EVENTS)
 """The files that `[logs] max_bytes` is about."""
 
-SPOOLED = "stdin-"
+SPOOL_PREFIX = "stdin-"
 """The prefix of files in the root that wait to become the stdin of a job."""
+
+STAGING_PREFIX = "import-"
+"""The prefix of a staging table of an import, for the moment in which it has a name."""
 
 # Non-blocking, as a job may have put a FIFO in the place of its log.
 _COMMON = os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -148,7 +151,7 @@ class JobLogs:
         import tempfile
 
         with tempfile.NamedTemporaryFile(
-            dir=self.make_root(), prefix=SPOOLED, delete=False
+            dir=self.make_root(), prefix=SPOOL_PREFIX, delete=False
         ) as file:
             repair(file.fileno())
             try:
@@ -489,7 +492,3 @@ def last_lines(file: _Blocks, count: int | None, start: int, end: int) -> int:
             return at + end_of_line + 1
         found += newlines
     return start
-
-
-PLAN = "import-"
-"""How the name of a plan begins, for the moment in which it has one."""

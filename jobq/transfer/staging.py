@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jobq.errors import DiskFullError
-from jobq.logs.directory import PLAN
+from jobq.logs.directory import STAGING_PREFIX
 from jobq.system.permissions import repair
 
 _CACHE_KIB = 32_768
@@ -62,7 +62,7 @@ class StagingTable:
     """
 
     def __init__(self, folder: Path) -> None:
-        descriptor, name = tempfile.mkstemp(prefix=PLAN, dir=folder)
+        descriptor, name = tempfile.mkstemp(prefix=STAGING_PREFIX, dir=folder)
         repair(descriptor)
         os.close(descriptor)
         self._db = sqlite3.connect(name, isolation_level=None)

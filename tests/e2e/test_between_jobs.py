@@ -1,4 +1,4 @@
-"""What a job changes of the process that it runs in does not reach the next job."""
+"""Changes that a job makes to its process, which must not reach the next job."""
 
 import json
 from collections.abc import Iterator
@@ -173,7 +173,7 @@ DISTURBANCES = [
 
 
 class Outcome:
-    """What became of a job that disturbs, and of the one after it."""
+    """The results of a job that disturbs, and of the one after it."""
 
     def __init__(self, project: Project, first: Job, then: Job) -> None:
         self.first = project.queue.get(first.id)

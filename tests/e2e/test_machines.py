@@ -33,7 +33,7 @@ class Network:
         self._ends = f"jq{os.getpid()}n{number}", f"jq{os.getpid()}f{number}"
 
     def make(self) -> bool:
-        """Whether it could be made."""
+        """Return whether it could be made."""
         near, far = self._ends
         inside = ("ip", "netns", "exec", self.name, "ip")
         return (

@@ -1,4 +1,4 @@
-"""What happens to jobs when what runs them is killed, stopped, misled or left behind."""
+"""Recovery of jobs whose supervisor or child is killed, stopped, misled or left behind."""
 
 import fcntl
 import os

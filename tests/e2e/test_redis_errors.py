@@ -1,4 +1,4 @@
-"""What a command says where Redis does not do what it is asked for: one line, and nothing half done."""
+"""Errors of a Redis server: a command prints one line, and leaves nothing half done."""
 
 import ssl
 from collections.abc import Callable, Iterator

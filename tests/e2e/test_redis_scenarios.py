@@ -1,4 +1,4 @@
-"""What a queue on Redis is used for, from one end to the other, each in a moment."""
+"""Uses of a queue on Redis, each from one end to the other."""
 
 import asyncio
 import subprocess

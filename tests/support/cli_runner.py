@@ -32,7 +32,7 @@ _ON_ITS_TERMINAL = (
     "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "  # so that ^C is a signal
     "from jobq.__main__ import main; main()"
 )
-_LONGEST_SILENCE = 20.0
+_SILENCE_TIMEOUT_S = 20.0
 HOSTILE = "a\x1b[31mred[/nope] \u202eevil\x9b2J\u200b"
 
 
@@ -79,7 +79,7 @@ class Cli:
         return self.queue.get(claim.job.id)
 
     def failed(self, error: str = "exit code 3", **options: Any) -> Job:
-        """A failed job; with ``exit_code`` and ``signal``, one that ended so."""
+        """Add a failed job, with its exit code or signal."""
         exit_code, signal = options.pop("exit_code", None), options.pop("signal", None)
         claim = self.running(**{"max_retries": 0, **options})
         ending = AttemptResult(
@@ -102,7 +102,7 @@ class Cli:
         return self.queue.get(job_id).status.value
 
     def register_supervisor(self) -> str:
-        """Let a supervisor seem to be alive."""
+        """Register a supervisor that seems to be alive."""
         owner = "somewhere:1:abc"
         now = utcnow()
         backend_of(self.queue).supervisors.register(
@@ -123,7 +123,7 @@ class Cli:
 
 @dataclass(frozen=True)
 class Screen:
-    """What a command wrote to a terminal."""
+    """The output of a command on a terminal."""
 
     code: int
     raw: str
@@ -175,15 +175,15 @@ def on_terminal(
 
 
 def _wait_until_it_waits(process: subprocess.Popen[bytes]) -> None:
-    """A Ctrl-C just before it begins to read would be noticed only after it: no person is so quick."""
-    deadline = time.monotonic() + _LONGEST_SILENCE
+    """Wait until it reads: a Ctrl-C just before, which no person manages, would be noticed late."""
+    deadline = time.monotonic() + _SILENCE_TIMEOUT_S
     while psutil.Process(process.pid).status() != psutil.STATUS_SLEEPING:
         assert time.monotonic() < deadline
         time.sleep(0.001)
 
 
 def _read(master: int, process: subprocess.Popen[bytes]) -> bytes:
-    if not select.select([master], [], [], _LONGEST_SILENCE)[0]:
+    if not select.select([master], [], [], _SILENCE_TIMEOUT_S)[0]:
         process.kill()  # it asks something that nobody answers
     try:
         return os.read(master, 65536)

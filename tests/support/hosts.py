@@ -1,4 +1,4 @@
-"""Several machines that share one Redis server, as far as one machine can tell.
+"""Several hosts that share one Redis server, as far as one machine can simulate them.
 
 Each has a project of its own, with logs, state and locks of its own, and reaches the server through
 a cable that can be pulled.
@@ -30,7 +30,7 @@ jitter = 0
 
 
 class Host(Project):
-    """One of them."""
+    """One of the hosts."""
 
     def __init__(self, root: Path, server: RedisServer, cable: TcpProxy, lease: float) -> None:
         root.mkdir(parents=True)
@@ -40,15 +40,15 @@ class Host(Project):
         super().__init__(root)
 
     def shell(self, script: str, **options: object) -> Job:
-        """Add a job that runs in this one's directory, if on whichever machine."""
+        """Add a job that runs in this host's directory, on whichever host."""
         return super().shell(f"cd {self.root}; {script}", **options)
 
     def said(self, text: str) -> int:
-        """How often its supervisor, told to write to `said`, has said something."""
+        """Return how often its supervisor, which writes to `said`, has written something."""
         return (self.root / "said").read_text().count(text)
 
     def events(self, job: Job, name: str) -> list[dict[str, Any]]:
-        """What this machine's log of a job tells of one kind."""
+        """Return the events of one kind in this host's log of a job."""
         lines = map(json.loads, self.output(job, "events.jsonl").splitlines())
         return [line for line in lines if line["event"] == name]
 
@@ -57,7 +57,7 @@ class Host(Project):
 def hosts(
     folder: Path, server: RedisServer, number: int = 2, *, lease: float = LEASE
 ) -> Iterator[list[Host]]:
-    """So many of them."""
+    """Return a number of hosts."""
     with ExitStack() as stack:
         made = []
         for place in range(number):

@@ -43,7 +43,7 @@ class Seen:
 
     @property
     def first_byte(self) -> int | None:
-        """Where the client wants to go on; None if it wants all."""
+        """The offset from which the client wants the file; None if it wants all."""
         found = re.fullmatch(r"bytes=(\d+)-.*", self.headers.get("range", ""))
         return int(found[1]) if found else None
 
@@ -81,14 +81,14 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(data[start or 0 :])
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, *_: object) -> None:
-        """A client that has gone away is what some tests are about."""
+        """Ignore a client that has gone away, as some tests make it do."""
 
 
 @dataclass
@@ -145,18 +145,18 @@ class Site:
         self._server.server_close()
 
     def url(self, path: str) -> str:
-        """The address of a page."""
+        """Return the address of a page."""
         return f"http://127.0.0.1:{self.port}{path}"
 
     def asked_for(self, path: str) -> list[Seen]:
-        """The requests for a page so far."""
+        """Return the requests for a page so far."""
         with self.lock:
             return [seen for seen in self.requests if seen.path.partition("?")[0] == path]
 
     # -- pages -----------------------------------------------------------------------------
 
     def page(self, path: str, *responds: Respond) -> str:
-        """A page that answers its requests in turn, the last answer over and over; its address."""
+        """Serve answers in turn, the last one over and over; return the address."""
         left = list(responds)
 
         def respond(handler: Handler) -> None:
@@ -168,17 +168,17 @@ class Site:
         return self.url(path)
 
     def clip(self, path: str) -> str:
-        """A clip."""
+        """Serve a clip."""
         return self.page(path, sends(clip()))
 
     def feed(self, path: str, entries: Sequence[Entry], title: str = "A channel") -> str:
-        """An RSS feed. Serving it again under the same path is how a feed grows."""
+        """Serve an RSS feed. Serve it again under the same path to let it grow."""
         text = "".join(map(_rss_item, entries))
         rss = f'<rss version="2.0"><channel><title>{escape(title)}</title>{text}</channel></rss>'
         return self.page(path, sends(rss.encode(), "application/rss+xml"))
 
     def numbered_feed(self, path: str, count: int) -> str:
-        """A feed of so many clips: "Clip 1" is /clip1.mp4, and so on."""
+        """Serve a feed of clips: "Clip 1" is /clip1.mp4, and so on."""
         clips = [self.clip(f"/clip{n}.mp4") for n in range(1, count + 1)]
         return self.feed(path, [Entry(f"Clip {n}", url) for n, url in enumerate(clips, 1)])
 
@@ -187,17 +187,17 @@ class Site:
 
 
 def sends(data: bytes, kind: str = "video/mp4", **headers: str) -> Respond:
-    """All of it, or the rest that is asked for."""
+    """Serve a clip, or the rest of it that is asked for."""
     return lambda handler: handler.body(data, kind, **headers)
 
 
 def answers(code: int, **headers: str) -> Respond:
-    """A status, and nothing else."""
+    """Serve a status, and nothing else."""
     return lambda handler: handler.begin(code, "text/plain", 0, **headers)
 
 
 def breaks_off(after: int = SIZE // 2) -> Respond:
-    """A clip that breaks off, unless the rest of it is asked for."""
+    """Serve a clip that breaks off, unless the rest of it is asked for."""
 
     def respond(handler: Handler) -> None:
         if handler.seen.first_byte is not None:
@@ -210,7 +210,7 @@ def breaks_off(after: int = SIZE // 2) -> Respond:
 
 
 def waits_at(gate: Gate) -> Respond:
-    """A clip whose second half waits for a gate."""
+    """Serve a clip whose second half waits for a gate."""
 
     def respond(handler: Handler) -> None:
         handler.begin(200, "video/mp4", SIZE)
@@ -223,7 +223,7 @@ def waits_at(gate: Gate) -> Respond:
 
 
 def drips(blocks: int = 10, pause: float = 0.01) -> Respond:
-    """A clip that comes slowly."""
+    """Serve a clip slowly."""
 
     def respond(handler: Handler) -> None:
         handler.begin(200, "video/mp4", SIZE)
@@ -245,7 +245,7 @@ def _rss_item(entry: Entry) -> str:
 
 @contextmanager
 def serving() -> Iterator[Site]:
-    """A site for as long as the block lasts."""
+    """Run a site as long as the block lasts."""
     site = Site()
     try:
         yield site

@@ -28,7 +28,7 @@ def make_clip(
     tags: Mapping[str, str] | None = None,
     chapters: Sequence[tuple[float, float, str]] = (),
 ) -> Path:
-    """Write a silent clip that fades from black to white; its path.
+    """Write a silent clip that fades from black to white, and return its path.
 
     The suffix chooses the format: .mp4, .mkv, .m4a … Without a size there is no picture.
     Chapters are (start, end, title), in seconds.

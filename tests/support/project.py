@@ -25,7 +25,7 @@ jitter = 0
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    """Wait for a condition, with a deadline that a slow machine can keep."""
+    """Wait for a condition, with a deadline that a slow host can keep."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} s: {condition}"
@@ -33,7 +33,7 @@ def wait_until(condition: Callable[[], object], seconds: float = 20.0) -> None:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process runs; a dead one may wait for long to be waited for."""
+    """Return whether a process runs, rather than is dead and not waited for yet."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -99,7 +99,7 @@ class Project:
         return self.start("work", *args, said=said)
 
     def drain(self, *args: str) -> str:
-        """Run everything there is to run; what the supervisor said."""
+        """Run everything there is to run; return what the supervisor printed."""
         done = self.jobq("work", "--drain", "--wait-retries", *args)
         assert done.returncode == 0, done.stderr
         return done.stdout + done.stderr
@@ -109,7 +109,7 @@ class Project:
         return self.queue.add("shell", {"shell": script}, **options)
 
     def output(self, job: Job, name: str = "stdout.log") -> str:
-        """What a job wrote."""
+        """Return what a job wrote."""
         path = self.queue.logs.path(job.id) / name
         return path.read_text("utf-8") if path.exists() else ""
 
@@ -125,7 +125,7 @@ class Project:
         (folder / f"{name}.py").write_text(source)
 
     def reopen(self) -> None:
-        """Go on with what jobq.toml says now."""
+        """Open the queue again, with jobq.toml as it is now."""
         self.queue.close()
         self.queue = JobQueue.open(self.root / "jobq.toml")
 

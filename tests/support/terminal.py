@@ -50,7 +50,7 @@ class Terminal:
 
     @property
     def lines(self) -> list[str]:
-        """What can be read, without the empty lines at the end."""
+        """The text on the screen, without the empty lines at the end."""
         text = ["".join(char for char, _ in row).rstrip() for row in self._cells]
         while text and not text[-1]:
             text.pop()
@@ -62,7 +62,7 @@ class Terminal:
 
     @property
     def ansi(self) -> list[str]:
-        """The lines with their looks."""
+        """The lines with their styles."""
         coloured = []
         for row in self._cells[: len(self.lines)]:
             line, last = "", ""
@@ -73,7 +73,7 @@ class Terminal:
         return coloured
 
     def feed(self, text: str) -> None:
-        """Show what was written."""
+        """Draw what was written."""
         text = self._rest + text
         unfinished = _UNFINISHED.search(text)
         end = unfinished.start() if unfinished else len(text)
@@ -204,7 +204,7 @@ class OnTerminal:
         os.close(self._master)
 
     def until(self, condition: Callable[[Terminal], object], seconds: float = 30.0) -> Terminal:
-        """Read what is drawn until it is as wanted."""
+        """Read what is drawn until it is as expected."""
         deadline = time.monotonic() + seconds
         while self.screen.updating or not condition(self.screen):
             left = deadline - time.monotonic()
@@ -213,7 +213,7 @@ class OnTerminal:
         return self.screen
 
     def end(self) -> int:
-        """Read what is left; the exit code."""
+        """Read what is left, and return the exit code."""
         while self._read(30.0):
             pass
         return self.process.wait(timeout=30)
@@ -226,7 +226,7 @@ class OnTerminal:
         self.process.send_signal(number)
 
     def resize(self, columns: int, rows: int) -> None:
-        """Make the terminal another size; what was on it is gone."""
+        """Resize the terminal, which clears it."""
         shown, alternate = self.screen.cursor_shown, self.screen.alternate
         self.screen = Terminal(columns, rows)
         self.screen.cursor_shown, self.screen.alternate = shown, alternate

@@ -24,11 +24,11 @@ def make_file(path: Path, *, age: timedelta = timedelta(0), size: int = 1) -> Pa
 
 
 def listed(done: Run) -> tuple[int, int, int]:
-    """How many items a list had, how many of them were new, and how many skipped."""
+    """Return how many items a list had, how many were new, and how many were skipped."""
     assert done.error is None, done.error
     return done.result["found"], done.result["new"], done.result["skipped"]
 
 
 def titles_in(folder: Path) -> list[str]:
-    """The names of the files in it, without the ids."""
+    """Return the names of the files in a folder, without the ids."""
     return sorted(f"{path.name.partition(' [')[0]}{path.suffix}" for path in folder.iterdir())

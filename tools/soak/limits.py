@@ -62,7 +62,7 @@ print(json.dumps(adds))
 
 @dataclass(slots=True)
 class Probe:
-    """Another writer, in a process of its own, all the while: how long its adds take, in seconds."""
+    """Run another writer in a process of its own; return how long its adds take, in seconds."""
 
     adds: list[float] = field(default_factory=list)
 
@@ -82,14 +82,14 @@ def probing(root: Path) -> Iterator[Probe]:
 
 
 def timed(call: Callable[[], object]) -> float:
-    """Seconds that a call takes."""
+    """Return the seconds that a call takes."""
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
 
 
 def take(queue: JobQueue, limit: int) -> int:
-    """Claim and complete at the backend; how many there were."""
+    """Claim and complete at the backend; return how many jobs there were."""
     request = ClaimRequest(owner="me", limit=limit, lease=timedelta(minutes=5), queues=["default"])
     claims = backend_of(queue).claim(request, utcnow())
     done = [completed(claim) for claim in claims]
@@ -109,7 +109,7 @@ def completed(claim: Claim) -> AttemptResult:
 
 
 def finish(queue: JobQueue, end: Callable[[], object]) -> None:
-    """End an attempt, and tell all that wait for it."""
+    """End an attempt, and settle everything that waits for it."""
     end()
     while backend_of(queue).settle_dependents(utcnow()):
         pass
@@ -147,7 +147,7 @@ def writers(root: Path, queue: JobQueue, share: float) -> str:
 
 
 def children(root: Path, queue: JobQueue, share: float) -> str:
-    """One parent of 100,000: fails, is retried, completes; then another is cancelled."""
+    """Measure one parent of 100,000: it fails, is retried, completes; another is cancelled."""
     number = round(100_000 * share)
     parent = queue.add("shell", {"argv": ["true"]}, max_retries=0)
     spec = {"args": {"argv": ["true"]}, "after": [parent.id]}
@@ -173,7 +173,7 @@ def children(root: Path, queue: JobQueue, share: float) -> str:
 
 
 def chain(root: Path, queue: JobQueue, share: float) -> str:
-    """A chain of 10,000: cancelled at its root, retried, and worked off."""
+    """Measure a chain of 10,000: cancelled at its root, retried, and worked off."""
     length = round(10_000 * share)
     specs = [
         {"args": {"argv": ["true"]}, "key": str(n), "after": [str(n - 1)] if n else []}
@@ -198,7 +198,7 @@ def chain(root: Path, queue: JobQueue, share: float) -> str:
 
 
 def history(root: Path, queue: JobQueue, share: float) -> str:
-    """A million jobs that have ended, and what one does all day; then they are pruned."""
+    """Measure a million jobs that have ended, everyday commands among them, and their pruning."""
     number = round(1_000_000 * share)
     spec = {"args": {"argv": ["true", "x" * 40]}}
     filled = timed(lambda: fill(queue, spec, number))
@@ -219,7 +219,7 @@ def history(root: Path, queue: JobQueue, share: float) -> str:
 
 
 def fill(queue: JobQueue, spec: Mapping[str, object], number: int) -> None:
-    """Jobs that have ended, through the same doors as any."""
+    """Add jobs that have ended, through the same calls as any."""
     for _ in range(0, number, 1000):
         with backend_of(queue).group():
             queue.add_many([spec] * 1000)
@@ -227,7 +227,7 @@ def fill(queue: JobQueue, spec: Mapping[str, object], number: int) -> None:
 
 
 def large(root: Path, queue: JobQueue, share: float) -> str:
-    """Ten megabytes of everything."""
+    """Measure ten megabytes of everything."""
     del root
     much = "x" * round(10_000_000 * max(share, 0.3))
     claim = claim_of(queue)
@@ -268,7 +268,7 @@ MEASURES = {m.__name__: m for m in (writers, children, chain, history, large)}
 
 
 def measure(name: str, share: float) -> str:
-    """One figure, in a project of its own."""
+    """Measure one figure in a project of its own."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         (root / "jobq.toml").write_text("")

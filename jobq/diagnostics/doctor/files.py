@@ -25,7 +25,7 @@ from jobq.diagnostics.doctor.finding import (
 )
 from jobq.job_types.registry import load
 from jobq.logs import gaps
-from jobq.logs.directory import EVENTS, LOG, PLAN, SPOOLED, STDERR, STDIN, STDOUT
+from jobq.logs.directory import EVENTS, LOG, SPOOL_PREFIX, STAGING_PREFIX, STDERR, STDIN, STDOUT
 from jobq.system.disk_space import SETTING as MIN_FREE
 from jobq.system.disk_space import directories, shortage_at
 from jobq.system.permissions import DIRECTORY_MODE, FILE_MODE
@@ -37,7 +37,7 @@ NETWORK_FUSE = re.compile(
 )
 LOW_SPACE_BYTES = 50_000_000
 STRAY_MIN_AGE_S = 3600.0
-_TEMPORARY_PREFIXES = (SPOOLED, PLAN)
+_TEMPORARY_PREFIXES = (SPOOL_PREFIX, STAGING_PREFIX)
 
 OWN_FILES = (STDOUT, STDERR, LOG, EVENTS, STDIN, gaps.FILE)
 

@@ -1,4 +1,4 @@
-"""Kills a process before each of its steps, one run for each, and looks at what is left.
+"""Kills: a process is killed before each of its steps, one run for each, and what is left is checked.
 
     python -m tools.soak.kills [OPERATION…]        (all of them without a name)
 

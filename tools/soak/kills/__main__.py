@@ -1,4 +1,4 @@
-"""The command: kills what is named, or everything; exit code 1 if anything was not in order."""
+"""The command: kill the operations that are named, or all; exit with 1 if anything was wrong."""
 
 import argparse
 import sys
@@ -10,7 +10,7 @@ from tools.soak.kills.runs import kill_everywhere, tear_everywhere
 
 
 def main() -> None:
-    """Parse, kill, report."""
+    """Kill the operations that are named, and report."""
     parser = argparse.ArgumentParser(prog="python -m tools.soak.kills")
     parser.add_argument("operations", nargs="*", default=[*OPERATIONS])
     parser.add_argument("--every", type=int, default=1, help="only before every so many steps")

@@ -1,4 +1,4 @@
-"""What is killed: each operation on a queue that has jobs in every state."""
+"""The operations that are killed: each on a queue that has jobs in every state."""
 
 import asyncio
 import io
@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from jobq import JobQueue
-from jobq import queue as queue_module
 from jobq.backends.messages import ClaimRequest
+from jobq.backends.sqlite.backend import SqliteBackend
 from jobq.backends.sqlite.migrations import migrations
 from jobq.backends.sqlite.schema import APPLICATION_ID
 from jobq.clock import utcnow
@@ -36,7 +36,7 @@ from jobq.scheduling.schedules import Schedules
 from jobq.transfer import formats, importer
 
 S = JobStatus
-CHUNK = 3
+BATCH_SIZE = 3
 """Jobs in one transaction, so that a few jobs take several."""
 
 DEAD = "dead"  # a tag of jobs that a dead supervisor ran
@@ -48,8 +48,8 @@ ROWS = b"".join(
 
 
 def open_queue(folder: Path) -> JobQueue:
-    """The queue of a project folder, with small transactions."""
-    vars(queue_module)["CHUNK"] = vars(importer)["CHUNK"] = CHUNK
+    """Open the queue of a project folder, with small transactions."""
+    SqliteBackend.batch_size = BATCH_SIZE
     return JobQueue.open(folder / "jobq.toml")
 
 
@@ -57,7 +57,7 @@ def open_queue(folder: Path) -> JobQueue:
 
 
 def furnish(folder: Path) -> None:
-    """Jobs in every state, some held by a supervisor that dies with this process."""
+    """Add jobs in every state, some held by a supervisor that dies with this process."""
     queue = open_queue(folder)
     owner = _announce(queue)
     root = _add(queue, name="root", key="root")
@@ -84,7 +84,7 @@ def furnish(folder: Path) -> None:
 
 
 def work_to_do(folder: Path) -> None:
-    """Jobs that leave a line when they begin and when they end; one fails at first."""
+    """Add jobs that write a line when they begin and when they end; one fails at first."""
     queue = open_queue(folder)
     effect = 'echo $JOBQ_JOB_ID $JOBQ_ATTEMPT %s >> "$JOBQ_LOG_DIR/../../../effects"'
     script = f"{effect % 'begins'}; [ $JOBQ_ATTEMPT -ge %d ] && {effect % 'ends'}"
@@ -94,12 +94,12 @@ def work_to_do(folder: Path) -> None:
 
 
 def empty(folder: Path) -> None:
-    """Nothing at all."""
+    """Add nothing."""
     assert (folder / "jobq.toml").exists()
 
 
 def old_schema(folder: Path) -> None:
-    """A database as the first version left it."""
+    """Make a database as the first version left it."""
     import sqlite_utils
 
     settings = JobQueue.open(folder / "jobq.toml").settings
@@ -202,7 +202,7 @@ def import_rows(queue: JobQueue, acknowledge: Acknowledge) -> None:
 
 
 def imported(queue: JobQueue, acknowledged: list[Any]) -> None:
-    """Importing the file again adds what is missing, and nothing twice."""
+    """Check that importing the file again adds what is missing, and nothing twice."""
     assert all(queue.get(job_id) for job_id in acknowledged)
     before = len(queue.find())
     known = backend_of(queue).transfer.known_keys([f"k{n}" for n in range(8)])
@@ -297,7 +297,7 @@ def fire(queue: JobQueue, acknowledge: Acknowledge) -> None:
 
 
 def fired(queue: JobQueue, acknowledged: list[Any]) -> None:
-    """The time that was due fires once in all, however often that is tried."""
+    """Check that the time that was due fires once in all, however often that is tried."""
     assert all(queue.get(job_id) for ids in acknowledged for job_id in ids)
     for _ in range(2):
         Schedules(queue).fire_due(utcnow() + timedelta(seconds=90))
@@ -326,7 +326,7 @@ def migrated(queue: JobQueue, acknowledged: list[Any]) -> None:
 
 
 def work(queue: JobQueue, acknowledge: Acknowledge) -> None:
-    """What `jobq work --drain --wait-retries` does."""
+    """Do what `jobq work --drain --wait-retries` does."""
     options = WorkOptions(slots=2, drain=True, wait_retries=True)
     asyncio.run(Supervisor(queue, options).run())
     acknowledge("done")
@@ -345,20 +345,20 @@ def effects_are_in_the_history(queue: JobQueue, folder: Path) -> None:
 
 
 def nothing(queue: JobQueue, acknowledged: list[Any]) -> None:
-    """Nothing but what is true of every queue."""
+    """Check nothing but what is true of every queue."""
 
 
 # -- what comes after ----------------------------------------------------------------------------
 
 
 def ids_of(folder: Path) -> set[int]:
-    """The jobs that there are."""
+    """Return all jobs."""
     with open_queue(folder) as queue:
         return {job.id for job in queue.find()}
 
 
 def run_all_that_is_left(queue: JobQueue) -> None:
-    """Do what supervisors would do until nothing is left to do."""
+    """Do what supervisors would do, until nothing is left."""
     later = utcnow() + timedelta(hours=2)
     recovery_of(queue).rescue_dead()
     recovery_of(queue).release(backend_of(queue).open_attempts(), lease_before=later)
@@ -374,7 +374,7 @@ def run_all_that_is_left(queue: JobQueue) -> None:
 
 
 def unfinished(queue: JobQueue) -> Iterator[str]:
-    """The jobs that could not be brought to an end."""
+    """Return the jobs that could not be brought to an end."""
     for job in queue.find():
         if job.status not in FINISHED:
             yield f"job {job.id} ({job.name}) is {job.status} for ever"
@@ -382,7 +382,7 @@ def unfinished(queue: JobQueue) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Operation:
-    """Something to be killed, what there was before, and what must be true after."""
+    """An operation to be killed, the queue before it, and what must be true after it."""
 
     run: Callable[[JobQueue, Acknowledge], None]
     check: Callable[[JobQueue, list[Any]], None] = nothing

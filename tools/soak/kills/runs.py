@@ -1,4 +1,4 @@
-"""Runs an operation again and again, killed at another step each time, and looks at what is left."""
+"""Runs of an operation, killed at another step each time, and checks of what is left."""
 
 import json
 import os
@@ -36,7 +36,7 @@ FRAME = 24 + 4096
 
 
 def in_a_fork(work: Callable[[Callable[[Any], None]], None]) -> tuple[list[Any], int]:
-    """Run something in a process that leaves without cleaning up; what it said, and its status."""
+    """Run something in a process that exits without cleaning up; return its output and status."""
     reader, writer = os.pipe()
     child = os.fork()
     if not child:
@@ -60,7 +60,7 @@ def _tell(write: Callable[[int, bytes], int], pipe: int, said: Any) -> None:
 
 
 def prepared(operation: Operation, folder: Path) -> Path:
-    """A project in the state that the operation finds."""
+    """Make a project in the state that the operation finds."""
     folder.mkdir()
     (folder / "jobq.toml").write_text(SETTINGS)
     _, status = in_a_fork(lambda _: operation.before(folder))
@@ -71,7 +71,7 @@ def prepared(operation: Operation, folder: Path) -> Path:
 def run_once(
     operation: Operation, project: Path, kill_at: int | None
 ) -> tuple[list[str], list[Any], int]:
-    """The steps that were taken, if it was not killed; what was acknowledged; the exit status."""
+    """Return the steps that it took, if not killed, what was acknowledged, and the exit status."""
 
     def work(say: Callable[[Any], None]) -> None:
         steps = Steps(project, kill_at)
@@ -87,7 +87,7 @@ def run_once(
 def look_at(
     operation: Operation, project: Path, before: set[int], acknowledged: list[Any]
 ) -> list[str]:
-    """What is wrong after a kill; then everything is run, and looked at again."""
+    """Return what is wrong after a kill, and after everything was run then."""
     wrong: list[str] = []
     with open_queue(project) as queue:
         wrong += [str(found) for found in verify(backend_of(queue), thorough=True).violations]
@@ -106,7 +106,7 @@ def look_at(
 
 
 def telling(steps: Sequence[str]) -> Iterator[int]:
-    """The steps that leave something else than the one before, if it is killed before them.
+    """Return the steps before which a kill leaves another state than before the previous one.
 
     What has been written in a transaction is gone again, whichever of its statements was the last.
     """
@@ -127,7 +127,7 @@ def telling(steps: Sequence[str]) -> Iterator[int]:
 def kill_everywhere(
     name: str, root: Path, every: int = 1, *, brief: bool = False
 ) -> tuple[int, list[str]]:
-    """Kill it before each step; how often, and what was wrong after.
+    """Kill it before each step; return how often, and what was wrong after.
 
     Args:
         name: the operation.
@@ -160,7 +160,7 @@ def kill_everywhere(
 
 @contextmanager
 def copied(template: Path) -> Iterator[Path]:
-    """A copy of a project, under a name that no process from before knows."""
+    """Copy a project to a name that no earlier process knows."""
     with tempfile.TemporaryDirectory(dir=template.parent, ignore_cleanup_errors=True) as folder:
         project = Path(folder) / "project"
         no_fifos = shutil.ignore_patterns("*.wake")
@@ -194,5 +194,5 @@ def tear_everywhere(name: str, root: Path, every: int = 1) -> tuple[int, list[st
 
 
 def wal_of(project: Path) -> Path:
-    """The write-ahead log of a project's database."""
+    """Return the write-ahead log of a project's database."""
     return project / ".jobq" / "jobq.db-wal"

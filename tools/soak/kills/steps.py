@@ -1,4 +1,4 @@
-"""Counts the steps of this process, and kills it before one of them."""
+"""Steps of this process, which are counted, and one of which it is killed before."""
 
 import os
 import signal
@@ -34,7 +34,7 @@ CALLS = ("write", "pwrite", "fsync", "ftruncate", "mkfifo")
 
 
 class Steps:
-    """The steps of this process from here on. It can't be undone: use it in a process of its own."""
+    """The steps of this process from here on. Can't be undone: use it in a process of its own."""
 
     def __init__(self, folder: Path, kill_at: int | None) -> None:
         self.seen: list[str] = []
@@ -48,7 +48,7 @@ class Steps:
         sys.addaudithook(self._on_event)
 
     def step(self, name: str) -> None:
-        """One more; the process ends here if it is the one to be killed at."""
+        """Count one more; the process ends here if it is to be killed at this one."""
         if os.getpid() != self._process:
             return  # a fork has its own fate
         if len(self.seen) == self._kill_at:
@@ -76,7 +76,7 @@ class Steps:
         self.step(" ".join(statement.split())[:60])
 
     def _is_ours(self, args: tuple[Any, ...]) -> bool:
-        """Whether a file of the project is opened so that this changes something."""
+        """Return whether a file of the project is opened so that this changes something."""
         path, _, flags = args
         writes = isinstance(flags, int) and flags & (os.O_CREAT | os.O_WRONLY | os.O_RDWR)
         relative = isinstance(path, str) and not path.startswith("/")
