@@ -54,7 +54,7 @@ class VideoDownload(JobWorker):
         )
         got = fetch(request, job)
         name = None if got.file is None else got.file.name
-        Record(job.queue, directory).add(got.key, file=name, date=got.date)
+        Record(job.queue, directory).add(got.key, file=name, date=got.date, url=args.url)
         job.log.info("%s", got.file or "not downloaded: older than 'since'")
         return {
             "path": got.file and str(got.file),

@@ -134,8 +134,9 @@ def test_cancelling_a_download_midway(project: Project, site: Site, out: Path) -
     assert project.jobq("cancel", str(job.id)).returncode == 0
 
     project.wait_for(job, JobStatus.CANCELLED)
-    (partial,) = out.iterdir()
+    partial, origin = sorted(out.iterdir())
     assert partial.name.endswith(".mp4.part")
+    assert origin.name == f"{partial.name}.ytdl"
     gate.opened.set()
     site.clip("/a.mp4")
     project.queue.retry(job.id)

@@ -44,6 +44,15 @@ def checked_url(url: str) -> str:
     return url
 
 
+def is_url(text: str) -> bool:
+    """Return true if a text is a URL that may be fetched."""
+    try:
+        checked_url(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _checked_format(text: str) -> str:
     if not text.isprintable() or text.strip() in ("", "-"):
         raise ValueError('not a format: give one of yt-dlp\'s, such as "best[height<=720]"')

@@ -11,10 +11,11 @@ from typing import Any
 from weakref import WeakSet
 
 from yt_dlp.networking.exceptions import HTTPError, RequestError, TransportError
-from yt_dlp.utils import ExtractorError, YoutubeDLError
+from yt_dlp.utils import ExtractorError, UnsupportedError, YoutubeDLError
 
 from jobq import Permanent, RetryAfter, Snooze
 
+from .content import names_media
 from .names import shown
 
 FIRST_SNOOZE_S = 60.0
@@ -29,6 +30,8 @@ MAX_SNOOZE_S = 6 * 3600.0
 ONLY_FFMPEG = "this stream needs FFmpeg, which can't be restricted to http and https: not fetched"
 
 _CAUSE = re.compile(r" \(caused by .*\)$")  # repeats the message
+_BUG_REPORT = re.compile(r"[;.]? *please report this issue on +http.*$", re.IGNORECASE)
+_MAX_RAW_LENGTH = 4000
 _TRANSIENT_STATUSES = frozenset({408, 425})  # the 4xx statuses worth a retry
 _BUSY_PHRASES = ("not a bot", "rate-limit", "try again later")  # said by sites instead of a 429
 
@@ -56,16 +59,23 @@ def translated(error: Exception, network: NetworkState, url: str, attempt: int) 
     for cause in chain:
         if isinstance(cause, Permanent | RetryAfter | Snooze):
             return cause
-    message = _CAUSE.sub("", shown(str(error).removeprefix("ERROR: ").strip()))
+    message = plain(str(error).removeprefix("ERROR: ").strip())
     text = f"{shown(url)}: {message}"
     http = _http_error(chain, network, message)
     if http is not None:
         return _of_status(http, network, f"{shown(url)}: {shown(http)}", attempt)
     if any(phrase in message.lower() for phrase in _BUSY_PHRASES):
         return Snooze(_growing_pause(attempt), text)
+    if names_media(url) and any(isinstance(cause, UnsupportedError) for cause in chain):
+        return DownloadFailed(f"{shown(url)}: the host sent a page without media, not the file")
     if why := _permanent_cause(chain, message):
         return Permanent(f"{shown(url)}: {why}")
     return DownloadFailed(text) if isinstance(error, YoutubeDLError) else error
+
+
+def plain(message: str) -> str:
+    """Return a message of yt-dlp as one line, without its second cause and its wish for a report."""
+    return shown(_CAUSE.sub("", _BUG_REPORT.sub("", shown(message, _MAX_RAW_LENGTH))))
 
 
 def _permanent_cause(chain: list[BaseException], message: str) -> str | None:

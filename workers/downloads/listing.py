@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from jobq import JobContext, JobFilter, JobQueue, JobSpec, JobStatus, NotFound, WrongState
+from jobq import Job, JobContext, JobFilter, JobQueue, JobSpec, JobStatus, NotFound, WrongState
 
+from .addresses import without_query
 from .arguments import ListArgs, checked_url, output_dir, since_moment
 from .names import digest, shown
 from .record import Known, Record
 
 if TYPE_CHECKING:
-    from .ytdlp import Item
+    from .items import Item
 
 MAX_HOST_QUEUES = 20
 """Hosts of one list that get a queue each; items of other hosts use the queue of the list's host."""
@@ -28,6 +30,7 @@ _DOWNLOAD = "video_download"
 _METADATA = "metadata_extraction"
 _NOT_IN_A_QUEUE_NAME = re.compile(r"[^a-z0-9._-]")
 _MAX_HOST_LENGTH = 50
+_OWN_FILE = "#file-"  # in the key of an item whose guid others have too
 
 
 def add_downloads(args: ListArgs, job: JobContext, *, numbered: bool) -> dict[str, Any]:
@@ -65,14 +68,14 @@ class _Choice:
         self.since = since_moment(args)
         self._known = Record(job.queue, directory).read()
         self._directory = directory
-        self._failed = _failed_for_good(job.queue, args.format)
+        self._ended = _ended_without_a_file(job.queue, args.format)
         self.new: list[tuple[int, Item]] = []  # with their positions in the list, from 1
         self.skipped: Counter[str] = Counter()
 
     def of(self, items: list[Item]) -> _Choice:
         """Choose from these items; return self."""
         seen: set[str] = set()
-        for place, item in enumerate(items, 1):
+        for place, item in enumerate(_told_apart(items, self._known), 1):
             why = "twice in the list" if item.key in seen else self._against(item)
             seen.add(item.key)
             if why is None:
@@ -95,7 +98,20 @@ class _Choice:
             return "downloaded before"
         if self._too_old(item, known):
             return "too old"
-        if _unique(item, self._directory) in self._failed:
+        return self._against_its_job(item)
+
+    def _against_its_job(self, item: Item) -> str | None:
+        """Return the reason to skip an item that its last job gives.
+
+        Items that are gone or private are not requested again every night, nor are those that
+        somebody cancelled, until their jobs are retried or pruned. A corrected URL is tried.
+        """
+        job = self._ended.get(_unique(item, self._directory))
+        if job is None:
+            return None
+        if job.status is JobStatus.CANCELLED:
+            return "cancelled before"
+        if job.failures <= job.max_retries and job.args.get("url") == item.url:
             return "failed for good before"
         return None
 
@@ -105,20 +121,51 @@ class _Choice:
         return self.since is not None and any(date and date < self.since for date in dates)
 
 
-def _failed_for_good(queue: JobQueue, wanted_format: str | None) -> set[str]:
-    """Return the unique keys of downloads that failed without using up their retries.
+def _ended_without_a_file(queue: JobQueue, wanted_format: str | None) -> dict[str, Job]:
+    """Return the last failed or cancelled download of each unique key, in the same format."""
+    ended = JobFilter(statuses=frozenset({JobStatus.FAILED, JobStatus.CANCELLED}), type=_DOWNLOAD)
+    last: dict[str, Job] = {}
+    for job in queue.each(ended):
+        key = job.unique_key
+        if key is None or job.args.get("format") != wanted_format:
+            continue
+        if key not in last or last[key].id < job.id:
+            last[key] = job
+    return last
 
-    Items that are gone or private are not requested again every night, until their failed jobs are
-    retried or pruned.
+
+def _told_apart(items: list[Item], known: Mapping[str, Known]) -> list[Item]:
+    """Give items with one guid but files of their own a key each.
+
+    The file that was downloaded by the guid keeps it as its key; if none was, the last of the list,
+    which is the oldest of a feed: so a feed that repeats a guid later on keeps its first items.
     """
-    failed = JobFilter(statuses=frozenset({JobStatus.FAILED}), type=_DOWNLOAD)
-    return {
-        job.unique_key
-        for job in queue.each(failed)
-        if job.unique_key is not None
-        and job.failures <= job.max_retries
-        and job.args.get("format") == wanted_format
+    urls: defaultdict[str, dict[str, None]] = defaultdict(dict)
+    for item in items:
+        if item.retitled:
+            urls[item.key][item.url] = None
+    repeated = {key.rpartition(_OWN_FILE)[0] for key in known if _OWN_FILE in key}
+    keys = {
+        (key, url): own
+        for key, of_key in urls.items()
+        if len(of_key) > 1 or key in repeated
+        for url, own in _own_keys(key, list(of_key), known).items()
     }
+    return [replace(item, key=keys.get((item.key, item.url), item.key)) for item in items]
+
+
+def _own_keys(key: str, urls: list[str], known: Mapping[str, Known]) -> dict[str, str]:
+    """Return the keys of files that share a guid, by their URLs."""
+    source = known[key].source if key in known else digest(urls[-1])
+    signed = len({without_query(url) for url in urls}) == len(urls)  # the query tells nothing apart
+    keys = {}
+    for url in urls:
+        whole = f"{key}{_OWN_FILE}{digest(url)}"
+        unsigned = f"{key}{_OWN_FILE}{digest(without_query(url))}"
+        keys[url] = unsigned if signed and whole not in known else whole
+        if digest(url) == source:
+            keys[url] = key
+    return keys
 
 
 # -- adding them -------------------------------------------------------------------------------

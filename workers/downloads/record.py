@@ -17,6 +17,8 @@ from typing import Any
 
 from jobq import JobQueue
 
+from .names import digest
+
 
 @dataclass(frozen=True, slots=True)
 class Known:
@@ -24,6 +26,7 @@ class Known:
 
     file: str | None  # None: not downloaded, since it was too old
     date: datetime | None
+    source: str | None = None  # a digest of the URL of its file
 
 
 _NOTHING = Known(None, None)
@@ -51,17 +54,20 @@ class Record:
                     if entry["directory"] == self._directory:
                         before = found.get(entry["item"], _NOTHING)
                         found[entry["item"]] = Known(
-                            entry["file"] or before.file, _moment(entry["date"]) or before.date
+                            entry["file"] or before.file,
+                            _moment(entry["date"]) or before.date,
+                            entry.get("source") or before.source,
                         )
         return found
 
-    def add(self, item: str, *, file: str | None, date: datetime | None) -> None:
-        """Record an item, on disk when this returns. Safe in several processes at the same time."""
+    def add(self, item: str, *, file: str | None, date: datetime | None, url: str) -> None:
+        """Record an item of this URL, on disk when this returns. Safe in several processes at the same time."""
         entry = {
             "item": item,
             "directory": self._directory,
             "file": file,
             "date": date and date.isoformat(),
+            "source": digest(url),
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         _append(self.path, json.dumps(entry).encode() + b"\n")

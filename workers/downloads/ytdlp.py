@@ -10,13 +10,11 @@
 from __future__ import annotations
 
 import os
-import urllib.error
-import urllib.parse
-import urllib.request
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,26 +25,29 @@ from yt_dlp.downloader.external import ExternalFD
 from yt_dlp.downloader.fragment import FragmentFD
 from yt_dlp.downloader.hls import HlsFD
 from yt_dlp.downloader.http import HttpFD
-from yt_dlp.networking._urllib import UrllibRH
+from yt_dlp.extractor.generic import GenericIE as _GenericIE
+from yt_dlp.networking import Request as HttpRequest
 from yt_dlp.networking.exceptions import HTTPError
-from yt_dlp.utils import unsmuggle_url
-from yt_dlp.utils._utils import _UnsafeExtensionError
+from yt_dlp.utils import ExtractorError
 
 from jobq import JobContext, Permanent, RetryAfter, Snooze, format_size
 
+from .addresses import without_query
 from .arguments import SCHEMES
-from .errors import ONLY_FFMPEG, DownloadFailed, NetworkState, translated
+from .content import ALLOWED_SUFFIXES, is_unclear, suffix_of
+from .errors import ONLY_FFMPEG, DownloadFailed, NetworkState, plain, translated
+from .feeds import FeedError, as_rss
+from .items import WITHOUT_IDS, Item, Listing, date_of, is_list, is_live, item_of
 from .locks import locked
-from .names import file_stem, item_key, shown, storable
+from .names import digest, file_stem, item_key, shown, storable
+from .networking import HttpOnlyRH
+from .partial import ORIGIN_SUFFIX, Transfer, confirm
 
 LIVE_RETRY_DELAY_S = 1800.0
 """Time until a live stream is checked again: only its recording is downloaded."""
 
-_WITHOUT_IDS = ("generic", "html5mediaembed")  # their ids are the last part of the URL
-_LIST_TYPES = ("playlist", "multi_video")
-_MAX_TITLE_LENGTH = 1000
+_FRAGMENT_LINE = re.compile(r"\s*(?:[^#\s]|#EXT-X-(?:BYTERANGE|MAP)\b)")
 _MAX_LIST_DEPTH = 3  # lists of lists, such as the tabs of a channel
-_ALLOWED_SUFFIXES = _UnsafeExtensionError.ALLOWED_EXTENSIONS
 
 _PARAMS: Mapping[str, Any] = {
     "quiet": True,
@@ -79,25 +80,6 @@ _PARAMS: Mapping[str, Any] = {
 
 
 # -- requests and results ----------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """An item of a list."""
-
-    key: str
-    url: str
-    title: str | None
-    retitled: bool  # the list has a title; the item's own is only the last part of its URL
-    date: datetime | None
-    exact_date: bool
-    live: bool  # on air or upcoming
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    title: str | None
-    items: list[Item]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +118,7 @@ def list_items(url: str, limit: int | None, job: JobContext) -> Listing:
         info = ydl.extract_info(url, download=False) or {}
         items: list[Item] = []
         for entry in _entries(ydl, info):
-            items.append(_item(entry, url))
+            items.append(item_of(entry, url, info.get("webpage_url") or url))
             if len(items) == limit:
                 break
             job.progress(len(items), None, "items listed")
@@ -148,9 +130,10 @@ def describe(url: str, job: JobContext) -> dict[str, Any]:
     options = {"extract_flat": "in_playlist", "ignore_no_formats_error": True, "noplaylist": True}
     with _opened(url, job, options) as ydl:
         info = ydl.extract_info(url, download=False) or {}
-        entries = [_item(entry, url) for entry in _entries(ydl, info)] if _is_list(info) else []
+        base = info.get("webpage_url") or url
+        entries = [item_of(one, url, base) for one in _entries(ydl, info)] if is_list(info) else []
         described: dict[str, Any] = _storable(ydl.sanitize_info(info, remove_private_keys=True))
-        if _is_list(info):
+        if is_list(info):
             described["items"] = [{"url": item.url, "title": item.title} for item in entries]
         return described
 
@@ -186,20 +169,16 @@ def fetch(request: Request, job: JobContext) -> Fetched:
 # -- lists -------------------------------------------------------------------------------------
 
 
-def _is_list(info: Mapping[str, Any]) -> bool:
-    return info.get("_type") in _LIST_TYPES
-
-
 def _entries(ydl: _Ydl, info: Mapping[str, Any], depth: int = 0) -> Iterator[Mapping[str, Any]]:
     """Yield the items of a list and of its nested lists; anything else is one item."""
-    if not _is_list(info):
+    if not is_list(info):
         if info:
             yield info
         return
     for entry in info.get("entries") or ():
         if not entry:
             continue
-        if not _is_list(entry) and depth < _MAX_LIST_DEPTH and _leads_to_list(ydl, entry):
+        if not is_list(entry) and depth < _MAX_LIST_DEPTH and _leads_to_list(ydl, entry):
             entry = ydl.extract_info(entry["url"], download=False, ie_key=entry["ie_key"]) or {}  # noqa: PLW2901
         yield from _entries(ydl, entry, depth + 1)
 
@@ -210,55 +189,6 @@ def _leads_to_list(ydl: _Ydl, entry: Mapping[str, Any]) -> bool:
     return ydl.get_info_extractor(entry["ie_key"]).is_single_video(entry["url"]) is False
 
 
-def _item(entry: Mapping[str, Any], list_url: str) -> Item:
-    extractor = entry.get("ie_key") or entry.get("extractor_key") or "generic"
-    nameless = extractor.lower() in _WITHOUT_IDS
-    url, smuggled = unsmuggle_url(storable(_url_of(entry, nameless=nameless)), {})
-    item_id = entry.get("id")
-    if nameless:
-        item_id = _own_id(url, smuggled.get("force_videoid"), list_url)
-    return Item(
-        key=item_key(extractor, storable(item_id or url)),
-        url=url,
-        title=storable(entry["title"])[:_MAX_TITLE_LENGTH] if entry.get("title") else None,
-        retitled=nameless,
-        date=date_of(entry),
-        exact_date=extractor.lower() != "youtube",  # its lists say "3 weeks ago"
-        live=_is_live(entry),
-    )
-
-
-def _url_of(entry: Mapping[str, Any], *, nameless: bool) -> str:
-    """Return an item's page, or its file where one page holds several items."""
-    fields = ("url", "webpage_url")
-    if entry.get("_type", "video") == "video" and not nameless:
-        fields = ("webpage_url", "url")
-    return next((entry[field] for field in fields if entry.get(field)), "")
-
-
-def _own_id(url: str, guid: str | None, list_url: str) -> str:
-    """Return an id for an item without one."""
-    if guid is None:
-        return url
-    return f"{urllib.parse.urlsplit(list_url).hostname}/{guid}"
-
-
-def _is_live(info: Mapping[str, Any]) -> bool:
-    return bool(info.get("is_live")) or info.get("live_status") in ("is_live", "is_upcoming")
-
-
-def date_of(info: Mapping[str, Any]) -> datetime | None:
-    """Return the date of an item; the end of the day if only the day is known."""
-    seconds = info.get("timestamp") or info.get("release_timestamp")
-    try:
-        if seconds is not None:
-            return datetime.fromtimestamp(seconds, UTC)
-        day = datetime.strptime(info.get("upload_date") or "", "%Y%m%d")  # noqa: DTZ007 - a day
-    except (ValueError, TypeError, OverflowError, OSError):
-        return None
-    return datetime.combine(day, time.max, UTC)
-
-
 # -- one item ----------------------------------------------------------------------------------
 
 
@@ -266,7 +196,7 @@ def _key_of(info: Mapping[str, Any], request: Request) -> str:
     if request.key is not None:
         return request.key
     extractor = info.get("extractor_key") or "generic"
-    item_id = request.url if extractor.lower() in _WITHOUT_IDS else info.get("id")
+    item_id = request.url if extractor.lower() in WITHOUT_IDS else info.get("id")
     return item_key(extractor, str(item_id))
 
 
@@ -277,13 +207,14 @@ def _file_of(info: Mapping[str, Any], request: Request) -> Path:
         Permanent: files of its type are not saved, or a symbolic link is in the way.
     """
     suffix = str(info.get("ext") or "unknown_video").lower()
-    if suffix not in _ALLOWED_SUFFIXES:
+    if suffix not in ALLOWED_SUFFIXES:
         raise Permanent(f"{shown(request.url)}: files of type {shown(suffix)} are not saved")
     stem = file_stem(
         request.title or str(info.get("title") or ""), _key_of(info, request), request.number
     )
     path = request.directory / f"{stem}.{suffix}"
-    for place in (path, path.with_name(f"{path.name}.part"), path.with_name(f"{path.name}.ytdl")):
+    for beside in ("", ".part", ".ytdl", ORIGIN_SUFFIX):
+        place = path.with_name(path.name + beside)
         if place.is_symlink():
             raise Permanent(f"{place}: is a symbolic link, which is not followed: delete it")
     return path
@@ -314,32 +245,6 @@ class _ProgressHook:
 # -- yt-dlp itself -----------------------------------------------------------------------------
 
 
-class _SchemeGuard(urllib.request.BaseHandler):
-    """Refuses redirects to URLs that are neither http nor https."""
-
-    handler_order = 400  # before the handler that follows redirects
-
-    def http_error_302(self, req: Any, fp: Any, code: int, msg: str, headers: Any) -> None:
-        target = urllib.parse.urljoin(req.full_url, headers.get("location") or "")
-        if urllib.parse.urlsplit(target).scheme not in SCHEMES:
-            raise urllib.error.HTTPError(req.full_url, code, msg, headers, fp)
-
-    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
-
-
-class _HttpOnlyRH(UrllibRH):
-    """The only way into the network: yt-dlp's other handlers are not used."""
-
-    _SUPPORTED_URL_SCHEMES = SCHEMES
-
-    def _create_instance(self, *args: Any, **kwargs: Any) -> Any:
-        opener = super()._create_instance(*args, **kwargs)
-        opener.add_handler(_SchemeGuard())
-        for scheme in set(opener.handle_open) - {*SCHEMES, "unknown"}:
-            del opener.handle_open[scheme]
-        return opener
-
-
 @dataclass(slots=True)
 class _Log:
     """Writes yt-dlp's messages to the job's log."""
@@ -351,10 +256,27 @@ class _Log:
             self.job.log.debug("%s", shown(message))
 
     def warning(self, message: str) -> None:
-        self.job.log.warning("%s", shown(message))
+        self.job.log.warning("%s", plain(message))
 
     def error(self, message: str) -> None:
-        self.job.log.error("%s", shown(message))
+        self.job.log.error("%s", plain(message))
+
+
+class GenericIE(_GenericIE):
+    """yt-dlp's reader of unknown pages, to which every feed is one of those that it can read."""
+
+    def _webpage_read_content(
+        self, urlh: Any, *args: Any, prefix: bytes | None = None, **kwargs: Any
+    ) -> Any:
+        if prefix is not None:  # the page itself
+            prefix += urlh.read()
+            try:
+                rss = as_rss(prefix, urlh.headers.get_content_charset())
+            except FeedError as error:
+                raise ExtractorError(str(error), expected=True) from None
+            if rss is not None:
+                return rss
+        return super()._webpage_read_content(urlh, *args, prefix=prefix, **kwargs)
 
 
 class _Ydl(YoutubeDL):
@@ -362,17 +284,34 @@ class _Ydl(YoutubeDL):
         self.network = NetworkState()
         self.request = request
         self.lock: int | None = None
+        self.file: Path | None = None  # the one to download, joined of halves or not
+        self.transfer: Transfer | None = None  # the one under way
+        self.origin_files: list[Path] = []
         super().__init__(params)
+        self.add_progress_hook(self._touch)
 
     def add_info_extractor(self, ie: Any) -> None:
-        if ie.__module__.startswith("yt_dlp."):  # another worker may have loaded plugins
-            super().add_info_extractor(ie)
+        if ie.ie_key() == GenericIE.ie_key():
+            ie = GenericIE()
+        elif not ie.__module__.startswith("yt_dlp."):  # another worker may have loaded plugins
+            return
+        super().add_info_extractor(ie)
 
     def build_request_director(self, handlers: Any, preferences: Any = None) -> Any:
         del handlers
-        return super().build_request_director([_HttpOnlyRH], preferences)
+        return super().build_request_director([HttpOnlyRH], preferences)
 
     def urlopen(self, req: Any) -> Any:
+        if self.transfer is None:
+            return self._send(req)
+        return self.transfer.open(HttpRequest(req) if isinstance(req, str) else req, self._send)
+
+    def _touch(self, status: Any) -> None:
+        del status
+        if self.transfer is not None:
+            self.transfer.touch()
+
+    def _send(self, req: Any) -> Any:
         try:
             response = super().urlopen(req)
         except HTTPError as error:
@@ -382,20 +321,34 @@ class _Ydl(YoutubeDL):
         return response
 
     def process_ie_result(self, ie_result: Any, *args: Any, **kwargs: Any) -> Any:
-        if self.request is not None and _is_list(ie_result):
+        if self.request is not None and is_list(ie_result):
             what = shown(self.request.url)
             raise Permanent(f"{what}: a list, not one item: use playlist_download")
         return super().process_ie_result(ie_result, *args, **kwargs)
 
     def process_info(self, info_dict: Any) -> Any:
-        if _is_live(info_dict):
+        if is_live(info_dict):
             raise RetryAfter(
                 LIVE_RETRY_DELAY_S, "on air or upcoming: only the recording is downloaded"
             )
-        if self.request is not None and self.lock is None:
-            name = str(_file_of(info_dict, self.request).with_suffix(""))
-            self.lock = locked(self.request.lock_file, name)
-        return super().process_info(info_dict)
+        if self.request is None:
+            return super().process_info(info_dict)
+        if is_unclear(str(info_dict.get("ext"))):
+            self._find_suffix(info_dict)
+        if self.lock is None:
+            self.file = _file_of(info_dict, self.request)
+            self.lock = locked(self.request.lock_file, str(self.file.with_suffix("")))
+        super().process_info(info_dict)
+        if info_dict.get("filepath"):
+            confirm(Path(info_dict["filepath"]), self.origin_files)
+        return None
+
+    def _find_suffix(self, info: Any) -> None:
+        """Ask the host for the type of a file whose URL doesn't say it, such as that of a script."""
+        request = HttpRequest(info.get("url") or "", headers=info.get("http_headers") or {})
+        if info.get("protocol") in SCHEMES:
+            with self._send(request) as response:
+                info["ext"] = suffix_of(response.headers) or info["ext"]
 
     def prepare_filename(self, info_dict: Any, *args: Any, **kwargs: Any) -> Any:
         if self.request is None:
@@ -409,15 +362,33 @@ class _Ydl(YoutubeDL):
         if not issubclass(downloader, HttpFD | FragmentFD):
             how = downloader.FD_NAME
             raise Permanent(f"this stream is not fetched over http or https ({how})")
-        if issubclass(downloader, HlsFD):  # with this no-op parameter, yt-dlp does not use FFmpeg
-            info = {"extra_param_to_key_url": "&", **info}
         self.network.transferring = True
+        fragments = None
+        if issubclass(downloader, HlsFD):  # with this no-op parameter, yt-dlp does not use FFmpeg
+            info = self._with_manifest({"extra_param_to_key_url": "&", **info})
+            fragments = _digest_of_manifest(info["hls_media_playlist_data"])
+        elif issubclass(downloader, FragmentFD):
+            fragments = _digest_of_fragments(info.get("fragments"))
+        transfer = Transfer(Path(name), info, fragments)
+        self.origin_files.append(transfer.origin_file)
+        transfer.prepare(self._send, half=Path(name) != self.file)
         # FFmpeg would fetch any URL that a stream names, so it is hidden during the transfer.
         found, self.params["ffmpeg_location"] = self.params.get("ffmpeg_location"), os.devnull
+        self.transfer = transfer
         try:
             return super().dl(name, info, *args, **kwargs)
         finally:
+            self.transfer = None
             self.params["ffmpeg_location"] = found
+
+    def _with_manifest(self, info: dict[str, Any]) -> dict[str, Any]:
+        """Add its manifest to a stream, to recognise it by what it lists."""
+        if info.get("hls_media_playlist_data"):
+            return info
+        request = HttpRequest(info["url"], headers=info.get("http_headers") or {})
+        with self._send(request) as response:
+            text = response.read().decode(errors="ignore")
+        return {**info, "url": response.url, "hls_media_playlist_data": text}
 
     def close(self) -> None:
         for response in list(self.network.responses):
@@ -427,6 +398,20 @@ class _Ydl(YoutubeDL):
         if self.lock is not None:
             os.close(self.lock)
         super().close()
+
+
+def _digest_of_manifest(text: str) -> str:
+    """Return a digest of what an HLS manifest lists, without the signatures in queries."""
+    kept = [without_query(line.strip()) for line in text.splitlines() if _FRAGMENT_LINE.match(line)]
+    return digest("\n".join(kept))
+
+
+def _digest_of_fragments(fragments: Any) -> str:
+    """Return a digest of fragments; empty if they are not listed in advance."""
+    if not isinstance(fragments, list):
+        return ""
+    named = [without_query(str(one.get("path") or one.get("url"))) for one in fragments]
+    return digest("\n".join(named))
 
 
 @contextmanager

@@ -221,8 +221,10 @@ def test_what_broke_off_is_gone_on_with(download: Download, site: Site, out: Pat
     first = download(url)
 
     assert type(first.error).__name__ == "DownloadFailed"
-    assert only_file(out).name.endswith(".mp4.part")
-    assert only_file(out).stat().st_size == SIZE // 2
+    partial, origin = sorted(out.iterdir())
+    assert partial.name.endswith(".mp4.part")
+    assert partial.stat().st_size == SIZE // 2
+    assert origin.name == f"{partial.name}.ytdl"
     assert {seen.first_byte for seen in site.asked_for("/big.mp4")} == {None}
 
     second = download(url, attempt=2)

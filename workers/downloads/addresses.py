@@ -1,0 +1,48 @@
+"""Addresses as feeds and pages write them, read as a browser reads them. Pure."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import quote, urljoin, urlsplit
+
+_CONTROLS_AND_SPACE = "".join(map(chr, range(0x21)))
+_LINE_BREAKS = re.compile(r"[\t\r\n]")  # a browser removes them, wherever they are
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+_TO_ESCAPE = re.compile("[\\s\u200c\u200d]")  # joiners are letters in some scripts
+
+
+def absolute_url(text: str, base: str) -> str:
+    """Return the URL that an address on the page `base` stands for; empty for an empty address.
+
+    Relative addresses are resolved. Blanks around it and line breaks are dropped, blanks inside are
+    percent-encoded, `&amp;` that was escaped twice is unescaped, and what is percent-encoded stays
+    so. Anything else that is wrong with it stays too, for `checked_url` to refuse.
+    """
+    clean = _LINE_BREAKS.sub("", text.strip(_CONTROLS_AND_SPACE).strip())
+    while "&amp;" in clean:
+        clean = clean.replace("&amp;", "&")
+    if not clean:
+        return ""
+    try:
+        url = _with_slashes(clean)
+        parts = urlsplit(url if _SCHEME.match(url) else urljoin(base, url))
+    except ValueError:
+        return clean
+    return parts._replace(
+        path=_escaped(parts.path), query=_escaped(parts.query), fragment=_escaped(parts.fragment)
+    ).geturl()
+
+
+def without_query(url: str) -> str:
+    """Return a URL without its query, which may hold a signature that changes every time."""
+    return re.split("[?#]", url, maxsplit=1)[0]
+
+
+def _with_slashes(url: str) -> str:
+    """Turn the backslashes before the query into slashes."""
+    path = re.split("[?#]", url, maxsplit=1)[0]
+    return path.replace("\\", "/") + url[len(path) :]
+
+
+def _escaped(text: str) -> str:
+    return _TO_ESCAPE.sub(lambda found: quote(found[0]), text)
