@@ -269,8 +269,7 @@ class JobQueue(JobReader, QueueAdmin, PullWorker):
         """
         deleted: list[int] = []
         for batch in batches(ids, self._backend.batch_size):
-            self._settle(self.now())  # a job whose dependents do not know its end is not deleted
-            gone = self._backend.delete(batch)
+            gone = self.delete_rows(batch)
             deleted += gone
             for job_id in gone:
                 try:
@@ -278,6 +277,11 @@ class JobQueue(JobReader, QueueAdmin, PullWorker):
                 except OSError as error:
                     (on_left or self._warn_of_log)(job_id, error)
         return deleted
+
+    def delete_rows(self, batch: Sequence[int]) -> list[int]:
+        """Delete finished jobs, not their logs, in one transaction, and return the ids deleted."""
+        self._settle(self.now())  # a job whose dependents do not know its end is not deleted
+        return self._backend.delete(batch)
 
     def _warn_of_log(self, job_id: int, error: OSError) -> None:
         warnings.warn(f"{self.logs.path(job_id)}: not deleted: {error}", stacklevel=4)

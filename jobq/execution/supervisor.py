@@ -165,6 +165,8 @@ class Supervisor:
             self._events.message(f"{left} hooks were not run to their end")
         self._runs.close()
         self._slots.close()
+        if self._shutdown.step is not Stop.KILL:
+            self._scheduler.close()
         if self._slots.is_empty:  # otherwise other supervisors find it dead, and recover its jobs
             with suppress(DatabaseError):
                 self._backend.supervisors.unregister([self.id])

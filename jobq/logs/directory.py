@@ -19,6 +19,7 @@ from jobq.errors import LogDirectoryError
 from jobq.logs import gaps
 from jobq.logs.gaps import Gap, Layout
 from jobq.models import LogOffsets
+from jobq.system.directory_tree import Inode, delete_tree, disk_usage
 from jobq.system.permissions import DIRECTORY_MODE, make_directory, open_file, repair
 
 STDOUT = "stdout.log"
@@ -103,21 +104,22 @@ class JobLogs:
             raise _named_in_full(error, self._jobs) from None
 
     def delete(self, job_id: int) -> None:
-        """Remove a job's directory and all in it; a symbolic link is removed, not followed."""
-        import shutil  # which imports everything that unpacks archives
+        """Remove a job's directory and all in it; a symbolic link is removed, not followed.
 
+        Raises:
+            OSError: something in it can't be deleted; the rest is.
+        """
+        for _ in self.deletion(job_id):
+            pass
+
+    def deletion(self, job_id: int) -> Iterator[None]:
+        """Delete as `delete` does, in small steps."""
         try:
             jobs = os.open(self._jobs, _DIRECTORY)
         except FileNotFoundError:
             return
         try:
-            shutil.rmtree(str(job_id), dir_fd=jobs)
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            if not self.path(job_id).is_symlink():
-                raise _named_in_full(error, self._jobs) from None
-            os.unlink(str(job_id), dir_fd=jobs)
+            yield from delete_tree(jobs, str(job_id), self._jobs)
         finally:
             os.close(jobs)
 
@@ -163,16 +165,16 @@ class JobLogs:
         return Path(file.name)
 
     def total_bytes(self) -> int:
-        """Return the disk space that all logs use, in bytes."""
+        """Return the bytes on disk of all logs, as far as they are on the root's file system."""
+        counted: set[Inode] = set()
         total = 0
-        root = self.root.resolve()
-        if not root.is_dir():
-            return 0
-        for _, _, files, descriptor in os.fwalk(root, follow_symlinks=False):
-            for name in files:
-                with suppress(FileNotFoundError):
-                    found = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
-                    total += found.st_blocks * 512
+        for path, skip in ((self.root.resolve(), self._jobs.name), (self._jobs, "")):
+            with suppress(OSError):
+                descriptor = os.open(path, _DIRECTORY)
+                try:
+                    total += disk_usage(descriptor, counted, skip=skip)
+                finally:
+                    os.close(descriptor)
         return total
 
 

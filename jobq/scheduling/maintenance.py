@@ -90,6 +90,10 @@ class Scheduler:
                 self._tell(f"schedule {firing.schedule.name}: no job added: {firing.error}")
         return any(firing.fired for firing in firings)
 
+    def close(self) -> None:
+        """Finish what was begun: logs of deleted jobs are not left behind."""
+        self._expiry.close()
+
     def doubt_leases(self) -> None:
         """Start measuring leases anew: while the database takes no writes, none can be renewed."""
         self._expired.forget()

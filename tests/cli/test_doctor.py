@@ -32,6 +32,8 @@ from tests.cli.test_damaged_database import (
     statements,
 )
 from tests.support.cli_runner import Cli
+from tests.support.nested import nest
+from tests.support.restricted import NEEDS_MOUNTS, with_mounts
 
 HOUR = 3600.0
 
@@ -339,6 +341,32 @@ def test_orphaned_logs_are_deleted_only_if_that_is_said_twice(cli: Cli, project:
     assert "deleted log directories of jobs that do not exist: 1" in said.out + said.err
     assert "kept, since they changed within the last hour: 1" in said.out + said.err
     assert {path.name for path in jobs.iterdir()} == {"61", "99", "notes"}
+
+
+@NEEDS_MOUNTS
+def test_an_orphan_that_can_not_be_deleted_holds_up_no_other(cli: Cli, project: Path) -> None:
+    jobs = project / "logs" / "jobs"
+    for name in ("97", "98"):
+        (jobs / name / "artifacts").mkdir(0o700, parents=True)
+    nest(jobs / "98" / "artifacts", 2000)
+    for path in (jobs / "97" / "artifacts", jobs / "97", jobs / "98" / "artifacts", jobs / "98"):
+        age(path, 2 * HOUR)
+    mount = ("-t", "tmpfs", "none", jobs / "97" / "artifacts")
+    command = (sys.executable, "-m", "jobq", "doctor", "--fix", "--yes")
+    said = with_mounts(
+        [mount],
+        "sh",
+        "-c",
+        'touch -d "2 hours ago" logs/jobs/97/artifacts; "$@"',
+        "sh",
+        *command,
+        cwd=project,
+    )
+    assert (
+        "deleted log directories of jobs that do not exist: 1; could not be deleted: 1, the first: "
+        f"[Errno 16] Device or resource busy: '{jobs}/97/artifacts'"
+    ) in said.stdout, said
+    assert {path.name for path in jobs.iterdir()} == {"61", "97"}
 
 
 def test_a_job_whose_logs_are_gone(cli: Cli, project: Path) -> None:

@@ -1,9 +1,12 @@
+import sys
 from pathlib import Path
 
 import pytest
 
 from jobq.queue import backend_of
 from tests.support.cli_runner import Cli, on_terminal
+from tests.support.nested import nest
+from tests.support.restricted import NEEDS_MOUNTS, with_mounts
 
 
 def test_prune_goes_by_the_configured_retention(cli: Cli, project: Path) -> None:
@@ -78,3 +81,38 @@ def test_many_jobs_are_deleted_in_batches(cli: Cli, monkeypatch: pytest.MonkeyPa
     for _ in range(5):
         cli.completed()
     assert cli("prune", "--older-than", "0", "--json").json["deleted"] == [1, 2, 3, 4, 5]
+
+
+def test_a_job_that_left_directories_nested_by_the_thousand(cli: Cli) -> None:
+    for job in (cli.completed(), cli.completed()):
+        cli.queue.logs.create(job.id).close()
+    nest(cli.queue.logs.path(1) / "artifacts", 2000)
+    assert cli("stats").code == 0
+    assert cli("prune", "--older-than", "0").out == "Deleted 2 jobs (1-2)\n"
+    assert list(cli.queue.logs.path(1).parent.iterdir()) == []
+
+
+@NEEDS_MOUNTS
+def test_what_stays_of_a_job_costs_one_line_with_its_whole_path(
+    cli: Cli, project: Path, tmp_path: Path
+) -> None:
+    for job in (cli.completed(), cli.completed()):
+        cli.queue.logs.create(job.id).close()
+    points = [cli.queue.logs.path(1) / "artifacts" / name for name in ("a", "b")]
+    (tmp_path / "library").mkdir()
+    (tmp_path / "library" / "film.mkv").touch()
+    for point in points:
+        point.mkdir(parents=True)
+    done = with_mounts(
+        [("--bind", tmp_path / "library", point) for point in points],
+        *(sys.executable, "-m", "jobq", "prune", "--older-than", "0"),
+        cwd=project,
+    )
+    assert (done.returncode, done.stdout) == (1, "Deleted 2 jobs (1-2)\n")
+    folder = cli.queue.logs.path(1) / "artifacts"
+    assert done.stderr in {
+        f"jobq: the log of job 1 could not be deleted: [Errno 16] Device or resource busy: {str(folder / name)!r}\n"
+        for name in ("a", "b")
+    }
+    assert (tmp_path / "library" / "film.mkv").exists()
+    assert not cli.queue.logs.path(2).exists()

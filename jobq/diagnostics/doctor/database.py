@@ -204,9 +204,15 @@ def _delete_orphans(settings: Settings) -> str:
     with JobQueue.from_settings(settings) as queue:
         orphans = _orphans(queue)
         old = [i for i in orphans if _is_unchanged(queue.logs.path(i))]
+        errors: list[OSError] = []
         for job_id in old:
-            queue.logs.delete(job_id)
-    done = f"deleted log directories of jobs that do not exist: {len(old)}"
+            try:
+                queue.logs.delete(job_id)
+            except OSError as error:
+                errors.append(error)
+    done = f"deleted log directories of jobs that do not exist: {len(old) - len(errors)}"
+    if errors:
+        done += f"; could not be deleted: {len(errors)}, the first: {errors[0]}"
     left = len(orphans) - len(old)
     return f"{done}; kept, since they changed within the last hour: {left}" if left else done
 

@@ -1,6 +1,7 @@
 """The jobs that supervisors delete by `[retention]`, with a clock moved by the test."""
 
 import os
+from collections.abc import Iterator
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +15,7 @@ from jobq.scheduling import retention
 from jobq.scheduling.maintenance import Scheduler
 from jobq.scheduling.retention import Expiry
 from tests.support.cli_runner import Cli
+from tests.support.nested import nest
 
 RETENTION = '[retention]\ncompleted = "1h"\nfailed = "24h"\n'
 
@@ -87,11 +89,40 @@ def test_many_go_in_portions_and_those_that_stay_are_passed_over(
 def test_a_log_that_stays_is_told_of(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     log = logged(cli, cli.completed())
 
-    def refuse(job_id: int) -> None:
+    def refuse(job_id: int) -> Iterator[None]:
+        yield
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr(cli.queue.logs, "delete", refuse)
+    monkeypatch.setattr(cli.queue.logs, "deletion", refuse)
     told: list[str] = []
     Expiry(cli.queue, told.append).step(utcnow() + timedelta(hours=2))
     assert told == [f"{log}: not deleted: [Errno 1] Operation not permitted"]
     assert cli.queue.find() == []
+
+
+def test_a_job_that_left_many_files_takes_several_steps_and_all_go_at_the_end(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "STEP_LIMIT_S", 0.0)
+    large, small = logged(cli, cli.completed()), logged(cli, cli.completed())
+    for number in range(1000):
+        (large / str(number)).touch()
+    told: list[str] = []
+    deleting = Expiry(cli.queue, told.append)
+    deleting.step(utcnow() + timedelta(hours=2))
+    assert cli.queue.find() == []
+    assert 0 < len(list(large.iterdir())) < 1000
+    deleting.close()
+    assert not large.exists()
+    assert not small.exists()
+    assert told == []
+
+
+def test_a_job_that_left_directories_nested_by_the_thousand_holds_up_no_other(cli: Cli) -> None:
+    logs = [logged(cli, cli.completed()) for _ in range(3)]
+    nest(logs[0] / "artifacts", 2000)
+    Path("jobq.toml").write_text('[retention]\ncompleted = "0.001s"\n')
+    done = cli("work", "--drain")
+    assert (done.code, done.err) == (0, "")
+    assert cli.queue.find() == []
+    assert not any(log.exists() for log in logs)
