@@ -10,7 +10,9 @@ import json
 import os
 import stat
 import tempfile
+from contextlib import suppress
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
@@ -29,8 +31,20 @@ _BLOCK_BYTES = 1 << 20
 # FFmpeg reads any file with certain names (.txt, .bin …) as text-mode art in one of these formats.
 _TEXT_ART_FORMATS = frozenset({"adf", "bin", "idf", "tty"})
 
-# A disguised playlist must not make FFmpeg fetch the URLs it names.
-_OPEN_OPTIONS = {"protocol_whitelist": "file"}
+_TEXT_PROBE_BYTES = 1 << 16
+_NOT_IN_TEXT = bytes({*range(32), 127} - {*b"\t\n\f\r"})
+
+# A disguised playlist must not make FFmpeg fetch the URLs it names, and the name of an image
+# (shot%03d.png) must not make it read other images.
+_OPEN_OPTIONS = {"protocol_whitelist": "file", "pattern_type": "none"}
+
+_MAX_PROBE_PACKETS = 1000
+_MAX_PROBE_PIXELS = 100_000_000  # larger pictures take gigabytes to decode
+
+_SIDECAR_KEYS = frozenset({"path", "size_bytes", "container", "streams", "sha256"})
+"""A JSON file with these keys is an earlier sidecar."""
+
+_MAX_SIDECAR_BYTES = 64 << 20
 
 
 class MetadataExtraction(JobWorker):
@@ -52,7 +66,9 @@ class MetadataExtraction(JobWorker):
             default=False, description="read the file of the video_download this job waits for"
         )
         sidecar: bool = Field(
-            default=False, description="also write the result to <file name>.json beside the file"
+            default=False,
+            description="also write the result to <file name>.json beside the file; "
+            "only an earlier sidecar is replaced",
         )
         checksum: bool = Field(default=True, description="compute the file's SHA-256")
 
@@ -78,6 +94,8 @@ class MetadataExtraction(JobWorker):
 def _of_file(path: Path, args: MetadataExtraction.Args, job: JobContext) -> dict[str, Any]:
     shown = _shown(path)
     size = _file_size(path)
+    if args.sidecar:
+        _require_place_for_sidecar(path)  # now, not after hours of reading
     job.log.info("reading %s (%d bytes)", shown, size)
     result = {
         "path": shown,
@@ -170,25 +188,84 @@ def _media(path: Path) -> dict[str, Any]:
         with av.open(
             path, "r", container_options=_OPEN_OPTIONS, metadata_errors="replace"
         ) as container:
-            if container.format.name in _TEXT_ART_FORMATS or not len(container.streams):
+            if not _is_media(container, path):
                 raise Permanent(f"{_shown(path)}: not a media file")
             return _container(container)
     except av.FFmpegError as error:
         raise Permanent(f"{_shown(path)}: not a readable media file: {error.strerror}") from None
 
 
+def _is_media(container: Any, path: Path) -> bool:
+    """Return false for text: FFmpeg takes JSON for lyrics, and opens the files of a playlist.
+
+    Of text, only the few formats that spell out the pixels of a picture are media.
+    """
+    name = container.format.name
+    if name in _TEXT_ART_FORMATS or not len(container.streams):
+        return False
+    if name == "yuv4mpegpipe" or not _is_text(path):
+        return True
+    return name.endswith("_pipe") and any(
+        stream.codec_context and stream.codec_context.width for stream in container.streams.video
+    )
+
+
+def _is_text(path: Path) -> bool:
+    """Return true if a file begins without control characters, as text in any encoding does."""
+    with path.open("rb") as file:
+        head = file.read(_TEXT_PROBE_BYTES)
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        head = head.decode("utf-16", "replace").encode("utf-8", "replace")
+    return len(head) == len(head.translate(None, _NOT_IN_TEXT))
+
+
 def _container(container: Any) -> dict[str, Any]:
+    rotations = _rotations(container)
     return {
         "container": {"name": container.format.name, "long_name": container.format.long_name},
         "duration": _seconds(container.duration, Fraction(1, 1_000_000)),
         "bit_rate": container.bit_rate or None,
-        "streams": [_stream(stream) for stream in container.streams],
+        "streams": [_stream(stream, rotations.get(stream.index)) for stream in container.streams],
         "tags": dict(container.metadata),
         "chapters": [_chapter(chapter) for chapter in container.chapters()],
     }
 
 
-def _stream(stream: Any) -> dict[str, Any]:
+def _rotations(container: Any) -> dict[int, int]:
+    """Return the clockwise turn of each video stream's first picture, as far as it is found."""
+    import av
+
+    missing = {
+        stream.index
+        for stream in container.streams.video
+        if stream.codec_context
+        and stream.codec_context.width * stream.codec_context.height <= _MAX_PROBE_PIXELS
+    }
+    found: dict[int, int] = {}
+    with suppress(av.FFmpegError):
+        for packet in islice(container.demux() if missing else (), _MAX_PROBE_PACKETS):
+            if packet.stream_index in missing:
+                with suppress(av.FFmpegError):  # of this picture
+                    for frame in packet.decode()[:1]:
+                        found[packet.stream_index] = -frame.rotation % 360
+                        missing.discard(packet.stream_index)
+            if not missing:
+                break
+    return found
+
+
+def _display(stream: Any, rotation: int | None) -> dict[str, Any]:
+    """Return how a picture is to be shown: turned, and with its pixels as wide as they are."""
+    size: tuple[int, int] | tuple[None, None] = (None, None)
+    if rotation is not None:
+        width, height = stream.codec_context.width, stream.codec_context.height
+        size = round(width * (stream.sample_aspect_ratio or 1)), height
+        if rotation % 180 == 90:
+            size = size[::-1]
+    return {"rotation": rotation, "display_width": size[0], "display_height": size[1]}
+
+
+def _stream(stream: Any, rotation: int | None) -> dict[str, Any]:
     context = stream.codec_context  # None if FFmpeg can't decode it: fonts, timed data …
     described = {
         "index": stream.index,
@@ -205,6 +282,7 @@ def _stream(stream: Any) -> dict[str, Any]:
         described |= {
             "width": context.width,
             "height": context.height,
+            **_display(stream, rotation),
             "pixel_format": context.pix_fmt,
             "frame_rate": float(stream.average_rate) if stream.average_rate else None,
         }
@@ -242,12 +320,50 @@ def _sha256(path: Path, size: int, job: JobContext) -> str:
     return digest.hexdigest()
 
 
-def _write_sidecar(path: Path, result: dict[str, Any]) -> Path:
-    """Write the result beside the file, replacing an earlier one in one step.
+def _sidecar_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.json")
 
-    A symbolic link under its name is replaced, not followed.
+
+def _require_place_for_sidecar(path: Path) -> bool:
+    """Check that a sidecar can be written; return true if it replaces an earlier one.
+
+    Raises:
+        Permanent: the name is too long, the directory is not writable, or something that is not
+            an earlier sidecar has the name.
     """
-    sidecar = path.with_name(f"{path.name}.json")
+    sidecar = _sidecar_of(path)
+    try:
+        found = sidecar.lstat()
+    except FileNotFoundError:
+        found = None
+    except OSError as error:
+        raise Permanent(f"{_shown(sidecar)}: no sidecar can be written: {error.strerror}") from None
+    if found is not None and not _is_sidecar(sidecar, found):
+        raise Permanent(
+            f"{_shown(sidecar)}: already exists, and is no sidecar of jobq: move it away, "
+            "or leave out `sidecar`"
+        )
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise Permanent(f"{_shown(path.parent)}: not writable: no sidecar can be written")
+    return found is not None
+
+
+def _is_sidecar(path: Path, found: os.stat_result) -> bool:
+    """Return true for an earlier sidecar, or the empty file that begins one."""
+    if not stat.S_ISREG(found.st_mode) or found.st_size > _MAX_SIDECAR_BYTES:
+        return False
+    if found.st_size == 0:
+        return True
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and content.keys() >= _SIDECAR_KEYS
+
+
+def _write_sidecar(path: Path, result: dict[str, Any]) -> Path:
+    """Write the result beside the file, replacing only an earlier sidecar, in one step."""
+    sidecar = _sidecar_of(path)
     with tempfile.NamedTemporaryFile(
         "w", encoding="utf-8", dir=path.parent, prefix=".jobq-", suffix=".tmp", delete=False
     ) as file:
@@ -257,6 +373,8 @@ def _write_sidecar(path: Path, result: dict[str, Any]) -> Path:
             file.write("\n")
             file.flush()
             os.fsync(file.fileno())
+            if not _require_place_for_sidecar(path):
+                sidecar.touch(0o600, exist_ok=False)  # takes the name, if it is still free
             temporary.replace(sidecar)
         except BaseException:
             temporary.unlink(missing_ok=True)

@@ -27,11 +27,13 @@ def make_clip(
     language: str | None = None,
     tags: Mapping[str, str] | None = None,
     chapters: Sequence[tuple[float, float, str]] = (),
+    rotation: int = 0,
 ) -> Path:
     """Write a silent clip that fades from black to white, and return its path.
 
     The suffix chooses the format: .mp4, .mkv, .m4a … Without a size there is no picture.
-    Chapters are (start, end, title), in seconds.
+    Chapters are (start, end, title), in seconds. Players turn the picture by ``rotation`` degrees
+    clockwise.
     """
     with av.open(path, "w") as container:
         container.metadata.update(tags or {})
@@ -42,6 +44,7 @@ def make_clip(
             sound.metadata["language"] = language
         if video is not None and size is not None:
             video.width, video.height = size
+            video.set_display_rotation(-rotation)
             container.mux(list(_fade(video, round(seconds * FRAME_RATE))))
         if sound is not None:
             container.mux(list(_silence(sound, round(seconds * SAMPLE_RATE / _FRAME_SAMPLES))))

@@ -10,6 +10,7 @@ from jobq.testing import Run
 Clean = Callable[..., Run]
 Download = Callable[..., Run]
 Channel = Callable[..., Run]
+Extract = Callable[..., Run]
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)

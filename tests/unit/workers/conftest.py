@@ -11,7 +11,7 @@ from jobq import JobQueue, JobWorker
 from jobq.job_types.registry import load
 from jobq.testing import Run, run
 from tests.support.local_site import Site, serving
-from tests.support.workers import Channel, Clean, Download
+from tests.support.workers import Channel, Clean, Download, Extract
 
 
 @pytest.hookimpl(tryfirst=True)  # before the tests are selected by their marks
@@ -63,6 +63,11 @@ def clean(workers: dict[str, type[JobWorker]], queue: JobQueue) -> Clean:
         {"directories": [str(folder) for folder in folders], **args},
         queue=queue,
     )
+
+
+@pytest.fixture
+def extract(workers: dict[str, type[JobWorker]]) -> Extract:
+    return lambda path, **args: run(workers["metadata_extraction"], {"path": str(path), **args})
 
 
 @pytest.fixture

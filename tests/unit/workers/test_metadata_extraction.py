@@ -1,7 +1,6 @@
 import hashlib
 import json
 import os
-import stat
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,8 +13,7 @@ from jobq.job_types.registry import load
 from jobq.testing import Run, drain, run
 from tests.support.local_site import SIZE, Entry, Site, answers, sends, serving
 from tests.support.media import make_clip
-
-Extract = Callable[..., Run]
+from tests.support.workers import Extract
 
 
 @pytest.fixture(scope="module")
@@ -23,11 +21,6 @@ def worker() -> type[JobWorker]:
     found = load([]).types["metadata_extraction"].worker
     assert found is not None
     return found
-
-
-@pytest.fixture
-def extract(worker: type[JobWorker]) -> Extract:
-    return lambda path, **args: run(worker, {"path": str(path), **args})
 
 
 @pytest.fixture(scope="module")
@@ -226,52 +219,6 @@ def test_a_name_that_is_not_utf_8_is_shown_escaped(extract: Extract, tmp_path: P
 def test_a_path_is_required(worker: type[JobWorker]) -> None:
     with pytest.raises(ArgsError, match="'path' is missing"):
         run(worker, {})
-
-
-# -- the sidecar -------------------------------------------------------------------------------
-
-
-def test_sidecar_is_private_and_holds_the_result(extract: Extract, tmp_path: Path) -> None:
-    path = make_clip(tmp_path / "clip.mp4", audio=False, tags={"title": "Grüße"})
-
-    done = extract(path, sidecar=True)
-
-    sidecar = tmp_path / "clip.mp4.json"
-    assert json.loads(sidecar.read_text("utf-8")) == done.result
-    assert "Grüße" in sidecar.read_text("utf-8")
-    assert stat.S_IMODE(sidecar.stat().st_mode) == 0o600
-    assert str(sidecar) in done.log
-    assert sorted(tmp_path.iterdir()) == [path, sidecar]
-
-
-def test_without_being_asked_for_there_is_no_sidecar(extract: Extract, tmp_path: Path) -> None:
-    path = make_clip(tmp_path / "clip.mp4", audio=False)
-
-    extract(path)
-
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_link_in_the_place_of_the_sidecar_is_replaced(extract: Extract, tmp_path: Path) -> None:
-    path = make_clip(tmp_path / "clip.mp4", audio=False)
-    victim = tmp_path / "victim"
-    victim.write_text("precious")
-    sidecar = tmp_path / "clip.mp4.json"
-    sidecar.symlink_to(victim)
-
-    done = extract(path, sidecar=True)
-
-    assert victim.read_text() == "precious"
-    assert not sidecar.is_symlink()
-    assert json.loads(sidecar.read_text("utf-8")) == done.result
-
-
-def test_a_sidecar_that_cannot_be_written_leaves_nothing(extract: Extract, tmp_path: Path) -> None:
-    path = make_clip(tmp_path / "clip.mp4", audio=False)
-    (tmp_path / "clip.mp4.json").mkdir()
-
-    assert isinstance(extract(path, sidecar=True).error, OSError)
-    assert sorted(item.name for item in tmp_path.iterdir()) == ["clip.mp4", "clip.mp4.json"]
 
 
 # -- addresses ---------------------------------------------------------------------------------
