@@ -10,6 +10,7 @@ from jobq.backends.base import Backend
 from jobq.config.settings import Settings
 from jobq.errors import NotFound
 from jobq.jobs.spec import Duration, parse_statuses
+from jobq.limits import listed
 from jobq.logs.directory import JobLogs
 from jobq.models import FINISHED, Attempt, Job, JobFilter, JobStatus, SupervisorInfo
 from jobq.redaction import ShownJob
@@ -51,7 +52,7 @@ class JobReader:
         jobs = self._backend.get(ids)
         missing = [job_id for job_id in ids if job_id not in jobs]
         if missing:
-            raise NotFound(f"no job {', '.join(map(str, missing))}: see `jobq list`")
+            raise NotFound(f"no job {listed(missing)}: see `jobq list`")
         return [jobs[job_id] for job_id in ids]
 
     def existing(self, ids: Collection[int]) -> dict[int, Job]:
@@ -180,7 +181,7 @@ class JobReader:
                     return jobs
             if deadline is not None and time.monotonic() >= deadline:
                 left = [job.id for job in jobs if job.status not in FINISHED]
-                raise TimeoutError(f"not ended in time: {', '.join(map(str, left))}")
+                raise TimeoutError(f"not ended in time: {listed(left)}")
             time.sleep(_POLL_INTERVAL_S)
 
     # -- supervisors -----------------------------------------------------------------------

@@ -1,6 +1,8 @@
-"""Size limits of what is kept on a job, and the cutting of values to them. Pure."""
+"""Size limits of what is kept on a job, and of what is shown; values are cut to them. Pure."""
 
 import json
+from collections.abc import Collection
+from itertools import islice
 from typing import Any, TypeVar
 
 MAX_ARGS_BYTES = 2_000_000
@@ -21,6 +23,9 @@ MAX_DEPTH = 100
 MAX_COUNT = 1_000_000_000
 """The largest count that an option takes: larger ones are typing errors, and overflow the database."""
 
+MAX_LISTED = 5
+"""Most jobs, supervisors or names that a sentence lists; a job may have 100,000 parents."""
+
 DROPPED_KEY = "jobq:dropped"
 """The only key of the object that stands in for a result that was too large."""
 
@@ -37,6 +42,13 @@ def bounded_text(text: _Text, max_chars: int) -> _Text:
     if text.endswith(_CUT_END) and len(text) <= max_chars + _MAX_CUT_CHARS:
         return text  # cut already
     return f"{text[:max_chars]}… ({len(text) - max_chars:,}{_CUT_END}"
+
+
+def listed(items: Collection[object]) -> str:
+    """Return items joined by commas: the first `MAX_LISTED`, and how many more there are."""
+    more = len(items) - MAX_LISTED
+    shown = ", ".join(map(str, islice(items, MAX_LISTED)))
+    return f"{shown} and {more:,} more" if more > 0 else shown
 
 
 def bounded_result(result: Any) -> Any:

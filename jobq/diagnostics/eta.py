@@ -72,7 +72,7 @@ class PastRuns:
             before_id=near + _MAX_ID_DISTANCE,
         )
         spans = [
-            (job.finished_at - job.started_at).total_seconds()
+            max(0.0, (job.finished_at - job.started_at).total_seconds())  # a clock may be set back
             for job in backend_of(self._queue).find(recent, limit=_MAX_JOBS_READ, newest=True)
             if job.started_at and job.finished_at and kind_of(job) == kind
         ]

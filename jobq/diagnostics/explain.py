@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from jobq.diagnostics.explain_facts import Facts
+from jobq.limits import MAX_LISTED, listed
 from jobq.models import (
     FINISHED,
     Attempt,
@@ -20,9 +21,6 @@ from jobq.models import (
     SupervisorInfo,
 )
 from jobq.units import format_duration, format_elapsed, format_moment
-
-MAX_NAMES = 5
-"""Most jobs or supervisors named in a sentence; the JSON documents list all."""
 
 _CONDITION_TEXT = {
     Condition.SUCCEEDED: "to succeed",
@@ -37,7 +35,7 @@ class Reason:
 
     code: str
     message: str
-    command: str | None = None  # the command that would change it
+    command: str | None = None  # the command that helps; never one that ends a job
     details: Mapping[str, Any] = field(default_factory=dict)
 
     def document(self) -> JsonObject:
@@ -71,10 +69,13 @@ def explain(facts: Facts) -> list[Reason]:
 
 
 def _blocked(facts: Facts) -> Iterator[Reason]:
-    for wanted in facts.job.parents:
-        parent = facts.parents.get(wanted.id)
-        if parent is None or wanted.condition.met_by(parent.status):
-            continue
+    unmet = [
+        (wanted, parent)
+        for wanted in facts.job.parents
+        if (parent := facts.parents.get(wanted.id)) is not None
+        and not wanted.condition.met_by(parent.status)
+    ]
+    for wanted, parent in unmet[:MAX_LISTED]:
         yield Reason(
             "parent",
             f"waits for job {parent.id} {_CONDITION_TEXT[wanted.condition]}; "
@@ -87,6 +88,9 @@ def _blocked(facts: Facts) -> Iterator[Reason]:
                 "until": format_moment(parent.run_at),
             },
         )
+    if more := [parent.id for _, parent in unmet[MAX_LISTED:]]:
+        what = "more job" if len(more) == 1 else "more jobs"
+        yield Reason("parents", f"waits for {len(more):,} {what}", None, {"parents": more})
 
 
 def _parent_state(parent: Job, now: datetime) -> str:
@@ -115,7 +119,7 @@ def _scheduled(facts: Facts) -> Reason:
     return Reason(
         "snoozed" if job.attempts else "scheduled",
         f"{what} {_at(job.run_at, facts.now)}",
-        _run_now(job),
+        None,
         {"until": format_moment(job.run_at)},
     )
 
@@ -126,7 +130,7 @@ def _retrying(facts: Facts) -> Reason:
         "retrying",
         f"attempt {job.attempts} failed ({_error(job)}); retry {job.failures} of "
         f"{job.max_retries} runs {_at(job.run_at, facts.now)}",
-        _run_now(job),
+        None,
         {
             "until": format_moment(job.run_at),
             "retry": job.failures,
@@ -134,11 +138,6 @@ def _retrying(facts: Facts) -> Reason:
             "error": job.error,
         },
     )
-
-
-def _run_now(job: Job) -> str:
-    """Return the command that runs a job before its time."""
-    return f"jobq cancel {job.id} && jobq retry {job.id}"
 
 
 def _pending(facts: Facts) -> Iterator[Reason]:
@@ -162,7 +161,7 @@ def _queue_limits(facts: Facts) -> Iterator[Reason]:
         yield Reason(
             "queue_limit",
             f"queue {queue.name} is at its limit of {limit} running "
-            f"{'job' if limit == 1 else 'jobs'}: {_names(list(map(str, facts.in_queue)))}",
+            f"{'job' if limit == 1 else 'jobs'}: {listed(facts.in_queue)}",
             f"jobq queue set {queue.name} --max-concurrent {limit + 1}",
             {"queue": queue.name, "max_concurrent": limit, "jobs": list(facts.in_queue)},
         )
@@ -218,7 +217,7 @@ def _obstacles(facts: Facts) -> Iterator[Reason]:
 def _not_taken(code: str, facts: Facts, what: str, command: str) -> Reason:
     ids = [supervisor.id for supervisor in facts.supervisors]
     details = {"queue": facts.job.queue, "type": facts.job.type, "supervisors": ids}
-    return Reason(code, f"no supervisor takes {what}; running: {_names(ids)}", command, details)
+    return Reason(code, f"no supervisor takes {what}; running: {listed(ids)}", command, details)
 
 
 def _takers(facts: Facts) -> list[SupervisorInfo]:
@@ -313,8 +312,8 @@ def _lease(facts: Facts, attempt: Attempt) -> Reason:
     text = f"its lease expires in {format_elapsed(now, until)} unless it is renewed"
     if beat is not None:
         text = f"its supervisor's last heartbeat was {format_elapsed(beat, now)} ago; {text}"
-    age = None if beat is None else (now - beat).total_seconds()
-    return Reason("held", text, f"jobq cancel {facts.job.id}", {**details, "heartbeat_age": age})
+    age = None if beat is None else max(0.0, (now - beat).total_seconds())
+    return Reason("held", text, None, {**details, "heartbeat_age": age})
 
 
 def _progress(job: Job) -> str:
@@ -372,7 +371,7 @@ def _retry(facts: Facts) -> Reason:
     job = facts.job
     if facts.key_holder is not None:
         text = f"can't be retried: job {facts.key_holder} holds its unique key {job.unique_key!r}"
-        command = f"jobq cancel {facts.key_holder}"
+        command = f"jobq explain {facts.key_holder}"
         return Reason("key_taken", text, command, {"holder": facts.key_holder})
     for wanted in job.parents:
         if _is_excluded(facts, wanted):
@@ -417,13 +416,7 @@ def _error(job: Job) -> str:
 
 
 def _jobs(ids: Sequence[int]) -> str:
-    return f"job{'' if len(ids) == 1 else 's'} {_names([str(job_id) for job_id in ids])}"
-
-
-def _names(names: Sequence[str]) -> str:
-    """Join names, at most `MAX_NAMES` of them."""
-    more = len(names) - MAX_NAMES
-    return ", ".join(names[:MAX_NAMES]) + (f" and {more} more" if more > 0 else "")
+    return f"job{'' if len(ids) == 1 else 's'} {listed(ids)}"
 
 
 def _in(moment: datetime, now: datetime) -> str:

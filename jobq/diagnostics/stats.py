@@ -141,13 +141,16 @@ def _grouped(
 
 
 def figures(completed: int, failed: int, sample: Sequence[Ended]) -> Figures:
-    """Compute the figures of jobs that have ended; the sample holds some of those completed."""
+    """Compute the figures of jobs that have ended; the sample holds some of those completed.
+
+    A clock that was set back meanwhile makes no span negative.
+    """
     return Figures(
         completed,
         failed,
         completed / (completed + failed),
-        percentiles([each.waited for each in sample]) if sample else None,
-        percentiles([each.ran for each in sample]) if sample else None,
+        percentiles([max(0.0, each.waited) for each in sample]) if sample else None,
+        percentiles([max(0.0, each.ran) for each in sample]) if sample else None,
     )
 
 

@@ -10,6 +10,7 @@ from jobq.backends.base import Backend
 from jobq.errors import NotFound
 from jobq.jobs.prepare import PreparedJobs
 from jobq.jobs.queue_limits import UNUSED_DEFAULT
+from jobq.limits import listed
 from jobq.logs.directory import STDIN, JobLogs
 from jobq.models import Inserted, Job, JobStatus, NewJob, Queue
 
@@ -71,8 +72,7 @@ def _require_parents(new: Sequence[NewJob], backend: Backend) -> None:
     ids = {ref.id for job in new for ref in job.parents if ref.id is not None}
     missing = ids - backend.get(ids).keys() if ids else set()
     if missing:
-        names = ", ".join(map(str, sorted(missing)))
-        raise NotFound(f"no job {names} to wait for: see `jobq list`")
+        raise NotFound(f"no job {listed(sorted(missing))} to wait for: see `jobq list`")
 
 
 def _placed(job: NewJob, places: Sequence[int], done: Mapping[int, Inserted]) -> NewJob:

@@ -5,6 +5,7 @@ every clock change. Otherwise they follow local time: a time skipped by daylight
 after the change; a repeated time runs once, the first time.
 """
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -14,6 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from cronsim import CronSim, CronSimError
 
 from jobq.errors import UsageError
+from jobq.scheduling import cron_words
 
 ALIASES = {
     "@hourly": "0 * * * *",
@@ -32,6 +34,18 @@ _EXPECTED = {
     "Bad day-of-week": "the day of the week (5th field) must be 0-7 or SUN-SAT",
 }
 _FORM = "give 'MINUTE HOUR DAY MONTH WEEKDAY' in quotes, such as '30 2 * * *', or @daily"
+_PERIODS = (
+    ("minute (1st field)", 60, "hour"),
+    ("hour (2nd field)", 24, "day"),
+    ("day of the month (3rd field)", 31, "month"),
+    ("month (4th field)", 12, "year"),
+    ("day of the week (5th field)", 7, "week"),
+)
+"""Each field: its name, the number of its values, and the period in which they come again."""
+
+_STEP = re.compile(r"[^,]+/([0-9]{1,9})")
+_TO_SUNDAY = re.compile(r"\b(MON|TUE|WED|THU|FRI|SAT|[1-7])-SUN\b", re.IGNORECASE)
+_ZONE = re.compile(r"(?:CRON_)?TZ=(\S*)")
 _MINUTE = timedelta(minutes=1)
 _DAY_HOURS = set(range(24))
 _PARSED_AT = datetime(2000, 1, 1, tzinfo=UTC)
@@ -91,7 +105,15 @@ class Cron:
 
     def in_words(self) -> str:
         """Return the expression in words, such as "At 02:30 every day"."""
-        return _parse(self._fields, self._fields).explain()
+        return cron_words.in_words(_parse(self._fields, self._fields))
+
+    def uneven_steps(self) -> list[str]:
+        """Return a line about each step that does not divide its period evenly, as ``*/45``."""
+        return [
+            f"{term} as the {name} starts again every {period}"
+            for term, step, name, size, period in _steps(self._fields)
+            if "-" not in term and size % step
+        ]
 
     def _from_wall(self, wall: datetime) -> datetime:
         """Return a local time in UTC: the first of a repeated time, the end of a skipped one."""
@@ -100,6 +122,20 @@ class Cron:
             if moment.astimezone(self.zone).replace(tzinfo=None) == wall:
                 return moment
             wall += _MINUTE
+
+
+def refuse_long_steps(text: str) -> None:
+    """Refuse steps that are longer than their period: ``*/90`` would run every hour.
+
+    Raises:
+        UsageError: there is such a step.
+    """
+    for term, step, name, size, period in _steps(_fields(text)):
+        if step > size:
+            raise UsageError(
+                f"cron {text!r}: {term} as the {name}: steps start again every {period}, "
+                f"so this is not every {step}: give a step of 1 to {size}"
+            )
 
 
 @lru_cache(maxsize=256)
@@ -133,9 +169,22 @@ def _fields(text: str) -> str:
         if len(words) > 1 or words[0].lower() not in ALIASES:
             raise UsageError(f"cron {text!r}: unknown alias: give one of {', '.join(ALIASES)}")
         return ALIASES[words[0].lower()]
+    if words and (given := _ZONE.match(words[0])):
+        raise UsageError(
+            f"cron {text!r}: the time zone is an option: give the 5 fields and "
+            f"--tz {given[1].strip(chr(34)) or 'ZONE'}"
+        )
     if len(words) != 5:
         raise UsageError(f"cron {text!r}: expected 5 fields, got {len(words)}: {_FORM}")
+    words[4] = _TO_SUNDAY.sub(r"\1-7", words[4])
     return " ".join(words)
+
+
+def _steps(fields: str) -> Iterator[tuple[str, int, str, int, str]]:
+    """Yield each step: its term and number, its field, and how many make which period."""
+    for field, period in zip(fields.split(), _PERIODS, strict=True):
+        for term in _STEP.finditer(field):
+            yield term[0], int(term[1]), *period
 
 
 def _parse(text: str, fields: str) -> CronSim:
@@ -143,11 +192,17 @@ def _parse(text: str, fields: str) -> CronSim:
         next(CronSim(fields, _PARSED_AT))
         return CronSim(fields, _PARSED_AT)
     except CronSimError as error:
-        raise UsageError(f"cron {text!r}: {_EXPECTED.get(str(error), error)}: {_FORM}") from None
+        expected = _EXPECTED.get(str(error), str(error))
+        raise UsageError(f"cron {text!r}: {expected}{_ascending(fields)}: {_FORM}") from None
     except StopIteration:
         raise UsageError(f"cron {text!r}: this day never comes: {_FORM}") from None
     except (ValueError, TypeError, AssertionError):  # raised by the library on odd input
         raise UsageError(f"cron {text!r}: not a cron expression: {_FORM}") from None
+
+
+def _ascending(fields: str) -> str:
+    ranges = "; a range must ascend: FRI-SUN,MON instead of FRI-MON"
+    return ranges if "-" in fields else ""
 
 
 def _following(fields: str, start: datetime) -> Iterator[datetime]:

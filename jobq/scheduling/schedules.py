@@ -18,7 +18,7 @@ from jobq.jobs.insert import create_unused
 from jobq.jobs.spec import JobSpec, to_spec
 from jobq.models import Fired, Inserted, Missed, Overlap, Schedule, parse_priority
 from jobq.queue import JobQueue, backend_of, prepare_jobs
-from jobq.scheduling.cron import Cron, cron, zone
+from jobq.scheduling.cron import Cron, cron, refuse_long_steps, zone
 from jobq.units import parse_duration, parse_limit
 
 ON_TIME = timedelta(seconds=60)
@@ -90,6 +90,7 @@ class Schedules:
         """
         if not NAME.fullmatch(name):
             raise UsageError(f"schedule name {name!r}: use letters, digits, '.', '_' and '-'")
+        refuse_long_steps(expression)  # not in Cron: those stored by older versions go on
         now = self._backend.now()
         policy = _choice(Missed, "missed", missed)
         by_default = Overlap.ALLOW if policy is Missed.ALL else Overlap.SKIP

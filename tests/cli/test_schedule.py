@@ -180,3 +180,38 @@ def test_on_a_terminal(cli: Cli, project: Path) -> None:
         shown = on_terminal(project, "schedule", "list", columns=columns, stderr=False)
         assert all(len(line) <= columns for line in shown.lines), shown.text
         assert "02:30" in shown.text or "30 2" in shown.text
+
+
+def test_add_says_what_an_uneven_step_does(cli: Cli) -> None:
+    added = cli("schedule", "add", "*/45 * * * *", "--name", "s", "--", "true")
+    assert (added.code, added.out) == (0, "s\n")
+    assert added.err == (
+        "*/45 as the minute (1st field) starts again every hour: At minutes 0 and 45 of every hour\n"
+    )
+    assert cli("schedule", "add", "*/30 * * * *", "--", "true").err == ""
+
+
+@pytest.mark.parametrize(
+    ("cron", "what"),
+    [
+        ("*/90 * * * *", "so this is not every 90: give a step of 1 to 60"),
+        ("CRON_TZ=Europe/Berlin 30 2 * * *", "--tz Europe/Berlin"),
+        ("0 0 * * FRI-MON", "FRI-SUN,MON instead of FRI-MON"),
+    ],
+)
+def test_add_refuses_what_would_not_mean_what_it_says(cli: Cli, cron: str, what: str) -> None:
+    refused = cli("schedule", "add", cron, "--", "true")
+    assert refused.code == 2
+    assert what in refused.err
+    assert refused.err.count("\n") == 1
+    assert cli("schedule", "list", "--json").json == []
+
+
+def test_a_stored_schedule_with_a_long_step_goes_on(cli: Cli) -> None:
+    schedules = Schedules(cli.queue)
+    schedule = schedules.add("s", "0 * * * *", {"type": "shell", "args": {"argv": ["true"]}})
+    changed = replace(schedule, cron="*/90 * * * *")
+    assert backend_of(cli.queue).schedules.replace(schedule, changed)
+    (document,) = cli("schedule", "list", "--json").json
+    assert document["in_words"] == "At the start of every hour"
+    assert len(document["next_runs"]) == 3

@@ -11,7 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobq import JobQueue, UsageError
-from jobq.limits import DROPPED_KEY, MAX_DEPTH, MAX_ERROR_CHARS, MAX_MESSAGE_CHARS, bounded_text
+from jobq.limits import (
+    DROPPED_KEY,
+    MAX_DEPTH,
+    MAX_ERROR_CHARS,
+    MAX_MESSAGE_CHARS,
+    bounded_text,
+    listed,
+)
 from jobq.logs.progress import ProgressFile, read
 from jobq.models import Progress
 from jobq.queue import backend_of
@@ -265,3 +272,30 @@ def test_a_job_finds_what_its_shell_found(project: Path) -> None:
     assert opened.output(job) == f"the tool of the shell\n{project}/shell C unset 1 1\n"
     assert "MY_OWN" not in job.args["env"]
     opened.close()
+
+
+def test_of_many_names_some_are_listed() -> None:
+    assert listed(list("abcdefg")) == "a, b, c, d, e and 2 more"
+    assert listed(range(100_000)) == "0, 1, 2, 3, 4 and 99,995 more"
+    assert (listed([3]), listed([])) == ("3", "")
+
+
+def test_a_sentence_about_many_jobs_is_short(
+    queue: JobQueue, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert queue.settings.path is not None
+    monkeypatch.chdir(queue.settings.path.parent)
+    cli = Cli(queue, capsys)
+    parents = queue.add_many([{"type": "shell", "args": {"argv": ["true"]}}] * 1000)
+    child = cli.add(after=[parent.id for parent in parents])
+    missing = ",".join(str(number) for number in range(10_001, 11_001, 2))
+    for argv, words in (
+        (["explain", str(child.id)], "waits for 995 more jobs"),
+        (["show", str(child.id)], f"995 more: `jobq show {child.id} --json` lists all"),
+        (["add", "--after", missing, "--", "true"], "and 495 more to wait for"),
+        (["list", missing], "and 495 more"),
+        (["wait", missing], "and 495 more"),
+    ):
+        result = cli(*argv)
+        assert words in result.out + result.err
+        assert len(result.out + result.err) < 3000, argv

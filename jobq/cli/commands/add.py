@@ -15,7 +15,7 @@ from jobq.cli.parsing.job_options import (
 from jobq.cli.rendering.output import inert, is_terminal, note, print_json
 from jobq.clock import utcnow
 from jobq.errors import UsageError
-from jobq.limits import bounded_text
+from jobq.limits import bounded_text, listed
 from jobq.models import FINISHED, Job, JobStatus
 from jobq.queue import JobQueue
 from jobq.redaction import ShownJob
@@ -108,7 +108,7 @@ def _sentence(job: ShownJob, *, created: bool) -> str:
     if job.status in FINISHED:
         return f"Added job {job.id}: {what}"
     waits = {
-        JobStatus.BLOCKED: ", waits for " + ", ".join(str(parent.id) for parent in job.parents),
+        JobStatus.BLOCKED: ", waits for " + listed([parent.id for parent in job.parents]),
         JobStatus.SCHEDULED: f", runs in {_until(job)}",
     }
     return f"Added job {job.id}: {what}{waits.get(job.status, '')}"

@@ -20,6 +20,7 @@ from jobq.cli.rendering.output import (
 from jobq.cli.rendering.table import print_columns
 from jobq.clock import utcnow
 from jobq.errors import NotFound, UsageError
+from jobq.limits import listed
 from jobq.models import DEFAULT_QUEUE, Job, JobFilter, JobStatus
 from jobq.queue import JobQueue
 from jobq.redaction import ShownJob
@@ -144,7 +145,7 @@ def _require(queue: JobQueue, ids: Sequence[int]) -> None:
     there = queue.existing(ids)
     missing = [job_id for job_id in ids if job_id not in there]
     if missing:
-        raise NotFound(f"no job {', '.join(map(str, missing))}")
+        raise NotFound(f"no job {listed(missing)}")
 
 
 def _watch(queue: JobQueue, wanted: JobFilter, cli: Cli, *, as_jsonl: bool) -> None:

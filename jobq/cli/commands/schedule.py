@@ -100,7 +100,7 @@ def add(
         jobq schedule add @daily --tz Europe/Berlin cleanup older_than=30d
     """
     cli: Cli = ctx.obj
-    parse_cron(cron, when.tz or "UTC")  # first: the shell expands an unquoted * to file names
+    times = parse_cron(cron, when.tz or "UTC")  # first: the shell expands an unquoted * to files
     with cli.queue() as jobs:
         schedules, spec = Schedules(jobs), job_spec(jobs, JobRequest(job))
         added = schedules.add(
@@ -112,6 +112,8 @@ def add(
             overlap=when.overlap,
         )
         _show_added(jobs, added, as_json=as_json, quiet=quiet or not is_terminal())
+        for uneven in times.uneven_steps():
+            note(f"{uneven}: {in_words(added)}")
 
 
 def _what(spec: JobSpec) -> str:

@@ -23,11 +23,12 @@ from jobq.cli.rendering.output import (
 from jobq.cli.rendering.table import print_columns
 from jobq.clock import utcnow
 from jobq.job_types import shell
+from jobq.limits import MAX_LISTED
 from jobq.models import FINISHED, Attempt, Job, Outcome
 from jobq.queue import JobQueue
 from jobq.redaction import ShownJob
 from jobq.serializers import attempt_document, job_document
-from jobq.units import format_duration, format_size
+from jobq.units import format_duration, format_elapsed, format_size
 
 _BAD = frozenset({Outcome.FAILED, Outcome.TIMED_OUT, Outcome.CRASHED, Outcome.LOST})
 
@@ -86,12 +87,16 @@ def _what(job: ShownJob) -> Iterator[tuple[str, str]]:
 
 
 def _parents(queue: JobQueue, job: Job) -> str:
-    there = queue.existing([parent.id for parent in job.parents])
-    return "\n".join(
+    shown = job.parents[:MAX_LISTED]
+    there = queue.existing([parent.id for parent in shown])
+    lines = [
         f"{parent.id} ({there[parent.id].status if parent.id in there else 'pruned'}; "
         f"must have {parent.condition})"
-        for parent in job.parents
-    )
+        for parent in shown
+    ]
+    if more := len(job.parents) - len(shown):
+        lines.append(f"{more:,} more: `jobq show {job.id} --json` lists all")
+    return "\n".join(lines)
 
 
 def _times(job: Job, now: datetime) -> Iterator[tuple[str, str]]:
@@ -149,14 +154,13 @@ def _look(outcome: Outcome | None) -> str | None:
 
 
 def _row(attempt: Attempt, now: datetime) -> dict[str, str]:
-    took = ((attempt.ended_at or now) - attempt.started_at).total_seconds()
     memory, cpu = attempt.max_rss_bytes, attempt.cpu_seconds
     ended = exit_of(attempt.exit_code, attempt.signal)
     return {
         "attempt": str(attempt.attempt),
         "outcome": (attempt.outcome or "running").replace("_", " "),
         "started": local_time(attempt.started_at, now),
-        "took": format_duration(max(0.0, took)),
+        "took": format_elapsed(attempt.started_at, attempt.ended_at or now),
         "exit": ended,
         "memory": "" if memory is None else format_size(memory),
         "CPU": "" if cpu is None else format_duration(cpu),

@@ -13,6 +13,9 @@ from typing import Any
 from jobq.models import JobStatus
 from jobq.units import format_duration
 
+MAX_RUNS = 20
+"""Most runs of consecutive ids that a line lists."""
+
 COLOURS: Mapping[JobStatus, str] = {
     JobStatus.BLOCKED: "magenta",
     JobStatus.SCHEDULED: "blue",
@@ -132,13 +135,19 @@ def format_bytes(size: float) -> str:
 
 
 def format_ids(ids: Iterable[int]) -> str:
-    """Return ids with runs shortened: ``3-9, 12``."""
+    """Return ids with runs shortened: ``3-9, 12``; after `MAX_RUNS` runs, the number of the rest."""
     runs: list[list[int]] = []
-    for number in sorted(ids):
+    for place, number in enumerate(numbers := sorted(ids)):
         if runs and number == runs[-1][-1] + 1:
             runs[-1][1:] = [number]
+        elif len(runs) == MAX_RUNS:
+            return f"{_joined(runs)} and {len(numbers) - place:,} more"
         else:
             runs.append([number])
+    return _joined(runs)
+
+
+def _joined(runs: Iterable[Iterable[int]]) -> str:
     return ", ".join("-".join(map(str, run)) for run in runs)
 
 

@@ -28,7 +28,7 @@ from jobq.execution.events import Event
 from jobq.models import AttemptResult, Job, JobStatus
 from jobq.queue import JobQueue
 from jobq.redaction import ShownJob
-from jobq.units import format_duration
+from jobq.units import format_elapsed
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -52,7 +52,7 @@ def event_text(event: Event, now: datetime) -> str:
 
 
 def _ending_text(job: Job, ending: AttemptResult, now: datetime) -> str:
-    took = format_duration((now - job.started_at).total_seconds()) if job.started_at else ""
+    took = format_elapsed(job.started_at, now) if job.started_at else ""
     text = {
         JobStatus.COMPLETED: f"completed in {took}",
         JobStatus.CANCELLED: f"cancelled after {took}",
@@ -61,7 +61,7 @@ def _ending_text(job: Job, ending: AttemptResult, now: datetime) -> str:
     }.get(ending.status, f"{ending.outcome.value.replace('_', ' ')} after {took}")
     if ending.run_at is not None:
         again = "retry" if ending.status is JobStatus.RETRYING else "again"
-        text += f", {again} in {format_duration((ending.run_at - now).total_seconds())}"
+        text += f", {again} in {format_elapsed(now, ending.run_at)}"
     if ending.error and ending.status in (JobStatus.FAILED, JobStatus.RETRYING):
         text += f" ({inert(ending.error)})"
     return text

@@ -20,10 +20,10 @@ from jobq.diagnostics.doctor.finding import (
     if_any,
     ok,
     problem,
-    some,
     warning,
 )
 from jobq.job_types.registry import load
+from jobq.limits import listed
 from jobq.logs import gaps
 from jobq.logs.directory import EVENTS, LOG, SPOOL_PREFIX, STAGING_PREFIX, STDERR, STDIN, STDOUT
 from jobq.system.disk_space import SETTING as MIN_FREE
@@ -190,7 +190,7 @@ def check_writable(examined: Examination) -> Iterator[Finding]:
     denied = [str(item) for item in paths if item.exists() and not os.access(item, os.W_OK)]
     if denied:
         remedy = f"run `chown -R {os.getuid()} {path.parent}` and `chmod -R u+w {path.parent}`"
-        yield problem("writable", path, f"you have no write access to {some(denied)}", remedy)
+        yield problem("writable", path, f"you have no write access to {listed(denied)}", remedy)
     else:
         yield ok("writable", path, "is writable")
 
@@ -204,7 +204,7 @@ def check_permissions(examined: Examination) -> Iterator[Finding]:
         yield problem(
             "permissions",
             where,
-            f"other users have access to {some([path.name for path in others])}",
+            f"other users have access to {listed([path.name for path in others])}",
             "`jobq doctor --fix` makes it private",
             partial(_make_private, settings),
         )

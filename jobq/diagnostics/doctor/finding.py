@@ -7,9 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from jobq.config.settings import Settings
-
-MAX_NAMES = 5
-"""Most names listed in a message."""
+from jobq.limits import listed
 
 
 class Level(StrEnum):
@@ -67,7 +65,7 @@ def if_any(names: Sequence[str], found: Finding, *, otherwise: str) -> Finding:
     """Return the finding with the names after its message; without names, that all is well."""
     if not names:
         return ok(found.check, found.where, otherwise)
-    return replace(found, message=f"{found.message}: {some(names)}")
+    return replace(found, message=f"{found.message}: {listed(names)}")
 
 
 def problem(
@@ -79,12 +77,6 @@ def problem(
 ) -> Finding:
     """Return a finding that keeps jobs from running, or may lose them."""
     return Finding(Level.PROBLEM, check, str(where), message, remedy, fix)
-
-
-def some(names: Sequence[str]) -> str:
-    """Join names, at most `MAX_NAMES` of them."""
-    more = len(names) - MAX_NAMES
-    return ", ".join(names[:MAX_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def ownerless(ids: Sequence[str], where: Path | str) -> Finding:

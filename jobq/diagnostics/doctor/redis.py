@@ -16,10 +16,10 @@ from jobq.diagnostics.doctor.finding import (
     ok,
     ownerless,
     problem,
-    some,
     warning,
 )
 from jobq.diagnostics.doctor.invariants import check_invariants
+from jobq.limits import listed
 from jobq.queue import JobQueue, backend_of, recovery_of
 from jobq.units import format_size
 
@@ -57,7 +57,7 @@ def check_persistence(where: str, facts: Facts) -> Iterator[Finding]:
     ]
     if failed:
         remedy = "read the server's log; its disk may be full"
-        yield problem("persistence", where, f"can't save its data: {some(failed)}", remedy)
+        yield problem("persistence", where, f"can't save its data: {listed(failed)}", remedy)
     elif not facts.get("aof_enabled"):
         what = "append-only file is off: a crash loses all changes since the last snapshot"
         yield warning("persistence", where, what, "set `appendonly yes`: see docs/redis.md")

@@ -1,6 +1,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from freezegun import freeze_time
 
 from jobq import JobQueue
 from jobq.diagnostics.eta import PastRuns, kind_of, remaining
@@ -46,3 +47,14 @@ def test_the_median_of_past_runs(queue: JobQueue, capsys: pytest.CaptureFixture[
     assert found is not None
     assert 0 <= found < 20
     assert past.typical(other) is None
+
+
+def test_a_past_run_during_which_the_clock_was_set_back(
+    queue: JobQueue, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli = Cli(queue, capsys)
+    with freeze_time(NOW):
+        claim = cli.running()
+    with freeze_time(NOW - timedelta(hours=1)):
+        assert queue.complete(claim)
+    assert PastRuns(queue).typical(cli.add("true")) == 0.0

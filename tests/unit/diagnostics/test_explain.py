@@ -106,6 +106,18 @@ def test_only_unmet_parents_are_named() -> None:
     assert [reason.details["parent"] for reason in listed] == [41]
 
 
+def test_a_few_of_many_parents_are_named_and_the_rest_counted() -> None:
+    parents = {number: job(number) for number in range(1000, 101_000)}
+    child = job(**waits_for(Condition.ENDED, *parents.values()))
+    listed = explain(
+        Facts(job=child, now=NOW, queue=Queue(name="default"), parents=parents,
+              supervisors=[supervisor()])
+    )  # fmt: skip
+    assert [reason.details.get("parent") for reason in listed] == [*range(1000, 1005), None]
+    assert listed[-1].message == "waits for 99,995 more jobs"
+    assert listed[-1].details == {"parents": list(range(1005, 101_000))}
+
+
 def test_parents_that_have_ended_and_whose_children_were_not_told_yet() -> None:
     done = job(40, JobStatus.COMPLETED)
     blocked = job(**waits_for(Condition.ENDED, done))
@@ -117,13 +129,20 @@ def test_parents_that_have_ended_and_whose_children_were_not_told_yet() -> None:
 def test_a_time_that_has_not_come() -> None:
     reason = reasons(job(status=JobStatus.SCHEDULED, run_at=SOON))["scheduled"]
     assert "(in 2m 14s)" in reason.message
-    assert reason.command == "jobq cancel 42 && jobq retry 42"
+    assert reason.command is None  # cancelling ends `jobq wait`, and lets go of the unique key
     assert reason.details["until"] == "2026-11-21T12:02:14Z"
 
 
 def test_a_job_that_asked_to_run_later() -> None:
     found = reasons(job(status=JobStatus.SCHEDULED, run_at=SOON, attempts=1))
     assert found["snoozed"].message.startswith("asked to run later")
+
+
+@pytest.mark.parametrize("status", [JobStatus.SCHEDULED, JobStatus.RETRYING, JobStatus.RUNNING])
+def test_no_advice_ends_a_job(status: JobStatus) -> None:
+    waiting = job(status=status, run_at=SOON, attempts=1, started_at=NOW - A_WHILE, unique_key="k")
+    for reason in reasons(waiting, attempt=attempt()).values():
+        assert not (reason.command or "").startswith(("jobq cancel", "jobq prune"))
 
 
 def test_a_job_that_is_tried_again() -> None:
@@ -298,7 +317,7 @@ def test_a_job_that_was_cancelled() -> None:
 
 def test_a_unique_key_that_another_job_holds() -> None:
     found = reasons(ended(JobStatus.FAILED, unique_key="k"), key_holder=50)
-    assert found["key_taken"].command == "jobq cancel 50"
+    assert found["key_taken"].command == "jobq explain 50"
     assert "retryable" not in found
 
 

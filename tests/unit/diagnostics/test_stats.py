@@ -31,6 +31,11 @@ def test_figures_of_jobs_that_ended() -> None:
     assert found.run == Percentiles(20.0, 30.0)
 
 
+def test_a_clock_that_was_set_back_makes_no_span_negative() -> None:
+    found = figures(1, 0, [Ended("shell", "default", True, -3600.0, -3597.0)])
+    assert (found.wait, found.run) == (Percentiles(0.0, 0.0), Percentiles(0.0, 0.0))
+
+
 def test_figures_where_nothing_completed() -> None:
     found = figures(0, 1, [])
     assert (found.success_rate, found.wait, found.run) == (0.0, None, None)

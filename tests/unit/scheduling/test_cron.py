@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobq.errors import UsageError
-from jobq.scheduling.cron import ALIASES, Cron, zone
+from jobq.scheduling.cron import ALIASES, Cron, refuse_long_steps, zone
 
 BERLIN = "Europe/Berlin"
 
@@ -160,10 +160,92 @@ def test_years_of_minutes_are_not_walked_through() -> None:
         ("@DAILY", "At 00:00 every day"), (" 0   3 * * * ", "At 03:00 every day"),
         ("0 9 * * MON-FRI", "At 09:00 on Monday through Friday"),
         ("0-59 0-23 * * *", "Every minute"),
+        ("0 9 * * SAT-SUN", "At 09:00 on Saturday and Sunday"),
+        ("0 9 * * 0,7", "At 09:00 on Sunday"), ("0 9 21,31 * *", "At 09:00 on the 21st and the 31st day of month"), ("0 9 11 * *", "At 09:00 on the 11th day of every month"),
+        ("*/15 * * * *", "Every 15th minute of every hour"),
+        ("*/45 * * * *", "At minutes 0 and 45 of every hour"),
+        ("*/7 * * * *", "Every seventh minute from 0 through 56 of every hour"),
+        ("0 */7 * * *", "At 00:00, 07:00, 14:00, and 21:00 every day"),
+        ("0 9 1 */5 *", "At 09:00 on the first day of January, June, and November"),
+        ("*/90 * * * *", "At the start of every hour"),
     ],
 )  # fmt: skip
 def test_an_expression_in_words(text: str, words: str) -> None:
     assert Cron(text, "UTC").in_words() == words
+
+
+@pytest.mark.parametrize(
+    "days",
+    [
+        "1-31 * 1", "1/1 * 1", "1-31 * 5L", "13 * 0-7", "13 * 0-6", "13 * 1-7",
+        "L * SUN-SAT", "1,15 * MON-SUN", "* * 0-6", "*/1 * */1", "1-15,16-31 * MON",
+        "13 * 0,1,2,3,4,5,6",
+    ],
+)  # fmt: skip
+def test_what_runs_daily_is_called_daily(days: str) -> None:
+    year = at("2026-01-01 00:00"), at("2027-01-01 00:00")
+    assert len(list(ticks(f"0 0 {days}", year, "UTC"))) == 365
+    assert Cron(f"0 0 {days}", "UTC").in_words() == "At 00:00 every day"
+
+
+_DAYS = ["*", "1", "1-31", "*/2", "*/20", "1/1", "2-31", "L", "LW", "L,1", "1,15", "*,5", "*/31"]
+_WEEKDAYS = [
+    "*", "1", "0-6", "0-7", "MON-SUN", "*/2", "*/3", "1-5", "5L", "1#1", "SAT-SUN", "0,7", "1/2",
+    "1-5/2", "*/1", "5L,1", "*/7",
+]  # fmt: skip
+
+
+def test_the_same_words_mean_the_same_days() -> None:
+    span = at("2026-01-01 00:00"), at("2027-02-01 00:00")
+    days_of: dict[str, list[datetime]] = {}
+    for day in _DAYS:
+        for weekday in _WEEKDAYS:
+            text = f"0 0 {day} * {weekday}"
+            try:
+                found = list(ticks(text, span, "UTC"))
+            except UsageError:  # it never comes, such as the last Friday on a 21st
+                continue
+            assert days_of.setdefault(Cron(text, "UTC").in_words(), found) == found, text
+
+
+def test_a_day_field_that_begins_with_a_star_must_match_too() -> None:
+    week = at("2026-06-01 00:00"), at("2026-06-15 00:00")  # from a Monday on
+    assert [t.day for t in ticks("0 0 */2 * MON", week, "UTC")] == [1]
+    assert [t.day for t in ticks("0 0 1/2 * MON", week, "UTC")] == [1, 3, 5, 7, 8, 9, 11, 13]
+
+
+def test_sunday_ends_a_range_of_days() -> None:
+    week = at("2026-06-01 00:00"), at("2026-06-08 00:00")
+    for text, days in (
+        ("SAT-SUN", [6, 7]), ("fri-sun", [5, 6, 7]), ("MON,SAT-SUN", [1, 6, 7]), ("5-SUN/2", [5, 7]),
+        ("SUN-TUE", [1, 2, 7]), ("SUN-SUN", [7]), ("6-7", [6, 7]),
+    ):  # fmt: skip
+        assert [t.day for t in ticks(f"0 0 * * {text}", week, "UTC")] == days
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("*/90 * * * *", "steps start again every hour, so this is not every 90"),
+        ("5/61 * * * *", "give a step of 1 to 60"), ("0 */36 * * *", "again every day"),
+        ("0 0 */45 * *", "again every month"), ("0 0 1 */18 *", "again every year"),
+        ("0 0 * * */14", "again every week"), ("0,*/90 * * * *", "*/90 as the minute"),
+    ],
+)  # fmt: skip
+def test_a_step_longer_than_its_period_is_refused(text: str, what: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        refuse_long_steps(text)
+    assert what in str(refused.value)
+    for fine in ("*/60 * * * *", "0 */24 * * *", "0 0 */31 */12 */7", "@daily", "0-30/45 * * * *"):
+        refuse_long_steps(fine)
+
+
+def test_a_step_that_does_not_divide_its_period_is_named() -> None:
+    assert Cron("*/45 * * * *", "UTC").uneven_steps() == [
+        "*/45 as the minute (1st field) starts again every hour"
+    ]
+    assert len(Cron("5/25 */5 */2 * *", "UTC").uneven_steps()) == 3
+    assert Cron("*/15,0-40/7 */6 * */3 *", "UTC").uneven_steps() == []
 
 
 def test_every_alias_is_an_expression() -> None:
@@ -183,6 +265,8 @@ def test_every_alias_is_an_expression() -> None:
         ("*/0 * * * *", "(1st"),
         ("0 0 30 2 *", "an existing day"), ("* * */20 * 1L", "this day never comes"),
         ("@reboot", "when the machine starts"), ("@reboot x", "when the machine starts"),
+        ("CRON_TZ=Europe/Berlin 30 2 * * *", "--tz Europe/Berlin"), ("TZ=UTC @daily", "--tz UTC"),
+        ("0 22-2 * * *", "a range must ascend"), ("0 0 * * FRI-MON", "FRI-SUN,MON instead"),
         ("@fortnightly", "give one of @hourly"), ("@daily x", "give one of @hourly"),
         ("9" * 5000 + " * * * *", "not a cron expression"), ("1-2-3 * * * *", "(1st"),
     ],

@@ -81,6 +81,11 @@ def test_runs_of_ids_are_shortened(ids: list[int], text: str) -> None:
     assert output.format_ids(ids) == text
 
 
+def test_many_runs_of_ids_are_counted() -> None:
+    assert output.format_ids(range(1, 1001, 2)).endswith(", 37, 39 and 480 more")
+    assert output.format_ids(range(100_000)) == "0-99999"
+
+
 @pytest.mark.parametrize(
     ("number", "text"), [(0, "0 jobs"), (1, "1 job"), (2, "2 jobs"), (1234, "1,234 jobs")]
 )

@@ -1,4 +1,4 @@
-from jobq.diagnostics.doctor.finding import Level, if_any, some, warning
+from jobq.diagnostics.doctor.finding import Level, if_any, warning
 
 FOUND = warning("links", "/logs", "symbolic links", "delete them")
 
@@ -13,7 +13,3 @@ def test_without_names_all_is_well() -> None:
     found = if_any([], FOUND, otherwise="no symbolic links")
     assert (found.level, found.check, found.where) == (Level.OK, "links", "/logs")
     assert (found.message, found.remedy, found.fix) == ("no symbolic links", "", None)
-
-
-def test_of_many_names_some_are_given() -> None:
-    assert some(list("abcdefg")) == "a, b, c, d, e and 2 more"
