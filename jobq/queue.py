@@ -86,11 +86,10 @@ class JobQueue(JobReader, QueueAdmin, PullWorker):
     def registry(self) -> "Registry":
         """The job types, loaded at the first use."""
         if self._registry is None:
-            from jobq.job_types.registry import (
-                load,  # worker files are only read when they are needed
-            )
+            # Worker files are only read when they are needed.
+            from jobq.job_types.learned import load_project
 
-            self._registry = load(self.settings.worker_paths)
+            self._registry = load_project(self.settings)
         return self._registry
 
     def job_type(self, name: str) -> "JobType":

@@ -2,7 +2,8 @@
 
 from jobq.backends.base import Backend
 from jobq.config.settings import SQLITE, Settings
-from jobq.errors import ConfigError
+from jobq.config.trust import refuse_foreign
+from jobq.errors import ConfigError, DatabaseError
 
 
 def open_backend(settings: Settings) -> Backend:
@@ -22,10 +23,12 @@ def create_backend(settings: Settings) -> Backend:
 
     Raises:
         ConfigError: its library is not installed.
+        DatabaseError: another user's database, or one that others may write to or replace.
     """
     if settings.backend == SQLITE:
         from jobq.backends.sqlite.backend import SqliteBackend
 
+        refuse_foreign(settings.database, DatabaseError)
         return SqliteBackend(settings.database)
     try:
         from jobq.backends.redis.backend import RedisBackend

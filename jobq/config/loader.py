@@ -26,6 +26,7 @@ from jobq.config.settings import (
     Settings,
     Timeouts,
 )
+from jobq.config.trust import refuse_foreign, refuse_foreign_open
 from jobq.errors import ConfigError, UsageError
 from jobq.limits import MAX_COUNT
 from jobq.models import DEFAULT_QUEUE, QUEUE_NAME, Queue, parse_priority
@@ -48,11 +49,14 @@ def load_settings(
     Without a file, the defaults hold, and state is kept in the user's state directory.
 
     Raises:
-        ConfigError: a file or variable is wrong; the message names file, line and key.
+        ConfigError: a file or variable is wrong, or the file is another user's, or others may
+            write to it or replace it; the message names file, line and key.
     """
     environ = os.environ if environ is None else environ
     cwd = cwd or working_directory()
     found = find_file(path, environ, cwd)
+    if found:
+        refuse_foreign(found)
     table = _read(found) if found else {}
     return _Reader(found, environ, cwd).settings(table)
 
@@ -130,7 +134,9 @@ def _user_dir(kind: str) -> Path:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        with path.open("rb") as file:
+            refuse_foreign_open(file.fileno(), path)
+            return tomllib.loads(file.read().decode())
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
     except UnicodeDecodeError:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import inspect
-import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +21,14 @@ from typing import Any
 from jobq.errors import NotFound, UsageError, WorkerLoadError
 from jobq.job_types import shell
 from jobq.job_types.worker import BUNDLED, NO_TYPE, JobWorker
+from jobq.job_types.worker_files import (
+    PROJECT,
+    TrustedFinder,
+    import_error,
+    refuse_file,
+    refuse_folder,
+    worker_files,
+)
 from jobq.models import JsonObject
 from jobq.redaction import Redactor
 
@@ -154,7 +161,7 @@ def load(
     seen: set[Path] = set()
     for folder, package in (
         (bundled_folder(), BUNDLED),
-        *((folder, f"jobq_project_workers_{n}") for n, folder in enumerate(folders)),
+        *((folder, f"{PROJECT}{n}") for n, folder in enumerate(folders)),
     ):
         if folder.is_dir() and folder.resolve() not in seen:
             seen.add(folder.resolve())
@@ -184,12 +191,20 @@ def _load_folder(
         spec = ModuleSpec(package, None, is_package=True)
         spec.submodule_search_locations = [str(folder)]
         sys.modules[package] = importlib.util.module_from_spec(spec)
-    if not os.access(folder, os.R_OK | os.X_OK):  # glob() would find nothing
-        registry.errors.append(WorkerLoadError(f"{folder}: can't be read: Permission denied"))
-    for file in sorted(folder.glob("*.py")):
-        if file.stem == "__init__" or not is_wanted(str(file)):
+    own = package == BUNDLED  # as trusted as this file
+    try:
+        if not own:
+            TrustedFinder.install()
+            refuse_folder(folder)
+    except WorkerLoadError as error:
+        registry.errors.append(error)
+        return
+    for file in worker_files(folder):
+        if not is_wanted(str(file)):
             continue
         try:
+            if not own:
+                refuse_file(file)
             module = _load_file(file, f"{package}.{file.stem}")
         except WorkerLoadError as error:
             registry.errors.append(error)
@@ -202,8 +217,6 @@ def _load_folder(
 
 
 def _load_file(file: Path, name: str) -> ModuleType:
-    if not file.stem.isidentifier():
-        raise WorkerLoadError(f"{file}: not the name of a Python module: use letters, digits and _")
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, file)
@@ -216,23 +229,8 @@ def _load_file(file: Path, name: str) -> ModuleType:
             spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
-        raise WorkerLoadError(_import_error(file, error)) from error
+        raise WorkerLoadError(import_error(file, error)) from error
     return module
-
-
-def _import_error(file: Path, error: BaseException) -> str:
-    line: int | None = None
-    if isinstance(error, SyntaxError):
-        line = error.lineno
-    else:
-        trace = error.__traceback__
-        while trace is not None:
-            if trace.tb_frame.f_code.co_filename == str(file):
-                line = trace.tb_lineno
-            trace = trace.tb_next
-    where = f"{file}:{line}" if line else str(file)
-    message = error.msg if isinstance(error, SyntaxError) else str(error)
-    return f"{where}: does not import: {type(error).__name__}: {message}"
 
 
 def _workers_in(module: ModuleType) -> list[type[JobWorker]]:

@@ -55,22 +55,26 @@ def path(ctx: Context) -> None:
 
 @verb(app)
 def check(ctx: Context) -> int:
-    """Read the settings and the workers; report errors and exit with 2 if there are any."""
+    """Read the settings and the worker files; report errors and exit with 2 if there are any.
+
+    Worker files are not run: `jobq types` does that.
+    """
     cli: Cli = ctx.obj
     settings = cli.settings()
-    from jobq.job_types.registry import load
+    from jobq.job_types.worker_files import faults, worker_files
 
-    registry = load(settings.worker_paths)
+    errors = faults(settings.worker_paths)
     for folder in settings.worker_paths:
         if not folder.is_dir():
             note(f"no workers are loaded from {project_file(folder)}: the folder does not exist")
-    for error in registry.errors:
+    for error in errors:
         complain(str(error))
-    if registry.errors:
+    if errors:
         return 2
     where = "The defaults" if settings.path is None else project_file(settings.path)
     are = "are" if settings.path is None else "is"
-    print(inert(f"{where} {are} fine: {count_of(len(registry.types), 'job type')}"))
+    files = sum(len(worker_files(folder)) for folder in settings.worker_paths)
+    print(inert(f"{where} {are} fine: {count_of(files, 'worker file')}"))
     return 0
 
 

@@ -19,7 +19,8 @@ from jobq.cli.rendering.output import (
 )
 from jobq.cli.rendering.table import print_columns
 from jobq.job_types import shell
-from jobq.job_types.registry import JobType, load
+from jobq.job_types.learned import load_project
+from jobq.job_types.registry import JobType
 from jobq.serializers import type_document
 
 TypeName = Annotated[
@@ -36,7 +37,7 @@ def command(ctx: Context, name: TypeName = None, as_json: AsJson = False) -> Non
         jobq types cleanup
     """
     cli: Cli = ctx.obj
-    registry = load(cli.settings().worker_paths)
+    registry = load_project(cli.settings())
     if name is not None:
         job_type = registry.get(name)
         print_json(_document(job_type)) if as_json else _show(job_type, color=cli.color)

@@ -8,10 +8,11 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jobq.config.loader import load_settings
 from jobq.config.settings import SQLITE, Settings
+from jobq.job_types.learned import LearnedType, arguments_of, recall
 from jobq.models import FINISHED, UNFINISHED, JobFilter, JobStatus
 from jobq.queue import JobQueue
 from jobq.redaction import ShownJob
@@ -139,17 +140,25 @@ def _statuses(line: Line, incomplete: str) -> Iterator[tuple[str, str]]:
         yield f"{before}{comma}{status.value}", "status"
 
 
-def _registry(line: Line) -> Any:
-    from jobq.job_types.registry import load  # pydantic, and worker files
+def _known_types(line: Line) -> dict[str, LearnedType]:
+    """Return the job types, without running a project's worker files.
+
+    A checkout that a stranger wrote must not be able to run code on a TAB.
+    """
+    from jobq.job_types.registry import load  # pydantic
 
     with redirect_stdout(StringIO()), redirect_stderr(StringIO()):  # their output is no completion
-        return load(_settings(line).worker_paths)
+        installed = load(()).types
+    return {
+        name: LearnedType(each.description.partition("\n")[0], arguments_of(each))
+        for name, each in installed.items()
+    } | dict(recall(_settings(line)).types)
 
 
 def _types(line: Line, incomplete: str) -> Iterator[tuple[str, str]]:
     del incomplete
-    for name, job_type in sorted(_registry(line).types.items()):
-        yield name, job_type.description.partition("\n")[0]
+    for name, about in sorted(_known_types(line).items()):
+        yield name, about.description
 
 
 def _words(line: Line, incomplete: str) -> Iterator[tuple[str, str]]:
@@ -158,11 +167,10 @@ def _words(line: Line, incomplete: str) -> Iterator[tuple[str, str]]:
     if not given:
         yield from _types(line, incomplete)
         return
-    schema = _registry(line).get(given[0]).schema()
     taken = {word.partition("=")[0] for word in given[1:]}
-    for name, field in schema.get("properties", {}).items():
+    for name, text in _known_types(line)[given[0]].arguments.items():
         if name not in taken:
-            yield f"{name}=", str(field.get("description") or field.get("type") or "argument")
+            yield f"{name}=", text
 
 
 FINDERS: Mapping[str, Finder] = {

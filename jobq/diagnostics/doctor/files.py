@@ -22,7 +22,9 @@ from jobq.diagnostics.doctor.finding import (
     problem,
     warning,
 )
-from jobq.job_types.registry import load
+from jobq.job_types.learned import recall
+from jobq.job_types.worker_files import faults as worker_faults
+from jobq.job_types.worker_files import worker_files
 from jobq.limits import listed
 from jobq.logs import gaps
 from jobq.logs.directory import EVENTS, LOG, SPOOL_PREFIX, STAGING_PREFIX, STDERR, STDIN, STDOUT
@@ -50,14 +52,22 @@ _BUG_FIXED_IN_BRANCH: dict[tuple[int, ...], int] = {(3, 50): 7, (3, 44): 6}
 
 
 def check_workers(examined: Examination) -> Iterator[Finding]:
-    """Find worker files that do not load."""
-    registry = load(examined.settings.worker_paths)
-    for error in registry.errors:
-        where, _, what = str(error).partition(": ")
-        yield problem("workers", where, what, "fix the file: its job types can't run")
-    if not registry.errors:
-        names = ", ".join(map(str, examined.settings.worker_paths)) or "bundled workers"
-        yield ok("workers", names, f"job types: {len(registry.types)}")
+    """Find worker files that can't be loaded, without running any.
+
+    An error that only shows when a file runs is known from the last time that it was loaded.
+    """
+    settings = examined.settings
+    errors = [str(error) for error in worker_faults(settings.worker_paths)]
+    learned = recall(settings)
+    if not errors and learned.is_current:
+        errors += learned.errors
+    for error in errors:
+        where, _, what = error.partition(": ")
+        yield problem("workers", where, what, "fix it: until then, its job types can't run")
+    if not errors:
+        names = ", ".join(map(str, settings.worker_paths)) or "bundled workers"
+        files = sum(len(worker_files(folder)) for folder in settings.worker_paths)
+        yield ok("workers", names, f"worker files: {files}")
 
 
 def check_sqlite(examined: Examination) -> Iterator[Finding]:

@@ -30,6 +30,7 @@ from jobq.errors import JobqError, WorkerLoadError
 from jobq.execution.children.call import jsonable
 from jobq.execution.children.child import Child
 from jobq.job_types.arguments import args_model
+from jobq.job_types.learned import learn
 from jobq.job_types.registry import Registry, load
 from jobq.logs.directory import JobLogs
 from jobq.recovery import tree_left
@@ -127,6 +128,7 @@ class ForkServer:
             skip=skip,
             on_import=lambda source: self._report({"loading": source}),
         )
+        learn(self._settings, registry)
         _warm_up(registry)
         # What is alive now is shared with every child: the garbage collector must not touch it.
         gc.collect()

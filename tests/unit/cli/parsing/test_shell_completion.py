@@ -141,6 +141,10 @@ def test_types_and_their_arguments(project: Path) -> None:
         "    class Args(BaseModel):\n        volume: int\n        key: str = ''\n"
         "    def run(self, args, job): ...\n"
     )
+    assert offered(project, "jobq add noi") == {}  # TAB runs no worker files
+    with redirect_stdout(StringIO()), pytest.MonkeyPatch.context() as patch:
+        patch.chdir(project)
+        assert run(["types", "--json"]) == 0
     assert offered(project, "jobq add noi") == {"noisy": "Makes noise."}
     for line in ("list --type ", "work --type ", "types "):
         assert "noisy" in offered(project, f"jobq {line}"), line

@@ -1,0 +1,115 @@
+"""Worker files: which of them may be loaded, and what is wrong with them. Runs none of them."""
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+from types import ModuleType
+
+from jobq.config.trust import distrust, refuse_foreign
+from jobq.errors import WorkerLoadError
+
+PROJECT = "jobq_project_workers_"
+"""How the names of the packages begin that hold a project's worker files."""
+
+
+def worker_files(folder: Path) -> list[Path]:
+    """Return the files of a folder that may hold worker classes."""
+    return [file for file in sorted(folder.glob("*.py")) if file.stem != "__init__"]
+
+
+def refuse_folder(folder: Path) -> None:
+    """Refuse a folder that can't be read, or to which other users may add files.
+
+    Raises:
+        WorkerLoadError: it is refused.
+    """
+    if not os.access(folder, os.R_OK | os.X_OK):  # glob() would find nothing
+        raise WorkerLoadError(f"{folder}: can't be read: Permission denied")
+    refuse_foreign(folder, WorkerLoadError)
+    # Python runs what it finds there in place of the files.
+    refuse_foreign(folder / "__pycache__", WorkerLoadError)
+
+
+def refuse_file(file: Path) -> None:
+    """Refuse a file that is no module, or not this user's alone.
+
+    Raises:
+        WorkerLoadError: it is refused.
+    """
+    if not file.stem.isidentifier():
+        raise WorkerLoadError(f"{file}: not the name of a Python module: use letters, digits and _")
+    refuse_foreign(file, WorkerLoadError)
+
+
+def faults(folders: Iterable[Path]) -> list[WorkerLoadError]:
+    """Return what keeps worker files from being loaded, as far as that shows without running them."""
+    found = []
+    for folder in folders:
+        if not folder.is_dir():
+            continue
+        try:
+            refuse_folder(folder)
+        except WorkerLoadError as error:
+            found.append(error)
+            continue
+        for file in worker_files(folder):
+            try:
+                refuse_file(file)
+                compile(file.read_bytes(), file, "exec")
+            except WorkerLoadError as error:
+                found.append(error)
+            except (SyntaxError, ValueError, OSError) as error:
+                found.append(WorkerLoadError(import_error(file, error)))
+    return found
+
+
+def import_error(file: Path, error: BaseException) -> str:
+    """Return the message about a file that does not import, with the line where that shows."""
+    line: int | None = None
+    if isinstance(error, SyntaxError):
+        line = error.lineno
+    else:
+        trace = error.__traceback__
+        while trace is not None:
+            if trace.tb_frame.f_code.co_filename == str(file):
+                line = trace.tb_lineno
+            trace = trace.tb_next
+    where = f"{file}:{line}" if line else str(file)
+    message = error.msg if isinstance(error, SyntaxError) else str(error)
+    return f"{where}: does not import: {type(error).__name__}: {message}"
+
+
+class TrustedFinder:
+    """Finder of what a project's worker files import from their folder: only what is trusted."""
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None,
+        target: ModuleType | None = None,
+    ) -> ModuleSpec | None:
+        """Find a module as Python does.
+
+        Raises:
+            ImportError: what was found is not trusted.
+        """
+        if path is None or not fullname.startswith(PROJECT):
+            return None
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is None:
+            return None
+        places = [*(spec.submodule_search_locations or ())]
+        if spec.has_location and spec.origin:
+            places += [spec.origin, os.path.join(os.path.dirname(spec.origin), "__pycache__")]
+        for place in places:
+            if reason := distrust(place):
+                raise ImportError(f"{place}: {reason}")
+        return spec
+
+    @classmethod
+    def install(cls) -> None:
+        """Have imports go through it."""
+        if not any(isinstance(finder, cls) for finder in sys.meta_path):
+            sys.meta_path.insert(0, cls())
