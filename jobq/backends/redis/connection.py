@@ -78,6 +78,7 @@ class _Group:
     token: str = field(default_factory=lambda: uuid4().hex)
     ops: list[Op] = field(default_factory=list)
     begun: bool = False
+    micros: int | None = None  # the server's time at the first verb, which is that of all others
 
 
 class _Local(threading.local):
@@ -237,7 +238,8 @@ class RedisConnection:
         """Rehearse the verbs inside, one by one, while other writers wait; execute all at the end.
 
         A rehearsal executes the earlier verbs again, then the new one, and undoes all of it: so each
-        verb sees the effects of those before it, and no other client does.
+        verb sees the effects of those before it, and no other client does. The clock stands still
+        from the first verb on: times that a rehearsal answered with are those that are stored.
         """
         outer = self._local.group
         if outer is not None:
@@ -287,6 +289,8 @@ class RedisConnection:
             }
             request["begun"] = group.begun
             group.begun = True
+            if group.micros is not None:
+                request["micros"] = group.micros
         if writes and not rehearsal:
             self._local.number += 1
             request |= {
@@ -302,7 +306,10 @@ class RedisConnection:
         )
         kind = answer[0].decode()
         if kind == "ok":
-            self._note(*answer[2:])
+            micros, born = (*answer[2:], None, None)[:2]
+            self._note(None if "micros" in request else micros, born)
+            if group is not None and micros is not None:
+                group.micros = int(micros)
             return answer[1]
         details = [item.decode() if isinstance(item, bytes) else str(item) for item in answer[1:]]
         raise_refused(self.url.shown, kind, *details)

@@ -22,8 +22,8 @@ local function whole(number)
   return string.format('%.0f', number)
 end
 
-local server_now
-if request.clock == 'server' then
+local server_now = request.micros  -- in a group, the time of its first verb
+if request.clock == 'server' and not server_now then
   local time = call('TIME')
   server_now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 end

@@ -69,6 +69,29 @@ def test_a_host_whose_clock_is_wrong_goes_by_that_of_the_server(
             require_idle(backend_of(queue), "here")
 
 
+def test_times_that_a_group_answers_with_are_those_that_are_stored(
+    open_on: Open, redis_url: str
+) -> None:
+    jobs = Jobs(lambda: open_on(redis_url, clock="server"))
+    with jobs.backend.group():
+        (inserted,) = jobs.insert(new_job())
+        (claim,) = jobs.claim(1)
+    assert claim.job.created_at == inserted.at == jobs.get(inserted.id).created_at
+    assert claim.key.started_at == jobs.backend.attempts(inserted.id)[0].started_at
+    assert jobs.end(claim)
+
+
+def test_a_group_does_not_set_the_clock_back(open_on: Open, redis_url: str) -> None:
+    backend = open_on(redis_url, clock="server")
+    jobs = Jobs(lambda: backend)
+    with backend.group():
+        jobs.insert(new_job())
+        begun = backend.now()
+        wait_until(lambda: datetime.now(UTC) - begun > timedelta(seconds=0.1))
+        jobs.insert(new_job())
+    assert backend.now() - begun > timedelta(seconds=0.1)
+
+
 def test_starts_that_no_longer_count_for_a_rate_are_forgotten(jobs: Jobs, client: Any) -> None:
     jobs.limit("lane", rate=Rate(2, 10.0))
     jobs.insert(*[new_job(queue="lane")] * 20)
