@@ -13,8 +13,9 @@ from jobq.config.environment import (
     CONCURRENCY_VAR,
     CONFIG_VAR,
     DATABASE_VAR,
-    JOB_ID_VAR,
     LOG_DIR_VAR,
+    log_dir_of_job,
+    unless_another_is_named,
 )
 from jobq.config.settings import (
     CAPTURED_VARIABLES,
@@ -58,6 +59,7 @@ def load_settings(
     if found:
         refuse_foreign(found)
     table = _read(found) if found else {}
+    environ = unless_another_is_named(environ, path, found)
     return _Reader(found, environ, cwd).settings(table)
 
 
@@ -325,9 +327,8 @@ class _Reader:
         for variable, key in _KEY_OF_VARIABLE.items():
             if value := self.environ.get(variable):
                 top[key] = self._variable(variable, key, value)
-        if JOB_ID_VAR in self.environ and LOG_DIR_VAR in self.environ:
-            # In a job, the variable is the job's own directory: <log_dir>/jobs/<job_id>.
-            top["log_dir"] = str(Path(self.environ[LOG_DIR_VAR]).parent.parent)
+        if (log_dir := log_dir_of_job(self.environ)) is not None:
+            top["log_dir"] = log_dir
         read = {
             name: self._values(tables[name], keys, (name,)) for name, keys in _TABLE_KEYS.items()
         }

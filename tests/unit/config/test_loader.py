@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from jobq.config.environment import job_environment
 from jobq.config.loader import find_file, load_settings
 from jobq.config.settings import Settings
 from jobq.errors import ConfigError
@@ -230,6 +231,82 @@ def test_inside_a_job_the_log_directory_is_that_of_all_jobs(file: Path) -> None:
     """A job's own directory is in $JOBQ_LOG_DIR while it runs."""
     inside = {"JOBQ_JOB_ID": "7", "JOBQ_LOG_DIR": "/var/log/jobq/jobs/7"}
     assert load_settings(file, environ=inside).log_dir == Path("/var/log/jobq")
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Path:
+    """Another project's jobq.toml."""
+    folder = tmp_path / "other"
+    folder.mkdir()
+    (folder / "jobq.toml").write_text("")
+    return folder / "jobq.toml"
+
+
+@pytest.fixture
+def inside(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The environment of a job, whose supervisor was told by variables where its queue is."""
+    file.write_text("")
+    monkeypatch.setenv("JOBQ_DATABASE", str(tmp_path / "own.db"))
+    monkeypatch.setenv("JOBQ_BACKEND", "redis://own:6379/0")
+    settings = load_settings(file)
+    log_dir = f"{settings.log_dir}/jobs/7"
+    return {**job_environment(settings), "JOBQ_JOB_ID": "7", "JOBQ_LOG_DIR": log_dir}
+
+
+def test_inside_a_job_its_own_queue_is_meant(
+    inside: dict[str, str], file: Path, other: Path, tmp_path: Path
+) -> None:
+    own = load_settings(file)
+    for settings in (
+        load_settings(environ=inside, cwd=other.parent),
+        load_settings(file, environ=inside, cwd=tmp_path),
+        load_settings("jobq.toml", environ=inside, cwd=file.parent),
+    ):
+        assert settings == own
+        assert settings.database == tmp_path / "own.db"
+        assert settings.backend == "redis://own:6379/0"
+
+
+def test_inside_a_job_another_file_that_is_named_counts(
+    inside: dict[str, str], other: Path, tmp_path: Path
+) -> None:
+    alone = load_settings(other, environ={})
+    assert alone.backend == "sqlite"
+    assert load_settings(other, environ=inside, cwd=tmp_path) == alone
+    assert load_settings("other/jobq.toml", environ=inside, cwd=tmp_path) == alone
+    by_variable = {**inside, "JOBQ_CONFIG": str(other)}
+    assert load_settings(environ=by_variable, cwd=tmp_path) == alone
+    emptied = {**inside, "JOBQ_CONFIG": ""}
+    assert load_settings(environ=emptied, cwd=other.parent) == alone
+
+
+def test_inside_a_job_variables_that_were_set_there_count(
+    inside: dict[str, str], other: Path, tmp_path: Path
+) -> None:
+    changed = {
+        **inside,
+        "JOBQ_DATABASE": str(tmp_path / "set.db"),
+        "JOBQ_LOG_DIR": str(tmp_path / "set"),
+        "JOBQ_BACKEND": "sqlite",
+    }
+    for settings in (load_settings(environ=changed), load_settings(other, environ=changed)):
+        assert settings.database == tmp_path / "set.db"
+        assert settings.log_dir == tmp_path / "set"
+        assert settings.backend == "sqlite"
+
+
+def test_a_job_of_a_queue_without_a_file_can_name_one(
+    other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = load_settings(environ={}, cwd=tmp_path)
+    inside = job_environment(own)
+    assert load_settings(environ=inside, cwd=other.parent).database == own.database
+    alone = load_settings(other, environ={})
+    assert load_settings(other, environ=inside) == alone
+    # A supervisor that runs inside that job hands on where its own jobs are.
+    for name, value in inside.items():
+        monkeypatch.setenv(name, value)
+    assert load_settings(environ=job_environment(alone), cwd=tmp_path) == alone
 
 
 # -- which file --------------------------------------------------------------------------------
