@@ -81,8 +81,8 @@ def find_file(path: Path | str | None, environ: Mapping[str, str], cwd: Path) ->
     for folder in (cwd, *cwd.parents):
         if _is_there(folder / FILE_NAME):
             return folder / FILE_NAME
-    users = _user_dir("config") / FILE_NAME
-    return users if _is_there(users) else None
+    users = _user_dir("config")
+    return users / FILE_NAME if users and _is_there(users / FILE_NAME) else None
 
 
 def _is_there(file: Path) -> bool:
@@ -123,24 +123,45 @@ def _is_users(path: Path) -> bool:
     """Return whether it is the user's own file, beside which no state is kept."""
     if path.absolute().parent.name != "jobq":  # _user_dir takes 15 ms
         return False
-    return path.absolute() == _user_dir("config") / FILE_NAME
+    users = _user_dir("config")
+    return users is not None and path.absolute() == users / FILE_NAME
 
 
-def _user_dir(kind: str) -> Path:
+def _user_dir(kind: str) -> Path | None:
+    """Return the user's own directory for settings or state; None for a user without a home."""
     import platformdirs  # 15 ms, and only without a jobq.toml nearby
 
-    if kind == "config":
-        return platformdirs.user_config_path("jobq")
-    return platformdirs.user_state_path("jobq")
+    find = platformdirs.user_config_path if kind == "config" else platformdirs.user_state_path
+    try:
+        found = find("jobq")
+    except RuntimeError:
+        return None
+    return found if found.is_absolute() else None
+
+
+def _user_state() -> Path:
+    """Return the user's own directory for state.
+
+    Raises:
+        ConfigError: the user has no home directory.
+    """
+    if (state := _user_dir("state")) is None:
+        raise ConfigError(
+            "you have no home directory for the database and the logs: set $HOME, or change to a "
+            "directory with a jobq.toml (`jobq init` writes one)"
+        )
+    return state
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             refuse_foreign_open(file.fileno(), path)
-            return tomllib.loads(file.read().decode())
+            return tomllib.loads(file.read().decode("utf-8-sig"))  # some editors begin with a mark
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+        twice = "Cannot declare" in str(error)  # in which tomllib names the table
+        remedy = ": merge it with the table of that name above" if twice else ""
+        raise ConfigError(f"{path}: not valid TOML: {error}{remedy}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: not valid UTF-8: save it as UTF-8") from None
     except OSError as error:
@@ -332,18 +353,17 @@ class _Reader:
         read = {
             name: self._values(tables[name], keys, (name,)) for name, keys in _TABLE_KEYS.items()
         }
-        state = home / ".jobq" if home else _user_dir("state")
         workers = read["workers"].get("paths", ("workers",) if base else ())
         lease = read["lease"]
         retry = read["retry"]
         return Settings(
             path=self.path,
-            database=_absolute(top.get("database"), base, state / "jobq.db"),
-            log_dir=_absolute(top.get("log_dir"), base, (home or state) / "logs"),
-            concurrency=top.get("concurrency", os.cpu_count() or 1),
+            database=self._database(top.get("database"), home),
+            log_dir=self._log_dir(top.get("log_dir"), home),
+            concurrency=top.get("concurrency") or usable_cpus(),
             backend=top.get("backend", SQLITE),
             import_timeout=read["workers"].get("import_timeout", 60.0),
-            worker_paths=tuple(_absolute(item, base, state) for item in workers),
+            worker_paths=tuple(_absolute(item, base) for item in workers),
             max_retries=retry.get("max_retries", 3),
             retry_base=retry.get("base", 10.0),
             retry=RetryPolicy(retry.get("jitter", 0.1), retry.get("max_crashes", 3)),
@@ -361,6 +381,16 @@ class _Reader:
             on_finish=read["hooks"].get("on_finish", ()),
         )
 
+    def _database(self, given: str | None, home: Path | None) -> Path:
+        if given is None:
+            return (home / ".jobq" if home else _user_state()) / "jobq.db"
+        return _absolute(given, self.path and self.path.parent)
+
+    def _log_dir(self, given: str | None, home: Path | None) -> Path:
+        if given is None:
+            return (home or _user_state()) / "logs"
+        return _absolute(given, self.path and self.path.parent)
+
     def _values(
         self, table: Any, keys: Mapping[str, _Parse], at: tuple[str, ...]
     ) -> dict[str, Any]:
@@ -369,8 +399,7 @@ class _Reader:
         values = {}
         for key, value in table.items():
             if key not in keys:
-                known = ", ".join(keys) if at else ", ".join((*keys, *_TABLE_KEYS, "queues"))
-                self._complain(at, key, f"no such key: expected one of {known}")
+                self._complain(at, key, _unknown(key, keys, at))
             try:
                 values[key] = keys[key](value)
             except UsageError as error:
@@ -410,19 +439,36 @@ class _Reader:
         raise ConfigError(f"{where}: {name}: {what}")
 
 
+def _unknown(key: str, keys: Mapping[str, _Parse], at: tuple[str, ...]) -> str:
+    """Return the message about a key that is not known there."""
+    tables = {**_TABLE_KEYS, "queues.NAME": _QUEUE_KEYS}
+    there = [f"[{name}]" for name, others in tables.items() if key in others]
+    if there:
+        return f"no such key here: it belongs below {' or '.join(there)}"
+    if at and key in _TOP_KEYS:
+        return "no such key here: it belongs above the first table"
+    known = ", ".join(keys) if at else ", ".join((*keys, *_TABLE_KEYS, "queues"))
+    return f"no such key: expected one of {known}"
+
+
 def _shown(key: str, value: Any) -> str:
-    """Return an invalid value as an error shows it: without the password of a URL."""
+    """Return an invalid value as an error shows it: without the password of an address."""
     if key != "backend" or not isinstance(value, str):
         return repr(value)
-    from jobq.config.redis_url import without_password
+    from jobq.config.redis_url import mistyped_address
 
-    return repr(re.sub(r"//[^/]*@", "//***@", without_password(value)))
+    return repr(mistyped_address(value) or value)
 
 
-def _absolute(value: str | None, base: Path | None, default: Path) -> Path:
-    if value is None:
-        return default
+def _absolute(value: str, base: Path | None) -> Path:
     return (base or Path()) / Path(value).expanduser()
+
+
+def usable_cpus() -> int:
+    """Return the number of CPUs that this process may use, which `taskset` and the like limit."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _line_of(path: Path | None, table: tuple[str, ...], key: str) -> int | None:
@@ -431,7 +477,7 @@ def _line_of(path: Path | None, table: tuple[str, ...], key: str) -> int | None:
         return None
     current: tuple[str, ...] = ()
     best = None
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+    for number, line in enumerate(path.read_text("utf-8-sig").splitlines(), 1):
         if header := re.match(r"\s*\[+\s*([^\]]+?)\s*\]+", line):
             current = _parts(header[1])
             if current in (table, (*table, key)):

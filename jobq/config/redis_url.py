@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
 
 from jobq.errors import UsageError
 
@@ -78,7 +78,7 @@ def parse_url(url: str) -> RedisUrl:
         raise UsageError(_EXPECTED)
     if parts.scheme != "unix" and not re.fullmatch(r"/?\d*", parts.path):
         raise UsageError(f"{_EXPECTED}: DB is a number")
-    options = _options(parts.scheme, parts.query)
+    options = _options(parts)
     secret = parts.password is not None or any(each.endswith("password") for each in options)
     name = options.pop("name", DEFAULT_NAME)
     replicas = int(options.pop("wait", "0"))
@@ -105,15 +105,16 @@ def parse_url(url: str) -> RedisUrl:
     )
 
 
-def _options(scheme: str, query: str) -> dict[str, str]:
+def _options(parts: SplitResult) -> dict[str, str]:
     """Return the query parameters, all of them checked."""
-    options = dict(parse_qsl(query, keep_blank_values=True))
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
     for option, value in options.items():
         if option not in _OPTIONS:
-            raise UsageError(
-                f"expected a known option, not {option!r}: one of {', '.join(_OPTIONS)}"
-            )
-        if option.startswith("ssl_") and scheme != "rediss":
+            # After a sign in a password that should have been escaped, it is part of that.
+            has_password = "@" in parts.netloc + parts.query or "password=" in parts.query
+            which = "" if has_password else f", not {option!r}"
+            raise UsageError(f"expected a known option{which}: one of {', '.join(_OPTIONS)}")
+        if option.startswith("ssl_") and parts.scheme != "rediss":
             raise UsageError(f"expected rediss:// with {option}=")
         pattern, what = _OPTIONS[option]
         if not re.fullmatch(pattern, value):
@@ -132,3 +133,15 @@ def _place(host: str, port: int | None) -> str:
 def without_password(url: str) -> str:
     """Return a URL with the passwords in its query parameters hidden."""
     return re.sub(r"([?&][a-z_]*password=)[^&]*", r"\1***", url)
+
+
+def mistyped_address(text: str) -> str | None:
+    """Return what may be shown of a text that looks like an address, but can't be read as one.
+
+    None: it does not look like one. Where a password in it begins and ends can't be told.
+    """
+    scheme, colon, rest = text.partition(":")
+    if not colon or not (scheme.lower() in SCHEMES or "@" in rest or rest.startswith("//")):
+        return None
+    host = re.match(r"//[\w.-]+(:\d+(?=/|$))?", rest) if "@" not in rest else None
+    return f"{scheme if scheme.isalnum() else ''}:{host[0] if host else ''}…"

@@ -127,6 +127,26 @@ def test_a_place_that_makes_no_sense_is_refused(cli: Cli, to: str) -> None:
     assert (refused.code, len(refused.err.splitlines())) == (2, 1)
 
 
+@pytest.mark.parametrize(
+    "to", ["redis:/u:S3CRET@h", "u:S3CRET@h:6379", "redis://u:pa/S3CRET@h", "redis//u:S3CRET@h"]
+)
+def test_a_mistyped_address_is_no_file_and_is_not_shown(cli: Cli, to: str) -> None:
+    for more in ((), ("--dry-run",)):
+        refused = cli("migrate", "--to", to, *more)
+        assert (refused.code, "redis://HOST:PORT/DB" in refused.err) == (2, True)
+        assert "S3CRET" not in refused.out + refused.err
+
+
+def test_the_address_of_the_store_that_is_in_use_is_shown_without_its_password(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, shared_redis: SharedServer
+) -> None:
+    url = shared_redis.empty().replace("redis://", "redis://:S3CRET@")
+    monkeypatch.setenv("JOBQ_BACKEND", url)
+    refused = cli("migrate", "--to", url)
+    assert (refused.code, "the jobs are already there" in refused.err) == (2, True)
+    assert "S3CRET" not in refused.err
+
+
 def test_killed_in_the_middle_it_goes_on(cli: Cli) -> None:
     furnish(cli)
     slow = subprocess.Popen(

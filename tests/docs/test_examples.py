@@ -4,7 +4,9 @@ import re
 import socket
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +133,38 @@ def test_the_defaults_of_configuration_md_are_the_defaults(tmp_path: Path) -> No
     assert load_settings(file).queues["downloads"].max_retries == 5
     file.write_text(hooks)
     assert len(load_settings(file).on_finish) == 2
+
+
+def settings_examples() -> Iterator[tuple[str, str]]:
+    """Yield each example of jobq.toml, fenced or indented, with where it is."""
+    known = {*loader._TOP_KEYS, *loader._TABLE_KEYS, "queues"}
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        for line, block in blocks(text, "toml"):
+            if "pyproject.toml" not in block:
+                yield f"{page.name}:{line}", block
+        for match in re.finditer(r"(?:^    .*\n)+", text, re.MULTILINE):
+            block = textwrap.dedent(match[0])
+            first = re.match(r"\[(\w+)|(\w+) = [\[\"\d]", block)
+            if first and (first[1] or first[2]) in known:
+                yield f"{page.name}:{text.count(chr(10), 0, match.start()) + 1}", block
+
+
+def test_settings_of_the_docs_can_be_pasted_into_what_init_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main.run(["init"]) == 0
+    file = tmp_path / "jobq.toml"
+    written = file.read_text()
+    examples = dict(settings_examples())
+    assert len(examples) >= 6, list(examples)
+    for where, example in examples.items():
+        alone = tmp_path / "alone.toml"
+        alone.write_text(example)
+        file.write_text(f"{written}\n{example}")
+        pasted = replace(load_settings(file, environ={}), path=alone)
+        assert pasted == load_settings(alone, environ={}), where
 
 
 def test_every_key_and_variable_is_in_configuration_md() -> None:

@@ -11,7 +11,7 @@ from jobq.cli.parsing.options import AsJson, DryRun
 from jobq.cli.rendering.output import count_of, note, print_json
 from jobq.cli.rendering.progress_bar import Bar, bar_of
 from jobq.config.loader import FILE_NAME
-from jobq.config.redis_url import parse_url
+from jobq.config.redis_url import mistyped_address, parse_url
 from jobq.config.settings import SQLITE, Settings
 from jobq.errors import UsageError
 from jobq.transfer.migrate import Migration, OnProgress, Tally
@@ -73,13 +73,27 @@ def _destination(here: Settings, to: str) -> Settings:
     elif to == SQLITE:
         there = replace(here, backend=SQLITE)
     else:
-        there = replace(here, backend=SQLITE, database=Path.cwd() / Path(to).expanduser())
+        there = replace(here, backend=SQLITE, database=_file(to))
     if _name(there) == _name(here):
         raise UsageError(
-            f"--to {to}: the jobs are already there; if you have changed {FILE_NAME}, name the "
+            f"--to {_name(there)}: the jobs are already there; if you have changed {FILE_NAME}, name the "
             "store that they come from: `JOBQ_BACKEND=sqlite jobq migrate …`"
         )
     return there
+
+
+def _file(to: str) -> Path:
+    """Return the database file that ``--to`` names.
+
+    Raises:
+        UsageError: it looks like a mistyped address, which may contain a password.
+    """
+    if shown := mistyped_address(to):
+        raise UsageError(f"--to {shown}: expected a file, or redis://HOST:PORT/DB")
+    try:
+        return Path.cwd() / Path(to).expanduser()
+    except RuntimeError:
+        raise UsageError(f"--to {to}: expected a path in an existing home directory") from None
 
 
 def _name(settings: Settings) -> str:

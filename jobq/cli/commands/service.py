@@ -176,7 +176,7 @@ class Service:
     @property
     def path(self) -> Path:
         """The path of the unit file."""
-        base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+        base = os.environ.get("XDG_CONFIG_HOME") or _home() / ".config"
         return Path(base) / "systemd" / "user" / self.name
 
     def unit(self, jobs: int | None) -> str:
@@ -191,7 +191,7 @@ class Service:
         project = file or self.settings.database
         return UNIT.format(
             project=_plain(str(project)),
-            directory=_plain(str(file.parent if file else Path.home())),
+            directory=_plain(str(file.parent if file else _home())),
             environment="\n".join(f"Environment={_quoted(item)}" for item in self._environment()),
             command=" ".join(
                 # systemd substitutes variables in arguments, not in the program's path.
@@ -271,6 +271,13 @@ class Service:
         """Return a word about the unit: active, enabled …; empty if systemd does not answer."""
         done = _run("systemctl", "--user", question, self.name)
         return done.stdout.strip() if done else ""
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:
+        raise JobqError("you have no home directory for a service: set $HOME") from None
 
 
 def _program() -> list[str]:

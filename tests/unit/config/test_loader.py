@@ -309,6 +309,72 @@ def test_a_job_of_a_queue_without_a_file_can_name_one(
     assert load_settings(environ=job_environment(alone), cwd=tmp_path) == alone
 
 
+# -- the user and the host ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def homeless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user without $HOME, and without an entry in the list of users."""
+    for name in [name for name in os.environ if name == "HOME" or name.startswith("XDG_")]:
+        monkeypatch.delenv(name)
+
+    def missing(uid: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    monkeypatch.setattr("pwd.getpwuid", missing)
+
+
+@pytest.mark.usefixtures("homeless")
+def test_without_a_home_a_project_is_enough(project: Path, tmp_path: Path) -> None:
+    assert load_settings(environ={}, cwd=project).database == project / ".jobq/jobq.db"
+    (tmp_path / "jobq").mkdir()
+    named = tmp_path / "jobq" / "jobq.toml"
+    named.write_text("")
+    assert load_settings(named, environ={}).log_dir == tmp_path / "jobq/logs"
+    both = {"JOBQ_DATABASE": str(tmp_path / "a.db"), "JOBQ_LOG_DIR": str(tmp_path / "l")}
+    assert load_settings(environ=both, cwd=tmp_path).database == tmp_path / "a.db"
+
+
+@pytest.mark.usefixtures("homeless")
+@pytest.mark.parametrize("given", [{}, {"JOBQ_DATABASE": "/a.db"}, {"JOBQ_LOG_DIR": "/logs"}])
+def test_without_a_home_and_a_project_the_remedy_is_named(
+    tmp_path: Path, given: dict[str, str]
+) -> None:
+    with pytest.raises(ConfigError, match=r"no home directory .*: set \$HOME, or .*`jobq init`"):
+        load_settings(environ=given, cwd=tmp_path)
+
+
+def test_concurrency_is_the_number_of_cpus_that_may_be_used(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {3}, raising=False)
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    assert read(file, "").concurrency == 1
+    monkeypatch.delattr("os.sched_getaffinity")  # as on macOS
+    assert read(file, "").concurrency == 8
+    assert read(file, "concurrency = 5").concurrency == 5
+
+
+def test_a_byte_order_mark_is_no_part_of_the_file(file: Path) -> None:
+    file.write_bytes(b"\xef\xbb\xbf" + b"concurrency = 3\n")
+    assert load_settings(file, environ={}).concurrency == 3
+    file.write_bytes(b"\xef\xbb\xbf" + b"concurrency = 0\n")
+    with pytest.raises(ConfigError, match=r"jobq\.toml:1: concurrency: expected"):
+        load_settings(file, environ={})
+
+
+def test_a_key_in_the_wrong_place_is_told_where_it_belongs(file: Path) -> None:
+    with pytest.raises(ConfigError, match=r"jobq\.toml:1: jitter: .* belongs below \[retry\]"):
+        read(file, "jitter = 0.2")
+    with pytest.raises(ConfigError, match=r"below \[retry\] or \[queues\.NAME\]"):
+        read(file, "max_retries = 2")
+
+
+def test_a_table_that_is_there_twice_is_to_be_merged(file: Path) -> None:
+    with pytest.raises(ConfigError, match="twice.*: merge it with the table of that name above"):
+        read(file, "[hooks]\n[hooks]\non_finish = []")
+
+
 # -- which file --------------------------------------------------------------------------------
 
 

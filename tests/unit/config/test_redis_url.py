@@ -1,11 +1,13 @@
 """Addresses of Redis servers, and their options."""
 
+import json
+from pathlib import Path
+
 import pytest
 
-from jobq.config.redis_url import parse_url
-from jobq.errors import (
-    UsageError,
-)
+from jobq.config.loader import load_settings
+from jobq.config.redis_url import mistyped_address, parse_url
+from jobq.errors import ConfigError, UsageError
 
 
 @pytest.mark.parametrize(
@@ -64,3 +66,38 @@ def test_an_address_is_shown_without_its_password() -> None:
     assert url.prefix == "{x}:"
     assert url.secret
     assert not parse_url("redis://me@H:1?socket_timeout=2&wait=01").secret
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "redis://u:pa/S3CRET@h", "redis://u:pa#S3CRET@h", "redis://u:pa?S3CRET@h",
+        "redis://u:12/S3CRET@h", "redis://u:12?S3CRET@h", "redis:/u:S3CRET@h:6379",
+        "redis:u:S3CRET@h", "redis//u:S3CRET@h", "u:S3CRET@h", "REDIS://u:S3CRET@h/0",
+        "redis://u:S3CRET", "redis://u:pa[S3CRET@h", "redis://h/0?password=a&S3CRET",
+        "rediss:/:S3CRET@h", "http://u:S3CRET@h/",
+    ],
+)  # fmt: skip
+def test_an_address_that_cannot_be_read_is_not_shown(tmp_path: Path, address: str) -> None:
+    file = tmp_path / "jobq.toml"
+    file.write_text("")
+    with pytest.raises(ConfigError, match=r"\$JOBQ_BACKEND: expected") as by_variable:
+        load_settings(file, environ={"JOBQ_BACKEND": address})
+    file.write_text(f"backend = {json.dumps(address)}")
+    with pytest.raises(ConfigError, match="jobq.toml:1: backend: expected") as in_file:
+        load_settings(file, environ={})
+    assert "S3CRET" not in str(by_variable.value) + str(in_file.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("redis://db.example:6379/x", "redis://db.example:6379…"),
+        ("redis://db.example/x", "redis://db.example…"),
+        ("http://u:p@h", "http:…"),
+        ("sqlite3", None),
+        (".jobq/jobs:2.db", None),
+    ],
+)
+def test_what_is_shown_of_an_address_that_cannot_be_read(address: str, shown: str | None) -> None:
+    assert mistyped_address(address) == shown
