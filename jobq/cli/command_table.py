@@ -37,6 +37,12 @@ GROUPS = frozenset({"queue", "schedule", "service", "config"})
 The modules of all others have a function `command`, which is declared without Typer.
 """
 
+READING_VERBS = frozenset({
+    "list", "show", "explain", "tail", "wait", "export", "types", "stats", "verify", "config",
+    "doctor", "version", "status", "path", "check",
+})  # fmt: skip
+"""Verbs, and verbs of groups, that change nothing: without their output, they are in vain."""
+
 
 def title_of(verb: str) -> str:
     """Return the title of a verb from the first line of its module, without importing it."""

@@ -3,21 +3,24 @@
 import os
 import sys
 from errno import EDQUOT, ENOSPC
-from io import TextIOWrapper
 
-from jobq.cli.command_table import VERBS
+from jobq.cli.command_table import GROUPS, READING_VERBS, VERBS
 from jobq.cli.context import INTERRUPTED, ReaderLeftError, complain
 from jobq.cli.parsing import fast_parser
+from jobq.cli.rendering import streams
 from jobq.config.environment import COMPLETE_VAR
 from jobq.errors import DiskFullError, JobqError
 
 
 def run(argv: list[str]) -> int:
     """Run one command line and return its exit code. Errors are one line on stderr."""
-    _prepare_streams()
+    streams.prepare()
+    if _changes_something(argv):
+        streams.go_on_without_output()
     try:
         code = _run(argv)
         sys.stdout.flush()
+        _report_dropped_output()
     except (ReaderLeftError, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for output that is still buffered
         return 0
@@ -46,9 +49,28 @@ def _run(argv: list[str]) -> int:
     return run_with_typer(argv)
 
 
+def _verb_of(argv: list[str]) -> str | None:
+    return next((word for word in argv if word in VERBS), None)
+
+
+def _changes_something(argv: list[str]) -> bool:
+    verb = _verb_of(argv)
+    if verb in GROUPS:
+        return READING_VERBS.isdisjoint(argv[argv.index(verb) + 1 :][:1])
+    return verb is not None and verb not in READING_VERBS
+
+
+def _report_dropped_output() -> None:
+    if (failure := streams.output_failure()) is not None:
+        complain(
+            f"stdout: {failure.strerror}: output was lost, but all changes were made: see "
+            "`jobq list`"
+        )
+
+
 def _trace(argv: list[str]) -> None:
-    verb_at = next((place for place, word in enumerate(argv) if word in VERBS), len(argv))
-    if "--debug" in argv[:verb_at]:
+    verb = _verb_of(argv)
+    if "--debug" in argv[: argv.index(verb) if verb else len(argv)]:
         import traceback  # only here
 
         traceback.print_exc()
@@ -60,6 +82,9 @@ def _failed(error: JobqError | OSError) -> int:
         complain(str(error))
         return error.exit_code
     full = error.errno in (ENOSPC, EDQUOT)
+    if isinstance(error, streams.OutputError):
+        complain(f"{_os_error(error)}: output was lost")
+        return DiskFullError.exit_code if full else 1
     complain(_os_error(error) + (": free some disk space and try again" if full else ""))
     return DiskFullError.exit_code if full else 1
 
@@ -68,13 +93,3 @@ def _os_error(error: OSError) -> str:
     """Return the message of an OS error, with its file."""
     what = error.strerror or str(error)
     return what if error.filename is None else f"{os.fsdecode(error.filename)}: {what}"
-
-
-def _prepare_streams() -> None:
-    """Make output UTF-8, whatever the locale (cron has none), and replace closed streams."""
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if stream is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
-        elif isinstance(stream, TextIOWrapper):
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace")

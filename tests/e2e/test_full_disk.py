@@ -159,8 +159,9 @@ def test_drain_leaves_when_nothing_waits_for_the_room(project: Project, small_di
 @pytest.mark.parametrize(
     ("line", "code"),
     [
-        ("add -- true > /dev/full", 5),
-        ("add -- true > /dev/full 2> /dev/full", 5),
+        ("add -- true > /dev/full", 0),
+        ("add -- true > /dev/full 2> /dev/full", 0),
+        ("stats > /dev/full 2> /dev/full", 5),
         ("add -- true >&- 2>&-", 0),
         ("show 99 2> /dev/full", 3),
         ("add --nonsense 2> /dev/full", 2),

@@ -1,6 +1,7 @@
 """``jobq run``: run a job here and now, recorded like any other."""
 
 import asyncio
+import signal
 import sys
 from collections.abc import Collection
 from dataclasses import replace
@@ -11,6 +12,7 @@ from jobq.cli.context import INTERRUPTED, Cli
 from jobq.cli.parsing.arguments import piped_in
 from jobq.cli.parsing.declarations import Context, option
 from jobq.cli.parsing.job_options import JobOptions, JobRequest, SingleJobOptions, job_spec
+from jobq.cli.rendering import streams
 from jobq.cli.rendering.log_follower import POLL_INTERVAL_S, Follower, exit_code, tell_failure
 from jobq.cli.rendering.output import note
 from jobq.errors import DiskFullError
@@ -33,7 +35,8 @@ def command(
 ) -> int | None:
     """Run a job here and now, show its output, and record it like any job.
 
-    Exits with the exit code of the job. It has one attempt, unless --retries allows more.
+    Exits with the exit code of the job. It has one attempt, unless --retries allows more. If what
+    reads its output exits, as in `… | head -1`, the job is cancelled.
 
     Examples:
         jobq run -- make backup
@@ -59,9 +62,15 @@ def command(
         if sys.stderr.isatty():
             note(f"Job {here.job_id} holds the key {single.unique!r}: no job was started.")
         return None
+    if here.reader_left and ended.status is JobStatus.CANCELLED:
+        return READER_LEFT
     tell_failure(jobs.shown(ended))
     interrupted = ended.status is JobStatus.CANCELLED and here.interrupted
     return INTERRUPTED if interrupted else exit_code(ended)
+
+
+READER_LEFT = 128 + signal.SIGPIPE
+"""The exit code for a job that was cancelled since what reads its output has exited."""
 
 
 class _Here:
@@ -78,16 +87,19 @@ class _Here:
         self._created = False
         self.job_id = 0
         self.interrupted = False
+        self.reader_left = False
 
     async def run(self) -> Job | None:
         """Run the job. Return it as it ended; None if another job holds its unique key."""
         options = WorkOptions(slots=1, ids=(), drain=True, cancel_at_stop=True)
         supervisor = Supervisor(self._queue, options)
-        with_output = asyncio.create_task(self._show())
+        streams.go_on_without_output(unread=False)
+        with_output = asyncio.create_task(self._show(supervisor))
         try:
             await supervisor.run(lambda owner: self._claim(supervisor, owner))
         finally:
             with_output.cancel()
+            streams.go_on_without_output()
         if not self._created:
             return None
         while self._pump(final=True):
@@ -105,10 +117,15 @@ class _Here:
             supervisor.restrict_to((inserted.id,))
         return () if claim is None else (claim,)
 
-    async def _show(self) -> None:
-        while True:
+    async def _show(self, supervisor: Supervisor) -> None:
+        """Show new output until the job has ended; stop it once the reader has left."""
+        while not self.reader_left:
             await asyncio.sleep(POLL_INTERVAL_S)
-            self._pump()
+            try:
+                self._pump()
+            except BrokenPipeError:
+                self.reader_left = True
+                supervisor.request_stop()
 
     def _pump(self, *, final: bool = False) -> bool:
         """Show new output. Return whether there was any."""

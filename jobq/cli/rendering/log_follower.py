@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TextIO
 
 from jobq.backends.outage import Outage
+from jobq.cli.rendering import streams
 from jobq.cli.rendering.ansi import AnsiFilter
 from jobq.cli.rendering.output import note
 from jobq.errors import DatabaseAwayError
@@ -266,6 +267,7 @@ def follow_job(queue: JobQueue, job_id: int, *, color: bool) -> int:
     """Follow a job that was just added. Return its exit code."""
     if not any(each.takes_jobs for each in queue.supervisors()) and sys.stderr.isatty():
         note("No supervisor is running: start the job with `jobq work` in another terminal.")
+    streams.go_on_without_output(unread=False)
     job = follow(queue, Follower(queue, job_id, split=True, color=color), job_id)
     tell_failure(queue.shown(job))
     return exit_code(job)

@@ -371,7 +371,7 @@ def test_a_key_in_the_wrong_place_is_told_where_it_belongs(file: Path) -> None:
 
 
 def test_a_table_that_is_there_twice_is_to_be_merged(file: Path) -> None:
-    with pytest.raises(ConfigError, match="twice.*: merge it with the table of that name above"):
+    with pytest.raises(ConfigError, match=r"twice.*: merge it with the table of that name above"):
         read(file, "[hooks]\n[hooks]\non_finish = []")
 
 

@@ -84,7 +84,7 @@ def test_an_address_that_cannot_be_read_is_not_shown(tmp_path: Path, address: st
     with pytest.raises(ConfigError, match=r"\$JOBQ_BACKEND: expected") as by_variable:
         load_settings(file, environ={"JOBQ_BACKEND": address})
     file.write_text(f"backend = {json.dumps(address)}")
-    with pytest.raises(ConfigError, match="jobq.toml:1: backend: expected") as in_file:
+    with pytest.raises(ConfigError, match=r"jobq\.toml:1: backend: expected") as in_file:
         load_settings(file, environ={})
     assert "S3CRET" not in str(by_variable.value) + str(in_file.value)
 
