@@ -93,9 +93,9 @@ def prepare() -> None:
             os.fstat(descriptor)
         except OSError:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number is free
-    if sys.stdin is not None and sys.stdin is sys.__stdin__:
+    if (stdin := sys.__stdin__) is not None and sys.stdin is stdin:
         reader = BufferedReader(_Input(_INPUT))
-        sys.stdin = TextIOWrapper(reader, encoding=sys.stdin.encoding, errors=sys.stdin.errors)
+        sys.stdin = TextIOWrapper(reader, encoding=stdin.encoding, errors=stdin.errors)
     sys.stdout = _prepared(sys.stdout, sys.__stdout__, _OUTPUT)
     sys.stderr = _prepared(sys.stderr, sys.__stderr__, _ERRORS)
 
