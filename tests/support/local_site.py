@@ -209,6 +209,28 @@ def breaks_off(after: int = SIZE // 2) -> Respond:
     return respond
 
 
+def serves(data: bytes, cut: int | None = None, /, **headers: str) -> Respond:
+    """A clip as careful hosts send it: by ranges, `If-Range` and 416; cut off after some bytes."""
+    kind = "video/mp4"
+
+    def respond(handler: Handler) -> None:
+        start = handler.seen.first_byte
+        validator = handler.seen.headers.get("if-range")
+        if validator not in (None, headers.get("ETag"), headers.get("Last_Modified")):
+            start = None
+        if start is not None and start >= len(data):
+            handler.begin(416, kind, 0, Content_Range=f"bytes */{len(data)}")
+            return
+        if start is None:
+            handler.begin(200, kind, len(data), Accept_Ranges="bytes", **headers)
+        else:
+            where = f"bytes {start}-{len(data) - 1}/{len(data)}"
+            handler.begin(206, kind, len(data) - start, Content_Range=where, **headers)
+        handler.wfile.write(data[start or 0 : cut])
+
+    return respond
+
+
 def waits_at(gate: Gate) -> Respond:
     """Serve a clip whose second half waits for a gate."""
 

@@ -17,7 +17,8 @@ from html.entities import html5
 from urllib.parse import urljoin
 from xml.etree import ElementTree as ET
 
-from .addresses import without_query
+from .addresses import absolute_url, without_query
+from .arguments import is_url
 
 _ATOM = ("http://www.w3.org/2005/Atom", "http://purl.org/atom/ns#")
 _RSS_1 = ("http://purl.org/rss/1.0/", "http://my.netscape.com/rdf/simple/0.9/")
@@ -44,7 +45,7 @@ _PROLOGUE = re.compile(
     r"\s*(?:<\?.*?\?>\s*|<!--.*?-->\s*|<!DOCTYPE[^>\[]*(?:\[.*?\]\s*)?>\s*)*", re.DOTALL
 )
 _ROOT = re.compile(r"<(?:[A-Za-z_][\w.-]*:)?(rss|feed|RDF)[\s>/]")
-_DECLARATION = re.compile(r"\A\s*<\?xml\b.*?\?>", re.DOTALL)
+_DECLARATION = re.compile(r"\A(?:\s|<!--.*?-->)*<\?xml\b.*?\?>", re.DOTALL)
 _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _LITERAL_OR_AMPERSAND = re.compile(
     r"<!\[CDATA\[.*?\]\]>|<!--.*?-->|&(?:#(\d+|x[0-9A-Fa-f]+);|([A-Za-z]\w*);)?", re.DOTALL
@@ -56,10 +57,10 @@ class FeedError(Exception):
     """A feed that is not well-formed XML; the message says where and why."""
 
 
-def as_rss(body: bytes, charset: str | None) -> str | None:
-    """Return a feed as RSS 2.0, or None if the body is no feed.
+def as_rss(body: bytes, charset: str | None, url: str) -> str | None:
+    """Return a feed as RSS 2.0 with absolute addresses, or None if the body is no feed.
 
-    `charset` is the one of the HTTP header, if it names one.
+    `charset` is the one of the HTTP header, if it names one; `url` is where the feed is.
 
     Raises:
         FeedError: the feed is not XML, even after repair of what is often wrong.
@@ -70,7 +71,7 @@ def as_rss(body: bytes, charset: str | None) -> str | None:
         return None
     root = _parsed(_DECLARATION.sub(lambda found: "\n" * found[0].count("\n"), text))
     read = {"rss": _of_rss, "feed": _of_atom, "RDF": _of_rdf}[found[1]]
-    return ET.tostring(read(root), encoding="unicode")
+    return ET.tostring(read(root, url), encoding="unicode")
 
 
 # -- text and XML ------------------------------------------------------------------------------
@@ -145,35 +146,36 @@ def _text(element: ET.Element, *names: str) -> str | None:
 # -- the forms ---------------------------------------------------------------------------------
 
 
-def _of_rss(root: ET.Element) -> ET.Element:
-    """Return RSS 0.91 to 2.0 without namespaces of its own, each item with its enclosure first."""
+def _of_rss(root: ET.Element, base: str) -> ET.Element:
+    """Return RSS 0.91 to 2.0 without namespaces of its own, each item with its file first."""
     for element in root.iter():
         if isinstance(element.tag, str):
             namespace, name = _namespace_and_name(element.tag)
             element.tag = name if namespace in _OWN_NAMESPACES else element.tag
     for item in root.iterfind("./channel/item"):
-        if url := _file_of(item):
-            item.insert(0, ET.Element("enclosure", url=url))
+        if url := _file_of(item) or _text(item, "link"):
+            item.insert(0, ET.Element("enclosure", url=_absolute(url, base)))
     return root
 
 
-def _of_rdf(root: ET.Element) -> ET.Element:
+def _of_rdf(root: ET.Element, base: str) -> ET.Element:
     channel = next(_own(root, "channel"), root)
     rss, items = _rss(_text(channel, "title"), _text(channel, "description"))
     for source in _own(root, "item"):
         date = source.findtext(_DATE)
         url = _file_of(source) or _text(source, "link")
+        url = url and _absolute(url, base)
         _add(items, source, url, source.get(f"{_RDF}about"), date)
     return rss
 
 
-def _of_atom(root: ET.Element) -> ET.Element:
+def _of_atom(root: ET.Element, base: str) -> ET.Element:
     rss, items = _rss(_text(root, "title"), _text(root, "subtitle", "tagline"))
-    base = root.get(_XML_BASE, "")
+    base = urljoin(base, root.get(_XML_BASE, ""))
     for source in _own(root, "entry"):
         date = _text(source, "published", "issued", "updated", "modified")
         url = _file_of(source) or _page_of(source)
-        url = url and urljoin(urljoin(base, source.get(_XML_BASE, "")), url)
+        url = url and _absolute(url, urljoin(base, source.get(_XML_BASE, "")))
         _add(items, source, url, _text(source, "id"), date)
     return rss
 
@@ -215,6 +217,11 @@ def _mail_date(text: str) -> str:
     except ValueError:
         return text
     return format_datetime(moment)
+
+
+def _absolute(url: str, base: str) -> str:
+    """Return a URL as it is, or what a relative or odd address stands for."""
+    return url if is_url(url) else absolute_url(url, base)
 
 
 # -- the file of an item -----------------------------------------------------------------------

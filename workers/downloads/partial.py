@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import zlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -19,7 +20,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from yt_dlp.networking import Request
-from yt_dlp.networking.exceptions import HTTPError
+from yt_dlp.networking.exceptions import HTTPError, TransportError
 from yt_dlp.utils import parse_http_range
 
 from .content import words_in
@@ -200,17 +201,21 @@ class Transfer:
         start, end, _ = parse_http_range(request.headers["Range"])
         if origin.validator is not None:
             request.headers["If-Range"] = origin.validator
+        response = None
         try:
             response = send(request)
         except HTTPError as error:
             if error.status != 416:
                 raise
-            response = error.response
-        if _holds(response, start, end) and origin.is_version_of(response):
-            return response
-        if response.status == 200:
-            return response
-        response.close()
+            error.response.close()
+        except TransportError as error:
+            if not isinstance(error.cause, zlib.error):
+                raise  # else a part was compressed, or the rest of what was
+        if response is not None:
+            same = _holds(response, start, end) and origin.is_version_of(response)
+            if same or response.status == 200:
+                return response
+            response.close()
         for name in {"Range", "If-Range"} & set(request.headers):
             del request.headers[name]
         response = send(request)

@@ -27,7 +27,7 @@ from yt_dlp.downloader.hls import HlsFD
 from yt_dlp.downloader.http import HttpFD
 from yt_dlp.extractor.generic import GenericIE as _GenericIE
 from yt_dlp.networking import Request as HttpRequest
-from yt_dlp.networking.exceptions import HTTPError
+from yt_dlp.networking.exceptions import HTTPError, TransportError
 from yt_dlp.utils import ExtractorError
 
 from jobq import JobContext, Permanent, RetryAfter, Snooze, format_size
@@ -269,9 +269,11 @@ class GenericIE(_GenericIE):
         self, urlh: Any, *args: Any, prefix: bytes | None = None, **kwargs: Any
     ) -> Any:
         if prefix is not None:  # the page itself
-            prefix += urlh.read()
             try:
-                rss = as_rss(prefix, urlh.headers.get_content_charset())
+                prefix += urlh.read()
+                rss = as_rss(prefix, urlh.headers.get_content_charset(), urlh.url)
+            except TransportError as error:
+                raise ExtractorError(f"the page broke off: {error}", cause=error) from None
             except FeedError as error:
                 raise ExtractorError(str(error), expected=True) from None
             if rss is not None:

@@ -10,6 +10,7 @@ import pytest
 from jobq import Permanent, Snooze
 from tests.support.local_site import (
     Gate,
+    Handler,
     Respond,
     Site,
     answers,
@@ -173,3 +174,39 @@ def test_picture_and_sound_apart_want_ffmpeg(download: Download, site: Site) -> 
 
     assert isinstance(error, Permanent)
     assert "ffmpeg is not installed" in str(error)
+
+
+def test_messages_of_yt_dlp_name_a_cause_once_and_ask_for_no_report(
+    download: Download, site: Site
+) -> None:
+    def breaks(handler: Handler) -> None:
+        handler.begin(200, "text/html", 10_000)
+        handler.wfile.write(b"<html>" + b" " * 1000)
+
+    done = download(site.page("/page", breaks))
+
+    assert type(done.error).__name__ == "DownloadFailed"
+    for text in (str(done.error), done.log):
+        assert "report this issue" not in text
+        assert "caused by" not in text
+        assert "yt-dlp -U" not in text
+    assert "the page broke off: 494 bytes read, 8994 more expected" in str(done.error)
+
+
+REPORT = (
+    "please report this issue on  https://github.com/yt-dlp/yt-dlp/issues?q= , filling out the "
+    "appropriate issue template. Confirm you are on the latest version using  yt-dlp -U"
+)
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        (f"[x] a: No title (caused by KeyError('title')); {REPORT}", "[x] a: No title"),
+        ("No title. Please report this issue on  https://github.com/x", "No title"),
+        ("Please report to the site (caused by you)", "Please report to the site"),
+        ("No title", "No title"),
+    ],
+)
+def test_messages_in_plain_words(package: str, message: str, shown: str) -> None:
+    assert import_module(f"{package}.downloads.errors").plain(message) == shown

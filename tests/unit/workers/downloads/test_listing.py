@@ -95,6 +95,136 @@ def test_an_item_that_is_listed_twice_is_added_once(channel: Channel, site: Site
     assert done.result["skipped_because"] == {"twice in the list": 1}
 
 
+def episodes(site: Site, *paths: str, guid: str = "1") -> str:
+    """A feed of these files, all with one guid."""
+    for path in paths:
+        site.clip(path.partition("?")[0])
+    return site.feed("/feed", [Entry(path, site.url(path), guid=guid) for path in paths])
+
+
+def test_files_with_one_guid_are_all_downloaded(
+    channel: Channel, site: Site, queue: JobQueue, out: Path
+) -> None:
+    for path in ("/1.mp4", "/2.mp4", "/3.mp4"):
+        site.clip(path)
+    same_title = [Entry("Episode", site.url(f"/{n}.mp4"), guid="1") for n in (3, 2, 1)]
+
+    done = channel(site.feed("/feed", same_title))
+    drain(queue)
+
+    assert listed(done) == (3, 3, 0)
+    assert titles_in(out) == ["Episode.mp4"] * 3
+    assert {len(site.asked_for(f"/{n}.mp4")) for n in (1, 2, 3)} == {2}  # look, download
+    assert listed(channel(site.url("/feed"))) == (3, 0, 3)
+
+
+@pytest.mark.parametrize("newest_first", [True, False])
+@pytest.mark.parametrize("name", ["/{}.mp4", "/get.mp4?id={}"])
+def test_a_guid_that_is_used_again_is_no_reason_to_leave_files_out(
+    channel: Channel, site: Site, queue: JobQueue, newest_first: bool, name: str
+) -> None:
+    paths: list[str] = []
+    for number in range(4):
+        new = name.format(number)
+        paths = [new, *paths] if newest_first else [*paths, new]
+        done = channel(episodes(site, *paths))
+        drain(queue)
+        assert [job.name for job in done.added] == [new]
+    assert listed(channel(episodes(site, *paths[:2]))) == (2, 0, 2)
+    assert listed(channel(episodes(site, *paths[2:]))) == (2, 0, 2)
+    assert listed(channel(episodes(site, name.format(9)))) == (1, 1, 0)
+
+
+def test_what_waits_keeps_its_guid_when_another_file_gets_it_too(
+    channel: Channel, site: Site, queue: JobQueue
+) -> None:
+    channel(episodes(site, "/1.mp4"))
+
+    done = channel(episodes(site, "/2.mp4", "/1.mp4"))
+
+    assert [job.name for job in done.added] == ["/2.mp4"]
+    assert done.result["skipped_because"] == {"in the queue already": 1}
+
+
+def test_signatures_do_not_make_files_with_one_guid_new(
+    channel: Channel, site: Site, queue: JobQueue
+) -> None:
+    channel(episodes(site, "/2.mp4?signature=1", "/1.mp4?signature=1"))
+    drain(queue)
+    again = channel(episodes(site, "/3.mp4?signature=2", "/2.mp4?signature=2"))
+
+    assert [job.name for job in again.added] == ["/3.mp4?signature=2"]
+
+
+def test_a_file_that_moves_keeps_its_guid(channel: Channel, site: Site, queue: JobQueue) -> None:
+    channel(episodes(site, "/1.mp4"))
+    drain(queue)
+
+    assert listed(channel(episodes(site, "/moved/1.mp4"))) == (1, 0, 1)
+
+
+def test_a_corrected_address_is_tried(channel: Channel, site: Site, queue: JobQueue) -> None:
+    wrong = site.feed("/feed", [Entry("One", site.url("/wrnog.mp4"), guid="1")])
+    channel(wrong)
+    (failed,) = drain(queue)
+    assert failed.status is JobStatus.FAILED
+    assert channel(wrong).result["skipped_because"] == {"failed for good before": 1}
+
+    channel(site.feed("/feed", [Entry("One", site.clip("/right.mp4"), guid="1")]))
+
+    assert drain(queue)[0].status is JobStatus.COMPLETED
+
+
+def test_a_corrected_query_is_tried(channel: Channel, site: Site, queue: JobQueue) -> None:
+    channel(site.feed("/feed", [Entry("One", site.url("/get.mp4?id=11"), guid="1")]))
+    drain(queue)
+    site.clip("/get.mp4")
+
+    channel(site.feed("/feed", [Entry("One", site.url("/get.mp4?id=1"), guid="1")]))
+
+    assert drain(queue)[0].status is JobStatus.COMPLETED
+
+
+def test_what_is_cancelled_stays_away(channel: Channel, site: Site, queue: JobQueue) -> None:
+    url = site.numbered_feed("/feed", 3)
+    first, second, _ = channel(url).added
+    queue.cancel(first.id)
+    queue.cancel(second.id)
+
+    again = channel(url)
+
+    assert again.result["skipped_because"] == {"cancelled before": 2, "in the queue already": 1}
+    queue.retry(first.id)
+    assert channel(url).result["skipped_because"]["cancelled before"] == 1
+    queue.prune()
+    assert listed(channel(url)) == (3, 1, 2)
+
+
+def test_what_is_cancelled_stays_away_wherever_it_moves(
+    channel: Channel, site: Site, queue: JobQueue
+) -> None:
+    (job,) = channel(episodes(site, "/1.mp4")).added
+    queue.cancel(job.id)
+
+    assert channel(episodes(site, "/2.mp4")).result["skipped_because"] == {"cancelled before": 1}
+    assert listed(channel(site.url("/feed"), format="worst")) == (1, 1, 0)  # asked in another way
+
+
+def test_words_for_media_are_asked_for_another_night(
+    channel: Channel, site: Site, queue: JobQueue
+) -> None:
+    url = site.numbered_feed("/feed", 1)
+    site.page("/clip1.mp4", sends(b'{"error": "quota exceeded"}', "application/json"))
+    (child,) = channel(url).added
+    queue.cancel(child.id)
+    queue.add("video_download", child.args, unique=child.unique_key, max_retries=0)
+    assert drain(queue)[0].status is JobStatus.FAILED
+    site.clip("/clip1.mp4")
+
+    assert listed(channel(url)) == (1, 1, 0)
+    assert drain(queue)[0].status is JobStatus.COMPLETED
+
+
 def test_ids_of_one_feed_are_not_those_of_another_host(
     channel: Channel, site: Site, queue: JobQueue
 ) -> None:

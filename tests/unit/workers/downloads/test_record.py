@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jobq import Job, JobQueue
 from jobq.testing import drain
-from tests.support.local_site import Site, clip, sends
+from tests.support.local_site import Entry, Site, clip, sends
 from tests.support.workers import Channel, listed
 
 
@@ -70,3 +70,32 @@ def test_a_record_that_a_power_cut_tore_is_gone_on_with(
     channel(site.numbered_feed("/feed", 2))
     drain(queue)
     assert listed(channel(url)) == (2, 0, 2)
+
+
+def test_lines_of_before_their_source_was_noted_count(
+    channel: Channel, site: Site, queue: JobQueue
+) -> None:
+    url = site.numbered_feed("/feed", 1)
+    channel(url)
+    drain(queue)
+    entry = json.loads(record_of(queue).read_text())
+    del entry["source"]
+    record_of(queue).write_text(json.dumps(entry) + "\n")
+
+    assert listed(channel(url)) == (1, 0, 1)
+
+
+def test_the_record_holds_the_urls_of_items_without_an_id_only(
+    channel: Channel, site: Site, queue: JobQueue
+) -> None:
+    site.clip("/1.mp4")
+    site.clip("/2.mp4")
+    entries = [
+        Entry("One", site.url("/1.mp4?token=secret1"), guid="1"),
+        Entry("Two", site.url("/2.mp4?token=secret2")),
+    ]
+    channel(site.feed("/feed", entries))
+    drain(queue)
+
+    assert "secret1" not in record_of(queue).read_text()
+    assert "secret2" in record_of(queue).read_text()
