@@ -2,7 +2,8 @@
 
 Files are reached through descriptors of the given directories, and no symbolic link is followed:
 a user who can write there can't make a cleanup delete files elsewhere. Each deletion is
-independent, so a cleanup may be stopped at any point.
+independent, so a cleanup may be stopped at any point. What is never deleted is in
+`cleaning.guard`.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ from __future__ import annotations
 import fnmatch
 import math
 import os
-import stat
+import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from itertools import accumulate, combinations, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -23,14 +24,22 @@ from pydantic import AfterValidator, BaseModel, Field, StrictInt, model_validato
 
 from jobq import JobContext, JobQueue, JobWorker, Permanent, UsageError, parse_duration, parse_size
 
+from .cleaning.guard import Guard, Inode
+from .cleaning.tree import File, Tree, shown
+from .cleaning.unfinished import (
+    SUFFIXES,
+    belongs_to,
+    download_of,
+    finished,
+    is_at_work,
+    is_unfinished,
+)
+
 if TYPE_CHECKING:
     from logging import Logger
 
-PARTIAL_SUFFIXES = (".part", ".ytdl", ".tmp", ".crdownload")
-"""File name endings of unfinished downloads."""
-
 PARTIAL_MIN_AGE_S = 3600.0
-"""An unfinished download touched more recently than this counts as still running."""
+"""A download that was written to more recently than this counts as still running."""
 
 MAX_ERRORS_IN_RESULT = 20
 """Further errors are only in the log."""
@@ -72,9 +81,10 @@ def _checked_pattern(pattern: str) -> str:
 class Cleanup(JobWorker):
     """Prune old finished jobs with their logs, and delete old or partial files.
 
-    Only regular files are deleted, at any depth below the given directories; symbolic links and
-    emptied directories stay. This queue's database and logs are never deleted, nor are unfinished
-    downloads touched within the last hour.
+    Only regular files are deleted, at any depth below the given directories; symbolic links,
+    emptied directories and what is mounted there stay. So do jobq.toml, the database, logs and
+    workers of every project, .git, and downloads written to within the last hour. The age of a
+    file is the time since it was last modified.
     """
 
     job_type = "cleanup"
@@ -98,12 +108,13 @@ class Cleanup(JobWorker):
         )
         partial: bool = Field(
             default=False,
-            description=f"delete unfinished downloads ({', '.join(PARTIAL_SUFFIXES)}) "
+            description=f"delete unfinished downloads ({', '.join(SUFFIXES)}) "
             "untouched for an hour",
         )
         max_total_size: Annotated[StrictInt | str, _parsable(parse_size)] | None = Field(
             default=None,
-            description='delete the oldest files of each directory until the rest fits, such as "10G"',
+            description="delete the oldest files of each directory until the rest fits, such as "
+            '"10G"; a file counts what deleting it frees',
         )
         keep_last: int | None = Field(
             default=None,
@@ -111,7 +122,7 @@ class Cleanup(JobWorker):
             description="keep this many of the newest jobs, and of each directory's newest files; "
             "without another rule, all other files are deleted",
         )
-        dry_run: bool = Field(default=False, description="only log what would be deleted")
+        dry_run: bool = Field(default=False, description="only print what would be deleted")
 
         @model_validator(mode="after")
         def _has_work(self) -> Self:
@@ -131,14 +142,12 @@ class Cleanup(JobWorker):
     def run(self, args: Args, job: JobContext) -> dict[str, Any]:
         tally = _Tally(job.log, dry_run=args.dry_run)
         queue = job.queue
-        off_limits = _inodes([queue.settings.database.parent, queue.settings.log_dir])
+        guard = Guard(queue)
         with ExitStack() as stack:
-            trees = [
-                stack.enter_context(_opened(path, off_limits, tally)) for path in args.directories
-            ]
+            trees = [stack.enter_context(_opened(path, guard, tally)) for path in args.directories]
             if args.jobs:
                 _prune_jobs(queue, args, job, tally)
-            _clean(trees, args, job)
+            _clean(trees, args, job, tally)
         return tally.result()
 
 
@@ -148,37 +157,59 @@ class _Tally:
     def __init__(self, log: Logger, *, dry_run: bool) -> None:
         self.dry_run = dry_run
         self._log = log
-        self._verb = "would delete" if dry_run else "deleted"
         self._jobs = self._files = self._bytes = 0
+        self._removed_names: Counter[Inode] = Counter()  # in a dry run, where they are still there
         self._errors: list[str] = []
+        self._failed = False
 
     def job(self, job_id: int) -> None:
         self._jobs += 1
-        self._log.info("%s job %d and its logs", self._verb, job_id)
+        self._say(f"job {job_id} and its logs")
 
-    def file(self, path: Path, size: int) -> None:
+    def file(self, path: Path, file: File, links: int) -> None:
+        """Count a file that had so many names before it was deleted."""
+        is_last = links - self._removed_names[file.inode] <= 1
+        if self.dry_run:
+            self._removed_names[file.inode] += 1
         self._files += 1
-        self._bytes += size
-        self._log.info("%s %s (%d bytes)", self._verb, _shown(path), size)
+        self._bytes += file.size if is_last else 0
+        size = f"{file.size} bytes" if is_last else "0 bytes: it has another name"
+        self._say(f"{shown(path)} ({size})")
 
-    def error(self, where: str, why: str) -> None:
+    def _say(self, what: str) -> None:
+        if self.dry_run:
+            print(f"would delete {what}")  # noqa: T201 - the list that was asked for
+        else:
+            self._log.info("deleted %s", what)
+
+    def skipped(self, where: str, why: str) -> None:
+        self._log.info("not entered: %s: %s", where, why)
+
+    def error(self, where: str, why: str, *, fatal: bool = False) -> None:
+        self._failed = self._failed or fatal
         self._errors.append(f"{where}: {why}")
         self._log.warning("not deleted: %s: %s", where, why)
 
     def result(self) -> dict[str, Any]:
+        """Return the counts, and print a line if there were errors: cron mails it.
+
+        Raises:
+            Permanent: no file could be deleted.
+        """
+        count = len(self._errors)
+        errors = f"{count} errors, the first: " if count > 1 else ""
+        if self._failed and not self._files:
+            raise Permanent(f"no file could be deleted: {errors}{self._errors[0]}")
+        if count:
+            print(f"not everything could be deleted: {errors}{self._errors[0]}", file=sys.stderr)  # noqa: T201
         return {
             "jobs_deleted": self._jobs,
             "files_deleted": self._files,
             "bytes_freed": self._bytes,
             "errors": self._errors[:MAX_ERRORS_IN_RESULT],
-            "error_count": len(self._errors),
+            "error_count": count,
             "dry_run": self.dry_run,
         }
-
-
-def _shown(path: Path) -> str:
-    """Quote a path: a name may hold newlines, or bytes that are not valid text."""
-    return repr(str(path))
 
 
 def _why(error: OSError) -> str:
@@ -207,102 +238,11 @@ def _delete_jobs(queue: JobQueue, ids: Sequence[int], tally: _Tally) -> list[int
     return queue.delete(ids, lambda job_id, error: tally.error(f"job {job_id}", _why(error)))
 
 
-# -- finding files -----------------------------------------------------------------------------
-
-_Inode = tuple[int, int]
-
-
-def _inode(status: os.stat_result) -> _Inode:
-    return status.st_dev, status.st_ino
-
-
-def _inodes(paths: Iterable[Path]) -> frozenset[_Inode]:
-    """Return the identities of the directories that exist, independent of their names."""
-    found = set()
-    for path in paths:
-        with suppress(OSError):
-            found.add(_inode(path.stat()))
-    return frozenset(found)
-
-
-@dataclass(frozen=True, slots=True)
-class _File:
-    """A file as it was when it was listed."""
-
-    folder: str  # relative to the tree
-    name: str
-    status: os.stat_result
-
-    @property
-    def partial(self) -> bool:
-        return self.name.endswith(PARTIAL_SUFFIXES)
-
-    def unchanged(self, now: os.stat_result) -> bool:
-        """Return true if this is still the file that was listed."""
-        then = self.status
-        return (
-            _inode(now) == _inode(then)
-            and now.st_size == then.st_size
-            and now.st_mtime_ns == then.st_mtime_ns
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Tree:
-    """A directory to clean, held open: a directory that takes its name later is not touched."""
-
-    path: Path
-    descriptor: int
-    off_limits: frozenset[_Inode]
-    tally: _Tally
-
-    def files(self) -> Iterator[_File]:
-        """Yield the regular files in it, at any depth."""
-        pending = ["."]
-        while pending:
-            folder = pending.pop()
-            for name, status in self._entries(folder):
-                if stat.S_ISDIR(status.st_mode):
-                    pending.append(f"{folder}/{name}")
-                elif stat.S_ISREG(status.st_mode):
-                    yield _File(folder, name, status)
-
-    def _entries(self, folder: str) -> list[tuple[str, os.stat_result]]:
-        found: list[tuple[str, os.stat_result]] = []
-        with self.noting_errors(folder), self.opened(folder) as descriptor:
-            if _inode(os.fstat(descriptor)) in self.off_limits:
-                return []
-            for name in os.listdir(descriptor):  # noqa: PTH208 - a Path is not held open
-                with self.noting_errors(folder, name):
-                    found.append((name, os.stat(name, dir_fd=descriptor, follow_symlinks=False)))
-        return found
-
-    @contextmanager
-    def opened(self, folder: str) -> Iterator[int]:
-        """Open one of its directories level by level, so that no symbolic link is followed."""
-        descriptor = os.dup(self.descriptor)
-        try:
-            for part in Path(folder).parts:
-                below = os.open(part, _DIRECTORY, dir_fd=descriptor)
-                os.close(descriptor)
-                descriptor = below
-            yield descriptor
-        finally:
-            os.close(descriptor)
-
-    @contextmanager
-    def noting_errors(self, folder: str, name: str = "") -> Iterator[None]:
-        """Count an error and continue; a file that has vanished meanwhile is no error."""
-        try:
-            yield
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            self.tally.error(_shown(self.path / folder / name), _why(error))
+# -- choosing and deleting files ----------------------------------------------------------------
 
 
 @contextmanager
-def _opened(path: Path, off_limits: frozenset[_Inode], tally: _Tally) -> Iterator[_Tree]:
+def _opened(path: Path, guard: Guard, tally: _Tally) -> Iterator[Tree]:
     """Open a directory to clean.
 
     Raises:
@@ -312,81 +252,107 @@ def _opened(path: Path, off_limits: frozenset[_Inode], tally: _Tally) -> Iterato
         descriptor = os.open(path, _DIRECTORY)
     except OSError as error:
         why = "a symbolic link: give the directory itself" if path.is_symlink() else _why(error)
-        raise Permanent(f"{_shown(path)}: {why}") from None
+        raise Permanent(f"{shown(path)}: {why}") from None
     try:
-        inode = _inode(os.fstat(descriptor))
-        home = Path.home()
-        if inode in _inodes([home, *home.parents]):
-            raise Permanent(
-                f"{_shown(path)}: refused: the home directory and its parents are never cleaned"
-            )
-        if inode in off_limits:
-            raise Permanent(f"{_shown(path)}: refused: it holds this queue's database or logs")
-        yield _Tree(path, descriptor, off_limits, tally)
+        if refusal := guard.refusal(path, descriptor):
+            raise Permanent(f"{shown(path)}: refused: {refusal}")
+        yield Tree(path, descriptor, guard, tally)
     finally:
         os.close(descriptor)
 
 
-# -- choosing and deleting them ----------------------------------------------------------------
-
-
-def _clean(trees: Sequence[_Tree], args: Cleanup.Args, job: JobContext) -> None:
+def _clean(trees: Sequence[Tree], args: Cleanup.Args, job: JobContext, tally: _Tally) -> None:
     now = time.time()
-    chosen = [(tree, _chosen(list(_matching(tree, args, now, job)), args, now)) for tree in trees]
+    matching = [_matching(tree, args, now, job) for tree in trees]
+    chosen = [
+        (tree, _chosen(tree.unguarded(files), args, now))
+        for tree, files in zip(trees, matching, strict=True)
+    ]
     total = sum(len(files) for _, files in chosen)
     done = 0
     for tree, files in chosen:
-        for folder, group in groupby(sorted(files, key=_folder), _folder):
-            with tree.noting_errors(folder), tree.opened(folder) as descriptor:
-                for file in group:
-                    _delete_file(tree, file, descriptor)
-                    done += 1
-                    job.progress(done, total, "files")
+        with tree.opened() as cursor:
+            for folder, group in groupby(sorted(files, key=_folder), _folder):
+                with tree.noting_errors(folder):
+                    descriptor = cursor.go(folder)
+                    for file in group:
+                        _delete_file(tree, file, descriptor, tally)
+                        done += 1
+                        job.progress(done, total, "files")
 
 
-def _folder(file: _File) -> str:
+def _folder(file: File) -> str:
     return file.folder
 
 
-def _matching(tree: _Tree, args: Cleanup.Args, now: float, job: JobContext) -> Iterator[_File]:
-    """Yield the files that match the pattern, except downloads still running."""
-    for seen, file in enumerate(tree.files(), 1):
-        job.progress(seen, None, "listing files")
-        if file.partial and now - file.status.st_mtime < PARTIAL_MIN_AGE_S:
-            continue
-        names = [file.name]
-        if args.partial and file.partial:
-            names.append(Path(file.name).stem)  # the name of the finished download
-        if any(fnmatch.fnmatchcase(name, args.pattern) for name in names):
-            yield file
+def _matching(tree: Tree, args: Cleanup.Args, now: float, job: JobContext) -> list[File]:
+    """Return the files that match the pattern, except those of downloads still running."""
+    seen = 0
+    found: list[File] = []
+    for files in tree.files():
+        running = {
+            download_of(file.name)
+            for file in files
+            if is_at_work(file.name) and now - file.status.st_mtime < PARTIAL_MIN_AGE_S
+        }
+        for file in files:
+            seen += 1
+            job.progress(seen, None, "listing files")
+            names = [file.name]
+            if args.partial and is_unfinished(file.name):
+                names.append(finished(file.name))
+            if any(fnmatch.fnmatchcase(name, args.pattern) for name in names) and not belongs_to(
+                file.name, running
+            ):
+                found.append(file)
+    return found
 
 
-def _chosen(files: Sequence[_File], args: Cleanup.Args, now: float) -> list[_File]:
+def _chosen(files: Sequence[File], args: Cleanup.Args, now: float) -> list[File]:
     """Return those of a tree's matching files that are to be deleted."""
-    leftovers = [file for file in files if args.partial and file.partial]
-    others = [file for file in files if not (args.partial and file.partial)]
-    others.sort(key=lambda file: (file.status.st_mtime_ns, file.folder, file.name), reverse=True)
+    leftovers = [file for file in files if args.partial and is_unfinished(file.name)]
+    contents = _contents([f for f in files if not (args.partial and is_unfinished(f.name))])
     oldest, room = -math.inf, math.inf
     if args.older_than is not None:
         oldest = now - parse_duration(args.older_than)
     if args.max_total_size is not None:
         room = parse_size(args.max_total_size)
-    if args.older_than is None and args.max_total_size is None and not args.partial:
-        room = -1  # keep_last is all that keeps a file
-    sizes = accumulate(file.status.st_size for file in others)
+    keeps_only_last = args.older_than is None and args.max_total_size is None and not args.partial
+    sizes = accumulate(names[0].size if _is_freed(names) else 0 for names in contents)
     surplus = [
         file
-        for file, size_so_far in list(zip(others, sizes, strict=True))[args.keep_last or 0 :]
-        if file.status.st_mtime < oldest or size_so_far > room
+        for names, size_so_far in list(zip(contents, sizes, strict=True))[args.keep_last or 0 :]
+        if keeps_only_last
+        or names[0].status.st_mtime < oldest
+        or (size_so_far > room and _is_freed(names))
+        for file in names
     ]
     return leftovers + surplus
 
 
-def _delete_file(tree: _Tree, file: _File, descriptor: int) -> None:
+def _contents(files: Sequence[File]) -> list[list[File]]:
+    """Group the names of each file, the newest file first; hard links are names of one file."""
+    groups: defaultdict[Inode, list[File]] = defaultdict(list)
+    for file in files:
+        groups[file.inode].append(file)
+
+    def order(names: list[File]) -> tuple[int, str, str]:
+        return names[0].status.st_mtime_ns, names[0].folder, names[0].name
+
+    return sorted(groups.values(), key=order, reverse=True)
+
+
+def _is_freed(names: Sequence[File]) -> bool:
+    """Return true if a file has no other names: deleting these frees its space."""
+    return len(names) >= names[0].status.st_nlink
+
+
+def _delete_file(tree: Tree, file: File, descriptor: int, tally: _Tally) -> None:
     """Delete a file, unless it has changed since it was chosen."""
     with tree.noting_errors(file.folder, file.name):
-        if not file.unchanged(os.stat(file.name, dir_fd=descriptor, follow_symlinks=False)):
+        now = os.stat(file.name, dir_fd=descriptor, follow_symlinks=False)
+        if not file.unchanged(now):
             return
-        if not tree.tally.dry_run:
+        if not tally.dry_run:
             os.unlink(file.name, dir_fd=descriptor)
-        tree.tally.file(tree.path / file.folder / file.name, file.status.st_size)
+        tally.file(tree.path / file.folder / file.name, file, now.st_nlink)

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from jobq.system.directory_tree import delete_tree
+
 
 def nest(top: Path, depth: int, *, age_s: float = 0.0) -> None:
     """Make directories one in the other, each with an old file of a byte."""
@@ -19,3 +21,13 @@ def nest(top: Path, depth: int, *, age_s: float = 0.0) -> None:
         os.close(here)
         here = below
     os.close(here)
+
+
+def remove(top: Path) -> None:
+    """Delete such directories, which pytest can't."""
+    above = os.open(top.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for _ in delete_tree(above, top.name, top.parent):
+            pass
+    finally:
+        os.close(above)

@@ -170,7 +170,10 @@ def test_a_dry_run_changes_nothing(clean: Clean, folder: Path) -> None:
 
     assert counts(done) == (2, 10)
     assert done.result["dry_run"] is True
-    assert f"would delete '{folder}/old' (7 bytes)" in done.log
+    assert sorted(done.stdout.splitlines()) == [
+        f"would delete '{folder}/old' (7 bytes)",
+        f"would delete '{folder}/old.part' (3 bytes)",
+    ]
     assert names(folder) == {"old", "old.part"}
 
 

@@ -107,7 +107,7 @@ def test_a_dry_run_deletes_no_job(clean: Clean, queue: JobQueue) -> None:
     done = clean(older_than="1d", dry_run=True)
 
     assert done.result["jobs_deleted"] == 1
-    assert f"would delete job {job_id} and its logs" in done.log
+    assert done.stdout == f"would delete job {job_id} and its logs\n"
     assert left(queue) == [job_id]
     assert queue.logs.path(job_id).exists()
 
