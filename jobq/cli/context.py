@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jobq.cli.rendering.output import inert
 from jobq.config.loader import load_settings
-from jobq.config.settings import Settings
+from jobq.config.settings import SQLITE, Settings
 from jobq.limits import bounded_text
 from jobq.queue import JobQueue
 
@@ -36,9 +36,14 @@ class Cli:
         return load_settings(self.config)
 
     @contextmanager
-    def queue(self) -> Iterator[JobQueue]:
-        """Yield the queue of this command."""
-        with JobQueue.from_settings(self.settings()) as queue:
+    def queue(self, *, adds: bool = False) -> Iterator[JobQueue]:
+        """Yield the queue of this command; ``adds`` if jobs are sent to it."""
+        settings = self.settings()
+        if adds and settings.backend != SQLITE:
+            from jobq.cli.known_servers import tell_once  # SQLite is spared it
+
+            tell_once(settings, self.config)
+        with JobQueue.from_settings(settings) as queue:
             yield queue
 
 

@@ -27,7 +27,7 @@ from jobq.config.settings import (
     Settings,
     Timeouts,
 )
-from jobq.config.trust import refuse_foreign, refuse_foreign_open
+from jobq.config.trust import distrust, refuse_foreign_open
 from jobq.errors import ConfigError, UsageError
 from jobq.limits import MAX_COUNT
 from jobq.models import DEFAULT_QUEUE, QUEUE_NAME, Queue, parse_priority
@@ -56,8 +56,6 @@ def load_settings(
     environ = os.environ if environ is None else environ
     cwd = cwd or working_directory()
     found = find_file(path, environ, cwd)
-    if found:
-        refuse_foreign(found)
     table = _read(found) if found else {}
     environ = unless_another_is_named(environ, path, found)
     return _Reader(found, environ, cwd).settings(table)
@@ -66,8 +64,12 @@ def load_settings(
 def find_file(path: Path | str | None, environ: Mapping[str, str], cwd: Path) -> Path | None:
     """Return the file that settings come from, or None if the defaults hold.
 
+    A file that is not trusted ends the search: to go on would send jobs to another queue than the
+    directory seems to have.
+
     Raises:
-        ConfigError: a file that was named does not exist.
+        ConfigError: a file that was named does not exist; or the file is another user's, or others
+            may write to it or replace it.
     """
     for named, by in ((path, "--config"), (environ.get(CONFIG_VAR), f"${CONFIG_VAR}")):
         if named:
@@ -77,12 +79,20 @@ def find_file(path: Path | str | None, environ: Mapping[str, str], cwd: Path) ->
                 raise ConfigError(f"{by}: {_NO_HOME}, got {str(named)!r}") from None
             if not _is_there(file):
                 raise ConfigError(f"{file}: no such file ({by}): create it with `jobq init`")
-            return file
+            return _trusted(file, f" ({by})")
     for folder in (cwd, *cwd.parents):
         if _is_there(folder / FILE_NAME):
-            return folder / FILE_NAME
-    users = _user_dir("config")
-    return users / FILE_NAME if users and _is_there(users / FILE_NAME) else None
+            return _trusted(folder / FILE_NAME, "; or name another one with --config")
+    users = user_directory("config")
+    if users is None or not _is_there(users / FILE_NAME):
+        return None
+    return _trusted(users / FILE_NAME)
+
+
+def _trusted(file: Path, remark: str = "") -> Path:
+    if (reason := distrust(file)) is not None:
+        raise ConfigError(f"{file}: not used: {reason}{remark}")
+    return file
 
 
 def _is_there(file: Path) -> bool:
@@ -119,16 +129,16 @@ def working_directory() -> Path:
         ) from None
 
 
-def _is_users(path: Path) -> bool:
+def is_users_file(path: Path) -> bool:
     """Return whether it is the user's own file, beside which no state is kept."""
-    if path.absolute().parent.name != "jobq":  # _user_dir takes 15 ms
+    if path.absolute().parent.name != "jobq":  # user_directory takes 15 ms
         return False
-    users = _user_dir("config")
+    users = user_directory("config")
     return users is not None and path.absolute() == users / FILE_NAME
 
 
-def _user_dir(kind: str) -> Path | None:
-    """Return the user's own directory for settings or state; None for a user without a home."""
+def user_directory(kind: str) -> Path | None:
+    """Return the user's own directory of "config" or "state"; None for a user without a home."""
     import platformdirs  # 15 ms, and only without a jobq.toml nearby
 
     find = platformdirs.user_config_path if kind == "config" else platformdirs.user_state_path
@@ -139,13 +149,13 @@ def _user_dir(kind: str) -> Path | None:
     return found if found.is_absolute() else None
 
 
-def _user_state() -> Path:
+def user_state() -> Path:
     """Return the user's own directory for state.
 
     Raises:
         ConfigError: the user has no home directory.
     """
-    if (state := _user_dir("state")) is None:
+    if (state := user_directory("state")) is None:
         raise ConfigError(
             "you have no home directory for the database and the logs: set $HOME, or change to a "
             "directory with a jobq.toml (`jobq init` writes one)"
@@ -344,7 +354,7 @@ class _Reader:
         tables = {name: table.pop(name, {}) for name in (*_TABLE_KEYS, "queues")}
         top = self._values(table, _TOP_KEYS, ())
         base = self.path.parent if self.path else None
-        home = base if self.path and not _is_users(self.path) else None
+        home = base if self.path and not is_users_file(self.path) else None
         for variable, key in _KEY_OF_VARIABLE.items():
             if value := self.environ.get(variable):
                 top[key] = self._variable(variable, key, value)
@@ -383,12 +393,12 @@ class _Reader:
 
     def _database(self, given: str | None, home: Path | None) -> Path:
         if given is None:
-            return (home / ".jobq" if home else _user_state()) / "jobq.db"
+            return (home / ".jobq" if home else user_state()) / "jobq.db"
         return _absolute(given, self.path and self.path.parent)
 
     def _log_dir(self, given: str | None, home: Path | None) -> Path:
         if given is None:
-            return (home or _user_state()) / "logs"
+            return (home or user_state()) / "logs"
         return _absolute(given, self.path and self.path.parent)
 
     def _values(

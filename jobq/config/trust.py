@@ -11,8 +11,6 @@ from pathlib import Path
 
 from jobq.errors import ConfigError
 
-_OTHERS = stat.S_IWOTH
-_GROUP = stat.S_IWGRP
 _MAX_LINKS = 40
 """As many symbolic links as Linux follows."""
 
@@ -58,6 +56,15 @@ def refuse_foreign_open(descriptor: int, path: Path) -> None:
         raise ConfigError(f"{path}: {reason}")
 
 
+def readers(path: Path) -> str | None:
+    """Return who else may read a file, by its mode; None if nobody may.
+
+    Raises:
+        OSError: it can't be examined.
+    """
+    return _others(os.stat(path), path, stat.S_IROTH, stat.S_IRGRP)
+
+
 def _distrust_place(path: Path | str) -> str | None:
     """Return why others may replace what lies in the directory of a path."""
     folder = os.path.dirname(path) or os.curdir
@@ -99,9 +106,13 @@ def _is_trusted(uid: int) -> bool:
 
 def _writers(found: os.stat_result, path: Path | str) -> str | None:
     """Return who else may write to a file or directory, by its mode."""
-    if found.st_mode & _OTHERS:
+    return _others(found, path, stat.S_IWOTH, stat.S_IWGRP)
+
+
+def _others(found: os.stat_result, path: Path | str, others_bit: int, group_bit: int) -> str | None:
+    if found.st_mode & others_bit:
         return "other users"
-    if found.st_mode & _GROUP and not _is_private_group(found, path):
+    if found.st_mode & group_bit and not _is_private_group(found, path):
         return f"the group {_group_name(found.st_gid)}"
     return None
 

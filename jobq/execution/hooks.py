@@ -7,16 +7,19 @@ fails or hangs harms nothing.
 import json
 import os
 import queue as queues
+import re
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from jobq.clock import utcnow
 from jobq.config.environment import job_environment
 from jobq.config.settings import Settings
+from jobq.config.trust import distrust
 from jobq.errors import DatabaseError
 from jobq.logs.directory import JobLogs, append_line, event_line
 from jobq.models import FINISHED, Job, JobStatus, JsonObject
@@ -28,6 +31,10 @@ HOOK_TIMEOUT_S = 30.0
 
 MAX_CONCURRENT_HOOKS = 4
 """Hooks that run at the same time; others wait."""
+
+
+_INTERPRETER = re.compile(r"(?:ba|da|k|z|fi)?sh|python[\d.]*|perl|ruby|node")
+"""Programs that run the script that is their first argument."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +164,8 @@ class Hooks:
     def _execute(self, argv: tuple[str, ...], document: JsonObject) -> str | None:
         """Run a hook; return how it failed, or None."""
         path = self._settings.path
+        if reason := _distrust(argv, path):
+            return reason
         process = subprocess.Popen(
             argv,
             cwd=path.parent if path else None,
@@ -218,6 +227,21 @@ def announcement(document: JsonObject) -> tuple[str, str]:
     return f"jobq: {what} {was}{document['status']}", f"job {document['id']}" + (
         f": {why}" if why else ""
     )
+
+
+def _distrust(argv: Sequence[str], config: Path | None) -> str | None:
+    """Return why the program of a hook, or the script for it, must not be run; None if it may be.
+
+    What is found in $PATH is trusted as it is in a shell.
+    """
+    words = [argv[0]] if "/" in argv[0] else []
+    if _INTERPRETER.fullmatch(os.path.basename(argv[0])):
+        words += [word for word in argv[1:2] if not word.startswith("-")]
+    folder = config.parent if config else Path()
+    for word in words:
+        if reason := distrust(folder / word):
+            return f"{word}: {reason}"
+    return None
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

@@ -1,6 +1,7 @@
-"""Permissions: files and directories are for their owner alone, whatever the umask.
+"""Permissions: no file is for others to write to, and its owner can use it, whatever the umask.
 
-A umask takes bits away: with one of 0777, the owner of a file could not even open it again.
+A umask takes bits away: with one of 0777, the owner of a file could not even open it again; one
+of 0 takes none away.
 """
 
 import errno
@@ -11,9 +12,12 @@ from pathlib import Path
 
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
+SHARED_DIRECTORY_MODE = 0o755
+SHARED_FILE_MODE = 0o644
+"""For what others may read, if the umask lets them."""
 
 
-def make_directory(folder: Path) -> None:
+def make_directory(folder: Path, mode: int = DIRECTORY_MODE) -> None:
     """Make a directory, and its parents where they are missing.
 
     Raises:
@@ -21,17 +25,19 @@ def make_directory(folder: Path) -> None:
     """
     if folder.is_dir():
         return
-    make_directory(folder.parent)
+    make_directory(folder.parent, mode)
     with suppress(FileExistsError):
-        folder.mkdir(mode=DIRECTORY_MODE)
-        folder.chmod(DIRECTORY_MODE)
+        folder.mkdir(mode=mode)
+        folder.chmod(stat.S_IMODE(folder.stat().st_mode) | DIRECTORY_MODE)
     if not folder.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
 
 
-def open_file(path: Path | str, flags: int, *, dir_fd: int | None = None) -> int:
+def open_file(
+    path: Path | str, flags: int, *, dir_fd: int | None = None, mode: int = FILE_MODE
+) -> int:
     """Open a file, which is made if the flags say so; return its descriptor."""
-    descriptor = os.open(path, flags | os.O_CLOEXEC, FILE_MODE, dir_fd=dir_fd)
+    descriptor = os.open(path, flags | os.O_CLOEXEC, mode, dir_fd=dir_fd)
     repair(descriptor)
     return descriptor
 

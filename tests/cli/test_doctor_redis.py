@@ -28,6 +28,7 @@ def toml(server: RedisServer, project: Path) -> Path:
     server.client.flushdb()
     file = project / "jobq.toml"
     file.write_text(f'backend = "{server.url}"\n')
+    file.chmod(0o600)
     return file
 
 
@@ -51,6 +52,18 @@ def test_a_server_that_is_as_it_should_be(toml: Path) -> None:
     assert wrong(toml) == {}
     wanted = {"server", "persistence", "eviction", "memory", "clock", "supervisors", "invariants"}
     assert set(found(toml)) >= wanted
+
+
+def test_a_password_that_others_can_read_is_found_and_hidden(toml: Path) -> None:
+    toml.chmod(0o644)
+    (said,) = (each for each in diagnose(load_settings(toml)) if each.check == "config")
+    assert (said.level, said.where) == (Level.PROBLEM, str(toml))
+    assert said.message == "other users can read the password in it"
+    assert f"chmod 600 {toml}" in said.remedy
+    assert said.fix is not None
+    said.fix()
+    assert toml.stat().st_mode & 0o777 == 0o600
+    assert wrong(toml) == {}
 
 
 def test_what_may_lose_jobs_is_found(server: RedisServer, toml: Path) -> None:

@@ -220,12 +220,13 @@ def test_a_file_is_for_its_owner_alone_and_whole_or_as_it_was(
         assert cli("export", "-o", "a.jsonl").code == 1
     assert Path("a.jsonl").read_text() == "old"
     assert list(Path().glob(".a*")) == []
-    before = os.umask(0)
-    try:
-        assert cli("export", "-o", "a.jsonl").code == 0
-    finally:
-        os.umask(before)
-    assert stat.S_IMODE(Path("a.jsonl").stat().st_mode) == 0o600
+    for umask in (0, 0o777):
+        before = os.umask(umask)
+        try:
+            assert cli("export", "-o", "a.jsonl").code == 0
+        finally:
+            os.umask(before)
+        assert stat.S_IMODE(Path("a.jsonl").stat().st_mode) == 0o600
 
 
 def test_a_folder_that_is_not_there_is_one_line(cli: Cli) -> None:

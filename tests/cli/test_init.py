@@ -1,12 +1,18 @@
+import os
 import stat
 from pathlib import Path
 
 import pytest
 
+from jobq.cli.main import run
 from jobq.config import loader
 from jobq.config.loader import load_settings
 from jobq.serializers import settings_document
 from tests.support.cli_runner import Cli
+from tests.support.paths import ROOT
+from tests.support.users import STRANGER, as_root, common, jobq_as
+
+__all__ = ["common"]
 
 WORKER = '''
 from typing import Literal
@@ -104,3 +110,40 @@ def test_every_key_of_the_template_is_there_with_its_default(
         *(k for t in loader._TABLE_KEYS.values() for k in t),
     ):
         assert key in uncommented
+
+
+@pytest.mark.parametrize(
+    ("umask", "mode"), [(0, 0o644), (0o002, 0o644), (0o022, 0o644), (0o077, 0o600), (0o777, 0o600)]
+)
+def test_its_files_are_for_others_to_read_at_most_whatever_the_umask(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], umask: int, mode: int
+) -> None:
+    root = tmp_path / "above" / "new"
+    before = os.umask(umask)
+    try:
+        assert run(["init", str(root)]) == 0
+        assert run(["--config", str(root / "jobq.toml"), "add", "hello", "name=x"]) == 0
+    finally:
+        os.umask(before)
+    capsys.readouterr()
+    folder_mode = mode | (mode & 0o444) >> 2
+    for path in ("jobq.toml", "workers/hello.py"):
+        assert (root / path).stat().st_mode & 0o777 == mode, path
+    for path in ("", "../", "workers"):
+        assert (root / path).stat().st_mode & 0o777 == folder_mode, path
+    for path in ("logs", ".jobq"):
+        assert (root / path).stat().st_mode & 0o777 == 0o700, path
+
+
+@as_root
+def test_a_user_can_go_on_after_init_with_any_umask(common: Path) -> None:
+    if not all(folder.stat().st_mode & 0o001 for folder in (ROOT / "jobq" / "templates").parents):
+        pytest.skip("another user can't read the templates of this checkout")
+    common.chmod(0o1777)
+    before = os.umask(0o777)
+    try:
+        made = jobq_as(STRANGER, common, "init", "new")
+    finally:
+        os.umask(before)
+    assert (made.returncode, "Permission denied" in made.stderr) == (0, False)
+    assert jobq_as(STRANGER, common / "new", "add", "--", "true").stdout == "1\n"

@@ -184,6 +184,18 @@ def test_where_services_linger_nothing_is_said_of_it(cli: Cli, stub: Stub) -> No
     assert "keeps running" in cli("service", "status").out
 
 
+@pytest.mark.parametrize("umask", [0, 0o777])
+def test_nobody_else_may_change_the_unit_whatever_the_umask(
+    cli: Cli, unit: service.Service, umask: int
+) -> None:
+    before = os.umask(umask)
+    try:
+        cli("service", "install")
+    finally:
+        os.umask(before)
+    assert unit.path.stat().st_mode & 0o777 == (0o600 if umask else 0o644)
+
+
 def test_status_of_one_that_failed(cli: Cli, stub: Stub, unit: service.Service) -> None:
     cli("service", "install")
     (stub.folder / "state").write_text("failed\n")

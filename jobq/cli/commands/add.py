@@ -57,7 +57,7 @@ def command(
         raise UsageError("--null goes with --each")
     if follow and each:
         raise UsageError("--follow follows one job: it does not go with --each")
-    with cli.queue() as queue:
+    with cli.queue(adds=True) as queue:
         if each:
             from jobq.cli.commands.add_each import add_each  # only here
 

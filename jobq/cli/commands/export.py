@@ -13,6 +13,7 @@ from jobq.cli.parsing.declarations import Context, option
 from jobq.cli.parsing.options import Ids, Selection
 from jobq.cli.rendering.output import count_of, format_ids, inert, is_terminal, note
 from jobq.errors import UsageError
+from jobq.system.permissions import repair
 from jobq.transfer.exporter import Export
 from jobq.transfer.formats import FORMATS, format_of, write
 from jobq.transfer.row_validation import COLUMNS
@@ -97,6 +98,7 @@ def _file(output: str | None) -> Iterator[TextIO]:
 def _replacing(path: Path) -> Iterator[TextIO]:
     """Yield a file that only its owner can read; it replaces the old one once it is complete."""
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    repair(descriptor)
     try:
         with open(descriptor, "w", encoding="utf-8", newline="") as file:
             yield file

@@ -62,7 +62,7 @@ def command(
         raise UsageError("give one of --ids and --json")
     with (
         _opened(file) as source,
-        cli.queue() as queue,
+        cli.queue(adds=True) as queue,
         Importer(queue, Path.cwd(), prefix=key_prefix) as batch,
     ):
         name = "stdin" if file == "-" else file

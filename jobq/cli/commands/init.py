@@ -1,5 +1,6 @@
 """``jobq init``: write the files of a new project."""
 
+import os
 import shlex
 from importlib import resources
 from pathlib import Path
@@ -9,6 +10,12 @@ from jobq.cli.context import project_file
 from jobq.cli.parsing.declarations import Argument, Context
 from jobq.cli.rendering.output import inert, note
 from jobq.errors import UsageError
+from jobq.system.permissions import (
+    SHARED_DIRECTORY_MODE,
+    SHARED_FILE_MODE,
+    make_directory,
+    open_file,
+)
 
 Directory = Annotated[
     str,
@@ -17,7 +24,6 @@ Directory = Annotated[
     ),
 ]
 
-PRIVATE_MODE = 0o700
 IGNORE_ALL = "*\n"
 
 
@@ -32,10 +38,9 @@ def command(ctx: Context, folder: Directory = ".") -> None:
     directory = Path(folder)
     if directory.exists() and not directory.is_dir():
         raise UsageError(f"{directory}: not a directory")
-    directory.mkdir(parents=True, exist_ok=True)
-    for name, mode in (("workers", 0o777), ("logs", PRIVATE_MODE), (".jobq", PRIVATE_MODE)):
-        if not (directory / name).is_dir():
-            (directory / name).mkdir(mode=mode)
+    make_directory(directory / "workers", SHARED_DIRECTORY_MODE)
+    make_directory(directory / "logs")
+    make_directory(directory / ".jobq")
     templates = resources.files("jobq.templates")
     _write(directory / "jobq.toml", templates.joinpath("jobq.toml").read_text("utf-8"))
     _write(
@@ -55,7 +60,8 @@ def command(ctx: Context, folder: Directory = ".") -> None:
 def _write(file: Path, text: str) -> None:
     """Create a file; keep one that exists."""
     try:
-        with file.open("x", encoding="utf-8") as new:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        with open(open_file(file, flags, mode=SHARED_FILE_MODE), "w", encoding="utf-8") as new:
             new.write(text)
     except FileExistsError:
         print(inert(f"kept {project_file(file)}"))

@@ -43,7 +43,7 @@ def command(
         jobq run --unique cleanup cleanup older_than=30d
     """
     cli: Cli = ctx.obj
-    with cli.queue() as jobs:
+    with cli.queue(adds=True) as jobs:
         if short := shortage(jobs.settings):
             raise DiskFullError(f"{short}: free some disk space; no job was started")
         spooled = jobs.logs.spool(piped_in().buffer) if single.stdin == "-" else None

@@ -101,7 +101,7 @@ def add(
     """
     cli: Cli = ctx.obj
     times = parse_cron(cron, when.tz or "UTC")  # first: the shell expands an unquoted * to files
-    with cli.queue() as jobs:
+    with cli.queue(adds=True) as jobs:
         schedules, spec = Schedules(jobs), job_spec(jobs, JobRequest(job))
         added = schedules.add(
             schedules.free_name(_what(spec)) if when.name is None else when.name,

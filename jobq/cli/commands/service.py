@@ -18,6 +18,12 @@ from jobq.cli.rendering.output import inert, is_terminal, note, print_fields, pr
 from jobq.config.environment import BACKEND_VAR, DATABASE_VAR, LOG_DIR_VAR
 from jobq.config.settings import Settings
 from jobq.errors import JobqError, NotFound, UsageError
+from jobq.system.permissions import (
+    SHARED_DIRECTORY_MODE,
+    SHARED_FILE_MODE,
+    make_directory,
+    open_file,
+)
 
 app = group_app(
     "Keep `jobq work` running with systemd, as a service of your own (no root).",
@@ -226,8 +232,10 @@ class Service:
                 "prints the unit; or start `jobq work` from cron (@reboot)"
             )
         before = self.path.read_text("utf-8") if self.path.exists() else None
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_text(text, "utf-8")
+        make_directory(self.path.parent, SHARED_DIRECTORY_MODE)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        with open(open_file(self.path, flags, mode=SHARED_FILE_MODE), "wb") as file:
+            file.write(text.encode())
         return before not in (None, text)
 
     def is_reachable(self) -> bool:

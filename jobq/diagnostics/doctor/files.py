@@ -7,13 +7,16 @@ import shutil
 import sqlite3
 import stat
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 from jobq.backends.liveness import liveness_locks, real_path
-from jobq.config.settings import Settings
+from jobq.config.redis_url import parse_url
+from jobq.config.settings import SQLITE, Settings
+from jobq.config.trust import readers
 from jobq.diagnostics.doctor.finding import (
     Examination,
     Finding,
@@ -28,6 +31,7 @@ from jobq.job_types.worker_files import worker_files
 from jobq.limits import listed
 from jobq.logs import gaps
 from jobq.logs.directory import EVENTS, LOG, SPOOL_PREFIX, STAGING_PREFIX, STDERR, STDIN, STDOUT
+from jobq.redaction import Redaction
 from jobq.system.disk_space import SETTING as MIN_FREE
 from jobq.system.disk_space import directories, shortage_at
 from jobq.system.permissions import DIRECTORY_MODE, FILE_MODE
@@ -43,12 +47,35 @@ _TEMPORARY_PREFIXES = (SPOOL_PREFIX, STAGING_PREFIX)
 
 OWN_FILES = (STDOUT, STDERR, LOG, EVENTS, STDIN, gaps.FILE)
 
-_SUFFIXES = ("-wal", "-shm", ".lock")
+_SUFFIXES = ("-wal", "-shm", ".lock", ".types.json")
 _MOUNTS = Path("/proc/self/mountinfo")
 _LOCK_TIMEOUT_S = 2.0
 _BUG_INTRODUCED, _BUG_FIXED = (3, 7, 0), (3, 51, 3)
 _BUG_FIXED_IN_BRANCH: dict[tuple[int, ...], int] = {(3, 50): 7, (3, 44): 6}
 """The first release with the fix, in each older branch that has one."""
+
+
+def check_config_file(examined: Examination) -> Iterator[Finding]:
+    """Find a jobq.toml with a password that other users can read."""
+    path, redactor = examined.settings.path, examined.settings.redactor
+    if path is None:
+        yield ok("config", "the defaults", "apply: there is no jobq.toml")
+        return
+    table = tomllib.loads(path.read_text("utf-8"))
+    backend, hooks = table.get("backend", SQLITE), table.get("hooks", {})
+    has_secret = backend != SQLITE and parse_url(backend).secret
+    has_secret = has_secret or Redaction(redactor).value(hooks) != hooks
+    if has_secret and (who := readers(path)):
+        what = f"{who} can read the password in it"
+        remedy = f"run `chmod 600 {path}`, or set $JOBQ_BACKEND, and change the password"
+        yield problem("config", path, what, remedy, partial(_hide, path))
+    else:
+        yield ok("config", path, "shows no password to others")
+
+
+def _hide(path: Path) -> str:
+    path.chmod(FILE_MODE)
+    return f"{path} made private"
 
 
 def check_workers(examined: Examination) -> Iterator[Finding]:
@@ -340,6 +367,7 @@ def _delete_strays(root: Path) -> str:
 
 
 LOG_CHECKS: tuple[Callable[[Examination], Iterator[Finding]], ...] = (
+    check_config_file,
     check_workers,
     check_space,
     check_log_directory,
@@ -349,6 +377,7 @@ LOG_CHECKS: tuple[Callable[[Examination], Iterator[Finding]], ...] = (
 """The checks that apply without a database file."""
 
 FILE_CHECKS: tuple[Callable[[Examination], Iterator[Finding]], ...] = (
+    check_config_file,
     check_workers,
     check_sqlite,
     check_file_systems,
