@@ -103,6 +103,7 @@ def test_two_terminals_are_two_machines(tmp_path: Path) -> None:
     for step in steps:
         (tmp_path / step.where).mkdir(exist_ok=True)
         step.command = step.command.replace("6399", port)
+        step.shown = [line.replace("6399", port) for line in step.shown]
     try:
         run(steps, tmp_path)
     finally:
