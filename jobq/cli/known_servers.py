@@ -8,7 +8,6 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from jobq.cli.context import project_file
 from jobq.cli.rendering.output import note
 from jobq.config.environment import BACKEND_VAR, CONFIG_VAR
 from jobq.config.loader import is_users_file, user_directory
@@ -30,7 +29,8 @@ def tell_once(settings: Settings, named: str | None) -> None:
     line = f"{path.resolve()}\t{settings.backend_shown}\n".encode(errors="surrogateescape")
     if known and line in _lines(known):
         return
-    what = f"{project_file(path)} sends jobs, with their arguments and variables, to"
+    file = path.name if path.parent == Path.cwd() else path
+    what = f"{file} sends jobs, with their arguments and variables, to"
     note(f"{what} {settings.backend_shown} (said once)")
     if known is None:  # a user without a home: it is said each time
         return
