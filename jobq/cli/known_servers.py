@@ -29,8 +29,8 @@ def tell_once(settings: Settings, named: str | None) -> None:
     line = f"{path.resolve()}\t{settings.backend_shown}\n".encode(errors="surrogateescape")
     if known and line in _lines(known):
         return
-    file = path.name if path.parent == Path.cwd() else path
-    what = f"{file} sends jobs, with their arguments and variables, to"
+    shown = path.name if path.parent == Path.cwd() else path
+    what = f"{shown} sends jobs, with their arguments and variables, to"
     note(f"{what} {settings.backend_shown} (said once)")
     if known is None:  # a user without a home: it is said each time
         return
