@@ -268,7 +268,7 @@ class JobQueue(JobReader, QueueAdmin, PullWorker):
         """
         deleted: list[int] = []
         for batch in batches(ids, self._backend.batch_size):
-            gone = self.delete_rows(batch)
+            gone = self._delete_rows(batch)
             deleted += gone
             for job_id in gone:
                 try:
@@ -277,8 +277,7 @@ class JobQueue(JobReader, QueueAdmin, PullWorker):
                     (on_left or self._warn_of_log)(job_id, error)
         return deleted
 
-    def delete_rows(self, batch: Sequence[int]) -> list[int]:
-        """Delete finished jobs, not their logs, in one transaction, and return the ids deleted."""
+    def _delete_rows(self, batch: Sequence[int]) -> list[int]:
         self._settle(self.now())  # a job whose dependents do not know its end is not deleted
         return self._backend.delete(batch)
 
@@ -293,6 +292,11 @@ class JobQueue(JobReader, QueueAdmin, PullWorker):
 def backend_of(queue: JobQueue) -> Backend:
     """Return the backend of a queue, for the rooms inside jobq: no part of the API."""
     return queue._backend  # noqa: SLF001 - this is the one door to it
+
+
+def delete_rows(queue: JobQueue, batch: Sequence[int]) -> list[int]:
+    """Delete finished jobs in one transaction, return their ids, and leave their logs behind."""
+    return queue._delete_rows(batch)  # noqa: SLF001 - no part of the API
 
 
 def prepare_jobs(queue: JobQueue, specs: Sequence[JobSpec], now: datetime) -> PreparedJobs:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 
 from jobq.models import Finished, JobStatus
-from jobq.queue import JobQueue, backend_of
+from jobq.queue import JobQueue, backend_of, delete_rows
 
 BATCH_SIZE = 100
 """Jobs deleted in one transaction."""
@@ -71,7 +71,7 @@ class Expiry:
         after = self._checked_to.get(status)
         found = backend_of(self._queue).finished_before(before, after=after, limit=BATCH_SIZE)
         expired = [each.id for each in found if each.status is status]
-        deleted = self._queue.delete_rows(expired) if expired else []
+        deleted = delete_rows(self._queue, expired) if expired else []
         logs = self._queue.logs
         self._deletions.extend((job_id, logs.deletion(job_id)) for job_id in deleted)
         if len(deleted) < len(expired):

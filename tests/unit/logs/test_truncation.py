@@ -151,6 +151,19 @@ def test_four_large_files_are_trimmed_together(log: JobLog) -> None:
     assert used(log) <= LIMIT
 
 
+def test_a_log_that_the_job_renamed_is_not_limited_but_counted_and_deleted(log: JobLog) -> None:
+    write(log, b"x" * (2 * LIMIT))
+    (log.path / STDOUT).rename(log.path / "moved")
+    write(log, b"x")
+    (log.path / "artifacts").mkdir()
+    (log.path / "artifacts" / "film").write_bytes(b"x" * (2 * LIMIT))
+    assert trim(log, LIMIT, NOON) == (1, [])
+    job_logs = JobLogs(log.path.parents[1])
+    assert job_logs.total_bytes() >= 4 * LIMIT
+    job_logs.delete(7)
+    assert job_logs.total_bytes() == 0
+
+
 def test_the_marker_among_events_is_an_event(log: JobLog) -> None:
     write(log, b'{"event": "log"}\n' * 100_000, EVENTS)
     trim(log, LIMIT, NOON)
