@@ -19,7 +19,6 @@ from jobq.errors import LogDirectoryError
 from jobq.logs import gaps
 from jobq.logs.gaps import Gap, Layout
 from jobq.models import LogOffsets
-from jobq.system.directory_tree import Inode, delete_tree, disk_usage
 from jobq.system.permissions import DIRECTORY_MODE, make_directory, open_file, repair
 
 STDOUT = "stdout.log"
@@ -114,6 +113,8 @@ class JobLogs:
 
     def deletion(self, job_id: int) -> Iterator[None]:
         """Delete as `delete` does, in small steps."""
+        from jobq.system.directory_tree import delete_tree  # `add` does without
+
         try:
             jobs = os.open(self._jobs, _DIRECTORY)
         except FileNotFoundError:
@@ -166,7 +167,9 @@ class JobLogs:
 
     def total_bytes(self) -> int:
         """Return the bytes on disk of all logs, as far as they are on the root's file system."""
-        counted: set[Inode] = set()
+        from jobq.system.directory_tree import disk_usage  # `add` does without
+
+        counted: set[tuple[int, int]] = set()
         total = 0
         for path, skip in ((self.root.resolve(), self._jobs.name), (self._jobs, "")):
             with suppress(OSError):
