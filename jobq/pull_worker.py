@@ -1,5 +1,6 @@
 """The verbs of a `JobQueue` for pull workers: programs that take jobs without `jobq work`."""
 
+import time
 from collections.abc import Collection
 from datetime import timedelta
 from typing import Any
@@ -9,15 +10,21 @@ from jobq.backends.messages import ClaimRequest
 from jobq.config.settings import Settings
 from jobq.jobs.spec import Duration
 from jobq.jobs.validation import checked_json
+from jobq.logs.directory import JobLogs
 from jobq.models import AttemptResult, Claim, JobStatus, Outcome, Progress
 from jobq.units import parse_duration
+
+RECOVERY_INTERVAL_S = 1.0
+"""Time between two looks of one `JobQueue` for jobs whose owner is dead, when it claims."""
 
 
 class PullWorker:
     """Claims, and reports on attempts by whoever holds them."""
 
     settings: Settings
+    logs: JobLogs
     _backend: Backend
+    _recovery_due: float = 0.0  # by the steady clock
 
     def claim(
         self,
@@ -30,8 +37,10 @@ class PullWorker:
         """Take the next job for a worker of your own; None if there is none.
 
         Renew the lease with `heartbeat` before it runs out, and end the attempt with `complete`
-        or `fail`: otherwise the job is given to another worker.
+        or `fail`: otherwise the job is given to another worker. Jobs whose owner is dead, or let
+        its lease run out, are given back first: no supervisor is needed for that.
         """
+        self._recover_regularly(owner)
         return self._claim(
             ClaimRequest(
                 owner=owner,
@@ -101,6 +110,20 @@ class PullWorker:
                 error=error,
             )
         )
+
+    def _recover(self, own: str | None = None) -> int:
+        """Give back the jobs that dead owners left, and return how many; ``own`` is known to live."""
+        from jobq.recovery import Recovery  # `add` does without
+
+        recovery = Recovery(self._backend, self.logs, self.settings.retry)
+        now = self._backend.now()
+        return recovery.rescue_dead(own) + recovery.rescue_unrenewed(now)
+
+    def _recover_regularly(self, own: str) -> None:
+        """Recover at most once a second, since a worker may claim thousands of jobs in one."""
+        if time.monotonic() >= self._recovery_due:
+            self._recovery_due = time.monotonic() + RECOVERY_INTERVAL_S
+            self._recover(own)
 
     def _claim(self, request: ClaimRequest) -> Claim | None:
         claims = self._backend.claim(request, self._backend.now())

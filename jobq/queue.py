@@ -22,7 +22,7 @@ from jobq.job_reader import JobReader
 from jobq.job_types import shell
 from jobq.jobs.insert import as_added, batches, insert
 from jobq.jobs.prepare import PreparedJobs, prepare
-from jobq.jobs.spec import Duration, JobSpec, parse_statuses, to_spec
+from jobq.jobs.spec import RUN_TAG, Duration, JobSpec, parse_statuses, to_spec
 from jobq.jobs.validation import checked_text
 from jobq.logs.directory import JobLogs
 from jobq.models import (
@@ -148,8 +148,19 @@ class JobQueue(JobReader, QueueAdmin, PullWorker):
     ) -> tuple[Inserted, Claim | None]:
         """Add a job and claim it in one transaction, so that no other worker gets it first.
 
-        There is no claim if the job is not new, or its queue is paused or at its limit.
+        There is no claim if the job is not new, or its queue is paused or at its limit. The job
+        belongs to its owner: if that dies, it fails, and does not run again.
         """
+        owned = replace(spec, tags={**(spec.tags or {}), RUN_TAG: owner})
+        inserted, claim = self._insert_claimed(owned, owner, stdin)
+        # The job that holds the unique key may be one that nothing will end.
+        if not inserted.created and self._recover():
+            return self._insert_claimed(owned, owner, stdin)
+        return inserted, claim
+
+    def _insert_claimed(
+        self, spec: JobSpec, owner: str, stdin: Path | None
+    ) -> tuple[Inserted, Claim | None]:
         with self._backend.group():
             (inserted,) = self.insert([spec], stdin=stdin)
             if not inserted.created:
@@ -188,7 +199,7 @@ class JobQueue(JobReader, QueueAdmin, PullWorker):
         for batch in batches(wanted, self._backend.batch_size):
             effects.update(self._backend.cancel(batch, reason, now))
         if CancelEffect.REQUESTED in effects.values():
-            recovery_of(self).rescue_dead()  # a dead supervisor does not stop what it ran
+            self._recover()  # an owner that is dead does not stop what it ran
         self._settle(now)
         return effects
 
@@ -211,6 +222,7 @@ class JobQueue(JobReader, QueueAdmin, PullWorker):
 
     def retry_many(self, ids: Sequence[int]) -> list[Retried]:
         """Retry jobs, and return what became of each."""
+        self._recover()
         now = self.now()
         retried: list[Retried] = []
         for batch in batches(list(dict.fromkeys(ids)), self._backend.batch_size):

@@ -1,22 +1,27 @@
 """What dead supervisors left: their processes are killed, and their jobs given back."""
 
 import os
+import re
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from jobq.backends.base import Backend
 from jobq.config.settings import RetryPolicy
 from jobq.jobs.retry import lost_ending
+from jobq.jobs.spec import RUN_TAG
 from jobq.logs import descendants
 from jobq.logs.directory import STDOUT, JobLogs
-from jobq.models import Attempt, Job, SupervisorInfo
+from jobq.models import UNFINISHED, Attempt, Job, JobFilter, SupervisorInfo
 
 if TYPE_CHECKING:
     from jobq.system.processes import ProcessTree
+
+MIN_SLEEP_S = 2.0
+"""A gap of this length between two looks for leases is a sign of having been kept waiting."""
 
 OnLost = Callable[[Job], None]
 """Called with each job, as it was, whose attempt was ended here."""
@@ -25,6 +30,14 @@ OnLost = Callable[[Job], None]
 def owner_id(host: str) -> str:
     """Return an id for a supervisor of this process that no other one has."""
     return f"{host}:{os.getpid()}:{os.urandom(4).hex()}"
+
+
+def is_supervisor(owner: str) -> bool:
+    """Return whether an owner's id was made by `owner_id`: a pull worker names itself."""
+    return _OWNER_ID.fullmatch(owner) is not None
+
+
+_OWNER_ID = re.compile(r".+:\d+:[0-9a-f]{8}", re.DOTALL)
 
 
 def dead(backend: Backend, supervisors: Sequence[SupervisorInfo]) -> set[str]:
@@ -64,8 +77,34 @@ class Recovery:
         if self.backend.spans_hosts:
             _kill_marked(gone)
         rescued = self.release(lost, lease_before=None, on_lost=on_lost)
+        # Those of a `jobq run` take no other jobs. One may have died before it could claim its own.
+        rescued += self._cancel_owned([info.id for info in registered if info.queues == ()], gone)
         self.backend.supervisors.unregister(gone)
         return rescued
+
+    def rescue_unrenewed(self, now: datetime, on_lost: OnLost = lambda _: None) -> int:
+        """Give back the jobs whose pull workers let their leases run out, and return how many.
+
+        Those of supervisors are left to `rescue_dead` and `ExpiredLeases`: a supervisor that lives
+        renews its leases, though it may have to wait for the database until it can.
+        """
+        expired = [pair for pair in self.backend.open_attempts() if pair[1].lease_until < now]
+        if not expired:
+            return 0
+        supervisors = {info.id for info in self.backend.supervisors.all()}
+        lost = [pair for pair in expired if pair[1].supervisor not in supervisors]
+        return self.release(lost, lease_before=now, on_lost=on_lost)
+
+    def _cancel_owned(self, owners: Collection[str], gone: Collection[str]) -> int:
+        """Cancel the waiting jobs of those owners that are gone, and return how many."""
+        now, effects = self.backend.now(), 0
+        for owner in set(owners) & set(gone):
+            owned = JobFilter(tags={RUN_TAG: owner}, statuses=UNFINISHED)
+            ids = [job.id for job in self.backend.find(owned, limit=None)]
+            if ids:
+                reason = "its `jobq run` was killed before it started"
+                effects += len(self.backend.cancel(ids, reason, now))
+        return effects
 
     def release(
         self,
@@ -155,11 +194,15 @@ class ExpiredLeases:
         self._recovery = recovery
         self._lease = lease
         self._seen: dict[tuple[int, int], tuple[datetime, float]] = {}
+        self._looked_at = time.monotonic()
 
     def rescue(
         self, now: datetime, own: Collection[int] = (), on_lost: OnLost = lambda _: None
     ) -> int:
         """Give back the jobs whose lease ran out, but for ``own`` ones, and return how many."""
+        if time.monotonic() - self._looked_at > max(MIN_SLEEP_S, self._lease / 2):
+            self.forget()  # what kept this process waiting may have kept owners from renewing
+        self._looked_at = time.monotonic()
         expired: list[tuple[Job, Attempt]] = []
         seen: dict[tuple[int, int], tuple[datetime, float]] = {}
         for job, attempt in self._recovery.backend.open_attempts():
@@ -176,6 +219,15 @@ class ExpiredLeases:
         self._seen = seen
         self._recovery.kill(expired)
         return self._recovery.release(expired, lease_before=now, on_lost=on_lost)
+
+    def unrenewed(self, now: datetime, own: Collection[int]) -> list[tuple[Job, Attempt]]:
+        """Return the attempts of others whose leases run out soon: they were not renewed in time."""
+        soon = now + timedelta(seconds=self._lease / 3)
+        return [
+            (job, attempt)
+            for job, attempt in self._recovery.backend.open_attempts()
+            if job.id not in own and attempt.lease_until < soon
+        ]
 
     def forget(self) -> None:
         """Start anew: while the database can't be written to, a lease that stands still says nothing."""

@@ -31,7 +31,7 @@ from jobq.models import Claim, Job, Outcome, Progress
 from jobq.queue import JobQueue, backend_of
 from jobq.units import parse_duration
 
-_OWNER = "jobq.testing"
+_OWNER = "testing:0:00000000"  # as a supervisor, which keeps logs
 
 
 @dataclass(slots=True)

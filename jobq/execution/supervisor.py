@@ -22,7 +22,7 @@ from jobq.execution.outbox import Outbox
 from jobq.execution.shutdown import Shutdown, Stop
 from jobq.execution.slots import Slots
 from jobq.job_types.shell import JOB_TYPE as SHELL
-from jobq.models import UNFINISHED, Claim, JobFilter, JobStatus, SupervisorInfo
+from jobq.models import UNFINISHED, AttemptKey, Claim, Job, JobFilter, JobStatus, SupervisorInfo
 from jobq.queue import JobQueue, backend_of
 from jobq.recovery import owner_id
 from jobq.scheduling.maintenance import Scheduler
@@ -58,6 +58,7 @@ class Supervisor:
         self._failure: DatabaseError | None = None
         self._types: set[str] = {SHELL}
         self._types_known = False
+        self._waited_for: set[AttemptKey] = set()  # leases that are about to run out
         self._is_leaving = False
         self._may_claim = True  # there may be something to claim
         self._seen_changes = 0
@@ -273,7 +274,8 @@ class Supervisor:
         return not self._is_anything_left()
 
     def _is_anything_left(self) -> bool:
-        if self._backend.settle_dependents(self._backend.now()):
+        now = self._backend.now()
+        if self._backend.settle_dependents(now) or self._scheduler.rescue_unrenewed(now):
             self._may_claim = True
             return True
         statuses = {JobStatus.PENDING}
@@ -281,15 +283,26 @@ class Supervisor:
             statuses |= {JobStatus.RETRYING, JobStatus.SCHEDULED}
         open_queues = {queue.name for queue in self._backend.queues() if not queue.paused}
         request = self._request(1)
-        for job in self._queue.each(JobFilter(statuses=frozenset(statuses))):
-            if (
-                (job.status is not JobStatus.SCHEDULED or job.attempts)  # snoozed
-                and job.queue in open_queues
+
+        def takes(job: Job) -> bool:
+            return (
+                job.queue in open_queues
                 and (request.queues is None or job.queue in request.queues)
                 and (not self._types_known or job.type in (request.types or ()))
-            ):
+            )
+
+        for job in self._queue.each(JobFilter(statuses=frozenset(statuses))):
+            if takes(job) and (job.status is not JobStatus.SCHEDULED or job.attempts):  # snoozed
                 return True
-        return False
+        own = {key.job_id for key in self._slots.keys}
+        unrenewed = self._scheduler.unrenewed(now, own)
+        left = {attempt.key for job, attempt in unrenewed if takes(job)}
+        for key in left - self._waited_for:
+            self._events.message(
+                f"waiting for job {key.job_id}: the lease of its owner runs out, unless it is renewed"
+            )
+        self._waited_for = left
+        return bool(left)
 
     def _must_exit(self) -> bool:
         """Return whether to exit although the database is unavailable, and results are lost."""

@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from jobq.config.settings import RetryPolicy
+from jobq.jobs.spec import RUN_TAG
 from jobq.models import AttemptKey, AttemptResult, Job, JobStatus, Outcome, Retried, RetryEffect
 
 LONGEST_DELAY = 3600.0
@@ -61,15 +62,24 @@ def after_loss(job: Job, policy: RetryPolicy) -> NextStep:
 def lost_ending(
     job: Job, key: AttemptKey, policy: RetryPolicy, why: str, *, begun: bool = True
 ) -> AttemptResult:
-    """How an attempt ends when nobody is left to end it; ``begun``: it had been started."""
+    """Return how an attempt ends that has no owner any more; ``begun``: it had been started.
+
+    A job of `jobq run` fails: whoever started it is gone, and must not find it run again later.
+    """
     step = after_loss(job, policy)
     if job.cancel_requested:
         step = NextStep(JobStatus.CANCELLED, None, job.failures, job.crashes)
+    elif RUN_TAG in job.tags:
+        step = NextStep(JobStatus.FAILED, None, job.failures, job.crashes + begun)
+        done = "it may have run" if begun else "it did not start"
+        why = f"its `jobq run` was killed: {done}"
     elif not begun:
         step = NextStep(JobStatus.PENDING, None, job.failures, job.crashes)
     return AttemptResult(
         key=key,
-        outcome=Outcome.LOST if begun else Outcome.RELEASED,
+        outcome=Outcome.RELEASED
+        if step.status is JobStatus.PENDING and not begun
+        else Outcome.LOST,
         status=step.status,
         failures=step.failures,
         crashes=step.crashes,

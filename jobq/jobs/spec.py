@@ -19,6 +19,14 @@ CONDITIONS = {
 """The fields that name parents, and what is required of those."""
 
 
+RUN_TAG = "jobq:run"
+"""The tag of a job that `jobq run` added: its value is the supervisor that the job belongs to.
+
+Such a job runs in the sight of the person or script that started it, or not at all: no other
+supervisor runs it later.
+"""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSpec:
     """A job to add, as `add_many` takes it. What is None falls back to a default.

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 
-from jobq.models import Job
+from jobq.models import Attempt, Job
 from jobq.queue import JobQueue, backend_of, recovery_of
 from jobq.recovery import ExpiredLeases
 from jobq.scheduling.retention import Expiry
@@ -59,6 +59,14 @@ class Scheduler:
             self._upkeep_at = now
             backend.maintain()
         return worked
+
+    def rescue_unrenewed(self, now: datetime) -> int:
+        """Give back the jobs whose pull workers let their leases run out, and return how many."""
+        return self._recovery.rescue_unrenewed(now, self._on_rescued)
+
+    def unrenewed(self, now: datetime, own: Collection[int]) -> list[tuple[Job, Attempt]]:
+        """Return the attempts of others whose leases run out soon: see `ExpiredLeases`."""
+        return self._expired.unrenewed(now, own)
 
     def settle(self, now: datetime) -> bool:
         """Settle dependents for at most `SETTLE_LIMIT_S`; return true if there are more."""

@@ -69,7 +69,9 @@ class Cli:
 
     def running(self, **options: Any) -> Claim:
         job = self.add(**options)
-        request = ClaimRequest(owner="test", limit=1, lease=timedelta(minutes=1), ids=[job.id])
+        request = ClaimRequest(
+            owner="test:1:00000000", limit=1, lease=timedelta(minutes=1), ids=[job.id]
+        )
         (claim,) = backend_of(self.queue).claim(request, utcnow())
         return claim
 

@@ -84,3 +84,41 @@ def test_a_result_that_is_no_json_leaves_the_attempt_open(queue: JobQueue) -> No
         with pytest.raises(UsageError, match="result: JSON can't hold it"):
             queue.complete(claim, result=odd)
     assert queue.complete(claim)
+
+
+def test_a_claim_takes_what_another_worker_let_expire(
+    queue: JobQueue, clock: FrozenDateTimeFactory
+) -> None:
+    """There is no supervisor that could give it back."""
+    job = add(queue)
+    lost = queue.claim(owner="first", lease=5)
+    assert lost is not None
+    assert queue.claim(owner="second") is None
+    clock.tick(6)
+    again = queue.claim(owner="second")
+    assert again is not None
+    assert (again.job.id, again.attempt) == (job.id, 2)
+    assert not queue.complete(lost)
+    assert queue.complete(again)
+
+
+def test_a_claim_leaves_a_job_whose_lease_is_renewed(
+    queue: JobQueue, clock: FrozenDateTimeFactory
+) -> None:
+    add(queue)
+    held = queue.claim(owner="first", lease=5)
+    assert held is not None
+    for _ in range(3):
+        clock.tick(4)
+        assert queue.heartbeat(held, lease=5)
+        assert queue.claim(owner="second") is None
+    assert queue.complete(held)
+
+
+def test_a_retry_frees_what_expired(queue: JobQueue, clock: FrozenDateTimeFactory) -> None:
+    job, other = add(queue), add(queue)
+    assert queue.claim(owner="gone", lease=5) is not None
+    queue.cancel(other.id)
+    clock.tick(6)
+    queue.retry(other.id)
+    assert queue.get(job.id).status is JobStatus.PENDING

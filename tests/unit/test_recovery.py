@@ -2,6 +2,7 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
+from freezegun import freeze_time
 from freezegun.api import FrozenDateTimeFactory
 
 from jobq import JobQueue, JobStatus
@@ -65,3 +66,19 @@ def test_leases_that_nobody_could_renew_are_given_time(project: Path) -> None:
         while time.monotonic() < seen + 0.1:
             pass
         assert expired.rescue(later) == 1
+
+
+def test_leases_are_doubted_by_who_was_kept_waiting_itself(project: Path) -> None:
+    """What kept it waiting, such as a write lock that was held for long, kept their owners, too."""
+    (project / "jobq.toml").write_text("[lease]\nseconds = 4\n")
+    with JobQueue.open(project / "jobq.toml") as queue, freeze_time(NOON) as clock:
+        queue.add("shell", {"argv": ["true"]})
+        assert queue.claim(owner="somewhere:1:abc") is not None
+        expired = ExpiredLeases(recovery_of(queue), queue.settings.lease)
+        assert expired.rescue(utcnow()) == 0
+        clock.tick(7)
+        assert expired.rescue(utcnow()) == 0
+        for _ in range(4):
+            assert expired.rescue(utcnow()) == 0
+            clock.tick(1)
+        assert expired.rescue(utcnow()) == 1

@@ -22,6 +22,7 @@ from jobq.diagnostics.doctor.finding import (
 from jobq.diagnostics.doctor.invariants import check_invariants
 from jobq.job_reader import READ_BATCH_SIZE
 from jobq.queue import JobQueue, backend_of, recovery_of
+from jobq.recovery import is_supervisor
 from jobq.system.processes import host_name
 from jobq.units import format_size
 
@@ -229,9 +230,9 @@ def check_missing_logs(examined: Examination, queue: JobQueue) -> Iterator[Findi
     """Find jobs, among the newest, that have attempts but no log directory."""
     del examined
     jobs = [job for job in queue.find(limit=NEWEST_JOBS, newest=True) if job.attempts]
-    missing = [str(job.id) for job in jobs if not os.path.lexists(queue.logs.path(job.id))]
+    missing = [job.id for job in jobs if not os.path.lexists(queue.logs.path(job.id))]
     yield if_any(
-        missing,
+        [str(job_id) for job_id in missing if _was_run_by_a_supervisor(queue, job_id)],
         warning(
             "missing logs",
             queue.logs.root,
@@ -240,6 +241,11 @@ def check_missing_logs(examined: Examination, queue: JobQueue) -> Iterator[Findi
         ),
         otherwise="every job with attempts has its logs",
     )
+
+
+def _was_run_by_a_supervisor(queue: JobQueue, job_id: int) -> bool:
+    """Return whether a job should have logs: pull workers keep none here."""
+    return any(is_supervisor(attempt.supervisor) for attempt in queue.attempts(job_id))
 
 
 DATABASE_CHECKS: tuple[Callable[[Examination, JobQueue], Iterator[Finding]], ...] = (
