@@ -1,4 +1,4 @@
-"""For the tests of those who write workers: run one without a queue, or a queue without a pool.
+"""Tests of workers: run one without a queue, or a queue without a supervisor.
 
 Everything happens in the calling process: breakpoints, coverage and monkeypatching work.
 """
@@ -36,7 +36,7 @@ _OWNER = "testing:0:00000000"  # as a supervisor, which keeps logs
 
 @dataclass(slots=True)
 class Run:
-    """What one run of a worker did."""
+    """The outcome of one run of a worker."""
 
     result: Any = None
     error: BaseException | None = None
@@ -55,9 +55,9 @@ def run(
     cancelled: bool = False,
     attempt: int = 1,
 ) -> Run:
-    """Run a worker once. An exception that `run` raises is kept in ``error``.
+    """Run a worker once. An exception raised by `run` is kept in ``error``.
 
-    ``queue`` is what ``job.queue`` and ``job.add`` reach; without it, a queue of this run's own.
+    ``queue`` is the one that ``job.queue`` and ``job.add`` use; without it, a temporary one.
 
     Raises:
         ArgsError: the arguments do not fit.
@@ -72,7 +72,7 @@ def run(
 
 
 def drain(queue: JobQueue, *, limit: int = 10_000) -> list[Job]:
-    """Run what is pending, and what that makes pending, one after another; the jobs as they ended.
+    """Run all pending jobs, and those that they make pending, in turn; return them as they ended.
 
     Raises:
         RuntimeError: after ``limit`` jobs there are still some.

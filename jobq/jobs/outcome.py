@@ -1,4 +1,4 @@
-"""What the end of a process, or of a worker's `run`, means for the job. Pure."""
+"""Outcomes: from the end of a process, or of a worker's `run`, to the job's next status. Pure."""
 
 import os
 from dataclasses import dataclass
@@ -14,18 +14,18 @@ from jobq.units import format_duration
 
 
 class StopReason(StrEnum):
-    """Why jobq ended an attempt that would have gone on."""
+    """The reason for which jobq ended an attempt that would have gone on."""
 
     CANCELLED = "cancelled"
     TIMEOUT = "timeout"
     SHUTDOWN = "shutdown"
-    LOST = "lost"  # somebody else has the job now
-    CUT_OFF = "cut off"  # somebody else might: the lease could not be renewed
+    LOST = "lost"  # another supervisor has the job now
+    CUT_OFF = "cut off"  # another one may take it: the lease could not be renewed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exit:
-    """How an attempt came to its end, as its process or the worker's `run` tells."""
+    """The end of an attempt, as reported by its process or by the worker's `run`."""
 
     outcome: Outcome
     exit_code: int | None = None
@@ -38,7 +38,7 @@ class Exit:
 
 
 def signal_name(number: int) -> str:
-    """SIGKILL for 9, and so on."""
+    """Return the name of a signal, as SIGKILL for 9."""
     try:
         return Signals(number).name
     except ValueError:
@@ -46,7 +46,7 @@ def signal_name(number: int) -> str:
 
 
 def exit_of_process(status: int, usage: Usage | None, last_words: str = "") -> Exit:
-    """The end of a command, from what `wait` tells; ``last_words`` go with a failure."""
+    """Return the end of a command, from its wait status; ``last_words`` are added to a failure."""
     code = os.waitstatus_to_exitcode(status)
     words = f": {last_words}" if last_words else ""
     if code < 0:
@@ -64,7 +64,7 @@ def exit_of_process(status: int, usage: Usage | None, last_words: str = "") -> E
 
 
 def timed_out(timeout: float) -> str:
-    """What is said of an attempt that has exceeded its limit."""
+    """Return the error of an attempt that exceeded its timeout, in seconds."""
     return f"timed out after {format_duration(timeout)}"
 
 
@@ -77,7 +77,7 @@ def ending_of(
     policy: RetryPolicy,
     chance: float,
 ) -> AttemptResult:
-    """How an attempt ends, and where its job goes."""
+    """Return how an attempt ends, and which status its job gets."""
     outcome, error = end.outcome, end.error
     if stopped is StopReason.TIMEOUT:
         outcome = Outcome.TIMED_OUT

@@ -1,4 +1,4 @@
-"""When a job that failed runs again. Pure: the random number is passed in."""
+"""Retries: whether and when a job that failed runs again. Pure: randomness is passed in."""
 
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -7,12 +7,12 @@ from jobq.config.settings import RetryPolicy
 from jobq.jobs.spec import RUN_TAG
 from jobq.models import AttemptKey, AttemptResult, Job, JobStatus, Outcome, Retried, RetryEffect
 
-LONGEST_DELAY = 3600.0
-"""Seconds. Backoff doubles up to here."""
+MAX_BACKOFF_S = 3600.0
+"""Backoff doubles up to here."""
 
 
 class NextStep(NamedTuple):
-    """Where a job goes when an attempt did not complete it."""
+    """The status of a job after an attempt that did not complete it."""
 
     status: JobStatus
     run_at: datetime | None
@@ -21,12 +21,12 @@ class NextStep(NamedTuple):
 
 
 def backoff(base: float, n: int) -> float:
-    """Seconds before the n-th retry: ``min(base * 2 ** (n - 1), 3600)``."""
-    return min(base * 2.0 ** min(n - 1, 60), LONGEST_DELAY)
+    """Return the seconds before the n-th retry: ``min(base * 2 ** (n - 1), 3600)``."""
+    return min(base * 2.0 ** min(n - 1, 60), MAX_BACKOFF_S)
 
 
 def jittered(delay: float, jitter: float, chance: float) -> float:
-    """The delay, moved by up to ``jitter`` of itself; ``chance`` in 0..1 says where."""
+    """Return the delay moved by up to ``jitter`` of itself; ``chance``, 0 to 1, selects where."""
     return delay * (1 + jitter * (2 * chance - 1))
 
 
@@ -40,7 +40,7 @@ def after_failure(
     retryable: bool = True,
     delay: float | None = None,
 ) -> NextStep:
-    """The step after an attempt that failed, timed out or crashed: retrying, or failed.
+    """Return the step after an attempt that failed, timed out or crashed: retrying, or failed.
 
     ``delay`` (seconds) replaces the backoff where the worker asked for one.
     """
@@ -53,7 +53,7 @@ def after_failure(
 
 
 def after_loss(job: Job, policy: RetryPolicy) -> NextStep:
-    """The step after an attempt whose supervisor died: pending at once, up to the crash limit."""
+    """Return the step after a supervisor died: pending at once, up to the crash limit."""
     crashes = job.crashes + 1
     status = JobStatus.FAILED if crashes >= policy.max_crashes else JobStatus.PENDING
     return NextStep(status, None, job.failures, crashes)

@@ -1,4 +1,4 @@
-"""Jobs as rows of a batch: what `jobq import` makes the same jobs of again."""
+"""Export: jobs as rows of which `jobq import` makes the same jobs again."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,7 +18,7 @@ _COLUMN_OF = {condition: column for column, condition in CONDITIONS.items()}
 
 
 class Export:
-    """The jobs of a selection, the oldest first; with ``limit``, only so many of them."""
+    """The jobs of a selection, the oldest first, up to ``limit`` of them."""
 
     def __init__(
         self,
@@ -30,7 +30,9 @@ class Export:
     ) -> None:
         self.redacted = 0  # jobs whose secrets were left out: their rows can't be imported
         self._with_secrets = with_secrets
-        self.outside: set[int] = set()  # jobs that others wait for and that are not among these
+        self.outside: set[int] = (
+            set()
+        )  # jobs that exported ones wait for, and that are not exported
         self._queue = queue
         self._jobs = jobs
         if limit is not None:
@@ -40,7 +42,7 @@ class Export:
             self._jobs = replace(jobs, before_id=last + 1)
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """A row for each job. Its parents are named by their keys, if they are exported, too."""
+        """Yield a row for each job, which names its parents by key where they are exported, too."""
         page: list[Job] = []
         for job in self._queue.each(self._jobs):
             page.append(job)
@@ -59,7 +61,7 @@ class Export:
             yield {**row, **self._after(job, parents, among)}
 
     def _among(self, ids: set[int]) -> set[int]:
-        """Those of some jobs that are exported."""
+        """Return those of these jobs that are exported."""
         if self._jobs.ids is not None:
             ids = ids & set(self._jobs.ids)
         if not ids:
@@ -68,7 +70,7 @@ class Export:
         return {job.id for job in found}
 
     def _after(self, job: Job, parents: dict[int, Job], among: set[int]) -> dict[str, list[Any]]:
-        """What the job waits for. A parent left out that did as it was to is waited for no more."""
+        """Return the columns that name parents, without those not exported that met their condition."""
         after: dict[str, list[Any]] = {}
         for parent in job.parents:
             there = parents.get(parent.id)
@@ -106,12 +108,12 @@ class Export:
         if args.get("stdin") == shell.OWN_STDIN:
             stdin = (self._queue.logs.path(job.id) / STDIN).absolute()
             args = {**args, "stdin": str(stdin)}
-        # An empty field of a table is one that is not said: there, "" is kept as JSON.
+        # An empty field of a table counts as absent, so an empty text is kept in JSON.
         return {"args": args} if "" in args.values() else args
 
 
 def key_of(job: Job) -> str:
-    """A key that no other job has, in whichever database: its id, and when it was added."""
+    """Return a key that no job of any other database has: id and time of creation."""
     return f"{job.id}-{round(job.created_at.timestamp() * 1_000_000):x}"
 
 

@@ -1,7 +1,7 @@
 """Files of rows: JSON Lines, JSON, CSV and TSV, read one row at a time with the line it begins on.
 
 Not with sqlite-utils' readers: those keep no line numbers, read a JSON file whole, and stop at the
-first row that is damaged; here it becomes one more thing to report.
+first damaged row; here each damaged row is reported with the others.
 """
 
 import csv
@@ -18,25 +18,25 @@ from jobq.errors import UsageError
 from jobq.job_types.arguments import refuse_constant
 
 FORMATS = ("jsonl", "json", "csv", "tsv")
-LONGEST_ROW = 16 * 1024 * 1024
-"""Bytes in one row. A longer one is most likely a quote that is never closed."""
+MAX_ROW_BYTES = 16 * 1024 * 1024
+"""A longer row is most likely a quote that is never closed."""
 
 _ENDINGS = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv",
     ".tab": "tsv",
 }  # fmt: skip
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
-"""What files in UTF-16 begin with, in either order of bytes."""
+"""The first bytes of files in UTF-16, in either byte order."""
 
 _BOM = b"\xef\xbb\xbf"
-_BLOCK = 65536
-_NEARLY = 16  # characters before the end of what was read, in which an error may just be the end
+_BLOCK_CHARS = 65536
+_TAIL_CHARS = 16  # an error this near the end of a block may just be the cut
 _SPECIAL = re.compile(r"""[",;\t\r\n]|^\s|\s$""")
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
 class Row(NamedTuple):
-    """One row: where it begins, and what is in it or why it can't be read."""
+    """One row: the line it begins on, and its values or why it can't be read."""
 
     line: int
     values: dict[str, Any]
@@ -53,7 +53,7 @@ class Table:
 
 
 def format_of(name: str, head: bytes) -> str:
-    """The format of a file, by its ending, or else by how it begins."""
+    """Return the format of a file, by its ending, or else by its first bytes."""
     if known := _ENDINGS.get(PurePath(name).suffix.lower()):
         return known
     begin = head.removeprefix(_BOM).lstrip()
@@ -65,7 +65,7 @@ def format_of(name: str, head: bytes) -> str:
 
 
 def read(source: BinaryIO, kind: str) -> Table:
-    """The rows of a file in one of FORMATS.
+    """Read the rows of a file in one of FORMATS.
 
     Raises:
         UsageError: there is no such format.
@@ -95,18 +95,18 @@ _DECODER = json.JSONDecoder(parse_constant=refuse_constant, object_pairs_hook=_o
 
 
 def _lines(source: BinaryIO) -> Iterator[bytes]:
-    """Lines, each with its end; one that is too long comes in parts that are longer than allowed."""
-    first = source.readline(LONGEST_ROW + 1)
+    """Yield lines with their ends; one that is too long comes in parts, each longer than allowed."""
+    first = source.readline(MAX_ROW_BYTES + 1)
     if first:
         yield first.removeprefix(_BOM)
-    while line := source.readline(LONGEST_ROW + 1):
+    while line := source.readline(MAX_ROW_BYTES + 1):
         yield line
 
 
 def _json_lines(source: BinaryIO) -> Iterator[Row]:
     decode = _DECODER.decode
     for number, line in enumerate(_lines(source), 1):
-        if len(line) > LONGEST_ROW:
+        if len(line) > MAX_ROW_BYTES:
             yield Row(number, {}, _too_long())
             return
         try:
@@ -124,7 +124,7 @@ def _json_lines(source: BinaryIO) -> Iterator[Row]:
 
 
 def _too_long() -> str:
-    return f"a row of more than {LONGEST_ROW:,} bytes: what follows was not read"
+    return f"a row of more than {MAX_ROW_BYTES:,} bytes: the rest of the file was not read"
 
 
 def _not_json(error: Exception) -> str:
@@ -154,9 +154,9 @@ class _Objects:
         try:
             yield from self._rows()
         except UnicodeDecodeError:
-            yield Row(self._line, {}, "not valid UTF-8: what follows was not read")
+            yield Row(self._line, {}, "not valid UTF-8: the rest of the file was not read")
         finally:
-            self._file.detach()  # it is not ours to close
+            self._file.detach()  # the caller closes it
 
     def _rows(self) -> Iterator[Row]:
         in_array = self._next() == "["
@@ -184,7 +184,7 @@ class _Objects:
             yield Row(self._line, {}, f"expected an object, got {sign!r}: {_UNREAD}")
 
     def _separator(self) -> str | None:
-        """Pass the comma between two objects; what is wrong if there is none."""
+        """Pass the comma between two objects; return the problem if there is none."""
         sign = self._next()
         if sign == ",":
             self._pass(self._at + 1)
@@ -198,7 +198,7 @@ class _Objects:
                 values, end = _DECODER.raw_decode(self._text, self._at)
             except (ValueError, RecursionError) as error:
                 ahead = self._text.count("\n", self._at, getattr(error, "pos", self._at))
-                if self._may_go_on(error) and self._more():
+                if self._may_be_cut_off(error) and self._more():
                     continue
                 what = f"not valid JSON: {getattr(error, 'msg', error)}"
                 return Row(self._line + ahead, {}, f"{what}: {_UNREAD}")
@@ -206,15 +206,18 @@ class _Objects:
             found: dict[str, Any] = values
             return found
 
-    def _may_go_on(self, error: Exception) -> bool:
-        """Whether the error may come from what has not been read yet."""
-        if not isinstance(error, json.JSONDecodeError) or len(self._text) - self._at > LONGEST_ROW:
+    def _may_be_cut_off(self, error: Exception) -> bool:
+        """Tell whether an error may only mean that the rest has not been read yet."""
+        if (
+            not isinstance(error, json.JSONDecodeError)
+            or len(self._text) - self._at > MAX_ROW_BYTES
+        ):
             return False
-        cut = error.pos >= len(self._text) - _NEARLY
+        cut = error.pos >= len(self._text) - _TAIL_CHARS
         return cut or error.msg.startswith("Unterminated string")
 
     def _next(self) -> str:
-        """The next character that is no space; nothing at the end."""
+        """Return the next character that is no space; an empty string at the end."""
         while True:
             match = _SPACE.match(self._text, self._at)
             assert match is not None  # it may be empty
@@ -229,20 +232,20 @@ class _Objects:
         self._at = to
 
     def _more(self) -> bool:
-        # As much again as is kept: an object that is long is not decoded a hundred times.
-        block = self._file.read(max(_BLOCK, len(self._text) - self._at))
+        # Twice as much each time, so that a long object is not decoded a hundred times.
+        block = self._file.read(max(_BLOCK_CHARS, len(self._text) - self._at))
         self._text, self._at = self._text[self._at :] + block, 0
         return bool(block)
 
 
-_UNREAD = "what follows was not read"
+_UNREAD = "the rest of the file was not read"
 
 
 # -- CSV and TSV ---------------------------------------------------------------------------------
 
 
 def _table(source: BinaryIO, kind: str) -> Table:
-    csv.field_size_limit(LONGEST_ROW)
+    csv.field_size_limit(MAX_ROW_BYTES)
     texts = _texts(source)
     begin: list[str] = []  # up to the first line that is not empty
     try:
@@ -268,9 +271,9 @@ def _without_header(line: int, error: csv.Error) -> Table:
 
 def _texts(source: BinaryIO) -> Iterator[str]:
     for line in _lines(source):
-        if len(line) > LONGEST_ROW:  # its parts must not be taken for rows
+        if len(line) > MAX_ROW_BYTES:  # its parts must not be taken for rows
             raise csv.Error(_too_long())
-        # Bytes that are no UTF-8 become signs that no check of text lets pass: it names the row.
+        # Bytes that are not UTF-8 become surrogates, which the check of texts refuses by row.
         yield line.decode("utf-8", "surrogateescape")
 
 
@@ -299,7 +302,7 @@ def _records(reader: Any, columns: Sequence[str]) -> Iterator[Row]:
 
 
 def write(rows: Iterable[dict[str, Any]], kind: str, file: TextIO, columns: Sequence[str]) -> int:
-    """Write rows; how many. A table has these columns; lists and objects in it are JSON."""
+    """Write rows, and return how many. ``columns`` are those of a table; its objects are JSON."""
     writers: dict[str, Callable[[], int]] = {
         "jsonl": lambda: _write_json_lines(rows, file),
         "json": lambda: _write_json(rows, file),
@@ -338,7 +341,10 @@ def _write_table(
 
 
 def _cell(value: Any) -> str:
-    """A field. Not by csv.writer: it leaves a carriage return bare, which its reader refuses."""
+    """Return a field, quoted where needed.
+
+    Not with csv.writer, which leaves a carriage return bare that its reader refuses.
+    """
     if value is None:
         return ""
     text = value if isinstance(value, str) else _json(value)

@@ -1,7 +1,7 @@
-"""Batches of jobs from rows: every row is checked before any is added.
+"""Import: jobs from the rows of a file, all checked before any is added.
 
-ValidRow rows go to a file (`jobq.transfer.staging`), not to memory; from there they are added a portion at a
-time, so that other writers hardly wait. A row with a key is added once, however often it is given.
+Valid rows go to a file (`jobq.transfer.staging`), not to memory; from there they are added in
+batches, so that other writers hardly wait. A row with a key is added once, however often it comes.
 """
 
 import os
@@ -21,14 +21,14 @@ from jobq.models import Condition, Inserted, KnownKey, NewJob, ParentRef
 from jobq.queue import JobQueue, backend_of
 from jobq.transfer.formats import Row, Table
 from jobq.transfer.row_validation import InvalidRow, RowValidator, ValidRow
-from jobq.transfer.staging import AT_ONCE, Planned, StagingTable, room_for_rows
+from jobq.transfer.staging import BATCH_SIZE, StagedRow, StagingTable, room_for_rows
 
-SHOWN = 20
-"""Problems that are kept to be shown; the others are counted."""
+MAX_PROBLEMS_SHOWN = 20
+"""Problems kept to be shown; the others are counted."""
 
 
 class Problem(NamedTuple):
-    """What is wrong with a row."""
+    """A problem of a row: its line and column, and what is wrong."""
 
     line: int
     column: str
@@ -39,24 +39,24 @@ class Problem(NamedTuple):
         return f"{where}: {self.what}"
 
 
-class _Read(NamedTuple):
-    """A row that was looked at."""
+class _CheckedRow(NamedTuple):
+    """A row that was checked."""
 
     place: int
     line: int
     key: str | None  # with the prefix
-    checked: ValidRow | None  # None: it is not good
+    valid: ValidRow | None  # None: it is invalid
 
 
 class Importer:
-    """Rows on their way to be jobs: `check` them all, look at `problems`, then `add` them."""
+    """The import of one file: `check` its rows, look at `problems`, then `add` the valid ones."""
 
     def __init__(self, queue: JobQueue, directory: Path, *, prefix: str = "") -> None:
-        self.problems: list[Problem] = []  # the first SHOWN of them, by line
+        self.problems: list[Problem] = []  # the first MAX_PROBLEMS_SHOWN of them, by line
         self.problem_count = 0
-        self.header_wrong = False  # then no row was read
-        self.rows = 0  # good or not
-        self.known = 0  # rows whose key stands for a job already
+        self.header_wrong = False  # if true, no row was read
+        self.rows = 0  # valid or not
+        self.known = 0  # rows whose key belongs to a job already
         self.added = 0
         self.existing = 0  # rows that were not added, since a job had their key
         self._queue = queue
@@ -64,11 +64,11 @@ class Importer:
         self._prefix = prefix
         self._now = backend_of(queue).now()
         with room_for_rows():
-            self._plan = StagingTable(queue.logs.make_root())
+            self._staging = StagingTable(queue.logs.make_root())
         self._env: dict[str, str] = queue.settings.captured(os.environ)
 
     def close(self) -> None:
-        self._plan.close()
+        self._staging.close()
 
     def __enter__(self) -> Self:
         return self
@@ -77,55 +77,55 @@ class Importer:
         self.close()
 
     def __len__(self) -> int:
-        return len(self._plan)
+        return len(self._staging)
 
     # -- checking --------------------------------------------------------------------------
 
     @room_for_rows()
     def check(self, table: Table, tick: Callable[[], None] | None = None) -> None:
-        """Check every row; ``tick`` is called now and then."""
-        checker = RowValidator(
+        """Check every row; ``tick`` is called after each batch."""
+        validator = RowValidator(
             self._queue, self._directory, self._now, texts=table.columns is not None
         )
-        wrong = checker.columns(table.columns or ())
+        wrong = validator.columns(table.columns or ())
         for column, what in wrong:
-            self._complain(table.header_line, column, what)
+            self._report(table.header_line, column, what)
         if wrong:
             self.header_wrong = True
             return
         # What this shell adds to every command must itself be fit to be stored.
         shell.parse({"argv": ["true"], "cwd": str(self._directory), "env": self._env})
-        portion: list[_Read] = []
+        batch: list[_CheckedRow] = []
         for row in table.rows:
-            portion.append(self._check_row(checker, row))
+            batch.append(self._check_row(validator, row))
             self.rows += 1
-            if len(portion) >= AT_ONCE:
-                self._keep(portion)
-                portion = []
+            if len(batch) >= BATCH_SIZE:
+                self._stage(batch)
+                batch = []
                 if tick:
                     tick()
-        self._keep(portion)
-        self._plan.complete()
-        self._check_strange_keys()
-        self._plan.arrange()
-        self._complain_of_stuck()
+        self._stage(batch)
+        self._staging.complete()
+        self._resolve_unknown_keys()
+        self._staging.arrange()
+        self._report_stuck()
         if tick:
             tick()
 
-    def _check_row(self, checker: RowValidator, row: Row) -> _Read:
+    def _check_row(self, validator: RowValidator, row: Row) -> _CheckedRow:
         checked = None
         if row.problem is not None:
-            self._complain(row.line, "", row.problem)
+            self._report(row.line, "", row.problem)
         else:
             try:
-                checked = checker.check(row.values)
+                checked = validator.check(row.values)
             except InvalidRow as wrong:
                 for column, what in wrong.columns:
-                    self._complain(row.line, column, what)
-        return _Read(self.rows, row.line, self._key_of(row), checked)
+                    self._report(row.line, column, what)
+        return _CheckedRow(self.rows, row.line, self._key_of(row), checked)
 
     def _key_of(self, row: Row) -> str | None:
-        """A row that is not good has its key all the same: others may wait for it."""
+        """Return the key of a row, valid or not: other rows may wait for it."""
         if (key := row.values.get("key")) is None:
             return None
         with suppress(UsageError):
@@ -133,77 +133,80 @@ class Importer:
                 return self._prefix + key
         return None
 
-    def _keep(self, portion: Sequence[_Read]) -> None:
-        rows = [read.checked for read in portion if read.checked is not None]
+    def _stage(self, batch: Sequence[_CheckedRow]) -> None:
+        """Keep the valid rows of a batch whose keys and parents' ids are good, too."""
+        rows = [row.valid for row in batch if row.valid is not None]
         keys = [self._prefix + row.key for row in rows if row.key is not None]
         known = backend_of(self._queue).transfer.known_keys(keys) if keys else {}
         ids = {ref for row in rows for ref, _ in row.refs if isinstance(ref, int)}
         missing = ids - backend_of(self._queue).get(ids).keys() if ids else set()
-        given = [(read.key, read.place, read.line) for read in portion if read.key is not None]
-        taken = self._plan.claim_keys(given) if given else {}
+        given = [(row.key, row.place, row.line) for row in batch if row.key is not None]
+        taken = self._staging.claim_keys(given) if given else {}
         good = []
-        for read in portion:
-            has_key = read.key is None or self._has_its_key(read, known, taken.get(read.place))
-            if not has_key or read.checked is None:
+        for row in batch:
+            has_key = row.key is None or self._has_its_key(row, known, taken.get(row.place))
+            if not has_key or row.valid is None:
                 continue
-            if read.checked.refs:
-                if self._names_missing(read.checked, read.line, missing):
+            if row.valid.refs:
+                if self._has_missing_parents(row.valid, row.line, missing):
                     continue
-                self._wait_for(read.place, read.checked.refs)
-            good.append(Planned(read.place, read.line, tuple(read.checked)))
-        self._plan.put(good)
+                self._wait_for(row.place, row.valid.refs)
+            good.append(StagedRow(row.place, row.line, tuple(row.valid)))
+        self._staging.put(good)
 
     def _wait_for(self, place: int, refs: Sequence[tuple[int | str, str]]) -> None:
         keys = [(self._prefix + ref, how) for ref, how in refs if isinstance(ref, str)]
         if keys:
-            self._plan.wait_for(place, keys)
+            self._staging.wait_for(place, keys)
 
-    def _has_its_key(self, read: _Read, known: Mapping[str, KnownKey], first: int | None) -> bool:
-        """Whether a row can have the key that it gives, which the one in line ``first`` has."""
-        if read.checked is None or read.key is None:
+    def _has_its_key(
+        self, row: _CheckedRow, known: Mapping[str, KnownKey], first: int | None
+    ) -> bool:
+        """Tell whether a row gets the key that it gives; ``first`` is a line that has it, too."""
+        if row.valid is None or row.key is None:
             return first is None
-        name = read.key.removeprefix(self._prefix)
+        name = row.key.removeprefix(self._prefix)
         if first is not None:
-            self._complain(read.line, "key", f"{name!r} is that of line {first}, too")
+            self._report(row.line, "key", f"{name!r} is that of line {first}, too")
             return False
-        before = known.get(read.key)
-        if before is not None and before.digest != read.checked.digest:
-            self._complain(read.line, "key", _other(name, before.job_id))
+        before = known.get(row.key)
+        if before is not None and before.digest != row.valid.digest:
+            self._report(row.line, "key", _key_taken(name, before.job_id))
             return False
         self.known += before is not None
         return True
 
-    def _names_missing(self, checked: ValidRow, line: int, missing: Collection[Any]) -> bool:
+    def _has_missing_parents(self, valid: ValidRow, line: int, missing: Collection[Any]) -> bool:
         wrong = [
             (_column_of(condition), f"no job {ref}")
-            for ref, condition in checked.refs
+            for ref, condition in valid.refs
             if ref in missing
         ]
         for column, what in wrong:
-            self._complain(line, column, what)
+            self._report(line, column, what)
         return bool(wrong)
 
-    def _check_strange_keys(self) -> None:
-        """Keys that no row has are those of jobs added before; else they may be ids."""
-        for found in self._plan.strange_keys():
+    def _resolve_unknown_keys(self) -> None:
+        """Find jobs for keys that no row has: added before with that key, or else with that id."""
+        for found in self._staging.unknown_keys():
             keys = [key for key, _ in found]
             known = backend_of(self._queue).transfer.known_keys(keys)
             numbers = {key: number for key in keys if (number := self._number(key)) is not None}
             there = backend_of(self._queue).get(numbers.values()) if numbers else {}
             ids = [key for key, number in numbers.items() if number in there and key not in known]
-            self._plan.name_ids(ids)
+            self._staging.mark_as_ids(ids)
             for key in keys:
                 if key not in known and key not in ids:
                     name = key.removeprefix(self._prefix)
                     what = f"no row and no job has the key {name!r}"
-                    for line, condition in self._plan.drop_waiting_for(key):
-                        self._complain(line, _column_of(condition), what)
+                    for line, condition in self._staging.drop_waiting_for(key):
+                        self._report(line, _column_of(condition), what)
 
-    def _complain_of_stuck(self) -> None:
-        for place, line in self._plan.stuck():
-            if self._is_shown(line):  # or else there is no need to find out why
-                condition, why = self._plan.why_stuck(place)
-                self._complain(line, _column_of(condition), why)
+    def _report_stuck(self) -> None:
+        for place, line in self._staging.stuck():
+            if self._is_shown(line):  # otherwise the reason is not needed
+                condition, why = self._staging.reason_stuck(place)
+                self._report(line, _column_of(condition), why)
             else:
                 self.problem_count += 1
 
@@ -212,28 +215,28 @@ class Importer:
         return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
 
     def _is_shown(self, line: int) -> bool:
-        return len(self.problems) < SHOWN or line < self.problems[-1].line
+        return len(self.problems) < MAX_PROBLEMS_SHOWN or line < self.problems[-1].line
 
-    def _complain(self, line: int, column: str, what: str) -> None:
+    def _report(self, line: int, column: str, what: str) -> None:
         self.problem_count += 1
         if self._is_shown(line):
             insort(self.problems, Problem(line, column, what), key=lambda problem: problem.line)
-            del self.problems[SHOWN:]
+            del self.problems[MAX_PROBLEMS_SHOWN:]
 
     # -- adding ----------------------------------------------------------------------------
 
     def add(self) -> Iterator[list[Inserted]]:
-        """Add the rows that are good, a portion in each transaction; what became of each.
+        """Add the valid rows, a batch in each transaction; yield what became of each row.
 
         Raises:
-            JobqError: something changed since they were checked. What was added stays added.
+            JobqError: something changed since they were checked. Jobs added before stay.
         """
-        for portion in self._plan.portions():
-            jobs = [self._job(ValidRow(*planned.values)) for planned in portion]
+        for batch in self._staging.batches():
+            jobs = [self._job(ValidRow(*row.values)) for row in batch]
             try:
                 inserted = self._insert(jobs)
             except JobqError as error:
-                lines = f"{portion[0].line} to {portion[-1].line}"
+                lines = f"{batch[0].line} to {batch[-1].line}"
                 raise type(error)(
                     f"lines {lines}: {error}; {self.added:,} jobs were added before"
                 ) from error
@@ -278,14 +281,14 @@ class Importer:
             return ParentRef(condition=Condition(condition), id=ref)
         key = self._prefix + ref
         number = self._number(key)
-        if number is not None and self._plan.is_id(key):
+        if number is not None and self._staging.is_id(key):
             return ParentRef(condition=Condition(condition), id=number)
         return ParentRef(condition=Condition(condition), key=key)
 
 
-def _other(key: str, job_id: int) -> str:
+def _key_taken(key: str, job_id: int) -> str:
     return (
-        f"{key!r} is that of job {job_id}, which was added from a row that said something else: "
+        f"{key!r} belongs to job {job_id}, which was added from a different row: "
         "give the row another key"
     )
 

@@ -1,7 +1,7 @@
-"""Moves everything from one store to another: jobs, their history, queues, schedules.
+"""Migration: everything moved from one store to another: jobs, history, queues and schedules.
 
-The source is only read. Nobody else can use the target before all of it has been read back, and
-found to be the same.
+The source is only read. No other process can use the target before all of it has been read back
+and compared.
 """
 
 import hashlib
@@ -19,23 +19,24 @@ from jobq.config.settings import SQLITE, Settings
 from jobq.errors import DatabaseError, HalfFilledError, UsageError, WrongState
 from jobq.models import JobFilter, JobStatus
 
-PAGE = 500
+BATCH_SIZE = 500
 """Jobs in one transaction."""
 
-SILENT = timedelta(seconds=90)
-"""Three leases as they are by default."""
-
-_NAMED = 5
-
 _SILENT_LEASES = 3
+"""A supervisor on another host that was silent for so many leases counts as gone."""
+
+SILENT = timedelta(seconds=90)
+"""The same with leases as they are by default."""
+
+_MAX_IDS_NAMED = 5
 
 OnProgress = Callable[[str, int], None]
-"""Is told what is done, and with how many jobs so far."""
+"""Called with a step (moving, reading, checking), and the number of jobs done so far."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """How much a store holds; two of the same checksum hold the same."""
+    """The contents of a store: counts, and a checksum that is the same for equal stores."""
 
     jobs: int
     attempts: int
@@ -45,7 +46,7 @@ class Tally:
 
 
 def tally(backend: Backend, on_jobs: Callable[[int], None] = lambda _: None) -> Tally:
-    """Read everything; ``on_jobs`` is told how many jobs have been read so far."""
+    """Read everything, and return how much it is; ``on_jobs`` is called with the jobs read so far."""
     digest = hashlib.sha256()
     jobs = attempts = 0
     for page in _pages(backend, 0):
@@ -111,20 +112,20 @@ class Migration:
 
 
 def require_another(source: Backend, target: Backend, names: tuple[str, str]) -> None:
-    """Refuse to move a store into itself, which would be emptied for it.
+    """Refuse to move a store into itself.
 
     Raises:
-        UsageError: both are one.
+        UsageError: source and target are the same.
     """
     if source.transfer.place() == target.transfer.place():
         raise UsageError(f"--to {names[1]}: this is where the jobs are, as {names[0]}")
 
 
 def require_idle(backend: Backend, name: str, silent: timedelta = SILENT) -> None:
-    """Refuse a store that is at work.
+    """Refuse a store that is in use.
 
-    Of a supervisor on another machine is not known that it died: one that has been ``silent`` for
-    so long is not counted; what it ran is running still, and is.
+    The death of a supervisor on another host is not noticed at once: one that has been silent for
+    longer than ``silent`` is not counted, but the jobs it left running are.
 
     Raises:
         WrongState: a supervisor is alive, or a job is running.
@@ -135,7 +136,7 @@ def require_idle(backend: Backend, name: str, silent: timedelta = SILENT) -> Non
         raise WrongState(
             f"{name}: a supervisor is alive ({', '.join(sorted(live))}): stop it first"
         )
-    running = backend.find(JobFilter(statuses=frozenset({JobStatus.RUNNING})), limit=_NAMED)
+    running = backend.find(JobFilter(statuses=frozenset({JobStatus.RUNNING})), limit=_MAX_IDS_NAMED)
     if running:
         ids = ", ".join(str(job.id) for job in running)
         raise WrongState(
@@ -153,15 +154,15 @@ def move(
     silent: timedelta = SILENT,
     on_progress: OnProgress = lambda _, __: None,
 ) -> Tally:
-    """Fill an empty target with all that the source holds, ids and all; what that is.
+    """Copy everything from the source to an empty target, ids included, and return how much.
 
-    After an interruption it goes on where it was; with ``restart``, from the start. If the target
-    holds exactly that already, nothing is done. ``names`` are those of the source and the target.
+    After an interruption it resumes; with ``restart``, it begins anew. If the target holds exactly
+    the same already, nothing is done. ``names`` are those of source and target.
 
     Raises:
-        UsageError: they are one.
+        UsageError: they are the same store.
         WrongState: one of them is in use, or the target has jobs of its own.
-        DatabaseError: what came out is not what went in; nobody can use the target.
+        DatabaseError: the copy differs from the source; the target can't be used.
     """
     require_another(source, target, names)
     require_idle(source, names[0], silent)
@@ -187,7 +188,7 @@ def move(
 
 
 def _moved_before(source: Backend, target: Backend, on_progress: OnProgress) -> Tally | None:
-    """What the target, which is not empty, holds, if it is exactly what the source does."""
+    """Return what the target, which is not empty, holds, if that is exactly what the source holds."""
     counts = source.counts()
     try:
         if not counts or counts != target.counts():
@@ -207,13 +208,13 @@ def _different(names: tuple[str, str], expected: Tally, found: Tally) -> str:
 
 
 def _pages(backend: Backend, after_id: int) -> Iterator[list[History]]:
-    while page := backend.transfer.histories(after_id=after_id, limit=PAGE):
+    while page := backend.transfer.histories(after_id=after_id, limit=BATCH_SIZE):
         yield page
         after_id = page[-1].job.id
 
 
 def _kept(history: History) -> list[Any]:
-    """What is kept of a job; not what follows from other jobs."""
+    """Return what is stored of a job itself, without what follows from other jobs."""
     parents = sorted((parent.id, parent.condition, parent.met) for parent in history.parents)
     job = replace(history.job, parents=())
     return [job, history.attempts, parents, history.keys, history.unsettled]

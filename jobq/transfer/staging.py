@@ -1,7 +1,7 @@
-"""Rows that are good to add, kept on disk until every row has been looked at.
+"""Staging: valid rows, kept on disk until every row of a file has been checked.
 
-A batch may be larger than memory, and its rows may wait for each other in any order. The file is
-nobody else's: it has no name, and is gone when it is closed, however the process ends.
+A file may be larger than memory, and its rows may wait for each other in any order. The staging
+file has no name: no other process can open it, and it is gone when this one ends, however it ends.
 """
 
 import marshal
@@ -18,15 +18,15 @@ from jobq.logs.directory import STAGING_PREFIX
 from jobq.system.permissions import repair
 
 _CACHE_KIB = 32_768
-_SHOWN = 8  # keys of a circle that are named
+_MAX_KEYS_NAMED = 8  # of a circle
 
 
 @contextmanager
 def room_for_rows() -> Iterator[None]:
-    """Say plainly that there is no room to keep the rows.
+    """Report a full disk as such.
 
     Raises:
-        DiskFullError: instead of what SQLite raises then.
+        DiskFullError: in place of SQLite's error.
     """
     try:
         yield
@@ -39,15 +39,15 @@ def room_for_rows() -> Iterator[None]:
         ) from error
 
 
-AT_ONCE = 1000
-"""Rows added in one transaction at most: few enough that other writers hardly wait."""
+BATCH_SIZE = 1000
+"""Most rows added in one transaction: few enough that other writers hardly wait."""
 
-BYTES_AT_ONCE = 1024 * 1024
-"""Their size at most, unless one is larger."""
+BATCH_BYTES = 1024 * 1024
+"""Most bytes of them, unless a single row is larger."""
 
 
-class Planned(NamedTuple):
-    """A row that is good to add, as plain values."""
+class StagedRow(NamedTuple):
+    """A valid row, as plain values."""
 
     place: int
     line: int
@@ -55,10 +55,10 @@ class Planned(NamedTuple):
 
 
 class StagingTable:
-    """Rows by their place in the batch, the keys that they have, and those that they wait for.
+    """Rows by their place in the file, with their keys and the keys that they wait for.
 
-    Rows are kept in blocks, as they come. Where some wait for others, each has to be reached by
-    itself: then they are put into a table.
+    Rows are kept in blocks, as they come. Where some wait for others, each has to be found by
+    itself: then they are moved to a table.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -83,7 +83,7 @@ class StagingTable:
                 "BEGIN"
             )
         finally:
-            os.unlink(name)  # what is open stays
+            os.unlink(name)  # the open file stays until it is closed
 
     def close(self) -> None:
         self._db.close()
@@ -108,12 +108,12 @@ class StagingTable:
                 taken[place] = line
         return taken
 
-    def put(self, rows: Sequence[Planned]) -> None:
-        """Keep rows, in the order of their places: in blocks that are added at once."""
+    def put(self, rows: Sequence[StagedRow]) -> None:
+        """Keep rows, which come in the order of their places, in blocks of one transaction each."""
         if not rows:
             return
         data = marshal.dumps([tuple(row) for row in rows])
-        if len(rows) > AT_ONCE or (len(data) > BYTES_AT_ONCE and len(rows) > 1):
+        if len(rows) > BATCH_SIZE or (len(data) > BATCH_BYTES and len(rows) > 1):
             half = len(rows) // 2
             self.put(rows[:half])
             self.put(rows[half:])
@@ -123,13 +123,13 @@ class StagingTable:
             )
 
     def wait_for(self, place: int, refs: Sequence[tuple[str, str]]) -> None:
-        """Note the keys that a row waits for, each with its condition."""
+        """Record the keys that a row waits for, each with its condition."""
         self._db.executemany(
             "INSERT OR IGNORE INTO refs VALUES (?, ?, ?)", ((place, *ref) for ref in refs)
         )
 
     def complete(self) -> None:
-        """All rows are there: where some wait for others, each can be reached from here on."""
+        """Finish filling: where some rows wait for others, make each row reachable by its place."""
         (self._in_blocks,) = self._db.execute("SELECT NOT EXISTS (SELECT 1 FROM refs)").fetchone()
         if not self._in_blocks:
             for block in self._blocks():
@@ -139,35 +139,35 @@ class StagingTable:
                 )
             self._db.execute("DELETE FROM blocks")
 
-    def _blocks(self) -> Iterator[list[Planned]]:
+    def _blocks(self) -> Iterator[list[StagedRow]]:
         for (data,) in self._db.execute("SELECT data FROM blocks ORDER BY place"):
-            yield [Planned(*row) for row in marshal.loads(data)]  # noqa: S302 - written by this process
+            yield [StagedRow(*row) for row in marshal.loads(data)]  # noqa: S302 - written by this process
 
-    # -- looking ---------------------------------------------------------------------------
+    # -- checking --------------------------------------------------------------------------
 
-    def strange_keys(self) -> Iterator[list[tuple[str, int]]]:
-        """Keys that rows wait for and no row has, with the place of the first that does."""
+    def unknown_keys(self) -> Iterator[list[tuple[str, int]]]:
+        """Yield keys that rows wait for and no row has, with the place of the first such row."""
         last = ""
         while found := self._db.execute(
             "SELECT key, min(child) FROM refs WHERE key > ? "
             "AND NOT EXISTS (SELECT 1 FROM keys WHERE keys.key = refs.key) "
             "GROUP BY key ORDER BY key LIMIT ?",
-            (last, AT_ONCE),
+            (last, BATCH_SIZE),
         ).fetchall():
             yield found
             last = found[-1][0]
 
-    def name_ids(self, keys: Sequence[str]) -> None:
-        """Note that these are no keys: they are ids of jobs."""
+    def mark_as_ids(self, keys: Sequence[str]) -> None:
+        """Record that these are not keys, but ids of jobs."""
         self._db.executemany("INSERT INTO ids VALUES (?)", ((key,) for key in keys))
 
     def is_id(self, key: str) -> bool:
-        """Whether that has been noted."""
+        """Tell whether a key has been recorded as the id of a job."""
         found = self._db.execute("SELECT 1 FROM ids WHERE key = ?", (key,)).fetchone()
         return found is not None
 
     def drop_waiting_for(self, key: str) -> Iterator[tuple[int, str]]:
-        """Take out the rows that wait for a key that nobody has; their lines and conditions."""
+        """Remove the rows that wait for a key that no job has; yield their lines and conditions."""
         found = self._db.execute(
             "SELECT place, line, condition FROM rows JOIN refs ON child = place WHERE key = ?",
             (key,),
@@ -177,7 +177,7 @@ class StagingTable:
             yield line, condition
 
     def arrange(self) -> None:
-        """Put the rows in an order in which each comes after those that it waits for."""
+        """Sort the rows so that each comes after those that it waits for."""
         if self._in_blocks:
             return
         (backwards,) = self._db.execute(
@@ -203,7 +203,7 @@ class StagingTable:
     def _release(self) -> None:
         done = 0
         while found := self._db.execute(
-            "SELECT seq, place FROM places WHERE seq > ? ORDER BY seq LIMIT ?", (done, AT_ONCE)
+            "SELECT seq, place FROM places WHERE seq > ? ORDER BY seq LIMIT ?", (done, BATCH_SIZE)
         ).fetchall():
             done = found[-1][0]
             for _, place in found:
@@ -219,15 +219,15 @@ class StagingTable:
                 )
 
     def stuck(self) -> Iterator[tuple[int, int]]:
-        """Places and lines of the rows that have no place in that order."""
+        """Yield the places and lines of the rows that could not be sorted."""
         if not self._in_order:
             yield from self._db.execute(
                 "SELECT place, line FROM rows WHERE place NOT IN (SELECT place FROM places) "
                 "ORDER BY place"
             )
 
-    def why_stuck(self, place: int) -> tuple[str, str]:
-        """The condition of the row that is in the way, and what is wrong with waiting for it."""
+    def reason_stuck(self, place: int) -> tuple[str, str]:
+        """Return the condition on the parent that blocks a row, and the reason it does."""
         way = [place]
         seen = {place: 0}
         conditions: list[str] = []
@@ -243,7 +243,7 @@ class StagingTable:
         return conditions[0], f"waits for {key!r} (line {line}), which can't be added"
 
     def _stuck_parent(self, place: int) -> tuple[int, str] | None:
-        """A parent that is not placed either; None for a row that is itself not good to add."""
+        """Return a parent that could not be sorted either; None for a row that is invalid itself."""
         found: tuple[int, str] | None = self._db.execute(
             "SELECT parent, condition FROM edges WHERE child = ? "
             "AND parent NOT IN (SELECT place FROM places) ORDER BY parent LIMIT 1",
@@ -252,8 +252,8 @@ class StagingTable:
         return found
 
     def _circle(self, way: list[int], *, starts_here: bool) -> str:
-        names = [self._key_of(place)[0] for place in way[:_SHOWN]]
-        if len(way) > _SHOWN:
+        names = [self._key_of(place)[0] for place in way[:_MAX_KEYS_NAMED]]
+        if len(way) > _MAX_KEYS_NAMED:
             names.append("…")
         circle = " → ".join([*names, names[0]])
         if starts_here:
@@ -261,7 +261,7 @@ class StagingTable:
         return f"waits for rows that wait for each other in a circle: {circle}"
 
     def _key_of(self, place: int) -> tuple[str, int]:
-        # Only rows that somebody waits for come here: each has a key.
+        # Only rows that others wait for come here: each has a key.
         key, line = self._db.execute(
             "SELECT key, line FROM keys WHERE place = ?", (place,)
         ).fetchone()
@@ -276,27 +276,27 @@ class StagingTable:
         (number,) = self._db.execute(f"SELECT {what}").fetchone()
         return int(number)
 
-    def portions(self) -> Iterator[list[Planned]]:
-        """The rows in the order to add them in, so many as are added at once."""
-        yield from self._blocks() if self._in_blocks else _portions(self._rows())
+    def batches(self) -> Iterator[list[StagedRow]]:
+        """Yield the rows in the order to add them in, a batch for each transaction."""
+        yield from self._blocks() if self._in_blocks else _in_batches(self._rows())
 
-    def _rows(self) -> Iterator[tuple[int, Planned]]:
-        """Each row with its size."""
+    def _rows(self) -> Iterator[tuple[int, StagedRow]]:
+        """Yield each row with its size."""
         source = "rows ORDER BY place"
         if not self._in_order:
             source = "places JOIN rows USING (place) ORDER BY seq"
         for place, line, data in self._db.execute(f"SELECT place, line, data FROM {source}"):  # noqa: S608 - two names
-            yield len(data), Planned(place, line, marshal.loads(data))  # noqa: S302 - written by this process
+            yield len(data), StagedRow(place, line, marshal.loads(data))  # noqa: S302 - written by this process
 
 
-def _portions(rows: Iterator[tuple[int, Planned]]) -> Iterator[list[Planned]]:
-    portion: list[Planned] = []
+def _in_batches(rows: Iterator[tuple[int, StagedRow]]) -> Iterator[list[StagedRow]]:
+    batch: list[StagedRow] = []
     total = 0
     for size, row in rows:
-        portion.append(row)
+        batch.append(row)
         total += size
-        if len(portion) >= AT_ONCE or total >= BYTES_AT_ONCE:
-            yield portion
-            portion, total = [], 0
-    if portion:
-        yield portion
+        if len(batch) >= BATCH_SIZE or total >= BATCH_BYTES:
+            yield batch
+            batch, total = [], 0
+    if batch:
+        yield batch

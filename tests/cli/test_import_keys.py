@@ -120,7 +120,7 @@ def test_a_row_with_a_time_in_words_is_the_same_on_another_day(
     later = utcnow() + timedelta(days=2)
     monkeypatch.setattr("jobq.backends.base.utcnow", lambda: later)
     assert [found.run_at for found in imported(cli, row)] == [job.run_at]
-    assert "said something else" in refused(cli, {**row, "at": "2099-01-01 00:00"})[0]
+    assert "was added from a different row" in refused(cli, {**row, "at": "2099-01-01 00:00"})[0]
 
 
 def test_rows_that_were_added_to_a_file_are_added(cli: Cli) -> None:
@@ -152,8 +152,8 @@ def test_a_key_whose_row_says_something_else_is_refused(cli: Cli) -> None:
     for other in ({"priority": 7}, {"argv": ["echo", "ho"]}, {"delay": 5}, {"after": [1]}):
         (line,) = refused(cli, {**ECHO, "key": "a", **other})
         assert line == (
-            "rows.jsonl:1: key: 'a' is that of job 1, which was added from a row that said "
-            "something else: give the row another key"
+            "rows.jsonl:1: key: 'a' belongs to job 1, which was added from a different row: "
+            "give the row another key"
         )
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobq.config.settings import RetryPolicy
-from jobq.jobs.retry import LONGEST_DELAY, after_failure, after_loss, backoff, jittered, lost_ending
+from jobq.jobs.retry import MAX_BACKOFF_S, after_failure, after_loss, backoff, jittered, lost_ending
 from jobq.models import AttemptKey, Job, JobStatus, Outcome
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -24,13 +24,13 @@ JOB = Job(
 
 def test_the_delay_doubles_up_to_an_hour() -> None:
     assert [backoff(10, n) for n in (1, 2, 3, 4)] == [10, 20, 40, 80]
-    assert backoff(10, 10) == backoff(10, 10**6) == LONGEST_DELAY == 3600
+    assert backoff(10, 10) == backoff(10, 10**6) == MAX_BACKOFF_S == 3600
     assert backoff(0, 5) == 0
 
 
 @given(st.floats(0, 1e6), st.integers(1, 10**6))
 def test_a_later_retry_never_waits_less(base: float, n: int) -> None:
-    assert 0 <= backoff(base, n) <= backoff(base, n + 1) <= LONGEST_DELAY
+    assert 0 <= backoff(base, n) <= backoff(base, n + 1) <= MAX_BACKOFF_S
 
 
 @given(st.floats(0, 3600), st.floats(0, 1), st.floats(0, 1))

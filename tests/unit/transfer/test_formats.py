@@ -88,9 +88,9 @@ def test_a_bad_line_is_reported_and_the_next_one_read(line: bytes, what: str) ->
 
 
 def test_a_line_without_end_does_not_fill_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(formats, "LONGEST_ROW", 100)
+    monkeypatch.setattr(formats, "MAX_ROW_BYTES", 100)
     found = problems(b'{"a": 1}\n{"a": "' + b"x" * 1000, "jsonl")
-    assert found == [(2, "a row of more than 100 bytes: what follows was not read")]
+    assert found == [(2, "a row of more than 100 bytes: the rest of the file was not read")]
 
 
 # -- JSON ----------------------------------------------------------------------------------------
@@ -181,13 +181,13 @@ def test_a_name_that_is_given_twice_is_reported(kind: str) -> None:
 def test_parts_of_a_line_that_is_too_long_are_no_rows(
     quote: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobq.transfer.formats.LONGEST_ROW", 100)
+    monkeypatch.setattr("jobq.transfer.formats.MAX_ROW_BYTES", 100)
     long = quote + "x" * 150 + quote
     data = f"shell\na\n{long}\nb\n".encode()
     good, bad = read(io.BytesIO(data), "csv").rows
     assert (good.line, good.values, good.problem) == (2, {"shell": "a"}, None)
     assert bad.line == 3
-    assert "more than 100 bytes: what follows was not read" in str(bad.problem)
+    assert "more than 100 bytes: the rest of the file was not read" in str(bad.problem)
     (header,) = read(io.BytesIO(f"{long}\nb\n".encode()), "csv").rows
     assert header.line == 1
     assert "the header can't be read: a row of more than 100 bytes" in str(header.problem)

@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from jobq import JobQueue
+from jobq import JobQueue, job_reader
 from jobq.backends.messages import ClaimRequest
 from jobq.backends.sqlite.backend import SqliteBackend
 from jobq.backends.sqlite.migrations import migrations
@@ -33,7 +33,7 @@ from jobq.models import (
 from jobq.queue import backend_of, recovery_of
 from jobq.recovery import owner_id
 from jobq.scheduling.schedules import Schedules
-from jobq.transfer import formats, importer
+from jobq.transfer import formats, importer, staging
 
 S = JobStatus
 BATCH_SIZE = 3
@@ -49,6 +49,8 @@ ROWS = b"".join(
 
 def open_queue(folder: Path) -> JobQueue:
     """Open the queue of a project folder, with small transactions."""
+    vars(job_reader)["READ_BATCH_SIZE"] = BATCH_SIZE
+    vars(staging)["BATCH_SIZE"] = vars(importer)["BATCH_SIZE"] = BATCH_SIZE
     SqliteBackend.batch_size = BATCH_SIZE
     return JobQueue.open(folder / "jobq.toml")
 
