@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from jobq.backends.base import Backend
 from jobq.config.settings import RetryPolicy
-from jobq.jobs.retry import lost_ending
+from jobq.jobs.retry import lost_result
 from jobq.jobs.spec import RUN_TAG
 from jobq.logs import descendants
 from jobq.logs.directory import STDOUT, JobLogs
@@ -121,8 +121,8 @@ class Recovery:
         lost = list(attempts)
         # Of a lease that ran out: another machine of the same name has files of its own.
         elsewhere = self.backend.spans_hosts and lease_before is not None
-        endings = [
-            lost_ending(
+        results = [
+            lost_result(
                 job,
                 attempt.key,
                 self.policy,
@@ -131,10 +131,10 @@ class Recovery:
             )
             for job, attempt in lost
         ]
-        if not endings:
+        if not results:
             return 0
         self._compact_logs(lost)
-        ended = self.backend.end(endings, self.backend.now(), lease_before=lease_before)
+        ended = self.backend.end(results, self.backend.now(), lease_before=lease_before)
         for (job, _), took_effect in zip(lost, ended, strict=True):
             if took_effect:
                 on_lost(job)

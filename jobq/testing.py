@@ -25,7 +25,7 @@ from jobq.job_types import shell
 from jobq.job_types.arguments import args_model
 from jobq.job_types.registry import JobType
 from jobq.job_types.worker import JobContext, JobWorker
-from jobq.jobs.outcome import Exit, ending_of, exit_of_process
+from jobq.jobs.outcome import Exit, attempt_result, exit_of_process
 from jobq.logs.directory import LOG, STDERR, STDOUT
 from jobq.models import Claim, Job, Outcome, Progress
 from jobq.queue import JobQueue, backend_of
@@ -84,7 +84,7 @@ def drain(queue: JobQueue, *, limit: int = 10_000) -> list[Job]:
             raise RuntimeError(f"more than {limit} jobs: do they add each other?")
         ids.append(claim.job.id)
         now = utcnow()
-        ending = ending_of(
+        result = attempt_result(
             claim,
             _run_claim(queue, claim),
             None,
@@ -92,7 +92,7 @@ def drain(queue: JobQueue, *, limit: int = 10_000) -> list[Job]:
             policy=queue.settings.retry,
             chance=random.random(),  # noqa: S311 - jitter, not a secret
         )
-        backend_of(queue).end([ending], now)
+        backend_of(queue).end([result], now)
     return queue.get_many(list(dict.fromkeys(ids)))
 
 

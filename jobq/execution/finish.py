@@ -18,7 +18,7 @@ from jobq.execution.events import Event, EventSender
 from jobq.execution.hooks import Hooks
 from jobq.execution.outbox import Outbox
 from jobq.execution.run import Run
-from jobq.jobs.outcome import Exit, StopReason, ending_of
+from jobq.jobs.outcome import Exit, StopReason, attempt_result
 from jobq.models import AttemptResult, JobStatus, Outcome
 from jobq.queue import JobQueue, backend_of
 
@@ -114,7 +114,7 @@ class Finisher:
             self._outbox.add_start(run)
 
     def _result(self, run: Run, end: Exit) -> AttemptResult:
-        return ending_of(
+        return attempt_result(
             run.claim,
             end,
             run.stopped,

@@ -68,7 +68,7 @@ def timed_out(timeout: float) -> str:
     return f"timed out after {format_duration(timeout)}"
 
 
-def ending_of(
+def attempt_result(
     claim: Claim,
     end: Exit,
     stopped: StopReason | None,

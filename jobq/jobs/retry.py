@@ -59,7 +59,7 @@ def after_loss(job: Job, policy: RetryPolicy) -> NextStep:
     return NextStep(status, None, job.failures, crashes)
 
 
-def lost_ending(
+def lost_result(
     job: Job, key: AttemptKey, policy: RetryPolicy, why: str, *, begun: bool = True
 ) -> AttemptResult:
     """Return how an attempt ends that has no owner any more; ``begun``: it had been started.

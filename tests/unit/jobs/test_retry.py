@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobq.config.settings import RetryPolicy
-from jobq.jobs.retry import MAX_BACKOFF_S, after_failure, after_loss, backoff, jittered, lost_ending
+from jobq.jobs.retry import MAX_BACKOFF_S, after_failure, after_loss, backoff, jittered, lost_result
 from jobq.models import AttemptKey, Job, JobStatus, Outcome
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -97,7 +97,7 @@ def test_a_lost_attempt_costs_no_retry_and_runs_again_at_once_up_to_the_crash_li
 
 
 def test_a_lost_attempt_of_a_job_that_was_to_stop_ends_it() -> None:
-    ending = lost_ending(replace(JOB, cancel_requested=True), KEY, POLICY, "its supervisor died")
-    assert (ending.status, ending.outcome) == (JobStatus.CANCELLED, Outcome.LOST)
-    ending = lost_ending(JOB, KEY, POLICY, "its supervisor died")
-    assert (ending.status, ending.error) == (JobStatus.PENDING, "its supervisor died")
+    result = lost_result(replace(JOB, cancel_requested=True), KEY, POLICY, "its supervisor died")
+    assert (result.status, result.outcome) == (JobStatus.CANCELLED, Outcome.LOST)
+    result = lost_result(JOB, KEY, POLICY, "its supervisor died")
+    assert (result.status, result.error) == (JobStatus.PENDING, "its supervisor died")
