@@ -58,6 +58,12 @@ from jobq.models import (
     SupervisorInfo,
 )
 
+MIN_CLOCK_ERROR = timedelta(minutes=1)
+"""Times that are less than this ahead of the clock are those of processes that had to wait."""
+
+MAX_CORRECTED_WAITS = 5000
+"""Jobs, those due first, that are looked at after the clock may have been set back."""
+
 FIRING_RETENTION = timedelta(days=8)
 """Retention of the firings of a schedule: a clock may be set back by as much."""
 
@@ -310,6 +316,15 @@ class Backend(ABC):
     @abstractmethod
     def maintain(self) -> None:
         """Do the upkeep that the storage needs from time to time, such as a checkpoint."""
+
+    @abstractmethod
+    def correct_waits(self, now: datetime) -> int:
+        """Work out anew what a clock that was ahead has put off: scheduled and retrying jobs.
+
+        A job whose wait began more than `MIN_CLOCK_ERROR` after now waits as long as it was to,
+        from now on. That is a retry, a snooze, or a job that was added with a delay: one that runs
+        whole milliseconds after it was added. A time of day stays. Return how many were changed.
+        """
 
     # -- jobs ------------------------------------------------------------------------------
 

@@ -41,6 +41,7 @@ class Scheduler:
         self._on_rescued = on_rescued
         self._fires = fires
         self._tell = tell
+        self._ticked_at: datetime | None = None
         self._fired_at: datetime | None = None
         self._upkeep_at: datetime | None = None
         self._recovery = recovery_of(queue)
@@ -52,6 +53,9 @@ class Scheduler:
         backend = backend_of(self._queue)
         rescued = self._recovery.rescue_dead(self._owner, self._on_rescued)
         rescued += self._expired.rescue(now, own, self._on_rescued)
+        if self._fires and (self._ticked_at is None or now < self._ticked_at):
+            backend.correct_waits(now)  # the clock was set back, or may have been
+        self._ticked_at = now
         worked = self.settle(now) or rescued > 0
         worked = self.fire_schedules(now) or worked
         self._expiry.step(now)

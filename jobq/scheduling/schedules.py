@@ -24,6 +24,9 @@ from jobq.units import parse_duration, parse_limit
 ON_TIME = timedelta(seconds=60)
 """A time that passed longer ago counts as missed."""
 
+RETRY_INTERVAL = timedelta(hours=1)
+"""The wait after a failure to compute the next time of a schedule."""
+
 MAX_MISSED_RUNS = 100
 """With `Missed.ALL`, jobs are added for at most this many missed times, the latest ones."""
 
@@ -185,8 +188,8 @@ class Schedules:
         return Firing(schedule, fired or ())
 
     def _failed(self, schedule: Schedule, after: Schedule, now: datetime, error: str) -> Firing:
-        if after is schedule:  # its next time can't be computed: try again in an hour
-            after = replace(schedule, next_at=now + timedelta(hours=1))
+        if after is schedule:  # its next time can't be computed
+            after = replace(schedule, next_at=now + RETRY_INTERVAL)
         noted = self._backend.schedules.replace(schedule, replace(after, last_error=error))
         return Firing(schedule, (), error if noted else None)
 
@@ -201,7 +204,7 @@ class Schedules:
             try:
                 next_at = _next_at(schedule, now)
             except UsageError:  # its zone is gone: reported when it fires
-                continue
+                next_at = now + RETRY_INTERVAL
             if next_at is not None and next_at < schedule.next_at:
                 self._backend.schedules.replace(schedule, replace(schedule, next_at=next_at))
 
@@ -272,7 +275,9 @@ def _cron_of(schedule: Schedule) -> Cron:
 
 
 def _next_at(schedule: Schedule, now: datetime) -> datetime | None:
-    return _cron_of(schedule).next_after(max(now, schedule.settled_until))
+    # Until it has fired, no time is settled: its clock may have been ahead when it was added.
+    has_fired = schedule.settled_until > schedule.created_at
+    return _cron_of(schedule).next_after(max(now, schedule.settled_until) if has_fired else now)
 
 
 def _ticks(schedule: Schedule, times: Cron, now: datetime) -> list[datetime]:

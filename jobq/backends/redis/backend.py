@@ -7,7 +7,12 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from jobq.backends.base import SETTLE_BATCH_SIZE, Backend
+from jobq.backends.base import (
+    MAX_CORRECTED_WAITS,
+    MIN_CLOCK_ERROR,
+    SETTLE_BATCH_SIZE,
+    Backend,
+)
 from jobq.backends.liveness import LivenessLocks
 from jobq.backends.messages import ClaimRequest, Exchange, Report
 from jobq.backends.redis import rows
@@ -92,6 +97,16 @@ class RedisBackend(Backend):
 
     def maintain(self) -> None:
         self._db.write("maintain")
+
+    def correct_waits(self, now: datetime) -> int:
+        corrected = self._db.write(
+            "correct_waits",
+            wakes=True,
+            now=to_micros(now),
+            error=span(MIN_CLOCK_ERROR),
+            limit=MAX_CORRECTED_WAITS,
+        )
+        return int(corrected)
 
     # -- adding ----------------------------------------------------------------------------
 

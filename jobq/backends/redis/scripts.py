@@ -25,7 +25,8 @@ _VERBS: dict[str, tuple[str, ...]] = {
     "cancel requeue delete": (*_SETTLE, "change"),
     "exchange unclaim": (*_END, "claim", "heartbeat", "exchange"),
     "started progress heartbeat cancel_requests": (*_END, "heartbeat"),
-    "queues put_queues delete_queue register unregister supervisors maintain": (
+    "queues put_queues delete_queue register unregister supervisors maintain "
+    "correct_waits": (
         *_QUEUES, "upkeep",
     ),
     "add_schedule schedules replace_schedule remove_schedule fire firings": (

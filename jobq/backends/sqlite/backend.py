@@ -15,12 +15,14 @@ from jobq.backends.sqlite.claim import (
     all_queues,
     choose,
     choose_among,
+    correct_waits,
     promote_due,
     queues_named,
     queues_with_rate,
     room_of,
     select_jobs,
     start,
+    waits_ahead,
 )
 from jobq.backends.sqlite.connection import SqliteConnection
 from jobq.backends.sqlite.finish import end, unclaim
@@ -106,6 +108,15 @@ class SqliteBackend(Backend):
 
     def maintain(self) -> None:
         self._db.checkpoint()
+
+    def correct_waits(self, now: datetime) -> int:
+        with self._db.read() as connection:
+            if not waits_ahead(connection, now.timestamp()):
+                return 0
+        with self._db.write() as connection:
+            corrected = correct_waits(connection, now.timestamp())
+        self._wake()
+        return corrected
 
     # -- adding ----------------------------------------------------------------------------
 

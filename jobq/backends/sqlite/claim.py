@@ -6,6 +6,7 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any
 
+from jobq.backends.base import MAX_CORRECTED_WAITS, MIN_CLOCK_ERROR
 from jobq.backends.messages import ClaimRequest
 from jobq.backends.sqlite import rows
 from jobq.backends.sqlite.connection import LOCK_TIMEOUT_S
@@ -174,6 +175,39 @@ def promote_due(connection: sqlite3.Connection, now: float) -> None:
         "ORDER BY run_at LIMIT ?)",
         (now, PROMOTION_BATCH_SIZE),
     )
+
+
+def waits_ahead(connection: sqlite3.Connection, now: float) -> list[tuple[int, int, float]]:
+    """Return the id and attempts of jobs that a wrong clock has put off, and how long each waits."""
+    found = connection.execute(
+        "SELECT job.id, job.attempts, run_at - ended_at, run_at - created_at "
+        "FROM (SELECT * FROM job_queue WHERE status IN ('scheduled', 'retrying') "
+        "AND run_at IS NOT NULL ORDER BY run_at LIMIT ?) AS job "
+        "LEFT JOIN attempts ON job_id = job.id AND attempt = job.attempts "
+        "WHERE coalesce(ended_at, created_at) > ?",
+        (MAX_CORRECTED_WAITS, now + MIN_CLOCK_ERROR.total_seconds()),
+    )
+    return [
+        (job_id, attempts, max(0.0, since_added if since_end is None else since_end))
+        for job_id, attempts, since_end, since_added in found
+        if since_end is not None or abs(since_added * 1e3 - round(since_added * 1e3)) < 1e-3
+    ]
+
+
+def correct_waits(connection: sqlite3.Connection, now: float) -> int:
+    """Let jobs that a wrong clock has put off wait from now on; return how many."""
+    waits = waits_ahead(connection, now)
+    for job_id, attempts, wait in waits:
+        # The time at which the wait began is wrong as well, and must not be corrected twice.
+        connection.execute(
+            "UPDATE job_queue SET run_at = ?, created_at = min(created_at, ?) WHERE id = ?",
+            (now + wait, now, job_id),
+        )
+        connection.execute(
+            "UPDATE attempts SET ended_at = ? WHERE job_id = ? AND attempt = ?",
+            (now, job_id, attempts),
+        )
+    return len(waits)
 
 
 def start(

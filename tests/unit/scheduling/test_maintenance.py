@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 
 from jobq import JobQueue, JobStatus
+from jobq.backends.messages import ClaimRequest
 from jobq.clock import utcnow
 from jobq.models import AttemptResult, Outcome
 from jobq.queue import backend_of
@@ -61,3 +62,23 @@ def test_upkeep_is_done_once_an_interval_and_when_the_clock_is_set_back(
     ):
         scheduler.tick(moment, own=())
         assert len(done) == times
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_retry_does_not_wait_for_a_clock_that_was_ahead(queue: JobQueue, restarted: bool) -> None:
+    backend, now = backend_of(queue), utcnow()
+    ahead = now + timedelta(hours=1)
+    job = queue.add("shell", {"argv": ["true"]})
+    scheduler = Scheduler(queue, "test")
+    scheduler.tick(ahead, ())
+    request = ClaimRequest(owner="test", limit=1, lease=timedelta(minutes=1))
+    (claim,) = backend.claim(request, ahead)
+    ending = AttemptResult(
+        key=claim.key, outcome=Outcome.FAILED, status=JobStatus.RETRYING, failures=1, crashes=0,
+        run_at=ahead + timedelta(seconds=10),
+    )  # fmt: skip
+    assert backend.end([ending], ahead) == [True]
+    (Scheduler(queue, "test") if restarted else scheduler).tick(now, ())
+    run_at = queue.get(job.id).run_at
+    assert run_at is not None
+    assert abs(run_at - now - timedelta(seconds=10)) < timedelta(milliseconds=1)

@@ -177,6 +177,44 @@ def test_a_clock_that_was_years_ahead_leaves_no_silence(world: World) -> None:
     assert next(t for t in world.fired() if t.year == 2026) == start + timedelta(minutes=30)
 
 
+def test_a_schedule_made_while_the_clock_was_ahead_does_not_wait_for_it(world: World) -> None:
+    start = at("2026-06-01 12:00")
+    world.add("*/30 * * * *", start + timedelta(hours=5))
+    world.look_on(start + timedelta(minutes=1), start + timedelta(hours=1, minutes=1))
+    assert world.fired() == [start + timedelta(minutes=30), start + timedelta(hours=1)]
+
+
+@pytest.mark.parametrize("verb", ["resume", "run_now"])
+def test_nor_does_one_that_was_changed_then(world: World, verb: str) -> None:
+    start = at("2026-06-01 12:00")
+    world.add("*/30 * * * *", start)
+    world.tick(start + MINUTE)
+    with freeze_time(start + DAY):
+        world.schedules.pause("s")
+        world.schedules.resume("s")
+        if verb == "run_now":
+            world.schedules.run_now("s")
+    world.tick(start + DAY)
+    world.look_on(start + 2 * MINUTE, start + timedelta(minutes=31))
+    assert start + timedelta(minutes=30) in world.fired()
+
+
+def test_nor_does_one_whose_zone_was_gone_then(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = at("2026-06-01 12:00")
+    world.add("*/30 * * * *", start)
+
+    def gone(_: Schedule) -> None:
+        raise UsageError("no such zone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("jobq.scheduling.schedules._cron_of", gone)
+        world.tick(start + DAY)
+        world.tick(start + 2 * MINUTE)
+    assert world.schedules.get("s").next_at == start + timedelta(hours=1, minutes=2)
+
+
 def test_a_clock_set_forward_is_time_missed(world: World) -> None:
     start = at("2026-06-01 12:00")
     world.add("0 * * * *", start)

@@ -68,3 +68,32 @@ function verbs.maintain()
   end
   return 1
 end
+
+-- Let jobs that a clock that was ahead has put off wait from now on. The time at which such a wait
+-- began is wrong as well, and must not be corrected twice.
+function verbs.correct_waits(a)
+  local at, corrected = clock(a.now), 0
+  for _, id in ipairs(call('ZRANGE', P .. 'due', 0, a.limit - 1)) do
+    local job = load(id)
+    local number = whole(job.attempts) .. 'e'
+    local record = job.attempts > 0 and call('HGET', P .. 'a:' .. id, number)
+    local since = tonumber(record and string.match(record, '^%d+') or job.created)
+    local wait = tonumber(job.run_at) - since
+    if since > at + a.error and (record or wait % 1000 == 0) then
+      job.run_at = whole(at + math.max(0, wait))
+      write('HSET', job.key, 'ra', job.run_at)
+      write('ZADD', P .. 'due', job.run_at, id)
+      if tonumber(job.created) > at then
+        local head = job.priority .. '|' .. job.queue .. '|' .. whole(at) .. '|' .. job.kind
+        write('HSET', job.key, 'h', head)
+      end
+      if record then
+        local rest = string.match(record, '^%d+(.*)$')
+        write('HSET', P .. 'a:' .. id, number, whole(at) .. rest)
+      end
+      corrected = corrected + 1
+    end
+  end
+  woken = woken or corrected > 0
+  return corrected
+end
