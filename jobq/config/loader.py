@@ -443,7 +443,9 @@ class _Reader:
         return str(self.cwd / Path(value).expanduser()) if is_path else parsed
 
     def _complain(self, table: tuple[str, ...], key: str, what: str) -> NoReturn:
-        line = _line_of(self.path, table, key)
+        from jobq.config.toml_lines import line_of  # only for errors
+
+        line = line_of(self.path, table, key)
         where = f"{self.path}:{line}" if line else str(self.path or "configuration")
         name = ".".join((*table, key))
         raise ConfigError(f"{where}: {name}: {what}")
@@ -479,28 +481,3 @@ def usable_cpus() -> int:
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _line_of(path: Path | None, table: tuple[str, ...], key: str) -> int | None:
-    """Return the line of a key, or else of its table: tomllib does not give it."""
-    if path is None:
-        return None
-    current: tuple[str, ...] = ()
-    best = None
-    for number, line in enumerate(path.read_text("utf-8-sig").splitlines(), 1):
-        if header := re.match(r"\s*\[+\s*([^\]]+?)\s*\]+", line):
-            current = _parts(header[1])
-            if current in (table, (*table, key)):
-                best = number
-        elif match := re.match(r"\s*([^=#]+?)\s*=", line):
-            dotted = (*current, *_parts(match[1]))
-            if dotted == (*table, key):
-                return number
-            if dotted == table:
-                best = number
-    return best
-
-
-def _parts(dotted: str) -> tuple[str, ...]:
-    """Return the parts of a dotted key, each of which may be quoted."""
-    return tuple(part.strip("\"'") for part in re.findall(r"\"[^\"]*\"|'[^']*'|[^.\s]+", dotted))

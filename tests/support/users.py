@@ -25,7 +25,7 @@ def common() -> Iterator[Path]:
 
 
 _AS_USER = """
-import importlib.readers, os, pkgutil, sys, jobq
+import encodings.utf_8_sig, importlib.readers, os, pkgutil, sys, jobq
 for module in pkgutil.walk_packages(jobq.__path__, "jobq."):  # while they can be read
     if "templates" not in module.name and "_workers" not in module.name:
         importlib.import_module(module.name)
