@@ -133,15 +133,23 @@ class JobQueue(JobReader, QueueAdmin, PullWorker):
         return [jobs.get(item.id) or as_added(job, item.id, item.at or now) for job, item in pairs]
 
     def insert(
-        self, specs: Iterable[JobSpec | Mapping[str, Any]], *, stdin: Path | None = None
+        self,
+        specs: Iterable[JobSpec | Mapping[str, Any]],
+        *,
+        stdin: Path | None = None,
+        on_paused: Callable[[str], None] = lambda _: None,
     ) -> list[Inserted]:
         """Add jobs as `add_many` does; return the id of each, and whether it is new.
 
         ``stdin``, for one job, is a file that ``logs.spool`` made: its standard input.
+        ``on_paused`` is called with the name of each paused queue that they were added to.
         """
         now = self.now()
         prepared = prepare_jobs(self, [to_spec(spec) for spec in specs], now)
-        return insert(prepared, self._backend, self.logs, now, stdin)
+        inserted = insert(prepared, self._backend, self.logs, now, stdin)
+        for name in prepared.paused_queues:
+            on_paused(name)
+        return inserted
 
     def insert_claimed(
         self, spec: JobSpec, *, owner: str, stdin: Path | None = None

@@ -64,6 +64,7 @@ class PreparedJobs(NamedTuple):
     jobs: Sequence[NewJob]
     order: Sequence[int]  # their places, parents before children
     unused_queues: Sequence[Queue]  # those of jobq.toml that they are the first to use
+    paused_queues: Sequence[str] = ()  # in which they will wait
 
 
 class InvalidJob(Exception):
@@ -111,7 +112,8 @@ def prepare(
             raise invalid.errors[0][1] from None
         jobs.append(_with_places(job, places) if job.parents else job)
     unused = [queue for name, queue in effective.items() if queue != stored.get(name)]
-    return PreparedJobs(jobs, _parents_first(jobs), unused)
+    paused = [name for name, queue in effective.items() if queue.paused]
+    return PreparedJobs(jobs, _parents_first(jobs), unused, paused)
 
 
 class Preparer:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Self
 from jobq.errors import JobqError, UsageError
 from jobq.job_types import shell
 from jobq.jobs.insert import create_unused
+from jobq.jobs.same_work import held_by_other, is_same_work
 from jobq.jobs.spec import CONDITIONS
 from jobq.jobs.validation import checked_text
 from jobq.models import Condition, Inserted, KnownKey, NewJob, ParentRef
@@ -59,6 +60,8 @@ class Importer:
         self.known = 0  # rows whose key belongs to a job already
         self.added = 0
         self.existing = 0  # rows that were not added, since a job had their key
+        self.differing: list[Problem] = []  # the first SHOWN of those whose job does something else
+        self.differing_count = 0
         self._queue = queue
         self._directory = directory
         self._prefix = prefix
@@ -243,7 +246,30 @@ class Importer:
             created = sum(item.created for item in inserted)
             self.added += created
             self.existing += len(inserted) - created
+            if created < len(inserted):
+                self._note_differing(portion, jobs, inserted)
             yield inserted
+
+    def _note_differing(
+        self, portion: Sequence[Planned], jobs: Sequence[NewJob], inserted: Sequence[Inserted]
+    ) -> None:
+        """Note the rows whose unique key is held by a job that does something else."""
+        held = [
+            (planned.line, job, item.id)
+            for planned, job, item in zip(portion, jobs, inserted, strict=True)
+            if not item.created and job.unique_key is not None
+        ]
+        holders = backend_of(self._queue).get({job_id for _, _, job_id in held})
+        for line, job, job_id in held:
+            holder = holders.get(job_id)
+            if holder is None or holder.unique_key != job.unique_key:
+                continue  # it is known by its key, and was compared by that
+            if is_same_work(holder, job.type, job.args, self._queue.settings):
+                continue
+            self.differing_count += 1
+            if len(self.differing) < SHOWN:
+                what = held_by_other(self._queue.shown(holder))
+                self.differing.append(Problem(line, "unique", what))
 
     def _insert(self, jobs: Sequence[NewJob]) -> list[Inserted]:
         """Insert jobs in one transaction, with the queues that they are the first to use."""

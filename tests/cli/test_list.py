@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from freezegun import freeze_time
 
 from jobq.cli.commands.list import KEYS
 from jobq.cli.rendering.output import width_of
@@ -295,6 +296,17 @@ def test_scripts_get_an_empty_document_and_no_advice(cli: Cli) -> None:
     assert cli("list", "--json").json == []
     for form in ("--json", "--jsonl", "--plain"):
         assert cli("list", form).err == ""
+
+
+def test_jobs_that_wait_for_a_supervisor_though_they_are_not_pending(cli: Cli) -> None:
+    cli.add(delay="1h")
+    claim = cli.running()
+    assert cli("list").err == "", "its lease has not run out"
+    with freeze_time(utcnow() + timedelta(minutes=2)):
+        assert "1 job waits, and no supervisor" in cli("list").err, "it was lost"
+    cli.queue.complete(claim)
+    with freeze_time(utcnow() + timedelta(minutes=70)):
+        assert "1 job waits, and no supervisor" in cli("list").err, "its time has come"
 
 
 def test_jobs_that_wait_for_a_supervisor(cli: Cli) -> None:

@@ -1,5 +1,10 @@
+from collections.abc import Callable
+
 import pytest
 
+from jobq.clock import utcnow
+from jobq.models import AttemptResult, Claim, JobStatus, Outcome
+from jobq.queue import backend_of
 from tests.support.cli_runner import Cli
 
 
@@ -34,9 +39,44 @@ def test_wait_for_several_jobs_leaves_with_1_if_one_did_not_complete(cli: Cli) -
     ]
 
 
-def test_wait_for_a_cancelled_command(cli: Cli) -> None:
+def test_a_cancelled_job_has_an_exit_code_of_its_own(cli: Cli) -> None:
     cli.cancelled()
-    assert cli("wait", "1").code == 1
+    assert cli("wait", "1").code == 130
+    cancelled = cli.running()
+    cli.queue.cancel(cancelled.job.id)
+    end(cli, cancelled, Outcome.CANCELLED, JobStatus.CANCELLED)
+    assert cli("wait", "2").code == 130
+    too_slow = cli.running()
+    end(cli, too_slow, Outcome.TIMED_OUT, JobStatus.FAILED)
+    assert cli("wait", "3").code == 143
+
+
+def end(cli: Cli, claim: Claim, outcome: Outcome, status: JobStatus) -> None:
+    """End an attempt by SIGTERM."""
+    ending = AttemptResult(
+        key=claim.key, outcome=outcome, status=status, failures=1, crashes=0, signal=15
+    )
+    assert backend_of(cli.queue).end([ending], utcnow()) == [True]
+
+
+def test_wait_for_nothing_is_an_error(cli: Cli, piped: Callable[[bytes], None]) -> None:
+    cli.completed(tags={"batch": "7"})
+    piped(b"")
+    for words in (["--tag", "batch=8"], ["--status", "failed"], ["1", "--tag", "batch=8"], ["-"]):
+        result = cli("wait", *words)
+        assert (result.code, result.out) == (3, ""), words
+        assert result.err == "jobq: no job matches: there is nothing to wait for\n"
+
+
+def test_wait_says_what_keeps_jobs_from_ending(cli: Cli) -> None:
+    cli.add(delay="1h")
+    result = cli("wait", "1", "--timeout", "0")
+    assert "1 job waits, and no supervisor is running: jobq work\n" in result.err
+    cli.queue.pause("default")
+    cli.register_supervisor()
+    result = cli("wait", "1", "--timeout", "0")
+    assert "1 job waits, and queue default is paused: jobq queue resume default\n" in result.err
+    assert "no supervisor" not in result.err
 
 
 def test_wait_for_a_selection_counts_what_has_ended(cli: Cli) -> None:

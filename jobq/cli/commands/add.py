@@ -1,8 +1,9 @@
 """``jobq add``: store a job."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, NamedTuple
 
-from jobq.cli.context import Cli
+from jobq.cli.context import Cli, complain
 from jobq.cli.parsing.arguments import piped_in
 from jobq.cli.parsing.declarations import Context, option
 from jobq.cli.parsing.job_options import (
@@ -14,8 +15,10 @@ from jobq.cli.parsing.job_options import (
 )
 from jobq.cli.rendering.output import inert, is_terminal, note, print_json
 from jobq.clock import utcnow
-from jobq.errors import UsageError
+from jobq.errors import UsageError, WrongState
+from jobq.jobs.spec import JobSpec
 from jobq.limits import bounded_text, listed
+from jobq.logs.directory import STDIN
 from jobq.models import FINISHED, Job, JobStatus
 from jobq.queue import JobQueue
 from jobq.redaction import ShownJob
@@ -61,44 +64,80 @@ def command(
         if each:
             from jobq.cli.commands.add_each import add_each  # only here
 
-            add_each(queue, request, null=null, as_json=as_json, quiet=quiet)
-            return None
-        added, created = add_job(queue, request)
-        _show(queue, added, created=created, as_json=as_json, quiet=quiet)
+            return add_each(queue, request, null=null, as_json=as_json, quiet=quiet)
+        added = add_job(queue, request)
+        _show(queue, added, as_json=as_json, quiet=quiet)
+        if not added.is_same:
+            from jobq.jobs.same_work import held_by_other  # only here
+
+            complain(held_by_other(queue.shown(added.job)))
+            return WrongState.exit_code
         if follow:
             from jobq.cli.rendering.log_follower import follow_job  # only here
 
-            return follow_job(queue, added.id, color=cli.color)
+            return follow_job(queue, added.job.id, color=cli.color)
     return None
 
 
-def add_job(queue: JobQueue, request: JobRequest) -> tuple[Job, bool]:
-    """Add the job that the options describe. Return it, and whether it is new.
+class Added(NamedTuple):
+    """The job that was added, or that holds its key."""
+
+    job: Job
+    created: bool
+    is_same: bool  # it does what was asked for
+    is_paused: bool  # its queue
+
+
+def add_job(queue: JobQueue, request: JobRequest) -> Added:
+    """Add the job that the options describe.
 
     Raises:
         UsageError: an option or an argument is wrong.
     """
     spec = job_spec(queue, request)
     spooled = None
+    paused: list[str] = []
     if request.single.stdin == "-":
         spooled = queue.logs.spool(piped_in().buffer)
     try:
-        (inserted,) = queue.insert([spec], stdin=spooled)
+        (inserted,) = queue.insert([spec], stdin=spooled, on_paused=paused.append)
+        job = queue.get(inserted.id)
+        is_same = inserted.created or does(queue, job, spec, spooled)
     finally:
         if spooled is not None:
             spooled.unlink(missing_ok=True)
-    return queue.get(inserted.id), inserted.created
+    return Added(job, inserted.created, is_same, bool(paused))
 
 
-def _show(queue: JobQueue, job: Job, *, created: bool, as_json: bool, quiet: bool) -> None:
+def does(queue: JobQueue, job: Job, spec: JobSpec, stdin: Path | None) -> bool:
+    """Return whether a job does what was asked for, as far as is known here."""
+    import filecmp  # only here
+
+    from jobq.jobs.prepare import parsed_args
+    from jobq.jobs.same_work import is_same_work
+
+    args = parsed_args(queue.job_type(spec.type), spec.args or {}, queue.settings)
+    if not is_same_work(job, spec.type, args, queue.settings):
+        return False
+    there = queue.logs.path(job.id) / STDIN
+    return stdin is None or not there.is_file() or filecmp.cmp(stdin, there, shallow=False)
+
+
+def _show(queue: JobQueue, added: Added, *, as_json: bool, quiet: bool) -> None:
+    job = added.job
     if as_json:
-        print_json(job_document(queue.shown(job), queue.logs.path(job.id)))
+        document = job_document(queue.shown(job), queue.logs.path(job.id))
+        print_json({**document, "existing": not added.created})
     elif quiet or not is_terminal():
         print(job.id)
     else:
-        print(inert(_sentence(queue.shown(job), created=created)))
+        print(inert(_sentence(queue.shown(job), created=added.created)))
     if job.status is JobStatus.CANCELLED:
         note(f"job {job.id} was cancelled immediately: {queue.shown(job).reason}")
+    elif added.is_paused and job.status not in FINISHED:
+        from jobq.cli.rendering.hints import note_paused  # only here
+
+        note_paused(job.queue)
 
 
 def _sentence(job: ShownJob, *, created: bool) -> str:

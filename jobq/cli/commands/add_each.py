@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 from jobq.cli.commands.import_ import Summary
 from jobq.cli.parsing.arguments import piped_in
 from jobq.cli.parsing.job_options import JobRequest, job_spec
+from jobq.cli.rendering.hints import note_paused
 from jobq.cli.rendering.output import is_terminal, print_json_array
 from jobq.clock import utcnow
 from jobq.errors import UsageError
@@ -25,10 +26,10 @@ _SUFFIX = re.compile(r"\.[^/.]*$")
 
 def add_each(
     queue: JobQueue, request: JobRequest, *, null: bool, as_json: bool, quiet: bool
-) -> None:
+) -> int:
     """Add a job for each line of stdin, or with ``null`` for each piece that ends in a NUL byte.
 
-    Prints the ids of the jobs.
+    Prints the ids of the jobs. Returns the exit code.
 
     Raises:
         UsageError: the options are wrong, or do not go together.
@@ -43,17 +44,25 @@ def add_each(
         batches = batch.add()
         if as_json:
             print_json_array(
-                job_document(queue.shown(job), queue.logs.path(job.id))
+                {
+                    **job_document(queue.shown(job), queue.logs.path(job.id)),
+                    "existing": not item.created,
+                }
                 for inserted in batches
-                for job in queue.get_many([item.id for item in inserted])
+                for item, job in zip(
+                    inserted, queue.get_many([item.id for item in inserted]), strict=True
+                )
             )
-            return
-        for inserted in batches:
-            summary.note(inserted)
-            if quiet or not is_terminal():
-                print(*(item.id for item in inserted), sep="\n")
-    if is_terminal() and not quiet:
-        print(summary.sentence())
+        else:
+            for inserted in batches:
+                summary.note(inserted)
+                if quiet or not is_terminal():
+                    print(*(item.id for item in inserted), sep="\n")
+            if is_terminal() and not quiet:
+                print(summary.sentence())
+        if batch.added and queue.queue(request.job.queue).paused:
+            note_paused(request.job.queue, batch.added)
+        return summary.show_differing()
 
 
 class _Template:

@@ -12,7 +12,7 @@ from jobq.cli.parsing.declarations import Argument, Context, option
 from jobq.cli.parsing.options import AsJson, DryRun
 from jobq.cli.rendering.output import count_of, is_terminal, note, print_json
 from jobq.cli.rendering.progress_bar import Bar, bar_of
-from jobq.errors import UsageError
+from jobq.errors import UsageError, WrongState
 from jobq.jobs.validation import checked_text
 from jobq.models import Inserted
 from jobq.transfer import formats
@@ -73,7 +73,7 @@ def command(
             if good and not dry_run:
                 _add(batch, summary, bar, print_ids=ids)
         summary.report(as_json=as_json, ids=ids, good=good)
-    return 0 if good else UsageError.exit_code
+        return summary.show_differing() if good else UsageError.exit_code
 
 
 @contextmanager
@@ -162,6 +162,14 @@ class Summary:
             note(f"{self.name}:{problem}")
         if more := self.batch.problem_count - len(self.batch.problems):
             note(f"and {more:,} more")
+
+    def show_differing(self) -> int:
+        """Print which rows have the unique key of another job. Return the exit code."""
+        for problem in self.batch.differing:
+            complain(f"{self.name}:{problem}")
+        if more := self.batch.differing_count - len(self.batch.differing):
+            complain(f"and {more:,} more")
+        return WrongState.exit_code if self.batch.differing else 0
 
     def sentence(self) -> str:
         """Return a sentence on what was added, or would be."""

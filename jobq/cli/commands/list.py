@@ -8,10 +8,10 @@ from typing import Annotated, Any
 from jobq.cli.context import Cli
 from jobq.cli.parsing.declarations import Context, option
 from jobq.cli.parsing.options import AsJson, AsJsonl, Ids, Selection
+from jobq.cli.rendering.hints import hint_no_supervisor
 from jobq.cli.rendering.job_text import attempts_of, describe, progress_of, time_of
 from jobq.cli.rendering.output import (
     COLOURS,
-    count_of,
     note,
     print_json_array,
     print_jsonl,
@@ -160,7 +160,7 @@ def _watch(queue: JobQueue, wanted: JobFilter, cli: Cli, *, as_jsonl: bool) -> N
 def _show(cli: Cli, queue: JobQueue, wanted: JobFilter, jobs: list[ShownJob]) -> None:
     if jobs:
         print_table(jobs, utcnow(), color=cli.color, errors=wanted.statuses == _FAILED)
-        hint_no_worker(queue, jobs)
+        hint_no_supervisor(queue, jobs)
     elif wanted != JobFilter() and queue.find(limit=1):
         note("No job matches.")
     else:
@@ -190,14 +190,6 @@ def print_table(jobs: Sequence[ShownJob], now: datetime, *, color: bool, errors:
         flexible=("job", "error"),
         optional=("prio", "attempts", "queue", "done", "time"),
     )
-
-
-def hint_no_worker(queue: JobQueue, jobs: Sequence[Job]) -> None:
-    """Print a hint if jobs are ready and no supervisor is running."""
-    waiting = sum(job.status is JobStatus.PENDING for job in jobs)
-    if waiting and not any(each.takes_jobs for each in queue.supervisors()):
-        verb = "waits" if waiting == 1 else "wait"
-        note(f"{count_of(waiting)} {verb}, and no supervisor is running: jobq work")
 
 
 # -- for scripts -----------------------------------------------------------------------------

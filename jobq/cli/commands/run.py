@@ -8,20 +8,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
-from jobq.cli.context import INTERRUPTED, Cli
+from jobq.cli.commands.add import does
+from jobq.cli.context import INTERRUPTED, Cli, complain
 from jobq.cli.parsing.arguments import piped_in
 from jobq.cli.parsing.declarations import Context, option
 from jobq.cli.parsing.job_options import JobOptions, JobRequest, SingleJobOptions, job_spec
 from jobq.cli.rendering import streams
+from jobq.cli.rendering.hints import note_paused
 from jobq.cli.rendering.log_follower import POLL_INTERVAL_S, Follower, exit_code, tell_failure
 from jobq.cli.rendering.output import note
-from jobq.errors import DiskFullError
+from jobq.errors import DiskFullError, WrongState
 from jobq.execution.options import WorkOptions
 from jobq.execution.supervisor import Supervisor
+from jobq.jobs.same_work import held_by_other
 from jobq.jobs.spec import JobSpec
 from jobq.logs.directory import LOG, STDERR, STDOUT
 from jobq.models import Claim, Job, JobStatus
 from jobq.queue import JobQueue
+from jobq.redaction import ShownJob
 from jobq.system.disk_space import shortage
 
 
@@ -59,6 +63,9 @@ def command(
             if spooled is not None:
                 spooled.unlink(missing_ok=True)
     if ended is None:
+        if here.other is not None:
+            complain(held_by_other(here.other))
+            return WrongState.exit_code
         if sys.stderr.isatty():
             note(f"Job {here.job_id} holds the key {single.unique!r}: no job was started.")
         return None
@@ -88,6 +95,7 @@ class _Here:
         self.job_id = 0
         self.interrupted = False
         self.reader_left = False
+        self.other: ShownJob | None = None  # that holds the key, and does something else
 
     async def run(self) -> Job | None:
         """Run the job. Return it as it ended; None if another job holds its unique key."""
@@ -101,6 +109,9 @@ class _Here:
             with_output.cancel()
             streams.go_on_without_output()
         if not self._created:
+            holder = self._queue.get(self.job_id)
+            if not does(self._queue, holder, self._spec, self._stdin):
+                self.other = self._queue.shown(holder)
             return None
         while self._pump(final=True):
             pass
@@ -115,7 +126,15 @@ class _Here:
         self.job_id, self._created = inserted.id, inserted.created
         if inserted.created:
             supervisor.restrict_to((inserted.id,))
+            if claim is None:
+                self._say_why_it_waits()
         return () if claim is None else (claim,)
+
+    def _say_why_it_waits(self) -> None:
+        if self._queue.queue(self._spec.queue).paused:
+            note_paused(self._spec.queue)
+        else:
+            note(f"1 job waits: `jobq explain {self.job_id}` says what for")
 
     async def _show(self, supervisor: Supervisor) -> None:
         """Show new output until the job has ended; stop it once the reader has left."""

@@ -9,6 +9,7 @@ from jobq.cli.context import Cli
 from jobq.cli.parsing.arguments import parse_one_id
 from jobq.cli.parsing.declarations import Context, option
 from jobq.cli.parsing.options import Id
+from jobq.cli.rendering.hints import hint_no_supervisor, hint_paused
 from jobq.cli.rendering.log_follower import Follower, follow, show_part, tell_failure
 from jobq.cli.rendering.output import inert, is_terminal, note
 from jobq.errors import NotFound, UsageError
@@ -64,6 +65,8 @@ def command(
         if following:
             if log is None and found.status not in FINISHED and sys.stderr.isatty():
                 note(f"Job {job_id} is {found.status}: waiting for it to start.")
+            hint_no_supervisor(queue, [found], until_ended=True)
+            hint_paused(queue, [found])
             follower = Follower(
                 queue, job_id, names=names, raw=raw, color=cli.color, offsets=ends,
                 log=log, attempt=found.attempts,

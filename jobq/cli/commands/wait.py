@@ -5,14 +5,15 @@ from collections.abc import Sequence
 from typing import Annotated
 
 from jobq.cli.commands.bulk import choose
-from jobq.cli.commands.list import hint_no_worker
 from jobq.cli.context import Cli, complain
 from jobq.cli.parsing.arguments import parse_span
 from jobq.cli.parsing.declarations import Context, option
 from jobq.cli.parsing.options import AsJson, Ids, Selection
 from jobq.cli.rendering import log_follower as follow
+from jobq.cli.rendering.hints import hint_no_supervisor, hint_paused
 from jobq.cli.rendering.job_text import describe, outcome_of
-from jobq.cli.rendering.output import count_of, note, print_json_array
+from jobq.cli.rendering.output import count_of, print_json_array
+from jobq.errors import NotFound
 from jobq.models import Job, JobStatus
 from jobq.redaction import ShownJob
 from jobq.serializers import job_document
@@ -42,8 +43,8 @@ def command(
     """Wait until jobs have ended, and exit with their outcome.
 
     The exit code is 0 if all completed and 1 otherwise; for one shell job, its own exit code, or
-    128 plus the number of the signal that killed it. A selection means the jobs that exist now,
-    those that have ended included.
+    128 plus the number of the signal that killed it; for one job that was cancelled, 130; and 3 if
+    no job matches. A selection means the jobs that exist now, those that have ended included.
 
     Examples:
         jobq wait 42 && echo done
@@ -55,8 +56,11 @@ def command(
         wanted = pick.job_filter(queue, ids)
         chosen, _ = choose(queue, wanted, among=frozenset(JobStatus), limit=pick.limit)
         if not chosen:
-            note("No job matches.")
-        hint_no_worker(queue, queue.get_many(chosen))
+            # To succeed would be to say of a mistyped tag that its jobs have completed.
+            raise NotFound("no job matches: there is nothing to wait for")
+        waited_for = queue.get_many(chosen)
+        hint_no_supervisor(queue, waited_for, until_ended=True)
+        hint_paused(queue, waited_for)
         try:
             jobs = queue.wait_all(chosen, seconds, tell=complain)
             code = exit_code(jobs)

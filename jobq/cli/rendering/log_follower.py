@@ -11,6 +11,7 @@ from typing import TextIO
 from jobq.backends.outage import Outage
 from jobq.cli.rendering import streams
 from jobq.cli.rendering.ansi import AnsiFilter
+from jobq.cli.rendering.hints import hint_no_supervisor
 from jobq.cli.rendering.output import note
 from jobq.errors import DatabaseAwayError
 from jobq.job_types import shell
@@ -36,10 +37,16 @@ _MAX_ESCAPE_CHARS = 32
 _DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
 
 
+CANCELLED_EXIT_CODE = 130
+"""The exit code for a job that was cancelled, whichever signal that took: that of Ctrl-C."""
+
+
 def exit_code(job: Job) -> int:
     """Return the exit code for the end of a job: a command's own, else 0 or 1."""
     if job.status is JobStatus.COMPLETED:
         return 0
+    if job.status is JobStatus.CANCELLED:
+        return CANCELLED_EXIT_CODE
     if job.type == shell.JOB_TYPE:
         if job.signal is not None:
             return 128 + job.signal
@@ -265,8 +272,7 @@ def follow(queue: JobQueue, follower: Follower, job_id: int) -> Job:
 
 def follow_job(queue: JobQueue, job_id: int, *, color: bool) -> int:
     """Follow a job that was just added. Return its exit code."""
-    if not any(each.takes_jobs for each in queue.supervisors()) and sys.stderr.isatty():
-        note("No supervisor is running: start the job with `jobq work` in another terminal.")
+    hint_no_supervisor(queue, [queue.get(job_id)], until_ended=True)
     streams.go_on_without_output(unread=False)
     job = follow(queue, Follower(queue, job_id, split=True, color=color), job_id)
     tell_failure(queue.shown(job))

@@ -1,0 +1,50 @@
+"""Hints on stderr about jobs that wait for something that will not come by itself."""
+
+from collections.abc import Sequence
+
+from jobq.cli.rendering.output import count_of, note
+from jobq.diagnostics.waiting import without_owner
+from jobq.models import FINISHED, Job, JobStatus
+from jobq.queue import JobQueue
+
+_LATER = frozenset({JobStatus.SCHEDULED, JobStatus.RETRYING})
+
+
+def hint_no_supervisor(queue: JobQueue, jobs: Sequence[Job], *, until_ended: bool = False) -> None:
+    """Print a hint if jobs are ready and no supervisor is running.
+
+    ``until_ended``: also about jobs that will have to wait for one before they have ended.
+    """
+    unfinished = [job for job in jobs if job.status not in FINISHED]
+    if not unfinished or any(each.takes_jobs for each in queue.supervisors()):
+        return
+    running = {job.id for job in unfinished if job.status is JobStatus.RUNNING}
+    lost = running & without_owner(queue) if running else set()
+    now = queue.now()
+    waiting = sum(
+        job.id in lost
+        or job.status is JobStatus.PENDING
+        or (job.status in _LATER and job.run_at is not None and job.run_at <= now)
+        or (until_ended and job.id not in running)
+        for job in unfinished
+    )
+    if waiting:
+        verb = "waits" if waiting == 1 else "wait"
+        note(f"{count_of(waiting)} {verb}, and no supervisor is running: jobq work")
+
+
+def hint_paused(queue: JobQueue, jobs: Sequence[Job]) -> None:
+    """Print a hint for each paused queue that unfinished jobs wait in."""
+    waiting: dict[str, int] = {}
+    for job in jobs:
+        if job.status not in FINISHED and job.status is not JobStatus.RUNNING:
+            waiting[job.queue] = waiting.get(job.queue, 0) + 1
+    for name, count in waiting.items():
+        if queue.queue(name).paused:
+            note_paused(name, count)
+
+
+def note_paused(name: str, count: int = 1) -> None:
+    """Print the hint for one queue."""
+    verb = "waits" if count == 1 else "wait"
+    note(f"{count_of(count)} {verb}, and queue {name} is paused: jobq queue resume {name}")
