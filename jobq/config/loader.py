@@ -1,13 +1,13 @@
 """The loading of settings: jobq.toml is found, read and checked, and so are `JOBQ_*` variables."""
 
 import os
-import re
 import stat
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+from jobq.config import parsers
 from jobq.config.environment import (
     BACKEND_VAR,
     CONCURRENCY_VAR,
@@ -29,10 +29,8 @@ from jobq.config.settings import (
 )
 from jobq.config.trust import distrust, refuse_foreign_open
 from jobq.errors import ConfigError, UsageError
-from jobq.limits import MAX_COUNT
 from jobq.models import DEFAULT_QUEUE, QUEUE_NAME, Queue, parse_priority
 from jobq.redaction import Redactor
-from jobq.units import parse_duration, parse_limit, parse_rate, parse_size
 
 FILE_NAME = "jobq.toml"
 
@@ -76,7 +74,7 @@ def find_file(path: Path | str | None, environ: Mapping[str, str], cwd: Path) ->
             try:
                 file = cwd / Path(named).expanduser()
             except RuntimeError:
-                raise ConfigError(f"{by}: {_NO_HOME}, got {str(named)!r}") from None
+                raise ConfigError(f"{by}: {parsers.NO_HOME}, got {str(named)!r}") from None
             if not _is_there(file):
                 raise ConfigError(f"{file}: no such file ({by}): create it with `jobq init`")
             return _trusted(file, f" ({by})")
@@ -167,7 +165,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             refuse_foreign_open(file.fileno(), path)
-            return tomllib.loads(file.read().decode("utf-8-sig"))  # some editors begin with a mark
+            return tomllib.loads(file.read().decode().removeprefix("\ufeff"))  # some editors begin with a mark
     except tomllib.TOMLDecodeError as error:
         twice = "Cannot declare" in str(error)  # in which tomllib names the table
         remedy = ": merge it with the table of that name above" if twice else ""
@@ -180,158 +178,53 @@ def _read(path: Path) -> dict[str, Any]:
 
 # -- reading it ------------------------------------------------------------------------------
 
-_Parse = Callable[[Any], Any]
-_NO_HOME = "expected a path in an existing home directory"
-
-
-def _string(value: Any) -> str:
-    if not isinstance(value, str) or not value:
-        raise UsageError("expected text")
-    return value
-
-
-def _path(value: Any) -> str:
-    try:
-        Path(_string(value)).expanduser()
-    except RuntimeError:
-        raise UsageError(_NO_HOME) from None
-    return str(value)
-
-
-def _backend(value: Any) -> str:
-    if value == SQLITE:
-        return SQLITE
-    from jobq.config.redis_url import is_redis, parse_url  # SQLite does not need it
-
-    if not is_redis(value):
-        raise UsageError('expected "sqlite" or "redis://HOST:PORT/DB"')
-    parse_url(value)
-    return str(value)
-
-
-def _strings(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise UsageError("expected a list of strings")
-    return tuple(value)
-
-
-def _commands(value: Any) -> tuple[tuple[str, ...], ...]:
-    """Return commands from one list of strings, or from a list of such lists."""
-    several = value if isinstance(value, list) and value and isinstance(value[0], list) else [value]
-    commands = tuple(_strings(command) for command in several)
-    if value == []:
-        return ()
-    if not all(commands) or not all(word and "\0" not in word for c in commands for word in c[:1]):
-        raise UsageError("expected a command as a list of strings, or a list of such lists")
-    return commands
-
-
-def _whole_number(minimum: int) -> _Parse:
-    def parse(value: Any) -> int:
-        if isinstance(value, str) and re.fullmatch(r"\d{1,9}", value):
-            value = int(value)
-        if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-            raise UsageError(f"expected a whole number of at least {minimum}")
-        if value > MAX_COUNT:
-            raise UsageError(f"expected a whole number of at most {MAX_COUNT:,}")
-        return value
-
-    return parse
-
-
-def _fraction(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise UsageError("expected a number from 0 to 1")
-    return float(value)
-
-
-def _positive_duration(value: Any) -> float:
-    try:
-        seconds = parse_duration(value)
-    except UsageError:
-        seconds = 0.0
-    if seconds <= 0:
-        raise UsageError('expected a duration above 0, in seconds or as "10m"')
-    return seconds
-
-
-def _limit(value: Any) -> float:
-    try:
-        return parse_limit(value)
-    except UsageError:
-        raise UsageError('expected a duration, in seconds or as "10m", or "none"') from None
-
-
-def _size(minimum: int = 0) -> Callable[[Any], int]:
-    """Return a parser of bytes; 0, or "off", is no limit."""
-
-    def parse(value: Any) -> int:
-        try:
-            size = 0 if value == "off" else parse_size(value)
-        except UsageError:
-            raise UsageError('expected a size, in bytes or as "100MB", or "off"') from None
-        if 0 < size < minimum:
-            raise UsageError(f'expected at least {minimum:,} bytes, or "off"')
-        return size
-
-    return parse
-
-
-def _size_or_auto(value: Any) -> int | None:
-    return None if value == "auto" else _size()(value)
-
-
-def _rate(value: Any) -> Any:
-    return parse_rate(_string(value))
-
-
-_TOP_KEYS: Mapping[str, _Parse] = {
-    "database": _path,
-    "log_dir": _path,
-    "concurrency": _whole_number(1),
-    "backend": _backend,
+_TOP_KEYS: Mapping[str, parsers.Parse] = {
+    "database": parsers.path,
+    "log_dir": parsers.path,
+    "concurrency": parsers.whole_number(1),
+    "backend": parsers.backend,
 }
-_TABLE_KEYS: Mapping[str, Mapping[str, _Parse]] = {
+_TABLE_KEYS: Mapping[str, Mapping[str, parsers.Parse]] = {
     "workers": {
-        "paths": lambda value: tuple(map(_path, _strings(value))),
-        "import_timeout": _positive_duration,
+        "paths": lambda value: tuple(map(parsers.path, parsers.texts(value))),
+        "import_timeout": parsers.positive_duration,
     },
     "retry": {
-        "max_retries": _whole_number(0),
-        "base": _limit,
-        "jitter": _fraction,
-        "max_crashes": _whole_number(1),
+        "max_retries": parsers.whole_number(0),
+        "base": parsers.limit,
+        "jitter": parsers.fraction,
+        "max_crashes": parsers.whole_number(1),
     },
     "timeouts": {
-        "low": _limit,
-        "normal": _limit,
-        "high": _limit,
-        "critical": _limit,
+        "low": parsers.limit,
+        "normal": parsers.limit,
+        "high": parsers.limit,
+        "critical": parsers.limit,
         "types": lambda value: value,
     },
     "retention": {
-        "older_than": _positive_duration,
-        "keep_last": _whole_number(0),
-        **dict.fromkeys(("completed", "failed", "cancelled"), _limit),
+        "older_than": parsers.positive_duration,
+        "keep_last": parsers.whole_number(0),
+        **dict.fromkeys(("completed", "failed", "cancelled"), parsers.limit),
     },
     "logs": {
-        "max_bytes": _size(MIN_LOG_MAX_BYTES),
-        "min_free": _size_or_auto,
-        "ship_max_bytes": _size(),
-        "ship_ttl": _positive_duration,
+        "max_bytes": parsers.size(MIN_LOG_MAX_BYTES),
+        "min_free": parsers.size_or_auto,
+        "ship_max_bytes": parsers.size(),
+        "ship_ttl": parsers.positive_duration,
     },
-    "lease": {"seconds": _positive_duration, "grace": _limit},
-    "env": {"capture": _strings},
-    "redact": {"patterns": _strings},
-    "hooks": {"on_finish": _commands},
+    "lease": {"seconds": parsers.positive_duration, "grace": parsers.limit},
+    "env": {"capture": parsers.texts},
+    "redact": {"patterns": parsers.texts},
+    "hooks": {"on_finish": parsers.commands},
 }
-_QUEUE_KEYS: Mapping[str, _Parse] = {
-    "description": _string,
-    "max_concurrent": _whole_number(1),
+_QUEUE_KEYS: Mapping[str, parsers.Parse] = {
+    "description": parsers.text,
+    "max_concurrent": parsers.whole_number(1),
     "priority": parse_priority,
-    "rate": _rate,
-    "timeout": _limit,
-    "max_retries": _whole_number(0),
+    "rate": parsers.rate,
+    "timeout": parsers.limit,
+    "max_retries": parsers.whole_number(0),
 }
 
 _KEY_OF_VARIABLE = {
@@ -402,7 +295,7 @@ class _Reader:
         return _absolute(given, self.path and self.path.parent)
 
     def _values(
-        self, table: Any, keys: Mapping[str, _Parse], at: tuple[str, ...]
+        self, table: Any, keys: Mapping[str, parsers.Parse], at: tuple[str, ...]
     ) -> dict[str, Any]:
         if not isinstance(table, dict):
             self._complain(at[:-1], at[-1], f"expected a table: [{'.'.join(at)}]")
@@ -418,7 +311,7 @@ class _Reader:
 
     def _timeouts(self, values: dict[str, Any]) -> Timeouts:
         types = values.pop("types", {})
-        keys = dict.fromkeys(types, _limit) if isinstance(types, dict) else {}
+        keys = dict.fromkeys(types, parsers.limit) if isinstance(types, dict) else {}
         given = self._values(types, keys, ("timeouts", "types"))
         return Timeouts(**values, types=given)
 
@@ -451,7 +344,7 @@ class _Reader:
         raise ConfigError(f"{where}: {name}: {what}")
 
 
-def _unknown(key: str, keys: Mapping[str, _Parse], at: tuple[str, ...]) -> str:
+def _unknown(key: str, keys: Mapping[str, parsers.Parse], at: tuple[str, ...]) -> str:
     """Return the message about a key that is not known there."""
     tables = {**_TABLE_KEYS, "queues.NAME": _QUEUE_KEYS}
     there = [f"[{name}]" for name, others in tables.items() if key in others]
