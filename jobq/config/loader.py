@@ -165,7 +165,8 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             refuse_foreign_open(file.fileno(), path)
-            return tomllib.loads(file.read().decode().removeprefix("\ufeff"))  # some editors begin with a mark
+            text = file.read().decode().removeprefix("\ufeff")  # which some editors write
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         twice = "Cannot declare" in str(error)  # in which tomllib names the table
         remedy = ": merge it with the table of that name above" if twice else ""

@@ -94,11 +94,19 @@ class Settings:
         return parse_url(self.backend).shown
 
     def captured(self, environ: Mapping[str, str]) -> dict[str, str]:
-        """Return the variables that a shell job takes over from the shell it is added in."""
+        """Return the variables that a shell job takes over from the shell it is added in.
+
+        What is no name of a variable, such as that of a function of bash, is left out.
+        """
         patterns = [each for each in self.env_capture if _WILDCARDS.intersection(each)]
         return {
             name: value
             for name, value in environ.items()
             if name in self.env_capture
-            or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+            or (is_variable(name) and any(fnmatch.fnmatchcase(name, each) for each in patterns))
         }
+
+
+def is_variable(name: str) -> bool:
+    """Return whether a name is one that any shell takes: letters, digits and underscores."""
+    return name.isascii() and name.isidentifier()

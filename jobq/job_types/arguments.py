@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -53,6 +54,7 @@ def validate(
 
     model = args_model(worker)
     _require_known(name, model, args)
+    _require_finite(name, args)  # before pydantic makes null of a number in a field of any type
     secrets = secret_tag(worker)
     try:
         checked = model.model_validate(dict(args))
@@ -76,13 +78,19 @@ def _require_known(name: str, model: type[BaseModel], args: Mapping[str, Any]) -
             raise ArgsError(f"{name}: no argument {given!r:.80}: {takes}")
 
 
-def _require_finite(name: str, args: JsonObject) -> None:
+def _require_finite(name: str, args: Mapping[str, Any]) -> None:
     """Refuse NaN and infinity: JSON does not have them, so no reader of ``--json`` takes them."""
     for argument, value in args.items():
-        try:
-            json.dumps(value, allow_nan=False)
-        except ValueError:
-            raise ArgsError(f"{name}: argument {argument!r}: give a finite number") from None
+        if not _is_finite(value):
+            raise ArgsError(f"{name}: argument {argument!r}: give a finite number")
+
+
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, Mapping):
+        return all(map(_is_finite, value.values()))
+    return not isinstance(value, list | tuple | set | frozenset) or all(map(_is_finite, value))
 
 
 def _complaints(error: Any, hide: Redaction) -> str:
@@ -154,13 +162,33 @@ def _revealed(dumped: Any, plain: Any) -> Any:
 # -- reading text ------------------------------------------------------------------------------
 
 
-def refuse_constant(name: str) -> NoReturn:
-    """Refuse NaN and Infinity, which Python's parser takes: for its ``parse_constant``.
-
-    Raises:
-        ValueError: always.
-    """
+def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON value")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text:.40} is too large for a number")
+    return number
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"{name!r} is given twice")
+        found[name] = value
+    return found
+
+
+STRICT_JSON: Mapping[str, Any] = {
+    "parse_constant": _refuse_constant,
+    "parse_float": _finite,
+    "object_pairs_hook": _each_once,
+}
+"""What a decoder of JSON is given to refuse, with a ValueError, what Python's would take and change:
+NaN and infinity, numbers that are as large, and of a name that is given twice all but the last."""
 
 
 def parse_words(name: str, worker: type[JobWorker] | None, words: Sequence[str]) -> dict[str, Any]:
@@ -193,7 +221,7 @@ def decode_texts(
     decoded: dict[str, Any] = dict(given)
     for key in given.keys() & _structured_arguments(worker):
         try:
-            decoded[key] = json.loads(given[key])
+            decoded[key] = json.loads(given[key], **STRICT_JSON)
         except (ValueError, RecursionError) as error:
             raise ArgsError(
                 f"{name}: argument {key!r:.80}: expected JSON such as "

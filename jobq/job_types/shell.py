@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from jobq.config.settings import is_variable
 from jobq.errors import ArgsError
 from jobq.models import JsonObject
 
@@ -98,9 +99,11 @@ def _check_env(env: Any) -> None:
     if not isinstance(env, dict):
         raise ArgsError("shell: env: expected an object of strings")
     for name, value in env.items():
-        if not isinstance(name, str) or not name or "=" in name:
-            raise ArgsError(f"shell: env: {name!r:.80} is not the name of a variable")
-        _check_text("env", name)
+        if not isinstance(name, str) or not is_variable(name):
+            raise ArgsError(
+                f"shell: env: {name!r:.80} is not the name of a variable: give letters, digits "
+                "and underscores, and no digit first"
+            )
         # The system takes NAME=VALUE as one string.
         _check_text(f"env.{name}", value, extra_bytes=len(name.encode()) + 1)
 

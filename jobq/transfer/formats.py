@@ -15,7 +15,7 @@ from pathlib import PurePath
 from typing import Any, BinaryIO, NamedTuple, TextIO
 
 from jobq.errors import UsageError
-from jobq.job_types.arguments import refuse_constant
+from jobq.job_types.arguments import STRICT_JSON
 
 FORMATS = ("jsonl", "json", "csv", "tsv")
 MAX_ROW_BYTES = 16 * 1024 * 1024
@@ -82,16 +82,7 @@ def read(source: BinaryIO, kind: str) -> Table:
 # -- JSON Lines ----------------------------------------------------------------------------------
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{twice!r} is given twice")
-    return found
-
-
-_DECODER = json.JSONDecoder(parse_constant=refuse_constant, object_pairs_hook=_once)
+_DECODER = json.JSONDecoder(**STRICT_JSON)
 
 
 def _lines(source: BinaryIO) -> Iterator[bytes]:
@@ -104,7 +95,7 @@ def _lines(source: BinaryIO) -> Iterator[bytes]:
 
 
 def _json_lines(source: BinaryIO) -> Iterator[Row]:
-    decode = _DECODER.decode
+    decode, is_first = _DECODER.decode, True
     for number, line in enumerate(_lines(source), 1):
         if len(line) > MAX_ROW_BYTES:
             yield Row(number, {}, _too_long())
@@ -112,15 +103,29 @@ def _json_lines(source: BinaryIO) -> Iterator[Row]:
         try:
             values = decode(line.decode())
         except (ValueError, RecursionError) as error:
+            if is_first and line.strip() in _OPENINGS:
+                yield Row(number, {}, _NOT_LINES)
+                return
             if line.strip():
+                is_first = False
                 yield Row(number, {}, _not_json(error))
             continue
+        is_first = False
         if isinstance(values, dict):
             yield Row(number, values)
         else:
             yield Row(
                 number, {}, f'expected an object, such as {{"argv": […]}}, got {values!r:.80}'
             )
+
+
+_OPENINGS = (b"{", b"[", b"[{")
+"""Lines that only begin a document which goes on in the next ones, as programs indent it."""
+
+_NOT_LINES = (
+    "JSON Lines has a whole object in each line, and this one goes on in the next: read it as one "
+    "document with --format json"
+)
 
 
 def _too_long() -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobq.errors import UsageError
 from jobq.job_types import shell
+from jobq.job_types.arguments import STRICT_JSON
 from jobq.jobs.prepare import InvalidJob, Limits, Preparer
 from jobq.jobs.spec import CONDITIONS, JobSpec, given_fields
 from jobq.jobs.validation import checked_shape, checked_text
@@ -188,8 +189,10 @@ class RowValidator:
         if not (self._texts and isinstance(value, str)):
             return value
         try:
-            return json.loads(value)
-        except (ValueError, RecursionError):
+            return json.loads(value, **STRICT_JSON)
+        except (ValueError, RecursionError) as error:
+            if not isinstance(error, json.JSONDecodeError | RecursionError):
+                raise UsageError(f"{value!r:.80}: {error}") from None
             example = '["ffmpeg", "-i", "a b.mkv"]' if column == "argv" else '{"a": "b"}'
             hint = "; a line for sh goes into the column shell" if column == "argv" else ""
             raise UsageError(f"{value!r:.80}: expected JSON such as {example}{hint}") from None

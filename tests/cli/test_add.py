@@ -94,3 +94,21 @@ def test_a_paused_queue_is_told_of(cli: Cli, piped: Callable[[bytes], None]) -> 
         assert (told.code, told.err) == (0, hint)
     piped(b"a\nb\n")
     assert cli("add", "--each", "--", "echo").err == hint.replace("1 job waits", "2 jobs wait")
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ('{"d": {"x": 1e999}}', "1e999 is too large for a number"),
+        ('{"d": {"x": -1e999}}', "-1e999 is too large for a number"),
+        ('{"d": {"x": 1, "x": 2}}', "'x' is given twice"),
+        ('{"d": 1, "d": 2}', "'d' is given twice"),
+    ],
+)
+def test_json_that_would_be_changed_is_refused(
+    cli: Cli, piped: Callable[[bytes], None], text: str, what: str
+) -> None:
+    piped(b"\xef\xbb\xbf" + text.encode())
+    for args in (text, "-"):
+        refused = cli("add", "any", "--args", args)
+        assert (refused.code, refused.err) == (2, f"jobq: --args: not valid JSON: {what}\n")

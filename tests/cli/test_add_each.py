@@ -2,6 +2,7 @@ import io
 import json
 import shutil
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from jobq import Job
-from jobq.cli.commands.add_each import _PLACEHOLDER, _value
+from jobq.cli.commands.add_each import _PLACEHOLDER, _pieces, _value
 from tests.support.cli_runner import Cli, Result
 
 Each = Callable[..., Result]
@@ -35,6 +36,46 @@ def jobs(cli: Cli) -> list[Job]:
 
 def argvs(cli: Cli) -> list[Any]:
     return [job.args["argv"] for job in jobs(cli)]
+
+
+# -- what is piped in ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("data", [b"\xef\xbb\xbfa\nb\n", b"a\r\nb\r\n", b"\xef\xbb\xbfa\r\n\r\nb"])
+def test_a_list_from_windows_has_the_same_lines(cli: Cli, each: Each, data: bytes) -> None:
+    assert each(data, "--", "echo").code == 0
+    assert argvs(cli) == [["echo", "a"], ["echo", "b"]]
+
+
+def test_pieces_that_end_in_a_nul_byte_are_kept_as_they_are(cli: Cli, each: Each) -> None:
+    assert each(b"a\r\0\xef\xbb\xbf\0b\n\0", "--null", "--", "echo").code == 0
+    assert argvs(cli) == [["echo", "a\r"], ["echo", "\ufeff"], ["echo", "b\n"]]
+
+
+@pytest.mark.parametrize("codec", ["utf-16-le", "utf-16-be"])
+def test_a_list_in_utf_16_is_refused(cli: Cli, codec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = io.BufferedReader(io.BytesIO("\ufeffa\nb\n".encode(codec)))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(source))
+    refused = cli("add", "--each", "--", "echo")
+    assert (refused.code, "stdin: UTF-16, not UTF-8: convert it" in refused.err) == (2, True)
+
+
+def test_a_long_line_takes_linear_time() -> None:
+    start = time.process_time()
+    ((number, text),) = _pieces(io.BytesIO(b"x" * 100_000_000), b"\n")
+    assert (number, len(text)) == (1, 100_000_000)
+    assert time.process_time() - start < 5
+
+
+@given(st.lists(st.binary()), st.integers(1, 5))
+def test_pieces_do_not_depend_on_the_blocks_that_are_read(blocks: list[bytes], size: int) -> None:
+    data = b"".join(blocks)
+
+    class InParts(io.BytesIO):
+        def read(self, _: int | None = -1, /) -> bytes:
+            return super().read(size)
+
+    assert list(_pieces(InParts(data), b"\0")) == list(_pieces(io.BytesIO(data), b"\0"))
 
 
 # -- placeholders --------------------------------------------------------------------------------

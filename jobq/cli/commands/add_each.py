@@ -1,12 +1,13 @@
 """``jobq add --each``: add a job for each line of stdin, with GNU parallel's placeholders."""
 
+import codecs
 import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from jobq.cli.commands.import_ import Summary
+from jobq.cli.commands.import_ import Summary, refuse_utf16
 from jobq.cli.parsing.arguments import piped_in
 from jobq.cli.parsing.job_options import JobRequest, job_spec
 from jobq.cli.rendering.hints import note_paused
@@ -35,8 +36,11 @@ def add_each(
         UsageError: the options are wrong, or do not go together.
     """
     template = _Template(queue, request)
+    source = piped_in().buffer
+    if not null and hasattr(source, "peek"):
+        refuse_utf16(source.peek(2), "stdin")
     with Importer(queue, Path.cwd()) as batch:
-        batch.check(Table(template.rows(_pieces(piped_in().buffer, b"\0" if null else b"\n"))))
+        batch.check(Table(template.rows(_pieces(source, b"\0" if null else b"\n"))))
         summary = Summary(batch, "stdin")
         if batch.problem_count:
             summary.show_problems()
@@ -142,16 +146,33 @@ def _refuse(request: JobRequest) -> None:
 
 
 def _pieces(source: BinaryIO, end: bytes) -> Iterator[tuple[int, str]]:
-    """Yield the pieces between the ends, each with its number; skip empty ones."""
-    number, rest = 1, b""
+    """Yield the pieces between the ends, each with its number; skip empty ones.
+
+    Of lines, the byte order mark before the first one is left out; and the carriage return at the
+    end of each if the first one has it, as in lists from Windows.
+    """
+    of_lines, line_end = end == b"\n", b""
+    for number, found in enumerate(_split(source, end), 1):
+        piece = found
+        if of_lines and number == 1:
+            piece = piece.removeprefix(codecs.BOM_UTF8)
+            line_end = b"\r" if piece.endswith(b"\r") else b""
+        piece = piece.removesuffix(line_end)
+        if piece:
+            yield number, os.fsdecode(piece)
+
+
+def _split(source: BinaryIO, end: bytes) -> Iterator[bytes]:
+    kept: list[bytes] = []  # of a piece that has not ended: joined once, since it may be long
     while block := source.read(65536):
-        *whole, rest = (rest + block).split(end)
-        for piece in whole:
-            if piece:
-                yield number, os.fsdecode(piece)
-            number += 1
-    if rest:
-        yield number, os.fsdecode(rest)
+        first, *others = block.split(end)
+        kept.append(first)
+        if others:
+            yield b"".join(kept)
+            yield from others[:-1]
+            kept = [others[-1]]
+    if any(kept):
+        yield b"".join(kept)
 
 
 def _value(sign: str, text: str, number: int) -> str:

@@ -91,8 +91,7 @@ def _opened(file: str) -> Iterator[BinaryIO]:
 
 def _check(batch: Importer, source: Any, kind: str | None, name: str, bar: Bar | None) -> None:
     head = source.peek(4096)
-    if head.startswith(UTF_16):
-        raise UsageError(f"{name}: UTF-16, not UTF-8: convert it with `iconv -f UTF-16 -t UTF-8`")
+    refuse_utf16(head, name)
     kind = kind or formats.format_of(name, head)
     try:
         table: Table = formats.read(source, kind)
@@ -101,6 +100,12 @@ def _check(batch: Importer, source: Any, kind: str | None, name: str, bar: Bar |
         batch.check(table, step and (lambda: step(source.tell() if size else batch.rows)))
     except OSError as error:
         raise UsageError(f"{name}: {error.strerror}") from None
+
+
+def refuse_utf16(head: bytes, name: str) -> None:
+    """Refuse text in UTF-16, by its first bytes."""
+    if head.startswith(UTF_16):
+        raise UsageError(f"{name}: UTF-16, not UTF-8: convert it with `iconv -f UTF-16 -t UTF-8`")
 
 
 def _add(batch: Importer, summary: "Summary", bar: Bar | None, *, print_ids: bool) -> None:

@@ -14,13 +14,15 @@ def parse_pairs(pairs: Sequence[str] | None, what: str) -> dict[str, str]:
     """Return ``KEY=VALUE`` words as a dict.
 
     Raises:
-        UsageError: a word has no key or no ``=``.
+        UsageError: a word has no key or no ``=``, or a key is given twice.
     """
     parsed = {}
     for pair in pairs or ():
         key, equals, value = pair.partition("=")
         if not equals or not key:
             raise UsageError(f"{what} {pair!r}: expected KEY=VALUE")
+        if key in parsed:
+            raise UsageError(f"{what} {key!r} is given twice")
         parsed[key] = value
     return parsed
 

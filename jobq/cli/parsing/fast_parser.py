@@ -161,6 +161,8 @@ def _note(read: dict[str, Any], option: Parameter, value: str, *, given: bool) -
     if value.startswith("-") and not given:
         raise _NotPlainError  # the value, or another option
     kind = _kind_of(option.kind)
+    if kind is not list and option.name in read:
+        raise _NotPlainError
     if kind is list:
         read.setdefault(option.name, []).append(value)
     elif kind is int:

@@ -1,6 +1,7 @@
 """The options that describe a job, and the job that they describe."""
 
 import os
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -219,11 +220,11 @@ def _args(queue: JobQueue, job_type: str, words: list[str], job: JobOptions) -> 
 def _json_args(text: str) -> dict[str, Any]:
     import json
 
-    from jobq.job_types.arguments import refuse_constant  # not for plain commands
+    from jobq.job_types.arguments import STRICT_JSON  # not for plain commands
 
     try:
-        given = piped_in().read() if text == "-" else text
-        args = json.loads(given, parse_constant=refuse_constant)
+        given = piped_in().read().removeprefix("\ufeff") if text == "-" else text
+        args = json.loads(given, **STRICT_JSON)
     except RecursionError:
         raise UsageError("--args: nested too deep") from None
     except ValueError as error:
@@ -244,14 +245,25 @@ def _shell_args(queue: JobQueue, args: dict[str, Any], request: JobRequest) -> d
     if given.get("stdin") not in (None, shell.OWN_STDIN):
         given["stdin"] = str(Path(given["stdin"]).absolute())
     given["cwd"] = str(Path(job.cwd or given.get("cwd") or Path.cwd()).absolute())
-    env = {**queue.settings.captured(os.environ), **given.get("env", {})}
-    for word in job.env or ():
+    given["env"] = {
+        **queue.settings.captured(os.environ),
+        **given.get("env", {}),
+        **_variables(job.env or ()),
+    }
+    return given
+
+
+def _variables(words: Sequence[str]) -> dict[str, str]:
+    """Return the variables that ``--env`` sets."""
+    found: dict[str, str] = {}
+    for word in words:
         name, equals, value = word.partition("=")
+        if name in found:
+            raise UsageError(f"--env {name} is given twice")
         if not equals and name not in os.environ:
             raise UsageError(f"--env {name}: it is not set here: give --env {name}=VALUE")
-        env[name] = value if equals else os.environ[name]
-    given["env"] = env
-    return given
+        found[name] = value if equals else os.environ[name]
+    return found
 
 
 def _moment(text: str | None) -> datetime | None:

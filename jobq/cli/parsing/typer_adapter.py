@@ -34,6 +34,11 @@ class VerbCommand(TyperCommand):
         arguments = [p for p in self.get_params(ctx) if p.param_type_name == "argument"]
         return ["[OPTIONS]", *(each.metavar or "" for each in arguments)]
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        refuse_repeated(self, ctx, args)
+        rest: list[str] = super().parse_args(ctx, args)
+        return rest
+
     def format_help(self, ctx: Any, formatter: Any) -> None:
         super().format_help(ctx, formatter)
         formatter.write(_example_text(help_of(self.callback)[1]))
@@ -47,8 +52,7 @@ class ArgvCommand(VerbCommand):
             at = args.index("--")
             ctx.meta[_ARGV] = args[at + 1 :]
             args = args[:at]
-        rest: list[str] = super().parse_args(ctx, args)
-        return rest
+        return super().parse_args(ctx, args)
 
 
 class VerbGroup(TyperGroup):
@@ -59,6 +63,17 @@ class VerbGroup(TyperGroup):
     def format_help(self, ctx: Any, formatter: Any) -> None:
         super().format_help(ctx, formatter)
         formatter.write(_example_text(self.examples))
+
+
+def refuse_repeated(command: Any, ctx: Any, args: Sequence[str]) -> None:
+    """Refuse an option that takes one value and is given twice: Typer would take the last one."""
+    if ctx.resilient_parsing:
+        return
+    _, _, order = command.make_parser(ctx).parse_args(args=list(args))
+    for param in order:
+        takes_one = param.param_type_name == "option" and not (param.multiple or param.is_flag)
+        if takes_one and order.count(param) > 1:
+            ctx.fail(f"Option '{param.opts[0]}' is given twice")
 
 
 def help_of(command: Any) -> tuple[str, list[str]]:

@@ -14,7 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 from jobq.cli.command_table import GROUPS, VERBS, title_of
 from jobq.cli.context import ReaderLeftError, cli_of, complain
 from jobq.cli.parsing.completers import harmless
-from jobq.cli.parsing.typer_adapter import app_of
+from jobq.cli.parsing.typer_adapter import app_of, refuse_repeated
 from jobq.config.environment import COMPLETE_VAR
 
 _NAMES_ONLY = "jobq.names_only"
@@ -33,6 +33,11 @@ class Verbs(TyperGroup):
         if ctx.meta.get(_NAMES_ONLY):
             return TyperCommand(cmd_name, short_help=harmless(title_of(cmd_name)))
         return command_of(cmd_name)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        refuse_repeated(self, ctx, args)
+        rest: list[str] = super().parse_args(ctx, args)
+        return rest
 
     def invoke(self, ctx: Any) -> Any:
         try:

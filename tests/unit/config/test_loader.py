@@ -475,3 +475,9 @@ def test_with_the_user_s_own_file_state_is_not_kept_beside_it(
         assert settings.log_dir == home / "state" / "jobq" / "logs"
     own.write_text('database = "here.db"')
     assert load_settings(cwd=tmp_path).database == own.parent / "here.db"
+
+
+def test_a_pattern_captures_only_what_is_a_variable(file: Path) -> None:
+    settings = read(file, '[env]\ncapture = ["*"]')
+    environ = {"PATH": "/bin", "BASH_FUNC_x%%": "() { :; }", "A.B": "1", "LC_ALL": "C"}
+    assert settings.captured(environ) == {"PATH": "/bin", "LC_ALL": "C"}

@@ -32,6 +32,21 @@ def test_a_number_that_json_has_no_word_for_is_refused(write: Write, given: obje
         tile.get("tile").parse({"width": 1, "all": [1, given]})
 
 
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_such_a_number_is_refused_in_a_field_of_any_type(write: Write, value: float) -> None:
+    tile = load([write("a.py", worker("tile", "d: dict[str, Any] = {}; any: Any = None")).parent])
+    for given in ({"d": {"x": value}}, {"d": {"x": [{"y": value}]}}, {"any": value}):
+        with pytest.raises(ArgsError, match=r"argument '(d|any)': give a finite number"):
+            tile.get("tile").parse(given)
+
+
+@pytest.mark.parametrize("text", ['{"x": 1e999}', '{"x": NaN}', '{"x": 1, "x": 2}'])
+def test_json_that_would_be_changed_is_refused(write: Write, text: str) -> None:
+    tile = load([write("a.py", worker("tile", "d: dict[str, Any]")).parent]).get("tile")
+    with pytest.raises(ArgsError, match=r"argument 'd': .*(too large|not a JSON|given twice)"):
+        tile.parse_words([f"d={text}"])
+
+
 def test_an_argument_goes_by_its_alias(write: Write) -> None:
     fields = "class_: int = __import__('pydantic').Field(alias='class')"
     tile = load([write("a.py", worker("tile", fields)).parent]).get("tile")

@@ -177,6 +177,14 @@ def test_a_name_that_is_given_twice_is_reported(kind: str) -> None:
     assert "'b' is given twice" in str(row.problem)
 
 
+@pytest.mark.parametrize("begin", ["{", "[", "[{", "\n  {"])
+def test_a_document_that_is_no_json_lines_is_one_problem(begin: str) -> None:
+    text = f'{begin}\n  "argv": [\n    "true"\n  ]\n}}\n' * 9
+    (row,) = read(io.BytesIO(text.encode()), "jsonl").rows
+    assert row.line == (2 if begin.startswith("\n") else 1)
+    assert "read it as one document with --format json" in str(row.problem)
+
+
 @pytest.mark.parametrize("quote", ["", '"'])
 def test_parts_of_a_line_that_is_too_long_are_no_rows(
     quote: str, monkeypatch: pytest.MonkeyPatch
