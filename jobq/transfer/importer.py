@@ -247,16 +247,16 @@ class Importer:
             self.added += created
             self.existing += len(inserted) - created
             if created < len(inserted):
-                self._note_differing(portion, jobs, inserted)
+                self._note_differing(batch, jobs, inserted)
             yield inserted
 
     def _note_differing(
-        self, portion: Sequence[Planned], jobs: Sequence[NewJob], inserted: Sequence[Inserted]
+        self, batch: Sequence[StagedRow], jobs: Sequence[NewJob], inserted: Sequence[Inserted]
     ) -> None:
         """Note the rows whose unique key is held by a job that does something else."""
         held = [
-            (planned.line, job, item.id)
-            for planned, job, item in zip(portion, jobs, inserted, strict=True)
+            (row.line, job, item.id)
+            for row, job, item in zip(batch, jobs, inserted, strict=True)
             if not item.created and job.unique_key is not None
         ]
         holders = backend_of(self._queue).get({job_id for _, _, job_id in held})
@@ -267,7 +267,7 @@ class Importer:
             if is_same_work(holder, job.type, job.args, self._queue.settings):
                 continue
             self.differing_count += 1
-            if len(self.differing) < SHOWN:
+            if len(self.differing) < MAX_PROBLEMS_SHOWN:
                 what = held_by_other(self._queue.shown(holder))
                 self.differing.append(Problem(line, "unique", what))
 
