@@ -116,7 +116,7 @@ class JobReader:
 
     @property
     def ships_logs(self) -> bool:
-        """Whether hosts may not have each other's log files, so that output is shipped."""
+        """True if hosts may lack each other's log files, so that output is shipped."""
         return self._backend.logs.ships
 
     def open_log(self, job: Job, attempt: int | None = None) -> "JobLog | RemoteLog | None":

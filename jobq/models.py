@@ -380,7 +380,7 @@ class SupervisorInfo:
 
     @property
     def takes_jobs(self) -> bool:
-        """Whether it claims jobs: one that is stopping does not, nor does one of `jobq run`."""
+        """True if it claims jobs: one that is stopping does not, nor does one of `jobq run`."""
         return self.queues != ()
 
 

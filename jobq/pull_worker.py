@@ -19,7 +19,7 @@ RECOVERY_INTERVAL_S = 1.0
 
 
 class PullWorker:
-    """Claims, and reports on attempts by whoever holds them."""
+    """Claims, and reports on attempts by their owners."""
 
     settings: Settings
     logs: JobLogs

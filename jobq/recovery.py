@@ -1,4 +1,4 @@
-"""What dead supervisors left: their processes are killed, and their jobs given back."""
+"""Recovery from dead supervisors: what they left running is killed, and their jobs given back."""
 
 import os
 import re

@@ -110,7 +110,7 @@ class Demo:
         subprocess.run([JOBQ, *words], cwd=self.root, env=self._environ, check=True)
 
     def read(self, *words: str) -> str:
-        """What a command prints."""
+        """Return what a command prints."""
         done = subprocess.run(
             [JOBQ, *words],
             cwd=self.root,
@@ -240,7 +240,7 @@ def cancel_while_it_runs(demo: Demo, job_id: str) -> str:
 
 
 def complaints(demo: Demo, first: str) -> Iterator[str]:
-    """What is not as it must be."""
+    """Return what is not as it must be."""
     jobs = {job["id"]: job for job in json.loads(demo.read("list", "--json"))}
     for job_id, wanted in demo.added.items():
         job = jobs[job_id]

@@ -114,7 +114,7 @@ class Project:
 
 
 def capture(root: Path, argv: list[str]) -> list[str]:
-    """What a command draws, with its looks."""
+    """Return what a command draws, with its colours."""
     with OnTerminal(root, *argv, size=SIZE) as command:
         if "--watch" not in argv:
             command.end()

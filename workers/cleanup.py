@@ -167,7 +167,7 @@ class _Tally:
         self._say(f"job {job_id} and its logs")
 
     def file(self, path: Path, file: File, links: int) -> None:
-        """Count a file that had so many names before it was deleted."""
+        """Count a deleted file, which had this many names before."""
         is_last = links - self._removed_names[file.inode] <= 1
         if self.dry_run:
             self._removed_names[file.inode] += 1

@@ -1,4 +1,4 @@
-"""Whose files are obeyed: one's own and root's, which nobody else may write to or replace.
+"""Trust in files: only the user's own and root's are obeyed, if no one else may write or replace them.
 
 A jobq.toml names commands to run and the server that jobs go to; worker files and hooks are code;
 a database holds the jobs that `jobq work` runs. Another user's, in a shared directory such as /tmp,
@@ -34,7 +34,7 @@ def distrust(path: Path | str) -> str | None:
         try:
             found = os.lstat(path)
         except OSError:
-            return _distrust_place(path)  # whoever may create it there could be somebody else
+            return _distrust_place(path)  # another user may be able to create it there
         is_link = stat.S_ISLNK(found.st_mode)
         reason = _distrust_owner(found, path) or (None if is_link else _distrust_mode(found, path))
         if reason := reason or _distrust_place(path):
@@ -57,7 +57,7 @@ def refuse_foreign_open(descriptor: int, path: Path) -> None:
 
 
 def readers(path: Path) -> str | None:
-    """Return who else may read a file, by its mode; None if nobody may.
+    """Return who else may read a file, by its mode; None if no one may.
 
     Raises:
         OSError: it can't be examined.

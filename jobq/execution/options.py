@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkOptions:
-    """What a supervisor runs, and when it exits."""
+    """The options of a supervisor: what it runs, and when it exits."""
 
     slots: int
     queues: Collection[str] | None = None  # None: all

@@ -14,7 +14,7 @@ _SIGNALS = {signal.SIGINT: _CTRL_C, signal.SIGTERM: "SIGTERM"}
 
 
 class Stop(IntEnum):
-    """How far a supervisor was asked to stop; each request goes one step further."""
+    """The steps of stopping a supervisor; each request goes one further."""
 
     NO = 0
     DRAIN = 1  # start nothing more, and wait for what runs

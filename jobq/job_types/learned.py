@@ -1,4 +1,4 @@
-"""What is remembered of a project's job types, so that completion and checks run no worker files.
+"""The memory of a project's job types, so that completion and checks run no worker files.
 
 It lies beside the database, and is written where worker files are loaded anyway. A checkout may
 bring its own: what is read is data for display, and nothing in it is run.

@@ -64,7 +64,7 @@ def lost_result(
 ) -> AttemptResult:
     """Return how an attempt ends that has no owner any more; ``begun``: it had been started.
 
-    A job of `jobq run` fails: whoever started it is gone, and must not find it run again later.
+    A job of `jobq run` fails: its caller is gone, and must not find it run again later.
     """
     step = after_loss(job, policy)
     if job.cancel_requested:

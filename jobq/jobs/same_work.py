@@ -1,4 +1,4 @@
-"""Whether a job that holds a unique key does what the one that was asked for would do."""
+"""The comparison of a new job with the one that holds its unique key: is it the same work?"""
 
 from collections.abc import Mapping
 from typing import Any

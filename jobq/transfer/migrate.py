@@ -23,7 +23,7 @@ BATCH_SIZE = 500
 """Jobs in one transaction."""
 
 _SILENT_LEASES = 3
-"""A supervisor on another host that was silent for so many leases counts as gone."""
+"""A supervisor on another host counts as gone after this many leases without a heartbeat."""
 
 SILENT = timedelta(seconds=90)
 """The same with leases as they are by default."""

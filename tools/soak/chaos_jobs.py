@@ -17,7 +17,7 @@ RUNAWAY = "env -i setsid sh -c 'trap \"\" TERM; while :; do sleep 0.1; done' & s
 
 @dataclass(frozen=True)
 class Kind:
-    """What jobs of one kind do, and how they must end."""
+    """One kind of job: what it does, and how it must end."""
 
     weight: int
     ends: frozenset[JobStatus]

@@ -1,4 +1,4 @@
-"""What a cleanup never deletes: the files of queues and their projects, and version control."""
+"""The guard over what a cleanup never deletes: queues, their projects, and version control."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a response holds: media, or an error in words. By its headers and its first bytes."""
+"""The content of a response, by its headers and first bytes: media, or an error in words."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ class _Choice:
         """Return the reason to skip an item that its last job gives.
 
         Items that are gone or private are not requested again every night, nor are those that
-        somebody cancelled, until their jobs are retried or pruned. A corrected URL is tried.
+        were cancelled, until their jobs are retried or pruned. A corrected URL is tried.
         """
         job = self._ended.get(_unique(item, self._directory))
         if job is None:
