@@ -78,10 +78,12 @@ class Outage:
         """Return once the server answers. Each call runs in a thread, as it may be slow to fail."""
         import asyncio  # only here: commands that wait do without
 
+        from jobq.system.resources import in_thread
+
         while True:
             await asyncio.sleep(self.next_pause())
             try:
-                await asyncio.to_thread(call)
+                await in_thread(call)
             except DatabaseAwayError as error:
                 self.met(error)
             except DatabaseError:  # the next verb meets it, and reports it

@@ -32,16 +32,19 @@ class ActiveRuns:
         events: EventSender,
         *,
         take_back: Callable[[], None],
+        withdraw: Callable[[Run], bool],
         record_soon: Callable[[], None],
         shipper: "Shipper | None",
     ) -> None:
         """``take_back`` makes children give back all that they have not begun.
 
+        ``withdraw`` gives back a run that still waits for its child, and returns whether it did.
         ``record_soon`` is called when something was put into the outbox that is not to wait.
         """
         self._outbox = outbox
         self._events = events
         self._take_back = take_back
+        self._withdraw = withdraw
         self._record_soon = record_soon
         self._shipper = shipper
         self._limiter = LogSizeLimiter(settings.log_max_bytes)
@@ -69,25 +72,23 @@ class ActiveRuns:
     # -- beginning -------------------------------------------------------------------------
 
     def begin(self, run: Run) -> None:
-        """Add a run that is under way from here on."""
+        """Add a run that is under way from here on. Its time is limited, even without a process."""
         loop = asyncio.get_running_loop()
         run.begun = loop.time()
         self.by_key[run.key] = run
         # From here on, not from the first look on: this loop may have to wait for the database.
         self._limiter.watch(run.key, lambda: run.log, run.note_trimmed)
-        if run.is_command or run.pid is not None:
-            self.born(run)
+        if (timeout := run.claim.job.timeout) is not None:
+            run.timers.append(loop.call_later(timeout, self.stop, run, StopReason.TIMEOUT))
         if self._watch_timer is None:
             self._watch_timer = loop.call_later(WATCH_AFTER_S, self._watch_new)
 
     def born(self, run: Run) -> None:
-        """Limit the time of a run, from the moment on in which it has a process."""
-        timeout = run.claim.job.timeout
+        """Stop a run that was to be stopped before it had a process."""
         if run.stopped is not None:
             run.signal(signal.SIGTERM)
-        elif timeout is not None:
             loop = asyncio.get_running_loop()
-            run.timers.append(loop.call_later(timeout, self.stop, run, StopReason.TIMEOUT))
+            run.timers.append(loop.call_at(max(run.kill_at, loop.time()), run.kill))
 
     def forget(self, run: Run) -> None:
         """Remove a run that was not under way after all."""
@@ -124,6 +125,9 @@ class ActiveRuns:
 
     def poll(self) -> None:
         """Note what the watched runs have started, and how far they have come."""
+        self._limiter.stand_in()
+        if self._shipper is not None:
+            self._shipper.start()
         watched = [run for run in self.by_key.values() if run.watched]
         if not watched:  # listing all processes takes a while
             return
@@ -149,7 +153,7 @@ class ActiveRuns:
 
     def stop(self, run: Run, reason: StopReason) -> None:
         """Send SIGTERM to the processes of a run, and SIGKILL after the grace period."""
-        if not self._is_at_work(run):
+        if not self._is_at_work(run) or self._is_withdrawn(run):
             return
         if run.stopped is None:
             run.stopped = reason
@@ -162,7 +166,7 @@ class ActiveRuns:
 
     def end_at_once(self, run: Run, reason: StopReason) -> None:
         """Send SIGKILL to the processes of a run."""
-        if self._is_at_work(run):
+        if self._is_at_work(run) and not self._is_withdrawn(run):
             run.stopped = reason
             run.event("stopping", utcnow(), reason=reason.value)
             run.kill()
@@ -172,6 +176,10 @@ class ActiveRuns:
         if not run.is_command and run.stopped is None:
             self._take_back()
         return self.by_key.get(run.key) is run and not run.ended
+
+    def _is_withdrawn(self, run: Run) -> bool:
+        """Give back a run that has no process yet: nothing is lost. Return whether that worked."""
+        return run.pid is None and not run.is_command and self._withdraw(run)
 
     # -- ending: called by `finish`, in this order -------------------------------------------
 

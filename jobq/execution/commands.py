@@ -4,7 +4,6 @@ A command is started directly, with its output on the job's own files: no pipe a
 process in between.
 """
 
-import errno
 import os
 import resource
 import subprocess
@@ -20,6 +19,7 @@ from jobq.config.environment import (
     SUPERVISOR_VAR,
 )
 from jobq.execution.events import RunEvents
+from jobq.execution.hold import reason_to_wait
 from jobq.execution.run import Run, last_words
 from jobq.job_types import shell
 from jobq.jobs.outcome import Exit, exit_of_process
@@ -30,8 +30,6 @@ from jobq.models import Outcome, Usage
 COMMAND_NOT_FOUND = 127
 COMMAND_NOT_EXECUTABLE = 126
 """The exit codes that shells use when a command can't be started."""
-
-_OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM}
 
 
 class Commands:
@@ -44,15 +42,34 @@ class Commands:
         self._runs: dict[int, Run] = {}  # by pid
 
     def start(self, run: Run) -> None:
-        """Start a command. One that can't be started has an exit like any other."""
+        """Start a command.
+
+        One that can't be started has an exit like any other; where the host is short of something,
+        it is taken back.
+        """
         self._events.on_begin(run)
         args = shell.ShellArgs(**run.claim.job.args)
+        try:
+            process = self._execute(run, args)
+        except (OSError, ValueError, MemoryError) as error:
+            if reason := reason_to_wait(error, run.logs):
+                self._events.on_shortage([run], reason)
+            else:
+                self._events.on_exit(run, _start_failure(error, args))
+            return
+        run.pid = process.pid
+        process.returncode = 0  # waited for by reap(), which also learns what it used
+        self._runs[process.pid] = run
+        self._events.on_born(run)
+        run.event("started", utcnow(), pid=run.pid, supervisor=run.claim.owner)
+
+    def _execute(self, run: Run, args: shell.ShellArgs) -> "subprocess.Popen[bytes]":
         descriptors: list[int] = []
         try:
             descriptors.append(run.log.append(STDOUT))
             descriptors.append(run.log.append(STDERR))
             descriptors.append(_open_stdin(args.stdin, run.log))
-            process = subprocess.Popen(
+            return subprocess.Popen(
                 args.command(),
                 cwd=args.cwd,
                 env=self._environment_of(run, args),
@@ -62,16 +79,9 @@ class Commands:
                 start_new_session=True,
                 close_fds=False,  # each of ours is closed when a program is executed
             )
-        except (OSError, ValueError) as error:
-            self._events.on_exit(run, _start_failure(error, args))
-            return
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
-        run.pid = process.pid
-        process.returncode = 0  # waited for by reap(), which also learns what it used
-        self._runs[process.pid] = run
-        run.event("started", utcnow(), pid=run.pid, supervisor=run.claim.owner)
 
     def reap(self) -> None:
         """Collect commands that have exited. Call it at SIGCHLD."""
@@ -110,16 +120,10 @@ def _open_stdin(stdin: str | None, log: JobLog) -> int:
     return descriptor
 
 
-def _start_failure(error: OSError | ValueError, args: shell.ShellArgs) -> Exit:
-    """Return the exit of a command that could not be started.
-
-    It fails for good, since another attempt would not help; except where the host is out of
-    processes, files or memory.
-    """
+def _start_failure(error: Exception, args: shell.ShellArgs) -> Exit:
+    """Return the exit of a command that could not be started: another attempt would not help."""
     if not isinstance(error, OSError):
         return Exit(outcome=Outcome.FAILED, error=str(error), retryable=False)
-    if error.errno in _OUT_OF_RESOURCES:
-        return Exit(outcome=Outcome.FAILED, error=f"can't be started now: {error.strerror}")
     name = error.filename
     command = args.command()[0]
     if name is not None and name not in (command, command.encode()):

@@ -54,3 +54,6 @@ class RunEvents(Protocol):
 
     def on_back(self, runs: list[Run]) -> None:
         """Take back runs that were not begun, and will not be unless they are started again."""
+
+    def on_shortage(self, runs: list[Run], reason: str) -> None:
+        """Take back runs that the host has no room to start now; ``reason`` names what is short."""

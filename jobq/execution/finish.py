@@ -21,6 +21,7 @@ from jobq.execution.run import Run
 from jobq.jobs.outcome import Exit, StopReason, attempt_result
 from jobq.models import AttemptResult, JobStatus, Outcome
 from jobq.queue import JobQueue, backend_of
+from jobq.system.resources import in_thread
 
 LEFTOVER_POLL_INTERVAL_S = 0.05
 """Seconds between two looks at processes that outlive their job."""
@@ -84,7 +85,7 @@ class Finisher:
             self._runs.close_files(run)
             return
         if run.trimmed:  # before it is recorded: after that, another attempt may write there
-            yield partial(asyncio.to_thread, run.tidy)
+            yield partial(in_thread, run.tidy)
         if run.unread_progress:
             self._runs.note_progress(run)
         self._note_start(run)

@@ -77,7 +77,6 @@ class Shutdown:
         running = len(self._runs)
         self.interrupted = self.interrupted or name == _CTRL_C
         jobs = f"{running} running {'job' if running == 1 else 'jobs'}"
-        jobs = f"{running} running {'job' if running == 1 else 'jobs'}"
         match self.request():
             case Stop.DRAIN if running:
                 self._events.message(f"waiting for {jobs}; {name} again gives them back")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from jobq.execution.active_runs import ActiveRuns
 from jobq.execution.events import EventSender
 from jobq.execution.finish import Finisher
+from jobq.execution.hold import Hold
 from jobq.execution.hooks import Hooks
 from jobq.execution.options import WorkOptions
 from jobq.execution.outbox import Outbox
@@ -43,18 +44,26 @@ class Slots:
     ) -> None:
         """``wake`` has the supervisor record and claim; ``may_start``: the claims are still held."""
         self._queue = queue
-        self._count = options.slots
         self._max_jobs = options.max_jobs
         self._claimed = 0
         self._outbox = outbox
         self._wake = wake
         self._may_start = may_start
-        self._pool = Pool(queue.settings, owner, self, on_types)
+        self._hold = Hold(options.slots, events.message)
+        self._pool = Pool(
+            queue.settings,
+            owner,
+            self,
+            on_types,
+            on_short=lambda reason: self._hold.refused(len(self.runs), reason),
+            on_message=events.message,
+        )
         self.runs = ActiveRuns(
             queue.settings,
             outbox,
             events,
             take_back=self._pool.take_back,
+            withdraw=self._withdraw,
             record_soon=self._record_soon,
             shipper=_shipper_of(queue),
         )
@@ -85,6 +94,11 @@ class Slots:
         return None if self._max_jobs is None else max(0, self._max_jobs - self._claimed)
 
     @property
+    def is_held(self) -> bool:
+        """True while fewer jobs can be started than there are slots."""
+        return self._hold.is_on or not self._pool.is_ready
+
+    @property
     def is_empty(self) -> bool:
         """True if nothing runs and nothing is prefetched."""
         return not (self.runs or self._prefetched)
@@ -96,10 +110,10 @@ class Slots:
 
     def room(self) -> tuple[int, int]:
         """Return how many jobs may be claimed to be started now, and how many to be prefetched."""
-        if self._is_draining:
+        if self._is_draining or not self._pool.is_ready:
             return 0, 0
         target = self._prefetch_size.target
-        free = max(0, self._count - len(self.runs))
+        free = max(0, self._hold.limit - len(self.runs))
         limit = max(0, free - self._prefetched.waiting)
         ahead = max(0, target - max(0, len(self._prefetched) - free))
         if ahead <= target // 2 and not limit:
@@ -122,7 +136,7 @@ class Slots:
         if not self._may_start():  # the claims may have been lost
             self._wake()
             return
-        while self._prefetched.first and len(self.runs) < self._count:
+        while self._prefetched.first and len(self.runs) < self._hold.limit and self._pool.is_ready:
             self._pool.start(self._prefetched.take())
         while self._prefetched.first and self._pool.follow(self._prefetched.first):
             self._prefetched.follow()
@@ -147,10 +161,13 @@ class Slots:
     def on_begin(self, run: Run) -> None:
         self._prefetched.begun(run)
         self.runs.begin(run)
+        if run.pid is not None:
+            self._hold.started(len(self.runs))
         if self._stop_reason is not None:
             asyncio.get_running_loop().call_soon(self.runs.stop, run, self._stop_reason)
 
     def on_born(self, run: Run) -> None:
+        self._hold.started(len(self.runs))
         self.runs.born(run)
 
     def on_back(self, runs: list[Run]) -> None:
@@ -160,6 +177,15 @@ class Slots:
         if self._is_draining:
             self._put_back({run.key for run in runs})
         self._soon(0, self.fill)
+
+    def on_shortage(self, runs: list[Run], reason: str) -> None:
+        for run in runs:
+            self.runs.forget(run)
+            run.close()
+        self._prefetched.put_back(runs)
+        self._hold.refused(len(self.runs), reason)
+        self._prefetch_size.reset()
+        self._put_back(self._prefetched.keys)  # another host may have room
 
     def on_exit(self, run: Run, end: Exit) -> None:
         self.finisher.finish(run, end, self._on_finished)
@@ -199,6 +225,15 @@ class Slots:
             self._outbox.give_back([run.claim for run in dropped])
             self._claimed -= len(dropped)
             self._wake()
+
+    def _withdraw(self, run: Run) -> bool:
+        """Give back a run that still waits for its child; return whether it did."""
+        if not self._pool.withdraw(run):
+            return False
+        self.runs.forget(run)
+        self._prefetched.put_back([run])
+        self._put_back({run.key})
+        return True
 
     def cancel(self, keys: set[AttemptKey]) -> None:
         """Stop those of these attempts that are under way, and give back those that are not."""

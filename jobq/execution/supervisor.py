@@ -354,7 +354,8 @@ class Supervisor:
         """Look for changes that send no wake-up, and do what is due by the clock."""
         now = self._backend.now()
         due = self._due()
-        if (due is not None and due <= now) or self._disks.shortage is not None:
+        is_short = self._disks.shortage is not None or self._slots.is_held
+        if (due is not None and due <= now) or is_short:
             self._may_claim = True
         changes = self._backend.change_counter()
         if changes != self._seen_changes:

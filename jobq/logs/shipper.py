@@ -18,6 +18,7 @@ from jobq.backends.messages import LogChunk
 from jobq.errors import DatabaseError
 from jobq.logs.directory import EVENTS, LOG, STDERR, STDOUT, JobLog, JobLogs
 from jobq.models import AttemptKey, LogOffsets
+from jobq.system.resources import start_thread
 
 FILES = (STDOUT, STDERR, LOG, EVENTS)
 """In this order: a reader that sees that an attempt has finished has seen all that it wrote."""
@@ -81,9 +82,13 @@ class Shipper:
                 if before.key.job_id == key.job_id:
                     before.until = at
             self._running[key] = _Attempt(key, dict(at))
+        self.start()
+
+    def start(self) -> None:
+        """Start the thread, unless it runs, or the host has no room for it now."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="jobq-shipping", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="jobq-shipping", daemon=True)
+            self._thread = thread if start_thread(thread) else None
 
     def ended(self, key: AttemptKey) -> None:
         """Ship the rest of an attempt that has ended, and writes no more."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from jobq.clock import utcnow
 from jobq.logs.directory import JobLog
 from jobq.logs.truncation import Trimmed, trim
+from jobq.system.resources import start_thread
 
 MIN_INTERVAL_S = 0.005
 MAX_INTERVAL_S = 0.5
@@ -57,8 +58,18 @@ class LogSizeLimiter:
             ):
                 self._changed.notify()
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="jobq-logs", daemon=True)
-            self._thread.start()
+            self._start()
+
+    def _start(self) -> None:
+        thread = threading.Thread(target=self._run, name="jobq-logs", daemon=True)
+        if start_thread(thread):
+            self._thread = thread
+
+    def stand_in(self) -> None:
+        """Look at all logs where there was no room for the thread, and try again to start it."""
+        if self._thread is None and self._watched:
+            self._look_at_due()
+            self._start()
 
     def release(self, key: Hashable, *, look: bool) -> None:
         """Stop limiting a log, which the thread does not use any more; ``look``: after a last look."""
@@ -78,13 +89,16 @@ class LogSizeLimiter:
     def _run(self) -> None:
         with self._changed:
             while not self._closed:
-                now = time.monotonic()
-                for watched in self._watched.values():
-                    if watched.looked_at + watched.interval <= now:
-                        self._look(watched, now)
+                self._look_at_due()
                 dues = [watched.looked_at + watched.interval for watched in self._watched.values()]
                 self._sleeps_until = min(dues, default=None)
                 self._changed.wait(None if not dues else max(0.0, min(dues) - time.monotonic()))
+
+    def _look_at_due(self) -> None:
+        now = time.monotonic()
+        for watched in self._watched.values():
+            if watched.looked_at + watched.interval <= now:
+                self._look(watched, now)
 
     def _look(self, watched: _Watched, now: float) -> None:
         before, since = watched.total, now - watched.looked_at

@@ -41,6 +41,7 @@ class Noted:
     def __init__(self) -> None:
         self.begun: list[Run] = []
         self.back: list[Run] = []
+        self.short: list[tuple[Run, str]] = []
         self.ends: list[tuple[Run, Exit]] = []
 
     @property
@@ -55,6 +56,9 @@ class Noted:
 
     def on_back(self, runs: list[Run]) -> None:
         self.back += runs
+
+    def on_shortage(self, runs: list[Run], reason: str) -> None:
+        self.short += [(run, reason) for run in runs]
 
     def on_exit(self, run: Run, end: Exit) -> None:
         self.ends.append((run, end))

@@ -7,11 +7,16 @@ The kernel grants it in order of arrival. But ``flock`` has no timeout, and a ho
 import fcntl
 import os
 import threading
+import time
 from contextlib import suppress
 
 from jobq.backends.sqlite.errors import NO_LOCKS_ADVICE
 from jobq.errors import DatabaseError, DatabaseLockedError
 from jobq.system.permissions import open_file
+from jobq.system.resources import start_thread
+
+_POLL_INTERVAL_S = 0.002
+"""Seconds between two attempts to get the lock where there is no room for a thread that waits."""
 
 
 class WriteLock:
@@ -40,20 +45,37 @@ class WriteLock:
             raise DatabaseError(f"{self._path}: {error.strerror}: {NO_LOCKS_ADVICE}") from error
 
     def _wait(self, timeout: float) -> None:
+        if not self._is_granted(timeout):
+            raise DatabaseLockedError(
+                f"{self._path.removesuffix('.lock')}: locked by another process for "
+                f"{timeout:.0f} s: see whether a jobq process is stopped"
+            )
+
+    def _is_granted(self, timeout: float) -> bool:
+        """Wait in line, and return whether the lock was granted in time."""
         if self._waiter is None:
-            self._waiter = _Waiter(self._file)
-            self._waiter.start()
+            waiter = _Waiter(self._file)
+            if not start_thread(waiter):
+                waiter.discard()
+                return self._is_granted_by_polling(timeout)
+            self._waiter = waiter
         granted = False
         try:
             granted = self._waiter.wait(timeout)
         finally:
             if not granted:
                 self._abandon_waiter()
-        if not granted:
-            raise DatabaseLockedError(
-                f"{self._path.removesuffix('.lock')}: locked by another process for "
-                f"{timeout:.0f} s: see whether a jobq process is stopped"
-            )
+        return granted
+
+    def _is_granted_by_polling(self, timeout: float) -> bool:
+        """Try again and again, out of line: the host has no room for a thread."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            time.sleep(_POLL_INTERVAL_S)
+            with suppress(BlockingIOError):
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+        return False
 
     def _abandon_waiter(self) -> None:
         """Leave the waiter to its file, and use another file and waiter from here on."""
@@ -92,6 +114,10 @@ class _Waiter(threading.Thread):
                     fcntl.flock(self._file, fcntl.LOCK_UN)
                 else:
                     self._granted.release()
+        os.close(self._file)
+
+    def discard(self) -> None:
+        """Close its file: it was not started."""
         os.close(self._file)
 
     def wait(self, timeout: float) -> bool:

@@ -28,6 +28,7 @@ from jobq.execution.events import Event
 from jobq.models import AttemptResult, Job, JobStatus
 from jobq.queue import JobQueue
 from jobq.redaction import ShownJob
+from jobq.system.resources import start_thread
 from jobq.units import format_elapsed
 
 if TYPE_CHECKING:
@@ -88,15 +89,17 @@ class Printer:
         self._statuses: Counter[JobStatus] = Counter()
         self._lines: Queue[Line | None] = Queue(MAX_QUEUED_LINES)
         self._dropped = 0
+        self._has_thread = True
         self._thread = threading.Thread(target=self._print, name="jobq-print", daemon=True)
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._has_thread = start_thread(self._thread)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._lines.put(None)
-        self._thread.join()
+        if self._has_thread:
+            self._lines.put(None)
+            self._thread.join()
 
     def show_start(self, owner: str, slots: int) -> None:
         """Print that the supervisor has started."""
@@ -119,8 +122,12 @@ class Printer:
 
     def line(self, text: str, status: JobStatus | None, *, whole: bool) -> None:
         """Queue a line for printing; unless ``whole``, it may be cut to the terminal's width."""
+        line = Line(datetime.now().astimezone(), text, status, whole)
+        if not self._has_thread:  # the host has no room for it
+            self.write(line)
+            return
         try:
-            self._lines.put_nowait(Line(datetime.now().astimezone(), text, status, whole))
+            self._lines.put_nowait(line)
         except Full:
             self._dropped += 1
 
@@ -208,7 +215,8 @@ class Screen(Printer):
             signal.signal(number, terminate)  # until the supervisor sets its own handlers
         signal.signal(signal.SIGTSTP, self._on_suspend)
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _EXIT_SIGNALS)
-        self._live.start()
+        with suppress(RuntimeError):  # no room for its thread: it is drawn with each line
+            self._live.start()
         try:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         except BaseException:  # a signal arrived meanwhile

@@ -23,6 +23,7 @@ from jobq.config.environment import ATTEMPT_VAR, JOB_ID_VAR, LOG_DIR_VAR, SUPERV
 from jobq.config.settings import Settings
 from jobq.execution.children.call import call, jsonable, report_of
 from jobq.execution.children.process_state import ProcessState
+from jobq.execution.hold import reason_to_wait
 from jobq.job_types.arguments import args_model
 from jobq.job_types.registry import Registry
 from jobq.job_types.worker import Cancelled, JobContext, JobWorker
@@ -107,6 +108,8 @@ class Child:
         except OSError as error:  # its files can't be made
             if self._is_used:  # an earlier job may be at fault: a new child will show
                 return {"begun": False, "leftovers": True}
+            if reason := reason_to_wait(error, self._logs):
+                return {"begun": False, "leftovers": True, "shortage": reason}
             report = {"outcome": Outcome.FAILED, "error": f"{error.filename}: {error.strerror}"}
             run.is_clean = False
         self._is_used = True

@@ -27,6 +27,7 @@ class ChildConnection:
     pid_started: int | None = None
     runs: deque[tuple[int, Run]] = field(default_factory=deque)  # numbered; the first is begun
     given: int = 0  # tasks so far
+    awaited_since: float = 0.0  # loop time since which the fork server is to tell of it
     status: int | None = None  # once it has exited
     _buffer: bytearray = field(default_factory=bytearray)
     _unsent: bytearray = field(default_factory=bytearray)
@@ -93,6 +94,7 @@ class ChildConnection:
 
         ``keep``: the task that counts as begun, and that the child may only not have come to yet.
         """
+        self._send_tokens()  # so that they can be taken back
         try:
             tokens = self.taken_back.recv(256, socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -124,7 +126,6 @@ class ChildConnection:
 
     def hang_up(self, keep: tuple[int, Run] | None) -> list[Run]:
         """Take back its tasks, as `take_back` does, and close the connection."""
-        self._send_tokens()  # so that they can be taken back
         back = self.take_back(keep)
         loop = asyncio.get_running_loop()
         loop.remove_reader(self.tasks.fileno())

@@ -4,10 +4,11 @@ It is also the guard of its supervisor: when that dies, however it dies, it ends
 its jobs. The supervisor PID starts ``python -P -m jobq.execution.children.fork_server FD PID``, and
 talks to it over the socket FD. The byte FORK, with two descriptors, asks for a child that reads
 tasks from the first one and tokens from the second one; GOODBYE says that nothing is left to guard.
-It reports in lines of JSON.
+It reports in lines of JSON, for each child in the order of asking whether it was forked.
 """
 
 import ctypes
+import errno
 import gc
 import json
 import os
@@ -35,6 +36,7 @@ from jobq.job_types.registry import Registry, load
 from jobq.logs.directory import JobLogs
 from jobq.recovery import tree_left
 from jobq.system.processes import ProcessTree, kill_all, marked_trees, parents
+from jobq.system.resources import shortage_of
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -43,8 +45,8 @@ GOODBYE = b"-"
 
 _GUARD_ROUNDS = 2
 _GUARD_INTERVAL_S = 0.2
-_FORK_RETRY_S = 0.1  # after a fork that the host had no room for
 _FORK_FAILED = 70  # the exit code of a child that could not begin: EX_SOFTWARE
+_DESCRIPTORS_PER_CHILD = 2
 _HEADER = struct.Struct("!I")
 
 
@@ -93,8 +95,7 @@ class ForkServer:
         signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         while True:
-            timeout = _FORK_RETRY_S if self._asked else None
-            ready, _, _ = select.select([self._connection, wake], [], [], timeout)
+            ready, _, _ = select.select([self._connection, wake], [], [])
             if wake in ready:
                 wake.recv(4096)
                 self._reap()
@@ -117,7 +118,9 @@ class ForkServer:
 
     def _request(self) -> tuple[bytes, list[int]]:
         try:
-            request, descriptors, _, _ = socket.recv_fds(self._connection, 1, 2)
+            request, descriptors, _, _ = socket.recv_fds(
+                self._connection, 1, _DESCRIPTORS_PER_CHILD
+            )
         except OSError:  # it died with something unread: as good as the end of the stream
             return b"", []
         return request, descriptors
@@ -138,13 +141,18 @@ class ForkServer:
         return registry
 
     def _fork_those_asked_for(self) -> None:
-        """Fork; where the host has no room for another process, try again in a moment."""
+        """Fork, or report that the host has no room for another process."""
         while self._asked:
+            descriptors = self._asked[0]
             try:
-                pid, ready, tell_ready = _fork()
-            except OSError:
-                return
-            self._on_forked(pid, ready, tell_ready, self._asked.popleft())
+                pid, ready, tell_ready = _fork(descriptors)
+            except OSError as error:
+                self._asked.popleft()
+                for descriptor in descriptors:
+                    os.close(descriptor)
+                self._report({"refused": shortage_of(error) or error.strerror})
+            else:
+                self._on_forked(pid, ready, tell_ready, self._asked.popleft())
 
     def _on_forked(self, pid: int, ready: int, tell_ready: int, descriptors: list[int]) -> None:
         """Go on after a fork, on both sides; the pipe says that the child has a group of its own."""
@@ -270,15 +278,18 @@ def _warm_up(registry: Registry) -> None:
     jsonable(None)
 
 
-def _fork() -> tuple[int, int, int]:
-    """Fork; return the pid of the child, or 0 in the child, and both ends of a pipe.
+def _fork(descriptors: list[int]) -> tuple[int, int, int]:
+    """Fork a child for these; return its pid, or 0 in the child, and both ends of a pipe.
 
     SIGTERM is blocked from here on: one that is meant for the child must not find it with this
     process's handler.
 
     Raises:
-        OSError: the host has no room for another process; nothing has changed.
+        OSError: the host has no room for another process, or had none for its descriptors;
+            nothing has changed.
     """
+    if len(descriptors) < _DESCRIPTORS_PER_CHILD:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
     ready, tell_ready = os.pipe()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:

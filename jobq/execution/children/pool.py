@@ -16,7 +16,8 @@ from jobq.execution.events import RunEvents
 from jobq.execution.run import Run, last_words
 from jobq.jobs.outcome import Exit, signal_name
 from jobq.models import Outcome, Usage
-from jobq.system.processes import start_time
+from jobq.system.processes import parents, start_time
+from jobq.system.resources import shortage_of
 
 _MAX_TASKS_GIVEN = 200
 """Tasks that a child is given at most while it is busy with one, those included that are taken back
@@ -30,7 +31,8 @@ _START_SHARE = 0.5
 """The share of a lease within which what waits behind another run is begun, or refused: a child that
 gets to it later, as on a host that was asleep, might begin what another supervisor has by then."""
 
-_CHILD_LOST = Exit(outcome=Outcome.CRASHED, error="the process that runs workers ended")
+SILENCE_S = 10.0
+"""Seconds after which a fork server that has not answered is replaced."""
 
 _TERMINATED = Exit(
     outcome=Outcome.CRASHED,
@@ -49,12 +51,23 @@ class ChildPool:
         environment: dict[str, str],
         events: RunEvents,
         on_types: Callable[[list[str], list[str]], None],
+        *,
+        on_short: Callable[[str], None] = lambda _: None,
+        on_silent: Callable[[], None] = lambda: None,
     ) -> None:
-        """``on_types`` gets the job types that children can run, and why others can't be run."""
+        """``on_types`` gets the job types that children can run, and why others can't be run.
+
+        ``on_short`` gets the reason why the fork server can't be started now. ``on_silent`` is
+        called when it does not answer any more: then this is to be retired.
+        """
         self._settings = settings
         self._events = events
         self.on_types = on_types
+        self.on_server_short = on_short
+        self._on_silent = on_silent
         self._server = ServerProcess(settings, environment, self)
+        self._silence_timer: asyncio.TimerHandle | None = None
+        self._is_retired = False
         self._idle: list[ChildConnection] = []
         self._to_send: set[ChildConnection] = set()
         self._unborn: deque[ChildConnection] = deque()  # asked for, their pids not known yet
@@ -67,9 +80,44 @@ class ChildPool:
     def close(self) -> None:
         """Let the fork server and idle children exit."""
         self._server.close()
+        self._stop_listening()
+        self._server.wait()
+
+    def _stop_listening(self) -> None:
+        if self._silence_timer is not None:
+            self._silence_timer.cancel()
         for child in self._all():
             self._hang_up(child)
-        self._server.wait()
+
+    def retire(self) -> None:
+        """Let busy children go on to the end of their jobs, without a fork server that answers."""
+        self._is_retired = True
+        self._server.retire()
+        for child in list(self._unborn):
+            self._put_back([run] if (run := self._taken_from(child)) is not None else [])
+        for child in [*self._unborn, *self._idle]:
+            if child.run is None:
+                self._hang_up(child)
+        for child in self._dead():
+            del self._living[child.pid or 0]
+            self._bury(child)
+        self._end_retired()
+
+    def _end_retired(self) -> None:
+        """End a retired fork server once its children have nothing to do."""
+        if self.is_done:
+            self._stop_listening()
+            self._server.kill()
+
+    @property
+    def is_done(self) -> bool:
+        """True once this is retired, and none of its children has anything to do."""
+        return self._is_retired and not any(child.run for child in self._all())
+
+    @property
+    def is_ready(self) -> bool:
+        """True unless the host has no room for the fork server."""
+        return not self._server.is_awaited
 
     def reap(self) -> None:
         """Notice that the fork server has exited."""
@@ -78,12 +126,20 @@ class ChildPool:
     # -- giving --------------------------------------------------------------------------------
 
     def start(self, run: Run) -> None:
-        """Give a run to an idle child, or to a new one; `send` sends it."""
+        """Give a run to an idle child, or to a new one; `send` sends it.
+
+        Where the host has no room for another child, the run is taken back, now or later.
+        """
         if not self._server.is_running:
-            self._events.on_begin(run)
-            self._events.on_exit(run, _CHILD_LOST)
+            self._events.on_shortage([run], "the process that runs workers can't be started")
             return
-        child = self._idle.pop() if self._idle else self._fork()
+        try:
+            child = self._idle.pop() if self._idle else self._fork()
+        except (OSError, MemoryError) as error:
+            if (reason := shortage_of(error)) is None:
+                raise
+            self._events.on_shortage([run], reason)
+            return
         self._give(child, run, None)
         self._begin(child)
 
@@ -116,19 +172,68 @@ class ChildPool:
                 self._put_back(child.take_back(keep=child.runs[0]))
                 self._read(child)
 
+    def withdraw(self, run: Run) -> bool:
+        """Take back a run whose child was asked for, and has not begun it; return whether it was."""
+        for child in self._unborn:
+            if child.run is run:
+                return self._taken_from(child) is run
+        return False
+
+    def _taken_from(self, child: ChildConnection) -> Run | None:
+        """Take back the run that a child is to begin with; None if it has begun it.
+
+        What waits behind it is taken back in any case.
+        """
+        run, back = child.run, child.take_back(keep=None)
+        self._put_back([each for each in back if each is not run])
+        return run if run in back else None
+
     def _all(self) -> list[ChildConnection]:
         return [*self._living.values(), *self._unborn]
 
     def _fork(self) -> ChildConnection:
         ours, theirs = socket.socketpair()
-        tokens, their_tokens = socket.socketpair()
+        try:
+            tokens, their_tokens = socket.socketpair()
+        except OSError:
+            ours.close()
+            theirs.close()
+            raise
         ours.setblocking(False)
         with theirs:
             self._server.fork(theirs, their_tokens)
         child = ChildConnection(ours, tokens, their_tokens)
         self._unborn.append(child)
         asyncio.get_running_loop().add_reader(ours.fileno(), self._on_child, child)
+        self._await_server(child)
         return child
+
+    def _await_server(self, child: ChildConnection) -> None:
+        """Expect the fork server to tell of a child soon: that it is there, or has exited."""
+        loop = asyncio.get_running_loop()
+        child.awaited_since = loop.time()
+        if self._silence_timer is None:
+            self._silence_timer = loop.call_later(SILENCE_S, self._check_silence)
+
+    def _check_silence(self) -> None:
+        self._silence_timer = None
+        awaited = [*self._unborn, *self._dead()]
+        if not awaited or self._is_retired:
+            return
+        loop, loaded_at = asyncio.get_running_loop(), self._server.loaded_at
+        left = SILENCE_S
+        if loaded_at is not None:
+            left += max(loaded_at, min(child.awaited_since for child in awaited)) - loop.time()
+        if left <= 0:
+            self._on_silent()
+            return
+        self._silence_timer = loop.call_later(left, self._check_silence)
+
+    def _dead(self) -> list[ChildConnection]:
+        """Return the children that have died, and of which the fork server has told nothing."""
+        gone = [child for child in self._living.values() if not child.is_open]
+        living = parents() if gone else {}
+        return [child for child in gone if child.pid not in living]
 
     def _give(self, child: ChildConnection, run: Run, start_by: float | None) -> None:
         child.give(run, start_by)
@@ -151,8 +256,21 @@ class ChildPool:
         child.pid, child.pid_started = pid, start_time(pid)
         self._living[pid] = child
         if child.run is not None:
-            child.run.pid, child.run.pid_started = child.pid, child.pid_started
-            self._events.on_born(child.run)
+            self._show_process(child, child.run)
+        else:  # another child has taken its run
+            self._go_on(child)
+
+    def _show_process(self, child: ChildConnection, run: Run) -> None:
+        run.pid, run.pid_started = child.pid, child.pid_started
+        self._events.on_born(run)
+
+    def on_refused(self, reason: str) -> None:
+        child = self._unborn.popleft()
+        runs = [run for _, run in child.runs]
+        child.runs.clear()
+        self._hang_up(child)
+        if runs:
+            self._events.on_shortage(runs, reason)
 
     def on_exited(self, pid: int, status: int) -> None:
         child = self._living.pop(pid, None)
@@ -161,6 +279,9 @@ class ChildPool:
             self._bury(child)
 
     def on_server_lost(self) -> None:
+        self._bury_all()
+
+    def _bury_all(self) -> None:
         children = self._all()
         self._living.clear()
         self._unborn.clear()
@@ -175,6 +296,7 @@ class ChildPool:
         if not self._read(child):
             # Its status comes from the fork server, which waits for it.
             self._hang_up(child)
+            self._await_server(child)
 
     def _read(self, child: ChildConnection) -> bool:
         """Handle what a child has reported by now; return False at the end."""
@@ -199,8 +321,12 @@ class ChildPool:
                 "leftovers"
             ]:  # what is behind it is given back first, so that it comes before
                 self._hang_up(child)
-            self._put_back([run])
+            if reason := report.get("shortage"):
+                self._events.on_shortage([run], reason)
+            else:
+                self._put_back([run])
             self._go_on(child)
+            self._end_retired()
             return
         terminated = report["terminated"] and run.stopped is None
         end = _TERMINATED if terminated else _exit_of(report)
@@ -212,6 +338,7 @@ class ChildPool:
             run.detached = True
             self._go_on(child)
         self._events.on_exit(run, end)
+        self._end_retired()
 
     def _go_on(self, child: ChildConnection) -> None:
         """Begin the next task of a child; without one it is idle, or replaced if it is old."""
@@ -219,30 +346,29 @@ class ChildPool:
             self._begin(child)
         elif not child.is_open:
             return
-        elif child.given >= _MAX_JOBS_PER_CHILD:
+        elif self._is_retired or child.given >= _MAX_JOBS_PER_CHILD:
             self._hang_up(child)
-        elif child not in self._idle:
+        elif child not in self._idle and not self._adopts(child):
             self._idle.append(child)
+
+    def _adopts(self, child: ChildConnection) -> bool:
+        """Give a child without work the run of one that is not there yet; return whether it has one."""
+        for unborn in self._unborn:
+            if unborn.run is not None and (run := self._taken_from(unborn)) is not None:
+                self._give(child, run, None)
+                child.send()
+                self._show_process(child, run)
+                return True
+        return False
 
     def _bury(self, child: ChildConnection) -> None:
         """Report the crash of the run that a child has died at, if it was busy."""
         self._read(child)
         self._hang_up(child)
-        if (run := child.run) is None:
-            return
-        child.runs.popleft()
-        code = os.waitstatus_to_exitcode(child.status or 0)
-        how = f"killed by {signal_name(-code)}" if code < 0 else f"exit code {code}"
-        words = last_words(run)
-        self._events.on_exit(
-            run,
-            Exit(
-                outcome=Outcome.CRASHED,
-                exit_code=code if code >= 0 else None,
-                signal=-code if code < 0 else None,
-                error=f"the worker's process died: {how}" + (f": {words}" if words else ""),
-            ),
-        )
+        if child.run is not None:
+            _, run = child.runs.popleft()
+            self._events.on_exit(run, _crash(child.status, last_words(run)))
+        self._end_retired()
 
     def _hang_up(self, child: ChildConnection) -> None:
         """Let a child exit, without what it has not begun."""
@@ -258,6 +384,20 @@ def _is_to_blame(child: ChildConnection) -> bool:
     Also its very first: where every child dies before it begins, that must come to an end.
     """
     return child.run is not None and (child.run.stopped is not None or not child.runs[0][0])
+
+
+def _crash(status: int | None, words: str) -> Exit:
+    """Return the exit of a run whose child has died, with a status as `wait` tells, if it is known."""
+    error, code = "the worker's process died", None
+    if status is not None:
+        code = os.waitstatus_to_exitcode(status)
+        error += f": killed by {signal_name(-code)}" if code < 0 else f": exit code {code}"
+    return Exit(
+        outcome=Outcome.CRASHED,
+        exit_code=code if code is not None and code >= 0 else None,
+        signal=-code if code is not None and code < 0 else None,
+        error=error + (f": {words}" if words else ""),
+    )
 
 
 def _exit_of(report: dict[str, Any]) -> Exit:

@@ -14,9 +14,16 @@ from jobq.config.environment import SUPERVISOR_VAR
 from jobq.config.settings import Settings
 from jobq.execution.children.fork_server import FORK, GOODBYE, send_settings
 from jobq.system.processes import kill_workers
+from jobq.system.resources import shortage_of
 from jobq.units import format_duration
 
 _EXIT_TIMEOUT_S = 2.0
+
+_RETRY_INTERVAL_S = 1.0
+"""Seconds after which it is started again where the host had no room for it."""
+
+_RESTART_INTERVAL_S = 30.0
+"""Seconds after which it is started again where it has died before it could load the workers."""
 
 _MAX_IMPORT_DEATHS = 2
 """Deaths of the fork server at the import of one worker file, before the file is left out."""
@@ -30,8 +37,14 @@ class ServerEvents(Protocol):
     def on_forked(self, pid: int) -> None:
         """Note the process of the child that was asked for first."""
 
+    def on_refused(self, reason: str) -> None:
+        """Note that the host has no room for the child that was asked for first."""
+
     def on_exited(self, pid: int, status: int) -> None:
         """Note that a child has exited, with a status as `wait` tells."""
+
+    def on_server_short(self, reason: str) -> None:
+        """Note that the host has no room for the fork server; it is started once there is."""
 
     def on_server_lost(self) -> None:
         """Note that the fork server has died, and all children with it."""
@@ -52,11 +65,16 @@ class ServerProcess:
         self._buffer = bytearray()
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
-        self._is_loaded = False
         self._loading = ""  # the worker file that is being imported
         self._deaths: Counter[str] = Counter()  # by what it was importing
         self._skip: dict[str, str] = {}  # worker files that are left out, and why
         self._import_timer: asyncio.TimerHandle | None = None
+        self._start_timer: asyncio.TimerHandle | None = None
+        self._is_retired = False
+        self.is_awaited = False
+        """True while the host has no room for it."""
+        self.loaded_at: float | None = None
+        """The loop's time at which it had loaded the workers; None: it has not."""
 
     @property
     def is_running(self) -> bool:
@@ -64,34 +82,56 @@ class ServerProcess:
         return self._control is not None
 
     def open(self) -> None:
-        """Start it."""
-        self._control, theirs = socket.socketpair()
-        with theirs:
-            self._process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-P",
-                    "-m",
-                    "jobq.execution.children.fork_server",
-                    str(theirs.fileno()),
-                    str(os.getpid()),
-                ],
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,
-            )
+        """Start it; where the host has no room for it, as soon as there is."""
+        self._start_timer = None
+        try:
+            self._control = self._start()
+        except (OSError, MemoryError) as error:
+            if (reason := shortage_of(error)) is None:
+                raise
+            self._start_later(_RETRY_INTERVAL_S)
+            self.is_awaited = True
+            self._events.on_server_short(reason)
+            return
+        self.is_awaited = False
         with suppress(OSError):  # it has just died: its end of file says so
             send_settings(self._control, self._settings, self._skip)
         asyncio.get_running_loop().add_reader(self._control.fileno(), self._on_control)
-        self._is_loaded = False
+        self.loaded_at = None
         self._buffer.clear()
         self._note_loading("")
 
+    def _start(self) -> socket.socket:
+        """Start the process, and return this end of its connection."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                self._process = subprocess.Popen(
+                    [
+                        sys.executable,
+                        "-P",
+                        "-m",
+                        "jobq.execution.children.fork_server",
+                        str(theirs.fileno()),
+                        str(os.getpid()),
+                    ],
+                    env=self._environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    pass_fds=[theirs.fileno()],
+                    start_new_session=True,
+                )
+            except BaseException:
+                ours.close()
+                raise
+        return ours
+
+    def _start_later(self, seconds: float) -> None:
+        self._start_timer = asyncio.get_running_loop().call_later(seconds, self.open)
+
     def close(self) -> None:
         """Tell it to exit; `wait` waits until it has."""
-        self._cancel_import_timer()
+        self._cancel_timers()
         if self._control is not None:
             with suppress(OSError):
                 self._control.sendall(GOODBYE)
@@ -104,6 +144,18 @@ class ServerProcess:
         try:
             self._process.wait(_EXIT_TIMEOUT_S)
         except subprocess.TimeoutExpired:
+            self.kill()
+
+    def retire(self) -> None:
+        """Start no other one when this one dies."""
+        self._is_retired = True
+
+    def kill(self) -> None:
+        """End it, and all of its children with it."""
+        self._cancel_timers()
+        if self._control is not None:
+            self._close_control(self._control)
+        if self._process is not None:
             self._process.kill()
             self._process.wait()
 
@@ -144,12 +196,14 @@ class ServerProcess:
         if "loading" in message:
             self._note_loading(message["loading"])
         elif "types" in message:
-            self._is_loaded = True
+            self.loaded_at = asyncio.get_running_loop().time()
             self._deaths.clear()
             self._cancel_import_timer()
             self._events.on_types(message["types"], message["errors"])
         elif "forked" in message:
             self._events.on_forked(message["forked"])
+        elif "refused" in message:
+            self._events.on_refused(message["refused"])
         elif "exited" in message:
             self._events.on_exited(message["exited"], message["status"])
 
@@ -157,14 +211,19 @@ class ServerProcess:
         """Start it again, for the children that are needed next."""
         self._close_control(control)
         self.wait()
+        if self._is_retired:
+            self._events.on_server_lost()
+            return
         kill_workers(self._environment[SUPERVISOR_VAR])  # what children have forked lives on
         self._events.on_server_lost()
         self._cancel_import_timer()
-        if not self._is_loaded and not self._may_load_again():
-            text = "the process that runs workers can't be started: no worker can run"
-            self._events.on_types([], [text])
+        if self.loaded_at is not None or self._may_load_again():
+            self.open()
             return
-        self.open()
+        if self._deaths[""] == _MAX_IMPORT_DEATHS:
+            text = "the process that runs workers can't be started: no worker can run until it can"
+            self._events.on_types([], [text])
+        self._start_later(_RESTART_INTERVAL_S)
 
     # -- imports -----------------------------------------------------------------------------
 
@@ -174,8 +233,10 @@ class ServerProcess:
         self._deaths[source] += 1
         if self._deaths[source] < _MAX_IMPORT_DEATHS or source in self._skip:
             return True
+        if not source:  # nothing to leave out
+            return False
         self._skip[source] = "does not import: it ends the process that imports it"
-        return source != ""
+        return True
 
     def _note_loading(self, source: str) -> None:
         self._cancel_import_timer()
@@ -183,6 +244,12 @@ class ServerProcess:
         self._import_timer = asyncio.get_running_loop().call_later(
             self._settings.import_timeout, self._on_import_hangs
         )
+
+    def _cancel_timers(self) -> None:
+        self._cancel_import_timer()
+        if self._start_timer is not None:
+            self._start_timer.cancel()
+            self._start_timer = None
 
     def _cancel_import_timer(self) -> None:
         if self._import_timer is not None:

@@ -36,6 +36,7 @@ def test_a_loud_run_is_trimmed_while_the_loop_stands_still(tmp_path: Path) -> No
             Outbox(),
             EventSender(lambda _: None),
             take_back=lambda: None,
+            withdraw=lambda _: False,
             record_soon=lambda: None,
             shipper=None,
         )

@@ -1,6 +1,7 @@
 """Commands: how they are started, with what, and how they fail to start."""
 
 import asyncio
+import errno
 import os
 from pathlib import Path
 
@@ -84,18 +85,30 @@ def test_what_can_not_be_started_fails_for_good(
     assert not end.retryable
 
 
-def test_a_host_without_room_is_tried_again(
-    queue: JobQueue, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "error",
+    [
+        BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"),
+        OSError(errno.ENOMEM, "Cannot allocate memory", "/bin/true"),
+        OSError(errno.EMFILE, "Too many open files"),
+        OSError(errno.ENFILE, "Too many open files in system"),
+        MemoryError(),
+    ],
+    ids=lambda error: type(error).__name__ if error.args == () else errno.errorcode[error.errno],
+)
+def test_what_the_host_is_short_of_is_no_end_of_the_job(
+    queue: JobQueue, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
-        raise BlockingIOError(11, "Resource temporarily unavailable")
+        raise error
 
     run = claim_shell(queue, "true")
     monkeypatch.setattr("subprocess.Popen", refuse)
-    end = run_to_its_end(run)
-    assert (end.error, end.retryable) == (
-        "can't be started now: Resource temporarily unavailable", True,
-    )  # fmt: skip
+    noted = Noted()
+    Commands(ENVIRONMENT, noted).start(run)
+    ((short, reason),) = noted.short
+    assert (short, noted.ends) == (run, [])
+    assert reason.split(": ")[-1].startswith(("end some", "free some", "close some"))
 
 
 def test_a_fifo_without_a_writer_holds_up_no_other_job(queue: JobQueue, tmp_path: Path) -> None:

@@ -82,6 +82,7 @@ class Steps:
             self.outbox,
             events,
             take_back=lambda: None,
+            withdraw=lambda _: False,
             record_soon=lambda: None,
             shipper=None,
         )

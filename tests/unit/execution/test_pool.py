@@ -1,6 +1,9 @@
 """The pool: which runs become commands, which go to children, and which can't be started."""
 
 import asyncio
+from dataclasses import replace
+
+import pytest
 
 from jobq import JobQueue
 from jobq.execution.pool import Pool
@@ -38,7 +41,7 @@ def test_a_command_runs_without_any_child_and_follows_none(queue: JobQueue) -> N
     assert noted.ends[0][1].outcome is Outcome.COMPLETED
 
 
-def test_without_a_fork_server_what_is_for_a_child_crashes(queue: JobQueue) -> None:
+def test_without_a_fork_server_what_is_for_a_child_is_taken_back(queue: JobQueue) -> None:
     queue.add("cleanup", {})
     (run,) = claim(queue)
     noted = Noted()
@@ -46,8 +49,27 @@ def test_without_a_fork_server_what_is_for_a_child_crashes(queue: JobQueue) -> N
 
     async def start() -> None:
         pool.start(run)
-        await until(lambda: noted.ends)
+        await until(lambda: noted.short)
 
     asyncio.run(start())
-    ((_, end),) = noted.ends
-    assert (end.outcome, end.error) == (Outcome.CRASHED, "the process that runs workers ended")
+    assert noted.short == [(run, "the process that runs workers can't be started")]
+    assert noted.ends == []
+
+
+@pytest.mark.parametrize("attempt", [1, 2])
+def test_a_place_in_which_no_job_can_have_its_logs_is_no_fault_of_a_job(
+    queue: JobQueue, attempt: int
+) -> None:
+    run = claim_shell(queue, "true")
+    if attempt > 1:
+        run.claim = replace(run.claim, attempt=attempt)
+    queue.logs.make_root()
+    (queue.logs.root / "jobs").write_text("a file in the place of all log directories")
+    noted = Noted()
+    Pool(queue.settings, "here:1:me", noted, lambda *_: None).start(run)
+    assert noted.ends == []
+    ((_, reason),) = noted.short
+    assert reason == (
+        f"{queue.logs.root}/jobs: Not a directory: logs are kept in {queue.logs.root}: "
+        "make it a directory that you can write to"
+    )

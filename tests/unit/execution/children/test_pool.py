@@ -15,6 +15,7 @@ from jobq.backends.messages import ClaimRequest
 from jobq.clock import utcnow
 from jobq.config.environment import SUPERVISOR_VAR, job_environment
 from jobq.execution.children.pool import ChildPool
+from jobq.execution.pool import Pool
 from jobq.execution.run import Run
 from jobq.jobs.outcome import Exit
 from jobq.models import Outcome
@@ -47,6 +48,8 @@ class Told:
 
     def __init__(self) -> None:
         self.back: list[Run] = []
+        self.short: list[Run] = []
+        self.reasons: set[str] = set()
         self.ended: list[Run] = []
         self.outcomes: set[Outcome] = set()
 
@@ -56,6 +59,10 @@ class Told:
 
     def on_back(self, runs: list[Run]) -> None:
         self.back += runs
+
+    def on_shortage(self, runs: list[Run], reason: str) -> None:
+        self.short += runs
+        self.reasons.add(reason)
 
     def on_exit(self, run: Run, end: Exit) -> None:
         self.ended.append(run)
@@ -229,25 +236,157 @@ def test_a_child_that_is_killed_takes_down_what_it_was_at_and_nothing_else(
     assert sorted(ran()) == [1, 2, 3, 4]
 
 
-def test_a_child_that_there_is_no_room_for_comes_later_and_those_that_run_go_on(
-    project: JobQueue,
+async def limit_files(server: psutil.Process, free: int) -> Callable[[], None]:
+    """Leave a process room for so many descriptors; return what undoes it."""
+    limits = server.rlimit(psutil.RLIMIT_NOFILE)
+    taken = descriptors_of(server.pid)
+    numbers = [number for number in range(1000) if number not in taken]
+    server.rlimit(psutil.RLIMIT_NOFILE, (numbers[free], limits[1]))
+    return lambda: server.rlimit(psutil.RLIMIT_NOFILE, limits) and None
+
+
+def server_of(run: Run) -> psutil.Process:
+    server = psutil.Process(run.pid).parent()
+    assert server is not None
+    return server
+
+
+@pytest.mark.parametrize("free", [0, 1, 2])
+def test_a_run_whose_child_finds_no_room_is_taken_back_and_others_go_on(
+    project: JobQueue, free: int
 ) -> None:
+    """Room for both descriptors that a child is asked for with and not for a pipe, or for less."""
+
     async def without_room(children: ChildPool, told: Told, long: Run, others: list[Run]) -> None:
-        server = psutil.Process(long.pid).parent()
-        assert server is not None
-        limits = server.rlimit(psutil.RLIMIT_NOFILE)
-        taken = descriptors_of(server.pid)
-        free = [number for number in range(1000) if number not in taken]
-        # Room for the two descriptors that a child is asked for with, and not for a pipe besides.
-        server.rlimit(psutil.RLIMIT_NOFILE, (free[2], limits[1]))
+        await until(lambda: long.pid)
+        server = server_of(long)
+        before = server.num_fds()
+        undo = await limit_files(server, free)
         children.start(others[0])
+        assert children.follow(others[1])
         children.send()
-        await until(lambda: server.num_fds() == len(taken) + 2)
-        assert not told.ended
-        server.rlimit(psutil.RLIMIT_NOFILE, limits)
-        await until(lambda: told.ended == others[:1])
+        await until(lambda: told.short)
+        assert set(told.short) <= set(others[:2])
+        assert others[0] in told.short
+        assert told.ended == []
+        assert server.num_fds() == before
+        undo()
+        for run in told.short:
+            children.start(run)
+        children.send()
+        await until(lambda: set(told.ended) >= set(told.short))
         let_go()
-        await until(lambda: told.ended == [others[0], long])
+        await until(lambda: set(told.ended) == {long, *others[:2]})
 
     told = asyncio.run(scene(project, without_room))
     assert told.outcomes == {Outcome.COMPLETED}
+    assert told.reasons == {
+        "Too many open files: close some files, or raise their limit (ulimit -n)"
+    }
+    assert sorted(ran()) == [1, 2, 3]
+
+
+async def with_silent_server(long: Run) -> psutil.Process:
+    await until(lambda: long.pid)
+    server = server_of(long)
+    server.suspend()
+    await until(lambda: server.status() == psutil.STATUS_STOPPED)
+    return server
+
+
+def test_an_idle_child_takes_the_run_of_one_that_is_not_there_yet(project: JobQueue) -> None:
+    async def adopt(children: ChildPool, told: Told, long: Run, others: list[Run]) -> None:
+        server = await with_silent_server(long)
+        children.start(others[0])
+        children.send()
+        let_go()
+        await until(lambda: told.ended == [long, others[0]])
+        assert others[0].pid == long.pid
+        server.resume()
+        children.start(others[1])
+        children.start(others[2])  # for which the child that was too late may be there
+        children.send()
+        await until(lambda: len(told.ended) == 4)
+
+    told = asyncio.run(scene(project, adopt))
+    assert told.outcomes == {Outcome.COMPLETED}
+    assert sorted(ran()) == [1, 2, 3, 4]
+
+
+def test_a_run_can_be_withdrawn_until_its_child_begins_it(project: JobQueue) -> None:
+    async def withdraw(children: ChildPool, told: Told, long: Run, others: list[Run]) -> None:
+        assert not children.withdraw(long)
+        server = await with_silent_server(long)
+        children.start(others[0])
+        assert children.follow(others[1])
+        children.send()
+        assert children.withdraw(others[0])
+        assert not children.withdraw(others[0])
+        back = set(told.back)
+        server.resume()
+        let_go()
+        await until(lambda: told.ended)
+        for run in {others[1], others[2]} & (back | {others[2]}):
+            children.start(run)
+        children.send()
+        await until(lambda: {others[1], others[2]} <= set(told.ended))
+
+    asyncio.run(scene(project, withdraw))
+    assert sorted(ran()) == [1, 3, 4]
+
+
+def test_a_fork_server_that_does_not_answer_is_replaced_once_its_children_are_done(
+    project: JobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobq.execution.children.pool.SILENCE_S", 0.2)
+    told, owner = Told(), owner_id("here")
+    long, short, *_ = claimed(project, owner, 10)
+    said: list[str] = []
+    pool = Pool(project.settings, owner, told, lambda *_: None, on_message=said.append)
+
+    async def act() -> None:
+        pool.open()
+        pool.start(long)
+        pool.send()
+        await until(ran)
+        server = await with_silent_server(long)
+        pool.start(short)
+        pool.send()
+        await until(lambda: told.back == [short])
+        assert len(said) == 1
+        assert "has not answered for" in said[0]
+        pool.start(short)
+        pool.send()
+        await until(lambda: told.ended == [short])
+        assert server_of(short) != server
+        assert server.is_running()
+        let_go()
+        await until(lambda: told.ended == [short, long])
+        assert told.outcomes == {Outcome.COMPLETED}
+        await until(lambda: not psutil.pid_exists(server.pid))
+        pool.close()
+
+    asyncio.run(act())
+    assert len(said) == 1
+
+
+def test_a_child_that_dies_is_noticed_although_its_fork_server_tells_nothing(
+    project: JobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobq.execution.children.pool.SILENCE_S", 0.2)
+    told, owner = Told(), owner_id("here")
+    (long, *_) = claimed(project, owner, 10)
+    pool = Pool(project.settings, owner, told, lambda *_: None)
+
+    async def act() -> None:
+        pool.open()
+        pool.start(long)
+        pool.send()
+        await until(ran)
+        await with_silent_server(long)
+        os.kill(long.pid or 0, signal.SIGKILL)
+        await until(lambda: told.ended)
+        pool.close()
+
+    asyncio.run(act())
+    assert (told.ended, told.outcomes) == ([long], {Outcome.CRASHED})
