@@ -14,6 +14,7 @@ from jobq.jobs.outcome import StopReason
 from jobq.logs.size_limiter import LogSizeLimiter
 from jobq.models import AttemptKey, Progress
 from jobq.system.processes import parents, start_time
+from jobq.system.resources import SpareFiles
 
 if TYPE_CHECKING:
     from jobq.logs.shipper import Shipper
@@ -35,6 +36,7 @@ class ActiveRuns:
         withdraw: Callable[[Run], bool],
         record_soon: Callable[[], None],
         shipper: "Shipper | None",
+        spare: SpareFiles,
     ) -> None:
         """``take_back`` makes children give back all that they have not begun.
 
@@ -47,6 +49,7 @@ class ActiveRuns:
         self._withdraw = withdraw
         self._record_soon = record_soon
         self._shipper = shipper
+        self._spare = spare
         self._limiter = LogSizeLimiter(settings.log_max_bytes)
         self._max_log_bytes = settings.log_max_bytes
         self._watch_timer: asyncio.TimerHandle | None = None
@@ -131,8 +134,8 @@ class ActiveRuns:
         watched = [run for run in self.by_key.values() if run.watched]
         if not watched:  # listing all processes takes a while
             return
-        living = parents()
-        for run in watched:
+        living = self._spare.call(parents, otherwise=None)
+        for run in watched if living is not None else ():
             run.note_descendants(living)
             self.note_progress(run)
 

@@ -76,7 +76,7 @@ class Finisher:
     def _steps(self, run: Run, end: Exit) -> Iterator[_Wait]:
         """Do the steps between the exit of a process and the outbox; yield what has to be awaited."""
         self._note_exit(run, end)
-        if run.tree().exists():  # a job is over when all of its processes are
+        if run.has_processes():  # a job is over when all of its processes are
             yield partial(self._end_leftovers, run)
         run.ended = True
         self._runs.release_log(run)
@@ -104,7 +104,7 @@ class Finisher:
         if run.stopped is None:
             run.kill_at = loop.time() + self._settings.grace
             run.signal(signal.SIGTERM)
-        while run.tree().exists():
+        while run.has_processes():
             if loop.time() >= run.kill_at:
                 run.kill()
             await asyncio.sleep(LEFTOVER_POLL_INTERVAL_S)

@@ -2,12 +2,12 @@
 
 import asyncio
 import os
-import signal
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from signal import Signals
 from typing import Any
 
 from jobq.clock import utcnow
@@ -18,7 +18,8 @@ from jobq.logs.directory import STDERR, JobLog, JobLogs, append_line, event_line
 from jobq.logs.truncation import SETTING, Trimmed, compact
 from jobq.models import AttemptKey, Claim, LogOffsets, Progress, Started
 from jobq.redaction import Redaction, Redactor
-from jobq.system.processes import ProcessTree
+from jobq.system.processes import ProcessTree, signal_group
+from jobq.system.resources import SpareFiles
 
 _LAST_WORDS_BYTES = 4096
 _LAST_WORDS_CHARACTERS = 300
@@ -55,6 +56,7 @@ class Run:
     stored: dict[int, int] = field(default_factory=dict)  # those of them that are on disk
     progress: Progress | None = None
     trimmed: dict[str, int] = field(default_factory=dict)  # bytes dropped, by file
+    spare: SpareFiles = field(default_factory=SpareFiles)
     _opening: threading.Lock = field(
         default_factory=threading.Lock
     )  # for the size limiter's thread
@@ -123,23 +125,41 @@ class Run:
             descendants=self.descendants,
         )
 
+    def has_processes(self) -> bool:
+        """Return whether any of its processes is left, as far as is known."""
+        return self.spare.call(lambda: self.tree().exists(), otherwise=True)
+
     def note_descendants(self, living: Mapping[int, tuple[int, int]] | None = None) -> None:
         """Remember what descends from its process; on disk too, in case this process is killed."""
-        self.tree().note_descendants(living)
+        self.spare.call(lambda: self.tree().note_descendants(living), otherwise=False)
         if not self.descendants.items() <= self.stored.items():
             with suppress(OSError):
                 descendants.write(self.log, self.claim.attempt, self.descendants)
                 self.stored = dict(self.descendants)
 
-    def signal(self, number: signal.Signals) -> None:
+    def signal(self, number: Signals) -> None:
         """Send a signal to its processes, after noting them: some may lose their parents by it."""
         self.note_descendants()
-        self.tree().signal(number)
+        if not self.spare.call(lambda: self._signal_tree(number), otherwise=False):
+            self._signal_group(number)
 
     def kill(self) -> None:
         """End its processes."""
         self.note_descendants()
+        if not self.spare.call(self._kill_tree, otherwise=False):
+            self._signal_group(Signals.SIGKILL)
+
+    def _signal_tree(self, number: Signals) -> bool:
+        self.tree().signal(number)
+        return True
+
+    def _kill_tree(self) -> bool:
         self.tree().kill()
+        return True
+
+    def _signal_group(self, number: Signals) -> None:
+        if self.pid is not None and not self.detached:
+            signal_group(self.pid, self.pid_started, number)
 
     def started(self) -> Started:
         """Return what is recorded of its process."""

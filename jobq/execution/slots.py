@@ -18,12 +18,17 @@ from jobq.execution.run import Run
 from jobq.jobs.outcome import Exit, StopReason
 from jobq.models import AttemptKey, Claim
 from jobq.queue import JobQueue, backend_of
+from jobq.system.resources import SpareFiles
 
 if TYPE_CHECKING:
     from jobq.logs.shipper import Shipper
 
 RECORD_DELAY_S = 0.005
 """Seconds for which a result may wait for others, while enough is prefetched to go on with."""
+
+
+SPARE_FILES = 8
+"""Descriptors in reserve, to end runs with where no other is left."""
 
 
 class Slots:
@@ -49,6 +54,7 @@ class Slots:
         self._outbox = outbox
         self._wake = wake
         self._may_start = may_start
+        self._spare = SpareFiles(SPARE_FILES)
         self._hold = Hold(options.slots, events.message)
         self._pool = Pool(
             queue.settings,
@@ -66,6 +72,7 @@ class Slots:
             withdraw=self._withdraw,
             record_soon=self._record_soon,
             shipper=_shipper_of(queue),
+            spare=self._spare,
         )
         self.finisher = Finisher(queue, owner, self.runs, outbox, hooks, events)
         self._prefetched = Prefetched()
@@ -76,11 +83,13 @@ class Slots:
 
     def open(self) -> None:
         """Start the processes that runs are started from."""
+        self._spare.open()
         self._pool.open()
 
     def close(self) -> None:
         """End the processes that runs are started from."""
         self._pool.close()
+        self._spare.close()
 
     def reap(self) -> None:
         """Collect processes that have exited. Call it at SIGCHLD."""
@@ -125,7 +134,7 @@ class Slots:
         """Take claims, to be started as slots get free."""
         self._claimed += len(claims)
         for claim in claims:
-            run = Run(claim, self._queue.logs, self._queue.settings.redactor)
+            run = Run(claim, self._queue.logs, self._queue.settings.redactor, spare=self._spare)
             run.held_since = asyncio.get_running_loop().time()
             self._prefetched.add(run)
 

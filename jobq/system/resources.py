@@ -2,12 +2,14 @@
 
 import asyncio
 import errno
+import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
 
 _T = TypeVar("_T")
+_U = TypeVar("_U")
 
 _OUT_OF_PROCESSES = "end some processes, or raise their limit (ulimit -u)"
 _OUT_OF_FILES = "close some files, or raise their limit (ulimit -n)"
@@ -50,6 +52,41 @@ def shortage_of(error: OSError | MemoryError, *, disk: bool = False) -> str | No
         return None
     where = f"{error.filename}: " if error.filename is not None else ""
     return f"{where}{error.strerror}: {remedy}"
+
+
+class SpareFiles:
+    """Descriptors in reserve: to find and end processes takes some, where no other may be left."""
+
+    def __init__(self, count: int = 0) -> None:
+        self._count = count
+        self._spare: list[int] = []
+
+    def open(self) -> None:
+        """Reserve the descriptors, as far as there are any."""
+        with suppress(OSError):
+            while len(self._spare) < self._count:
+                self._spare.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+
+    def call(self, look: Callable[[], _T], otherwise: _U) -> _T | _U:
+        """Return the result of a call, with the reserve if it needs that; ``otherwise`` if it fails.
+
+        It may be called twice.
+        """
+        try:
+            return look()
+        except OSError:
+            self.close()
+        try:
+            return look()
+        except OSError:  # no system-wide table has room either
+            return otherwise
+        finally:
+            self.open()
+
+    def close(self) -> None:
+        """Give up the reserve."""
+        while self._spare:
+            os.close(self._spare.pop())
 
 
 def start_thread(thread: threading.Thread) -> bool:

@@ -14,6 +14,7 @@ from jobq.execution.outbox import Outbox
 from jobq.execution.run import Run
 from jobq.logs.directory import STDOUT
 from jobq.queue import backend_of
+from jobq.system.resources import SpareFiles
 from tests.support.project import wait_until
 
 LIMIT = 100_000
@@ -39,6 +40,7 @@ def test_a_loud_run_is_trimmed_while_the_loop_stands_still(tmp_path: Path) -> No
             withdraw=lambda _: False,
             record_soon=lambda: None,
             shipper=None,
+            spare=SpareFiles(),
         )
 
         async def stand_still() -> None:

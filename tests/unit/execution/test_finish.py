@@ -20,6 +20,7 @@ from jobq.jobs.outcome import Exit, StopReason
 from jobq.models import AttemptResult, Outcome
 from jobq.queue import backend_of
 from jobq.system.processes import group_exists
+from jobq.system.resources import SpareFiles
 from tests.support.runs import claim_shell, until
 from tests.support.supervisor import Host
 from tests.support.supervisor import host as host  # noqa: PLC0414 - a fixture
@@ -85,6 +86,7 @@ class Steps:
             withdraw=lambda _: False,
             record_soon=lambda: None,
             shipper=None,
+            spare=SpareFiles(),
         )
         hooks = Hooks(queue.settings, backend_of(queue).get, lambda _: None)
         self.finisher = Finisher(queue, OWNER, self.runs, self.outbox, hooks, events)
