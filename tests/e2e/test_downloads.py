@@ -144,6 +144,38 @@ def test_cancelling_a_download_midway(project: Project, site: Site, out: Path) -
     assert [path.read_bytes() == clip() for path in out.iterdir()] == [True]
 
 
+def dash(*representations: str) -> bytes:
+    """A manifest of these representations, each a file of its own."""
+    sets = "".join(f"<AdaptationSet>{one}</AdaptationSet>" for one in representations)
+    return f'<MPD xmlns="urn:mpeg:dash:schema:mpd:2011"><Period>{sets}</Period></MPD>'.encode()
+
+
+def test_another_format_does_not_go_on_with_what_was_cancelled(
+    project: Project, site: Site, out: Path
+) -> None:
+    formats = (
+        f'<Representation id="{name}" mimeType="video/mp4" codecs="avc1" width="{width}" '
+        f'height="36" bandwidth="{width}"><BaseURL>/{name}.mp4</BaseURL></Representation>'
+        for name, width in (("small", 64), ("large", 640))
+    )
+    url = site.page("/a.mpd", sends(dash(*formats), "application/dash+xml"))
+    gate = Gate()
+    site.page("/large.mp4", waits_at(gate))
+    small = clip()[:1000] + bytes([1]) * (SIZE - 1000)
+    site.page("/small.mp4", sends(small))
+    first = add(project, "video_download", url, out, "format=bv")
+    project.work()
+    wait_until_midway(project, first)
+    assert project.jobq("cancel", str(first.id)).returncode == 0
+    project.wait_for(first, JobStatus.CANCELLED)
+    gate.opened.set()
+
+    second = add(project, "video_download", url, out, "format=wv")
+
+    project.wait_for(second, JobStatus.COMPLETED)
+    assert [path.read_bytes() == small for path in out.iterdir()] == [True]
+
+
 def test_two_jobs_do_not_write_into_one_file(project: Project, site: Site, out: Path) -> None:
     gate = Gate()
     url = site.page("/a.mp4", sends(clip()), waits_at(gate), sends(clip()))
@@ -285,7 +317,7 @@ FFMPEG = """#!/bin/sh
 # Copies files that are here, and notes what it is to fetch.
 echo "ffmpeg version 7.0 Copyright (c) 2000-2024"
 for last; do
-  [ "$before" = -i ] && source=$last
+  [ "$before" = -i ] && source=${{source:-$last}}
   before=$last
 done
 case "$source" in
@@ -308,18 +340,22 @@ def fake_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return fetched
 
 
+def picture_and_sound(site: Site) -> str:
+    """A film of two files, /video.mp4 and /audio.mp4."""
+    tracks = (
+        f'<Representation id="{kind}" mimeType="{kind}/mp4" codecs="{codec}" bandwidth="1000">'
+        f"<BaseURL>/{kind}.mp4</BaseURL></Representation>"
+        for kind, codec in (("video", "avc1"), ("audio", "mp4a"))
+    )
+    return site.page("/a.mpd", sends(dash(*tracks), "application/dash+xml"))
+
+
 def test_picture_and_sound_become_one_file(
     project: Project, site: Site, out: Path, fake_ffmpeg: Path
 ) -> None:
-    tracks = "".join(
-        f'<AdaptationSet><Representation id="{kind}" mimeType="{kind}/mp4" codecs="{codec}" '
-        f'bandwidth="1000"><BaseURL>/{kind}.mp4</BaseURL></Representation></AdaptationSet>'
-        for kind, codec in (("video", "avc1"), ("audio", "mp4a"))
-    )
-    manifest = f'<MPD xmlns="urn:mpeg:dash:schema:mpd:2011"><Period>{tracks}</Period></MPD>'
     for kind in ("video", "audio"):
         site.clip(f"/{kind}.mp4")
-    url = site.page("/a.mpd", sends(manifest.encode(), "application/dash+xml"))
+    url = picture_and_sound(site)
     job = add(project, "video_download", url, out, "title=" + "ü" * 300)
 
     project.drain()
@@ -330,6 +366,35 @@ def test_picture_and_sound_become_one_file(
     assert Path(ended.result["path"]).read_bytes() == clip()
     assert ended.progress is not None
     assert (ended.progress.done, ended.progress.total) == (2 * SIZE, 2 * SIZE)
+    assert not fake_ffmpeg.exists()
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_a_half_is_kept_if_the_host_still_has_it(
+    project: Project, site: Site, out: Path, fake_ffmpeg: Path, changed: bool
+) -> None:
+    """The FFmpeg of this test makes the file of the picture alone."""
+    other = clip()[:1000] + bytes([1]) * (SIZE - 1000)
+    site.page("/video.mp4", sends(clip(), ETag='"1"'))
+    gate = Gate()
+    site.page("/audio.mp4", waits_at(gate))
+    job = add(project, "video_download", picture_and_sound(site), out)
+    project.work()
+    wait_until(lambda: gate.inside)
+    assert project.jobq("cancel", str(job.id)).returncode == 0
+    project.wait_for(job, JobStatus.CANCELLED)
+    gate.opened.set()
+    if changed:
+        site.page("/video.mp4", sends(other, ETag='"2"'))
+    site.clip("/audio.mp4")
+    before = len(site.asked_for("/video.mp4"))
+
+    project.queue.retry(job.id)
+    project.wait_for(job, JobStatus.COMPLETED)
+
+    assert len(site.asked_for("/video.mp4")) - before == (2 if changed else 1)  # the first looks
+    (film,) = out.iterdir()
+    assert film.read_bytes() == (other if changed else clip())
     assert not fake_ffmpeg.exists()
 
 

@@ -97,7 +97,7 @@ class Transfer:
         """`fragments` is a digest of the list of fragments, empty if there is none to compare."""
         url = str(info["url"])
         path = digest(urlsplit(url).path)
-        self.origin_file = _beside(file, ORIGIN_SUFFIX)
+        self._origin_file = _beside(file, ORIGIN_SUFFIX)
         self._file = file
         self._part = _beside(file, ".part")
         self._info = info
@@ -111,7 +111,7 @@ class Transfer:
 
     def prepare(self, send: Send, *, half: bool) -> None:
         """Delete what is not to be gone on with. A half is joined with another one afterwards."""
-        known = _read(self.origin_file)
+        known = _read(self._origin_file)
         size = _size_of(self._file)
         if size is not None:
             whole = self._is_current(known, size, send) if half else _is_whole(known, size)
@@ -141,7 +141,7 @@ class Transfer:
     def _discard(self) -> None:
         """Delete the partial file and all about it."""
         self._origin = None
-        for path in (self._part, _beside(self._file, ".ytdl"), self.origin_file):
+        for path in (self._part, _beside(self._file, ".ytdl"), self._origin_file):
             path.unlink(missing_ok=True)
         self._delete_fragments()
 
@@ -153,7 +153,7 @@ class Transfer:
         """Note the origin of the partial file, before its first byte is written."""
         self._origin = origin
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC  # nothing is followed
-        with open(os.open(self.origin_file, flags, 0o600), "w", encoding="utf-8") as file:
+        with open(os.open(self._origin_file, flags, 0o600), "w", encoding="utf-8") as file:
             json.dump(asdict(origin), file)
 
     # -- its requests --------------------------------------------------------------------------
@@ -228,24 +228,32 @@ class Transfer:
         if words is not None:
             raise DownloadFailed(f"{shown(self._url)}: the host sent {words}, not media")
 
+    def finish(self) -> None:
+        """Note the size of a stream, which is known only now, in its origin."""
+        size = _size_of(self._file)
+        if self._fragmented and self._origin is not None and size is not None:
+            self._origin_file.unlink(missing_ok=True)
+            self._keep(replace(self._origin, length=size))
+
     def touch(self) -> None:
         """Keep a cleanup of old partial files from the origin of one that is still growing."""
         now = time.monotonic()
         if now - self._touched > _TOUCH_INTERVAL_S:
             self._touched = now
             with suppress(FileNotFoundError):
-                os.utime(self.origin_file)
+                os.utime(self._origin_file)
 
 
-def confirm(file: Path, origin_files: list[Path]) -> None:
-    """Flush a complete file to disk; then forget the origins that it was made of."""
+def confirm(file: Path) -> None:
+    """Flush a complete file to disk; then forget the origins of it and of its halves."""
     for path in (file, file.parent):
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-    for origin_file in origin_files:
+    halves = file.parent.glob(f"{escape(file.stem)}.f*{ORIGIN_SUFFIX}")
+    for origin_file in (_beside(file, ORIGIN_SUFFIX), *halves):
         origin_file.unlink(missing_ok=True)
 
 

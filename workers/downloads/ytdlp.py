@@ -288,7 +288,6 @@ class _Ydl(YoutubeDL):
         self.lock: int | None = None
         self.file: Path | None = None  # the one to download, joined of halves or not
         self.transfer: Transfer | None = None  # the one under way
-        self.origin_files: list[Path] = []
         super().__init__(params)
         self.add_progress_hook(self._touch)
 
@@ -342,7 +341,7 @@ class _Ydl(YoutubeDL):
             self.lock = locked(self.request.lock_file, str(self.file.with_suffix("")))
         super().process_info(info_dict)
         if info_dict.get("filepath"):
-            confirm(Path(info_dict["filepath"]), self.origin_files)
+            confirm(Path(info_dict["filepath"]))
         return None
 
     def _find_suffix(self, info: Any) -> None:
@@ -372,13 +371,15 @@ class _Ydl(YoutubeDL):
         elif issubclass(downloader, FragmentFD):
             fragments = _digest_of_fragments(info.get("fragments"))
         transfer = Transfer(Path(name), info, fragments)
-        self.origin_files.append(transfer.origin_file)
         transfer.prepare(self._send, half=Path(name) != self.file)
         # FFmpeg would fetch any URL that a stream names, so it is hidden during the transfer.
         found, self.params["ffmpeg_location"] = self.params.get("ffmpeg_location"), os.devnull
         self.transfer = transfer
         try:
-            return super().dl(name, info, *args, **kwargs)
+            done = super().dl(name, info, *args, **kwargs)
+            if done[0]:
+                transfer.finish()
+            return done
         finally:
             self.transfer = None
             self.params["ffmpeg_location"] = found
