@@ -5,12 +5,19 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
+
 from jobq.testing import Run
 
 Clean = Callable[..., Run]
 Download = Callable[..., Run]
 Channel = Callable[..., Run]
 Extract = Callable[..., Run]
+
+LEAKY = pytest.mark.filterwarnings(
+    "ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning"
+)
+"""Goes with the fixture `leaky`."""
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)

@@ -41,7 +41,9 @@ PROGRAM_SUFFIXES = frozenset(
 )
 """Types of files that are refused, whatever the host says that they hold."""
 
-MEDIA_SUFFIXES = frozenset({*MEDIA_EXTENSIONS.video, *MEDIA_EXTENSIONS.audio})
+MEDIA_SUFFIXES = frozenset(
+    {*MEDIA_EXTENSIONS.video, *MEDIA_EXTENSIONS.audio, "m2ts", "mp2", "mpeg", "mpga", "ra", "ts"}
+)
 
 _WORKING_SUFFIXES = frozenset(
     ["description", "json", "meta", "orig", "part", "temp", "uncut", "unknown_video", "xml", "ytdl"]

@@ -45,10 +45,11 @@ _PROLOGUE = re.compile(
     r"\s*(?:<\?.*?\?>\s*|<!--.*?-->\s*|<!DOCTYPE[^>\[]*(?:\[.*?\]\s*)?>\s*)*", re.DOTALL
 )
 _ROOT = re.compile(r"<(?:[A-Za-z_][\w.-]*:)?(rss|feed|RDF)[\s>/]")
-_DECLARATION = re.compile(r"\A(?:\s|<!--.*?-->)*<\?xml\b.*?\?>", re.DOTALL)
+_DECLARATION = re.compile(r"\A(?>\s|<!--.*?-->)*+<\?xml\b.*?\?>", re.DOTALL)
 _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _LITERAL_OR_AMPERSAND = re.compile(
-    r"<!\[CDATA\[.*?\]\]>|<!--.*?-->|&(?:#(\d+|x[0-9A-Fa-f]+);|([A-Za-z]\w*);)?", re.DOTALL
+    r"<!\[CDATA\[.*?(?:\]\]>|\Z)|<!--.*?(?:-->|\Z)|&(?:#(\d+|x[0-9A-Fa-f]+);|([A-Za-z]\w*);)?",
+    re.DOTALL,
 )
 _XML_ENTITIES = frozenset({"amp", "lt", "gt", "quot", "apos"})
 

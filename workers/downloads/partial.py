@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import json
 import os
-import time
 import zlib
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from glob import escape
 from pathlib import Path
@@ -28,8 +26,6 @@ from .errors import DownloadFailed
 from .names import digest, shown
 
 ORIGIN_SUFFIX = ".part.ytdl"
-
-_TOUCH_INTERVAL_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +91,7 @@ class Transfer:
 
     def __init__(self, file: Path, info: Mapping[str, Any], fragments: str | None) -> None:
         """`fragments` is a digest of the list of fragments, empty if there is none to compare."""
-        url = str(info["url"])
+        url = str(info.get("url") or "")
         path = digest(urlsplit(url).path)
         self._origin_file = _beside(file, ORIGIN_SUFFIX)
         self._file = file
@@ -105,7 +101,6 @@ class Transfer:
         self._fragmented = fragments is not None
         self._wanted = Origin(str(info.get("format_id")), digest(url), path, fragments)
         self._origin: Origin | None = None  # of the partial file
-        self._touched = time.monotonic()
 
     # -- before it -----------------------------------------------------------------------------
 
@@ -234,14 +229,6 @@ class Transfer:
         if self._fragmented and self._origin is not None and size is not None:
             self._origin_file.unlink(missing_ok=True)
             self._keep(replace(self._origin, length=size))
-
-    def touch(self) -> None:
-        """Keep a cleanup of old partial files from the origin of one that is still growing."""
-        now = time.monotonic()
-        if now - self._touched > _TOUCH_INTERVAL_S:
-            self._touched = now
-            with suppress(FileNotFoundError):
-                os.utime(self._origin_file)
 
 
 def confirm(file: Path) -> None:

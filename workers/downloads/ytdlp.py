@@ -289,7 +289,6 @@ class _Ydl(YoutubeDL):
         self.file: Path | None = None  # the one to download, joined of halves or not
         self.transfer: Transfer | None = None  # the one under way
         super().__init__(params)
-        self.add_progress_hook(self._touch)
 
     def add_info_extractor(self, ie: Any) -> None:
         if ie.ie_key() == GenericIE.ie_key():
@@ -306,11 +305,6 @@ class _Ydl(YoutubeDL):
         if self.transfer is None:
             return self._send(req)
         return self.transfer.open(HttpRequest(req) if isinstance(req, str) else req, self._send)
-
-    def _touch(self, status: Any) -> None:
-        del status
-        if self.transfer is not None:
-            self.transfer.touch()
 
     def _send(self, req: Any) -> Any:
         try:

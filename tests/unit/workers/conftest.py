@@ -1,5 +1,6 @@
 """The bundled workers, run in this process, and a site for them to download from."""
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,6 +69,13 @@ def clean(workers: dict[str, type[JobWorker]], queue: JobQueue) -> Clean:
 @pytest.fixture
 def extract(workers: dict[str, type[JobWorker]]) -> Extract:
     return lambda path, **args: run(workers["metadata_extraction"], {"path": str(path), **args})
+
+
+@pytest.fixture
+def leaky() -> Iterator[None]:
+    """For a transfer of fragments that fails: yt-dlp leaves its file to the garbage collector."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """`video_download`, with the real yt-dlp, from a real site."""
 
-import gc
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,19 +16,7 @@ from tests.support.local_site import (
     drips,
     sends,
 )
-from tests.support.workers import Download
-
-
-@pytest.fixture
-def leaky() -> Iterator[None]:
-    """For a transfer of fragments that fails: yt-dlp leaves its file to the garbage collector."""
-    yield
-    gc.collect()
-
-
-LEAKY = pytest.mark.filterwarnings(
-    "ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning"
-)
+from tests.support.workers import LEAKY, Download
 
 
 def only_file(folder: Path) -> Path:

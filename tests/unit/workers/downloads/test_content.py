@@ -7,7 +7,7 @@ import pytest
 
 from jobq import Permanent
 from tests.support.local_site import Site, clip, sends
-from tests.support.workers import Download
+from tests.support.workers import LEAKY, Download
 
 ERROR = b'{"error": "quota exceeded", "retry": "tomorrow"}\n'
 XML = b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>'
@@ -80,6 +80,8 @@ def test_subtitles_are_text(download: Download, site: Site) -> None:
     assert download(site.page("/talk.vtt", sends(text, "text/vtt"))).error is None
 
 
+@LEAKY
+@pytest.mark.usefixtures("leaky")
 def test_words_for_a_part_of_a_stream_are_not_saved(
     download: Download, site: Site, out: Path
 ) -> None:

@@ -1,7 +1,9 @@
 """Feeds of every form, as they become RSS 2.0."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
+from time import process_time
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -154,6 +156,27 @@ def test_xml_that_is_broken_is_said_to_be(
     assert "the feed is not well-formed XML" in str(error)
     assert why in str(error)
     assert "Unsupported URL" not in str(error)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<!-- -->" * 20_000 + "<rss",
+        "<?xml ?>" * 20_000,
+        "<rss>" + "<![CDATA[" * 20_000,
+        "<rss>" + "<!--" * 20_000,
+        "<!DOCTYPE [" * 20_000,
+        "<rss>" + "&" * 20_000,
+    ],
+)
+def test_a_hostile_feed_takes_no_time(package: str, text: str) -> None:
+    feeds = import_module(f"{package}.downloads.feeds")
+    began = process_time()
+
+    with suppress(feeds.FeedError):
+        feeds.as_rss(text.encode(), None, BASE)
+
+    assert process_time() - began < 2  # seconds; it was hours
 
 
 @pytest.mark.parametrize(

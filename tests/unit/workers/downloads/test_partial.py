@@ -1,14 +1,13 @@
 """Partial files: gone on with only where the bytes are the same, and complete when they are done."""
 
-import gc
 import gzip
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.support.local_site import SIZE, Handler, Respond, Site, clip, sends, serves
-from tests.support.workers import Download
+from tests.support.workers import LEAKY, Download
 
 HALF = SIZE // 2
 DATE = "Wed, 01 Jul 2026 10:00:00 GMT"
@@ -36,18 +35,6 @@ def broken_off(download: Download, site: Site, out: Path, **headers: str) -> str
     assert download(url).error is not None
     assert sorted(path.suffix for path in out.iterdir()) == [".part", ".ytdl"]
     return url
-
-
-@pytest.fixture
-def leaky() -> Iterator[None]:
-    """For a transfer of fragments that fails: yt-dlp leaves its file to the garbage collector."""
-    yield
-    gc.collect()
-
-
-LEAKY = pytest.mark.filterwarnings(
-    "ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning"
-)
 
 
 # -- the same bytes ----------------------------------------------------------------------------

@@ -1,7 +1,5 @@
 """yt-dlp held to http and https, to one directory and to media files."""
 
-import gc
-from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,19 +14,7 @@ from tests.support.local_site import (
     clip,
     sends,
 )
-from tests.support.workers import Download
-
-
-@pytest.fixture
-def leaky() -> Iterator[None]:
-    """For a transfer of fragments that fails: yt-dlp leaves its file to the garbage collector."""
-    yield
-    gc.collect()
-
-
-LEAKY = pytest.mark.filterwarnings(
-    "ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning"
-)
+from tests.support.workers import LEAKY, Download
 
 
 @pytest.mark.parametrize(
