@@ -69,8 +69,9 @@ def test_a_log_is_followed_from_another_machine(
 ) -> None:
     go = tmp_path / "go"
     job = other.shell(SCRIPT.format(go=go), max_retries=1)
-    tail = other.start("tail", "-f", "--stdout", str(job.id), said="tail")
     supervisor = project.work()
+    wait_until(other.queue.supervisors)  # or tail notes, in the same file, that there is none
+    tail = other.start("tail", "-f", "--stdout", str(job.id), said="tail")
     wait_until(lambda: "begins" in (other.root / "tail").read_text())
     assert other.queue.logs.open(job.id) is None
     go.touch()
