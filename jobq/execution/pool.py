@@ -11,7 +11,8 @@ from pathlib import Path
 
 from jobq.config.environment import SUPERVISOR_VAR, job_environment
 from jobq.config.settings import Settings
-from jobq.execution.children.pool import SILENCE_S, ChildPool
+from jobq.execution.children.pool import ChildPool
+from jobq.execution.children.silence import SILENCE_S
 from jobq.execution.commands import Commands
 from jobq.execution.events import RunEvents
 from jobq.execution.hold import reason_to_wait

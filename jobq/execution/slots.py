@@ -180,6 +180,8 @@ class Slots:
         self.runs.born(run)
 
     def on_back(self, runs: list[Run]) -> None:
+        if not runs:
+            return
         for run in runs:
             self.runs.forget(run)
         self._prefetched.put_back(runs)

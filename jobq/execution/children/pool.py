@@ -5,13 +5,14 @@ import os
 import signal
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from jobq.clock import steady_time
 from jobq.config.settings import Settings
 from jobq.execution.children.connection import ChildConnection
 from jobq.execution.children.server_process import ServerProcess
+from jobq.execution.children.silence import SilenceWatch
 from jobq.execution.events import RunEvents
 from jobq.execution.run import Run, last_words
 from jobq.jobs.outcome import Exit, signal_name
@@ -30,9 +31,6 @@ nothing that was in the environment, and pages shared with the fork server come 
 _START_SHARE = 0.5
 """The share of a lease within which what waits behind another run is begun, or refused: a child that
 gets to it later, as on a host that was asleep, might begin what another supervisor has by then."""
-
-SILENCE_S = 10.0
-"""Seconds after which a fork server that has not answered is replaced."""
 
 _TERMINATED = Exit(
     outcome=Outcome.CRASHED,
@@ -64,9 +62,8 @@ class ChildPool:
         self._events = events
         self.on_types = on_types
         self.on_server_short = on_short
-        self._on_silent = on_silent
         self._server = ServerProcess(settings, environment, self)
-        self._silence_timer: asyncio.TimerHandle | None = None
+        self._silence = SilenceWatch(self._awaited, lambda: self._server.loaded_at, on_silent)
         self._is_retired = False
         self._idle: list[ChildConnection] = []
         self._to_send: set[ChildConnection] = set()
@@ -84,8 +81,7 @@ class ChildPool:
         self._server.wait()
 
     def _stop_listening(self) -> None:
-        if self._silence_timer is not None:
-            self._silence_timer.cancel()
+        self._silence.cancel()
         for child in self._all():
             self._hang_up(child)
 
@@ -94,11 +90,12 @@ class ChildPool:
         self._is_retired = True
         self._server.retire()
         for child in list(self._unborn):
-            self._put_back([run] if (run := self._taken_from(child)) is not None else [])
+            if (run := self._taken_from(child)) is not None:
+                self._events.on_back([run])
         for child in [*self._unborn, *self._idle]:
             if child.run is None:
                 self._hang_up(child)
-        for child in self._dead():
+        for child in _dead(self._living.values()):
             del self._living[child.pid or 0]
             self._bury(child)
         self._end_retired()
@@ -141,22 +138,17 @@ class ChildPool:
             self._events.on_shortage([run], reason)
             return
         self._give(child, run, None)
-        self._begin(child)
+        _note_process(run, child)
+        self._events.on_begin(run)
 
     def follow(self, run: Run) -> bool:
         """Give a run to a busy child, to go on with; return False if none takes more."""
-        able = [child for child in self._all() if self._takes_more(child)]
+        able = [child for child in self._all() if _takes_more(child)]
         if not able:
             return False
         start_by = steady_time() + self._settings.lease * _START_SHARE
         self._give(min(able, key=lambda child: len(child.runs)), run, start_by)
         return True
-
-    def _takes_more(self, child: ChildConnection) -> bool:
-        if child.run is None or child.run.stopped is not None or not child.is_open:
-            return False
-        given = child.given - child.runs[0][0]
-        return child.given < _MAX_JOBS_PER_CHILD and given < _MAX_TASKS_GIVEN
 
     def send(self) -> None:
         """Send what was given to children since the last time."""
@@ -169,7 +161,7 @@ class ChildPool:
         self.send()
         for child in self._all():
             if len(child.runs) > 1:
-                self._put_back(child.take_back(keep=child.runs[0]))
+                self._events.on_back(child.take_back(keep=child.runs[0]))
                 self._read(child)
 
     def withdraw(self, run: Run) -> bool:
@@ -185,7 +177,7 @@ class ChildPool:
         What waits behind it is taken back in any case.
         """
         run, back = child.run, child.take_back(keep=None)
-        self._put_back([each for each in back if each is not run])
+        self._events.on_back([each for each in back if each is not run])
         return run if run in back else None
 
     def _all(self) -> list[ChildConnection]:
@@ -205,49 +197,16 @@ class ChildPool:
         child = ChildConnection(ours, tokens, their_tokens)
         self._unborn.append(child)
         asyncio.get_running_loop().add_reader(ours.fileno(), self._on_child, child)
-        self._await_server(child)
+        self._silence.expect(child)
         return child
 
-    def _await_server(self, child: ChildConnection) -> None:
-        """Expect the fork server to tell of a child soon: that it is there, or has exited."""
-        loop = asyncio.get_running_loop()
-        child.awaited_since = loop.time()
-        if self._silence_timer is None:
-            self._silence_timer = loop.call_later(SILENCE_S, self._check_silence)
-
-    def _check_silence(self) -> None:
-        self._silence_timer = None
-        awaited = [*self._unborn, *self._dead()]
-        if not awaited or self._is_retired:
-            return
-        loop, loaded_at = asyncio.get_running_loop(), self._server.loaded_at
-        left = SILENCE_S
-        if loaded_at is not None:
-            left += max(loaded_at, min(child.awaited_since for child in awaited)) - loop.time()
-        if left <= 0:
-            self._on_silent()
-            return
-        self._silence_timer = loop.call_later(left, self._check_silence)
-
-    def _dead(self) -> list[ChildConnection]:
-        """Return the children that have died, and of which the fork server has told nothing."""
-        gone = [child for child in self._living.values() if not child.is_open]
-        living = parents() if gone else {}
-        return [child for child in gone if child.pid not in living]
+    def _awaited(self) -> list[ChildConnection]:
+        """Return the children of which the fork server should tell: born, or dead."""
+        return [] if self._is_retired else [*self._unborn, *_dead(self._living.values())]
 
     def _give(self, child: ChildConnection, run: Run, start_by: float | None) -> None:
         child.give(run, start_by)
         self._to_send.add(child)
-
-    def _begin(self, child: ChildConnection) -> None:
-        """Begin the first of a child's tasks."""
-        if child.run is not None:
-            child.run.pid, child.run.pid_started = child.pid, child.pid_started
-            self._events.on_begin(child.run)
-
-    def _put_back(self, runs: list[Run]) -> None:
-        if runs:
-            self._events.on_back(runs)
 
     # -- reports of the fork server --------------------------------------------------------------
 
@@ -256,13 +215,10 @@ class ChildPool:
         child.pid, child.pid_started = pid, start_time(pid)
         self._living[pid] = child
         if child.run is not None:
-            self._show_process(child, child.run)
+            _note_process(child.run, child)
+            self._events.on_born(child.run)
         else:  # another child has taken its run
             self._go_on(child)
-
-    def _show_process(self, child: ChildConnection, run: Run) -> None:
-        run.pid, run.pid_started = child.pid, child.pid_started
-        self._events.on_born(run)
 
     def on_refused(self, reason: str) -> None:
         child = self._unborn.popleft()
@@ -279,9 +235,6 @@ class ChildPool:
             self._bury(child)
 
     def on_server_lost(self) -> None:
-        self._bury_all()
-
-    def _bury_all(self) -> None:
         children = self._all()
         self._living.clear()
         self._unborn.clear()
@@ -296,7 +249,7 @@ class ChildPool:
         if not self._read(child):
             # Its status comes from the fork server, which waits for it.
             self._hang_up(child)
-            self._await_server(child)
+            self._silence.expect(child)
 
     def _read(self, child: ChildConnection) -> bool:
         """Handle what a child has reported by now; return False at the end."""
@@ -324,7 +277,7 @@ class ChildPool:
             if reason := report.get("shortage"):
                 self._events.on_shortage([run], reason)
             else:
-                self._put_back([run])
+                self._events.on_back([run])
             self._go_on(child)
             self._end_retired()
             return
@@ -342,8 +295,9 @@ class ChildPool:
 
     def _go_on(self, child: ChildConnection) -> None:
         """Begin the next task of a child; without one it is idle, or replaced if it is old."""
-        if child.runs:
-            self._begin(child)
+        if child.run is not None:
+            _note_process(child.run, child)
+            self._events.on_begin(child.run)
         elif not child.is_open:
             return
         elif self._is_retired or child.given >= _MAX_JOBS_PER_CHILD:
@@ -357,7 +311,8 @@ class ChildPool:
             if unborn.run is not None and (run := self._taken_from(unborn)) is not None:
                 self._give(child, run, None)
                 child.send()
-                self._show_process(child, run)
+                _note_process(run, child)
+                self._events.on_born(run)
                 return True
         return False
 
@@ -375,7 +330,25 @@ class ChildPool:
         if child in self._idle:
             self._idle.remove(child)
         if child.is_open:
-            self._put_back(child.hang_up(child.runs[0] if _is_to_blame(child) else None))
+            self._events.on_back(child.hang_up(child.runs[0] if _is_to_blame(child) else None))
+
+
+def _takes_more(child: ChildConnection) -> bool:
+    if child.run is None or child.run.stopped is not None or not child.is_open:
+        return False
+    given = child.given - child.runs[0][0]
+    return child.given < _MAX_JOBS_PER_CHILD and given < _MAX_TASKS_GIVEN
+
+
+def _dead(children: Collection[ChildConnection]) -> list[ChildConnection]:
+    """Return the children that have died, and of which the fork server has told nothing."""
+    gone = [child for child in children if not child.is_open]
+    living = parents() if gone else {}
+    return [child for child in gone if child.pid not in living]
+
+
+def _note_process(run: Run, child: ChildConnection) -> None:
+    run.pid, run.pid_started = child.pid, child.pid_started
 
 
 def _is_to_blame(child: ChildConnection) -> bool:

@@ -338,7 +338,7 @@ def test_a_run_can_be_withdrawn_until_its_child_begins_it(project: JobQueue) -> 
 def test_a_fork_server_that_does_not_answer_is_replaced_once_its_children_are_done(
     project: JobQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobq.execution.children.pool.SILENCE_S", 0.2)
+    monkeypatch.setattr("jobq.execution.children.silence.SILENCE_S", 0.2)
     told, owner = Told(), owner_id("here")
     long, short, *_ = claimed(project, owner, 10)
     said: list[str] = []
@@ -373,7 +373,7 @@ def test_a_fork_server_that_does_not_answer_is_replaced_once_its_children_are_do
 def test_a_child_that_dies_is_noticed_although_its_fork_server_tells_nothing(
     project: JobQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobq.execution.children.pool.SILENCE_S", 0.2)
+    monkeypatch.setattr("jobq.execution.children.silence.SILENCE_S", 0.2)
     told, owner = Told(), owner_id("here")
     (long, *_) = claimed(project, owner, 10)
     pool = Pool(project.settings, owner, told, lambda *_: None)
