@@ -2,7 +2,7 @@
 
 import os
 import sys
-from errno import EDQUOT, ENOSPC
+from errno import EDQUOT, EMFILE, ENOSPC
 
 from jobq.cli.command_table import GROUPS, READING_VERBS, VERBS
 from jobq.cli.context import INTERRUPTED, ReaderLeftError, complain
@@ -10,6 +10,12 @@ from jobq.cli.parsing import fast_parser
 from jobq.cli.rendering import streams
 from jobq.config.environment import COMPLETE_VAR
 from jobq.errors import DiskFullError, JobqError
+
+_DISK_FULL = (ENOSPC, EDQUOT)
+_REMEDIES = {
+    **dict.fromkeys(_DISK_FULL, ": free some disk space and try again"),
+    EMFILE: ": raise the limit of open files (`ulimit -n`) and try again",
+}
 
 
 def run(argv: list[str]) -> int:
@@ -81,11 +87,11 @@ def _failed(error: JobqError | OSError) -> int:
     if isinstance(error, JobqError):
         complain(str(error))
         return error.exit_code
-    full = error.errno in (ENOSPC, EDQUOT)
+    full = error.errno in _DISK_FULL
     if isinstance(error, streams.OutputError):
         complain(f"{_os_error(error)}: output was lost")
         return DiskFullError.exit_code if full else 1
-    complain(_os_error(error) + (": free some disk space and try again" if full else ""))
+    complain(_os_error(error) + _REMEDIES.get(error.errno or 0, ""))
     return DiskFullError.exit_code if full else 1
 
 

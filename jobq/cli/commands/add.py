@@ -13,7 +13,7 @@ from jobq.cli.parsing.job_options import (
     StartOptions,
     job_spec,
 )
-from jobq.cli.rendering.output import inert, is_terminal, note, print_json
+from jobq.cli.rendering.output import inert, is_terminal, note, note_paused, print_json
 from jobq.clock import utcnow
 from jobq.errors import UsageError, WrongState
 from jobq.jobs.spec import JobSpec
@@ -135,8 +135,6 @@ def _show(queue: JobQueue, added: Added, *, as_json: bool, quiet: bool) -> None:
     if job.status is JobStatus.CANCELLED:
         note(f"job {job.id} was cancelled immediately: {queue.shown(job).reason}")
     elif added.is_paused and job.status not in FINISHED:
-        from jobq.cli.rendering.hints import note_paused  # only here
-
         note_paused(job.queue)
 
 

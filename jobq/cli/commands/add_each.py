@@ -10,8 +10,7 @@ from typing import Any, BinaryIO
 from jobq.cli.commands.import_ import Summary, refuse_utf16
 from jobq.cli.parsing.arguments import piped_in
 from jobq.cli.parsing.job_options import JobRequest, job_spec
-from jobq.cli.rendering.hints import note_paused
-from jobq.cli.rendering.output import is_terminal, print_json_array
+from jobq.cli.rendering.output import is_terminal, note_paused, print_json_array
 from jobq.clock import utcnow
 from jobq.errors import UsageError
 from jobq.job_types import shell

@@ -10,13 +10,13 @@ from typing import Annotated
 
 from jobq.cli.commands.add import does
 from jobq.cli.context import INTERRUPTED, Cli, complain
+from jobq.cli.event_loop import run_to_end
 from jobq.cli.parsing.arguments import piped_in
 from jobq.cli.parsing.declarations import Context, option
 from jobq.cli.parsing.job_options import JobOptions, JobRequest, SingleJobOptions, job_spec
 from jobq.cli.rendering import streams
-from jobq.cli.rendering.hints import note_paused
 from jobq.cli.rendering.log_follower import POLL_INTERVAL_S, Follower, exit_code, tell_failure
-from jobq.cli.rendering.output import note
+from jobq.cli.rendering.output import note, note_paused
 from jobq.errors import DiskFullError, WrongState
 from jobq.execution.options import WorkOptions
 from jobq.execution.supervisor import Supervisor
@@ -58,7 +58,7 @@ def command(
                 spec.type
             )  # load worker files now, before a transaction makes others wait
             here = _Here(jobs, spec, spooled, color=cli.color, quiet=quiet)
-            ended = asyncio.run(here.run())
+            ended = run_to_end(here.run)
         finally:
             if spooled is not None:
                 spooled.unlink(missing_ok=True)

@@ -1,12 +1,12 @@
 """``jobq work``: run jobs."""
 
-import asyncio
 import resource
 import sys
 from typing import Annotated
 
 from jobq.backends.outage import Outage
 from jobq.cli.context import INTERRUPTED, Cli, complain
+from jobq.cli.event_loop import run_to_end
 from jobq.cli.parsing.declarations import Context, Group, option
 from jobq.cli.parsing.options import Slots
 from jobq.cli.rendering.output import note
@@ -86,7 +86,7 @@ def command(
         with Screen(opened, color=cli.color) if sys.stdout.isatty() else printer() as screen:
             supervisor = Supervisor(opened, options, screen.show)
             screen.show_start(supervisor.id, options.slots)
-            asyncio.run(supervisor.run())
+            run_to_end(supervisor.run)
         print(screen.summary())
         return INTERRUPTED if supervisor.interrupted else 0
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from jobq.cli.rendering.output import count_of, note
+from jobq.cli.rendering.output import count_of, note, note_paused
 from jobq.diagnostics.waiting import without_owner
 from jobq.models import FINISHED, Job, JobStatus
 from jobq.queue import JobQueue
@@ -42,9 +42,3 @@ def hint_paused(queue: JobQueue, jobs: Sequence[Job]) -> None:
     for name, count in waiting.items():
         if queue.queue(name).paused:
             note_paused(name, count)
-
-
-def note_paused(name: str, count: int = 1) -> None:
-    """Print the hint for one queue."""
-    verb = "waits" if count == 1 else "wait"
-    note(f"{count_of(count)} {verb}, and queue {name} is paused: jobq queue resume {name}")

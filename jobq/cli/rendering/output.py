@@ -203,3 +203,9 @@ def print_tabs(rows: Iterable[Sequence[str]]) -> None:
     """Print rows of cells separated by tabs."""
     for row in rows:
         print("\t".join(map(inert, row)))
+
+
+def note_paused(name: str, count: int = 1) -> None:
+    """Print a hint that jobs wait in a paused queue."""
+    verb = "waits" if count == 1 else "wait"
+    note(f"{count_of(count)} {verb}, and queue {name} is paused: jobq queue resume {name}")
