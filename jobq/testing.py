@@ -190,7 +190,9 @@ def _run_command(queue: JobQueue, claim: Claim) -> Exit:
         process = subprocess.run(
             args.command(),
             cwd=args.cwd,
-            env={**job_environment(queue.settings), **args.env},
+            env=job_environment(queue.settings)
+            | args.env
+            | ({"PWD": args.cwd} if args.cwd else {}),
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=err,

@@ -46,7 +46,19 @@ def job_environment(settings: Settings) -> dict[str, str]:
         here[CONFIG_VAR] = str(settings.path.absolute())
     if os.environ.get(BACKEND_VAR) == settings.backend:  # it is in the file otherwise
         here[BACKEND_VAR] = settings.backend
-    return inherited | here | {_SET_VARS[name]: value for name, value in here.items()}
+    copies = {_SET_VARS[name]: value for name, value in here.items()}
+    return inherited | here | copies | _working_directory()
+
+
+def _working_directory() -> dict[str, str]:
+    """Return $PWD for this process: what it inherited may be that of the process that started it."""
+    inherited = os.environ.get("PWD", "")
+    try:
+        here = os.getcwd()
+    except OSError:  # it was deleted
+        return {}
+    is_here = inherited and _is_same_file(Path(inherited), here)
+    return {"PWD": inherited if is_here else here}
 
 
 def unless_another_is_named(

@@ -18,6 +18,7 @@ from jobq.config.environment import (
     PROGRESS_VAR,
     SUPERVISOR_VAR,
 )
+from jobq.execution import programs
 from jobq.execution.events import RunEvents
 from jobq.execution.hold import reason_to_wait
 from jobq.execution.run import Run, last_words
@@ -49,13 +50,14 @@ class Commands:
         """
         self._events.on_begin(run)
         args = shell.ShellArgs(**run.claim.job.args)
+        env = self._environment_of(run, args)
         try:
-            process = self._execute(run, args)
+            process = self._execute(run, args, env)
         except (OSError, ValueError, MemoryError) as error:
             if reason := reason_to_wait(error, run.logs):
                 self._events.on_shortage([run], reason)
             else:
-                self._events.on_exit(run, _start_failure(error, args))
+                self._events.on_exit(run, _start_failure(error, args, env))
             return
         run.pid = process.pid
         process.returncode = 0  # waited for by reap(), which also learns what it used
@@ -63,16 +65,18 @@ class Commands:
         self._events.on_born(run)
         run.event("started", utcnow(), pid=run.pid, supervisor=run.claim.owner)
 
-    def _execute(self, run: Run, args: shell.ShellArgs) -> "subprocess.Popen[bytes]":
+    def _execute(
+        self, run: Run, args: shell.ShellArgs, env: Mapping[bytes, bytes]
+    ) -> "subprocess.Popen[bytes]":
         descriptors: list[int] = []
         try:
             descriptors.append(run.log.append(STDOUT))
             descriptors.append(run.log.append(STDERR))
             descriptors.append(_open_stdin(args.stdin, run.log))
-            return subprocess.Popen(
+            return programs.start(
                 args.command(),
                 cwd=args.cwd,
-                env=self._environment_of(run, args),
+                env=env,
                 stdin=descriptors[2],
                 stdout=descriptors[0],
                 stderr=descriptors[1],
@@ -120,7 +124,7 @@ def _open_stdin(stdin: str | None, log: JobLog) -> int:
     return descriptor
 
 
-def _start_failure(error: Exception, args: shell.ShellArgs) -> Exit:
+def _start_failure(error: Exception, args: shell.ShellArgs, env: Mapping[bytes, bytes]) -> Exit:
     """Return the exit of a command that could not be started: another attempt would not help."""
     if not isinstance(error, OSError):
         return Exit(outcome=Outcome.FAILED, error=str(error), retryable=False)
@@ -129,10 +133,12 @@ def _start_failure(error: Exception, args: shell.ShellArgs) -> Exit:
     if name is not None and name not in (command, command.encode()):
         return Exit(outcome=Outcome.FAILED, error=f"{name}: {error.strerror}", retryable=False)
     missing = isinstance(error, FileNotFoundError)
+    interpreter = programs.bad_interpreter(command, args.cwd, env) if missing else None
+    what = "command not found" if missing else error.strerror
     return Exit(
         outcome=Outcome.FAILED,
-        exit_code=COMMAND_NOT_FOUND if missing else COMMAND_NOT_EXECUTABLE,
-        error=f"{command}: {'command not found' if missing else error.strerror}",
+        exit_code=COMMAND_NOT_FOUND if missing and not interpreter else COMMAND_NOT_EXECUTABLE,
+        error=interpreter or f"{command}: {what}",
         retryable=False,
     )
 

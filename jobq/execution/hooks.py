@@ -21,6 +21,7 @@ from jobq.config.environment import job_environment
 from jobq.config.settings import Settings
 from jobq.config.trust import distrust
 from jobq.errors import DatabaseError
+from jobq.execution import programs
 from jobq.logs.directory import JobLogs, append_line, event_line
 from jobq.models import FINISHED, Job, JobStatus, JsonObject
 from jobq.redaction import Redaction
@@ -157,7 +158,7 @@ class Hooks:
         try:
             failure = self._execute(call.argv, call.document)
         except (OSError, ValueError) as error:
-            failure = getattr(error, "strerror", None) or str(error)
+            failure = self._start_failure(call.argv[0], error)
         if failure is not None:
             self._note(call, failure)
 
@@ -166,10 +167,10 @@ class Hooks:
         path = self._settings.path
         if reason := _distrust(argv, path):
             return reason
-        process = subprocess.Popen(
+        process = programs.start(
             argv,
-            cwd=path.parent if path else None,
-            env=job_environment(self._settings),
+            cwd=self._directory,
+            env=self._environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -188,6 +189,23 @@ class Hooks:
             self._end(process)
         code = process.returncode
         return None if code == 0 else f"exit code {code}" if code > 0 else f"signal {-code}"
+
+    @property
+    def _directory(self) -> str | None:
+        path = self._settings.path
+        return str(path.parent.absolute()) if path else None
+
+    def _environment(self) -> dict[bytes, bytes]:
+        variables = job_environment(self._settings)
+        return {os.fsencode(name): os.fsencode(value) for name, value in variables.items()}
+
+    def _start_failure(self, command: str, error: OSError | ValueError) -> str:
+        """Return why a hook could not be started."""
+        if isinstance(error, FileNotFoundError):
+            wrong = programs.bad_interpreter(command, self._directory, self._environment())
+            if wrong is not None:
+                return wrong
+        return getattr(error, "strerror", None) or str(error)
 
     def _end(self, process: subprocess.Popen[bytes]) -> None:
         """End a hook that did not end by itself."""

@@ -155,7 +155,9 @@ class Supervisor:
         self._is_leaving = True
         if self._hooks.left:
             self._announce()
-            self._events.message(f"waiting for {self._hooks.left} hooks; Ctrl-C ends them")
+            left = self._hooks.left
+            hooks, them = ("hook", "it") if left == 1 else ("hooks", "them")
+            self._events.message(f"waiting for {left} {hooks}; Ctrl-C ends {them}")
         while (  # noqa: ASYNC110 - threads set no event
             self._hooks.left and self._shutdown.step is step and self._loop.time() < deadline
         ):
@@ -163,7 +165,8 @@ class Supervisor:
 
     def _leave(self) -> None:
         if left := self._hooks.close():
-            self._events.message(f"{left} hooks were not run to their end")
+            hooks = "hook was" if left == 1 else "hooks were"
+            self._events.message(f"{left} {hooks} not run to the end")
         self._runs.close()
         self._slots.close()
         if self._shutdown.step is not Stop.KILL:

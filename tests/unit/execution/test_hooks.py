@@ -95,6 +95,18 @@ def test_a_slow_hook_delays_no_job(project: Project) -> None:
     assert work.wait(20) == 0
 
 
+def test_a_hook_is_started_as_shells_do_and_in_its_directory(project: Project) -> None:
+    for name, text in (("plain", "printenv PWD > told-by-hook\n"), ("crlf", "#!/bin/sh\r\n")):
+        (project.root / name).write_text(text)
+        (project.root / name).chmod(0o755)
+    hook(project, ["./plain"], ["./crlf"])
+    job = project.shell("true")
+    project.drain()
+    assert (project.root / "told-by-hook").read_text() == f"{project.root}\n"
+    (failed,) = [each for each in events(project, job.id) if each["event"] == "hook_failed"]
+    assert "line ends of Windows" in str(failed["error"])
+
+
 def test_one_more_request_to_stop_ends_hooks(project: Project) -> None:
     pid = project.root / "pid"
     hook(project, ["sh", "-c", f"echo $$ > {pid}; exec sleep 600"])
@@ -102,11 +114,11 @@ def test_one_more_request_to_stop_ends_hooks(project: Project) -> None:
     work = project.work("--drain")
     assert work.stdout is not None
     said = iter(work.stdout.readline, "")
-    assert any("waiting for 1 hooks" in line for line in said)
+    assert any("waiting for 1 hook; Ctrl-C ends it" in line for line in said)
     assert not project.queue.supervisors()[0].takes_jobs
     wait_until(lambda: pid.exists() and pid.read_text().strip())
     work.terminate()
-    assert any("1 hooks were not run to their end" in line for line in said)
+    assert any("1 hook was not run to the end" in line for line in said)
     work.wait(20)
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text()), 0)
