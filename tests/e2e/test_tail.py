@@ -57,6 +57,30 @@ def test_follow_shows_streams_as_they_arrive_and_partial_lines(project: Project)
     assert shown == "name? second\nthird\n"
 
 
+@pytest.mark.parametrize("verb", ["tail", "run"])
+def test_follow_goes_on_in_a_log_that_was_truncated(project: Project, verb: str) -> None:
+    """As logrotate does with copytruncate; the job appends."""
+    script = (
+        "echo a long first line; while [ ! -e one ]; do sleep 0.01; done; printf 'new\\n'; "
+        "while [ ! -e two ]; do sleep 0.01; done; echo end"
+    )
+    if verb == "tail":
+        project.work()
+        project.queue.add("shell", {"shell": script, "cwd": str(project.root)})
+        follower = project.start("tail", "-f", "1")
+    else:
+        follower = project.start("run", "--shell", script)
+    shown = read_until(follower, "first line\n")
+    os.truncate(project.queue.logs.path(1) / "stdout.log", 0)
+    shown = read_until(follower, "\n")
+    assert shown == "stdout.log of job 1 was truncated: continuing with what is new\n"
+    (project.root / "one").touch()
+    shown = read_until(follower, "new\n")
+    (project.root / "two").touch()
+    assert shown + follower.communicate(timeout=30)[0] == "new\nend\n"
+    assert follower.returncode == 0
+
+
 def read_until(process: "subprocess.Popen[str]", text: str) -> str:
     """Read what a process prints, up to and with a text."""
     assert process.stdout is not None

@@ -212,10 +212,22 @@ class Follower:
             self._log.close()
 
     def _grew(self, log: JobLog | RemoteLog, stream: _Stream) -> bool:
-        with suppress(OSError):
+        try:
             stream.changed = log.changed_at(stream.name)
-            return log.size(stream.name) > stream.at
-        return False
+            size = log.size(stream.name)
+            if size < stream.at:  # or its gap was noted in between
+                size = log.size(stream.name)
+        except OSError:
+            return False
+        if size < stream.at:
+            self._restart(stream)
+        return size > stream.at
+
+    def _restart(self, stream: _Stream) -> None:
+        """Continue at the beginning of a file that was truncated, as by logrotate's copytruncate."""
+        self._write(stream, stream.pending, final=True)
+        stream.at, stream.pending = 0, b""
+        note(f"{stream.name} of job {self._job_id} was truncated: continuing with what is new")
 
     def _show(self, log: JobLog | RemoteLog, stream: _Stream) -> None:
         """Show whole lines; the rest of a line waits until nothing more comes."""
