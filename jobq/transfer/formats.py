@@ -7,12 +7,12 @@ first damaged row; here each damaged row is reported with the others.
 import csv
 import json
 import re
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from io import TextIOWrapper
-from itertools import chain
 from pathlib import PurePath
-from typing import Any, BinaryIO, NamedTuple, TextIO
+from typing import Any, BinaryIO, NamedTuple, Self, TextIO
 
 from jobq.errors import UsageError
 from jobq.job_types.arguments import STRICT_JSON
@@ -25,9 +25,6 @@ _ENDINGS = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv",
     ".tab": "tsv",
 }  # fmt: skip
-UTF_16 = (b"\xff\xfe", b"\xfe\xff")
-"""The first bytes of files in UTF-16, in either byte order."""
-
 _BOM = b"\xef\xbb\xbf"
 _BLOCK_CHARS = 65536
 _TAIL_CHARS = 16  # an error this near the end of a block may just be the cut
@@ -50,11 +47,12 @@ class Table:
     rows: Iterator[Row]
     columns: list[str] | None = None
     header_line: int = 1
+    header_readable: bool = True  # if not, the only row is the problem with it
 
 
 def format_of(name: str, head: bytes) -> str:
     """Return the format of a file, by its ending, or else by its first bytes."""
-    if known := _ENDINGS.get(PurePath(name).suffix.lower()):
+    if known := ending_of(name):
         return known
     begin = head.removeprefix(_BOM).lstrip()
     if begin.startswith(b"["):
@@ -62,6 +60,11 @@ def format_of(name: str, head: bytes) -> str:
     if begin.startswith(b"{") or not begin:
         return "jsonl"
     return "tsv" if b"\t" in begin.split(b"\n", 1)[0] else "csv"
+
+
+def ending_of(name: str) -> str | None:
+    """Return the format that the ending of a file's name stands for."""
+    return _ENDINGS.get(PurePath(name).suffix.lower())
 
 
 def read(source: BinaryIO, kind: str) -> Table:
@@ -251,56 +254,133 @@ _UNREAD = "the rest of the file was not read"
 
 def _table(source: BinaryIO, kind: str) -> Table:
     csv.field_size_limit(MAX_ROW_BYTES)
-    texts = _texts(source)
-    begin: list[str] = []  # up to the first line that is not empty
+    texts = _Texts(source)
     try:
-        while not begin or not begin[-1].strip("\r\n"):
-            begin.append(next(texts))
+        first = next(texts)
+        while not first.strip("\r\n"):
+            first = next(texts)
     except StopIteration:
         return Table(iter(()), [])
     except csv.Error as error:
-        return _without_header(len(begin) + 1, error)
-    first = begin[-1]
+        return _without_header(texts.line + 1, error)
+    header_line = texts.line
+    texts.give_back([first])
     delimiter = "\t" if kind == "tsv" else ";" if ";" in first and "," not in first else ","
-    reader = csv.reader(chain(begin, texts), delimiter=delimiter, strict=True)
+    reader = _reader(texts, delimiter)
     try:
-        columns = [name.strip() for name in next(filter(None, reader))]
+        columns = [name.strip() for name in next(reader)]
     except csv.Error as error:
-        return _without_header(len(begin), error)
-    return Table(_records(reader, columns), columns, len(begin))
+        return _without_header(header_line, error)
+    if any("\n" in name for name in columns):
+        return _without_header(header_line, csv.Error(_UNCLOSED))
+    return Table(_records(texts, delimiter, columns), columns, header_line)
+
+
+def _reader(texts: Iterable[str], delimiter: str) -> Iterator[list[str]]:
+    # Blanks before a field are trimmed, as they are in the header: a quote behind them is one.
+    return csv.reader(texts, delimiter=delimiter, strict=True, skipinitialspace=True)
 
 
 def _without_header(line: int, error: csv.Error) -> Table:
-    return Table(iter((Row(line, {}, f"the header can't be read: {error}"),)), [])
+    problem = Row(line, {}, f"the header can't be read: {error}")
+    return Table(iter((problem,)), [], line, header_readable=False)
 
 
-def _texts(source: BinaryIO) -> Iterator[str]:
-    for line in _lines(source):
+class _Texts:
+    """The lines of a file; those of a row that could not be read can be given back."""
+
+    def __init__(self, source: BinaryIO) -> None:
+        self._lines = _lines(source)
+        self._returned: deque[str] = deque()
+        self.line = 0  # the number of the last line
+        self.taken: list[str] = []  # the lines since this was emptied
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> str:
+        text = self._returned.popleft() if self._returned else self._read()
+        self.line += 1
+        self.taken.append(text)
+        return text
+
+    def _read(self) -> str:
+        line = next(self._lines)
         if len(line) > MAX_ROW_BYTES:  # its parts must not be taken for rows
+            self._lines = iter(())
             raise csv.Error(_too_long())
         # Bytes that are not UTF-8 become surrogates, which the check of texts refuses by row.
-        yield line.decode("utf-8", "surrogateescape")
+        return line.decode("utf-8", "surrogateescape")
+
+    def give_back(self, texts: Sequence[str]) -> None:
+        """Let the last lines be read again."""
+        self._returned.extendleft(reversed(texts))
+        self.line -= len(texts)
 
 
-def _records(reader: Any, columns: Sequence[str]) -> Iterator[Row]:
+def _records(texts: _Texts, delimiter: str, columns: Sequence[str]) -> Iterator[Row]:
     width = len(columns)
+    reader = _reader(texts, delimiter)
     while True:
-        line = reader.line_num + 1
+        texts.taken.clear()
+        line = texts.line + 1
         try:
             fields = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            yield Row(line, {}, f"not valid CSV: {error}")
+            is_end = str(error) == _END
+            what = _UNCLOSED if is_end or len(texts.taken) > 1 else str(error)
+            lost = _lost_lines(texts, delimiter, width, is_end=is_end)
+            yield from _unreadable(line, f"not valid CSV: {what}", lost)
             continue
         if not fields:
             continue
         if len(fields) != width:
-            yield Row(line, {}, f"fields: {len(fields)}, and the header names {width}")
+            what = f"fields: {len(fields)}, and the header names {width}"
+            yield from _unreadable(line, what, len(texts.taken) - 1)
         else:
             yield Row(
                 line, {name: text for name, text in zip(columns, fields, strict=True) if text}
             )
+
+
+_END = "unexpected end of data"
+_UNCLOSED = (
+    "a quote at the start of a field is never closed: close it, or put the field in quotes and "
+    "double those inside"
+)
+
+
+def _unreadable(line: int, what: str, lost: int) -> Iterator[Row]:
+    """Yield a problem for a row, and for each of the lines that are lost with it."""
+    if lost:
+        last = line + lost
+        those = f"line {last} is" if lost == 1 else f"lines {line + 1} to {last} are"
+        what += f"; {those} inside its quotes"
+    yield Row(line, {}, what)
+    for number in range(line + 1, line + lost + 1):
+        yield Row(number, {}, f"not read as a row: it is inside the quotes of line {line}")
+
+
+def _lost_lines(texts: _Texts, delimiter: str, width: int, *, is_end: bool) -> int:
+    """Give the lines behind a stray quote back, if they are rows; return how many are lost.
+
+    The quote may as well begin a text of several lines that is damaged further on, and those must
+    not become jobs. So the lines before the end, or before the quote that does not fit, all have
+    to be as wide as the header, and that quote has to open a field.
+    """
+    behind = texts.taken[1:]
+    inside, last = (behind, "") if is_end else (behind[:-1], "".join(behind[-1:]))
+    try:
+        widths = {len(fields) for fields in _reader(inside, delimiter) if fields}
+    except csv.Error:
+        return len(behind)
+    before = last.partition('"')[0].rstrip(" ")
+    if width == 1 or not widths <= {width} or (before and before[-1] != delimiter):
+        return len(behind)
+    texts.give_back(behind)
+    return 0
 
 
 # -- writing -------------------------------------------------------------------------------------

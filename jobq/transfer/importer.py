@@ -96,6 +96,7 @@ class Importer:
         if wrong:
             self.header_wrong = True
             return
+        self.header_wrong = not table.header_readable
         # What this shell adds to every command must itself be fit to be stored.
         shell.parse({"argv": ["true"], "cwd": str(self._directory), "env": self._env})
         batch: list[_CheckedRow] = []

@@ -5,6 +5,7 @@ All that is wrong with a row is reported together, by column.
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -98,8 +99,14 @@ class RowValidator:
 
     def columns(self, names: Sequence[str]) -> list[tuple[str, str]]:
         """Return what is wrong with the columns of a table."""
-        wrong = [(name, "is there twice") for name in dict.fromkeys(names) if names.count(name) > 1]
-        return wrong + [(name, _UNKNOWN) for name in names if not _is_known(name)]
+        counts = Counter(names)
+        wrong = [(name, "is there twice") for name, count in counts.items() if name and count > 1]
+        for place, name in enumerate(names, 1):
+            if not name:
+                wrong.append(("", f"the {_ordinal(place)} column has no name"))
+            elif not _is_known(name):
+                wrong.append((name, _UNKNOWN))
+        return wrong
 
     def check(self, values: dict[str, Any]) -> ValidRow:
         """Return a row, checked.
@@ -158,13 +165,13 @@ class RowValidator:
         """Return the row with ``args.x`` and the like put together, and without nulls."""
         if values.keys() <= _COLUMN_SET and None not in values.values():
             return values
-        folded = {k: v for k, v in values.items() if k in _COLUMN_SET and v is not None}
+        folded = {k: _copied(v) for k, v in values.items() if k in _COLUMN_SET and v is not None}
         for name, value in values.items():
             if name in _COLUMN_SET or value is None:
                 continue
             column, _, below = name.partition(".")
             if not _is_known(name):
-                self._problems.append((name, _UNKNOWN))
+                self._problems.append((name, _UNKNOWN if name else "a column has no name"))
             elif not below:
                 self._fold(folded, name, _ALIASES[name], value)
             else:
@@ -172,13 +179,13 @@ class RowValidator:
                 if not isinstance(whole, dict) or below in whole:
                     self._problems.append((name, f"is given in {_DOTTED[column]}, too"))
                 else:
-                    folded[_DOTTED[column]] = {**whole, below: value}
+                    whole[below] = value
         return folded
 
     def _fold(self, folded: dict[str, Any], name: str, column: str, value: Any) -> None:
         if column in folded:
             self._problems.append((name, f"is another name of {column}, which is given, too"))
-        folded[column] = value
+        folded[column] = _copied(value)
 
     def _moment(self, value: Any) -> datetime:
         if not isinstance(value, str):
@@ -243,6 +250,8 @@ class RowValidator:
             raise UsageError("argv: is missing: a row of the type shell has argv or shell")
         if args.get("argv") and args.get("shell") is not None:
             raise UsageError("argv: is given with shell: a row has one of them")
+        if isinstance(text := args.get("shell"), str) and not text.strip():
+            raise UsageError("shell: shell: is empty")
         if args.get("stdin") == shell.OWN_STDIN:
             raise UsageError("stdin: give the path of a file: there is one - for all rows")
         for name in ("cwd", "stdin"):
@@ -310,6 +319,16 @@ _DIGESTED = json.JSONEncoder(sort_keys=True)
 def _from_texts(job_type: "JobType", args: dict[str, Any]) -> dict[str, Any]:
     texts = {name: value for name, value in args.items() if isinstance(value, str)}
     return {**args, **job_type.decode_texts(texts)}
+
+
+def _copied(value: Any) -> Any:
+    return dict(value) if isinstance(value, dict) else value
+
+
+def _ordinal(number: int) -> str:
+    if number % 100 in (11, 12, 13):
+        return f"{number}th"
+    return f"{number}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th') }"
 
 
 def _is_known(name: str) -> bool:

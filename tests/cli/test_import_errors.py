@@ -1,4 +1,10 @@
+import bz2
+import gzip
+import lzma
+import os
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +135,47 @@ def test_a_header_that_can_not_be_read_is_named(cli: Cli) -> None:
     assert line.startswith("rows.csv:1: the header can't be read: ")
 
 
+def test_rows_behind_a_stray_quote_are_added_with_skip_invalid(cli: Cli) -> None:
+    rows = [f"{key},echo {n},x" for n, key in enumerate("abcdef", 1)]
+    rows[1] = 'b,echo 2,"Rock and Roll'
+    rows[4] = 'e,"echo 5","x"'
+    result = cli("import", write("rows.csv", "key,shell,name", *rows), "--skip-invalid")
+    assert (result.code, [job.args["shell"] for job in jobs(cli)]) == (
+        0,
+        [f"echo {n}" for n in (1, 3, 4, 5, 6)],
+    )
+    assert result.err.startswith("rows.csv:3: not valid CSV: ")
+    assert len(result.err.splitlines()) == 1
+
+
+def test_a_header_that_can_not_be_read_refuses_the_file_even_with_skip_invalid(cli: Cli) -> None:
+    for header in ('shell,"name', 'shell,"b"c'):
+        result = cli("import", write("rows.csv", header, "true,1"), "--skip-invalid")
+        assert (result.code, jobs(cli)) == (2, [])
+
+
+def test_a_column_without_a_name_is_counted(cli: Cli) -> None:
+    lines = refused(cli, ",shell,,name,", "0,true,1,a,", name="rows.csv")
+    assert lines == [f"rows.csv:1: the {n} column has no name" for n in ("1st", "3rd", "5th")]
+    (line,) = refused(cli, {**ECHO, "": 1})
+    assert line == "rows.jsonl:1: a column has no name"
+
+
+@pytest.mark.parametrize("row", [{"shell": ""}, {"shell": " \n"}, {"args": {"shell": ""}}])
+def test_an_empty_command_line_is_refused(cli: Cli, row: Any) -> None:
+    assert refused(cli, row) == ["rows.jsonl:1: shell: is empty"]
+
+
+def test_forty_thousand_columns_are_no_long_work(cli: Cli) -> None:
+    names = [f"env.V{n}" for n in range(40_000)]
+    started = time.process_time()
+    header = write("rows.csv", ",".join(["x"] * 40_000), "1")
+    assert cli("import", header).code == 2
+    assert cli("import", write("named.csv", ",".join(names), ",".join(names))).code == 2
+    assert cli("import", write("rows.jsonl", dict.fromkeys(names, "1"))).code == 2
+    assert time.process_time() - started < 10
+
+
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "rows.csv", "-"])
 def test_utf_16_is_called_by_its_name(cli: Cli, piped: Callable[[bytes], None], name: str) -> None:
     data = '{"shell": "a"}\n'.encode("utf-16")
@@ -137,6 +184,59 @@ def test_utf_16_is_called_by_its_name(cli: Cli, piped: Callable[[bytes], None], 
     result = cli("import", name)
     assert result.code == 2
     assert result.err.startswith(f"jobq: {'stdin' if name == '-' else name}: UTF-16, not UTF-8")
+
+
+TEXT = b"shell,name\ntrue,x\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "what"),
+    [
+        ("a b.csv.gz", gzip.compress(TEXT), "compressed with gzip: unpack it with `gzip -dc 'a "),
+        ("rows.csv", bz2.compress(TEXT), "`bzip2 -dc rows.csv | jobq import - --format csv`"),
+        ("rows.jsonl.xz", lzma.compress(TEXT), "| jobq import - --format jsonl`"),
+        ("rows.xlsx", b"PK\x03\x04\x14\0", "a spreadsheet, not text: save it as CSV"),
+        ("rows.xls", b"\xd0\xcf\x11\xe0\xa1", "a spreadsheet, not text: save it as CSV"),
+        ("rows.csv", TEXT.decode().encode("utf-16-le"), "UTF-16LE, not UTF-8: convert it with"),
+        ("rows.csv", TEXT.decode().encode("utf-16-be"), "UTF-16BE, not UTF-8: convert it with"),
+        ("rows.csv", TEXT.decode().encode("utf-32"), "UTF-32, not UTF-8: convert it with"),
+        ("rows.csv", b"\x7fELF\x02\x01\x01\0\0", "a binary file, not text"),
+        ("rows.csv", TEXT.replace(b"\n", b"\r"), "`tr '\\r' '\\n' < rows.csv | jobq import - "),
+        ("rows.jsonl", b'{"shell": "a"}\r{"shell": "b"}\r', "--format jsonl`"),
+        ("-", gzip.compress(TEXT), "`gzip -dc FILE | jobq import - --format csv`"),
+    ],
+)
+def test_a_file_that_is_no_text_in_lines_is_called_by_its_name(
+    cli: Cli, piped: Callable[[bytes], None], name: str, data: bytes, what: str
+) -> None:
+    piped(data)
+    if name != "-":
+        Path(name).write_bytes(data)
+    result = cli("import", name)
+    assert (result.code, jobs(cli)) == (2, [])
+    assert what in result.err
+    assert len(result.err.splitlines()) == 1
+    assert len(result.err) < 300
+
+
+@pytest.mark.parametrize("begin", [b"", b"[", b"she"])
+def test_a_pipe_that_delivers_the_first_line_in_pieces_is_read_as_in_one(
+    cli: Cli, begin: bytes
+) -> None:
+    rows = b'{"shell": "a"}]' if begin == b"[" else b"shell\tname\na\tx\n".removeprefix(begin)
+    os.mkfifo("rows")
+
+    def deliver() -> None:
+        with open("rows", "wb", buffering=0) as pipe:
+            for piece in (begin, rows[:3], rows[3:]):
+                pipe.write(piece)
+                time.sleep(0.05)
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(deliver)
+        result = cli("import", "rows")
+    assert (result.code, result.err) == (0, "")
+    assert [job.args["shell"] for job in jobs(cli)] == ["a"]
 
 
 def test_bytes_that_are_no_text_are_named(cli: Cli) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from jobq.cli.commands.import_ import Summary, refuse_utf16
+from jobq.cli.commands.import_ import Summary
 from jobq.cli.parsing.arguments import piped_in
 from jobq.cli.parsing.job_options import JobRequest, job_spec
 from jobq.cli.rendering.output import is_terminal, note_paused, print_json_array
@@ -16,6 +16,7 @@ from jobq.errors import UsageError
 from jobq.job_types import shell
 from jobq.queue import JobQueue
 from jobq.serializers import job_document
+from jobq.transfer.file_head import utf_16
 from jobq.transfer.formats import Row, Table
 from jobq.transfer.importer import Importer
 from jobq.transfer.row_validation import require_options
@@ -36,8 +37,8 @@ def add_each(
     """
     template = _Template(queue, request)
     source = piped_in().buffer
-    if not null and hasattr(source, "peek"):
-        refuse_utf16(source.peek(2), "stdin")
+    if not null and hasattr(source, "peek") and (what := utf_16(source.peek(2))):
+        raise UsageError(f"stdin: {what}")
     with Importer(queue, Path.cwd()) as batch:
         batch.check(Table(template.rows(_pieces(source, b"\0" if null else b"\n"))))
         summary = Summary(batch, "stdin")

@@ -15,8 +15,8 @@ from jobq.cli.rendering.progress_bar import Bar, bar_of
 from jobq.errors import UsageError, WrongState
 from jobq.jobs.validation import checked_text
 from jobq.models import Inserted
-from jobq.transfer import formats
-from jobq.transfer.formats import FORMATS, UTF_16, Table
+from jobq.transfer import file_head, formats
+from jobq.transfer.formats import FORMATS, Table
 from jobq.transfer.importer import Importer
 
 File = Annotated[str, Argument(metavar="FILE|-", help="The file to read; - reads stdin.")]
@@ -90,22 +90,17 @@ def _opened(file: str) -> Iterator[BinaryIO]:
 
 
 def _check(batch: Importer, source: Any, kind: str | None, name: str, bar: Bar | None) -> None:
-    head = source.peek(4096)
-    refuse_utf16(head, name)
-    kind = kind or formats.format_of(name, head)
     try:
+        head, source = file_head.peek(source)
+        given, kind = kind, kind or formats.format_of(name, head)
+        if what := file_head.problem_of(head, name, given or formats.ending_of(name)):
+            raise UsageError(f"{name}: {what}")
         table: Table = formats.read(source, kind)
         size = Path(name).stat().st_size if bar and name != "stdin" else None
         step = bar.step("checking", size) if bar else None
         batch.check(table, step and (lambda: step(source.tell() if size else batch.rows)))
     except OSError as error:
         raise UsageError(f"{name}: {error.strerror}") from None
-
-
-def refuse_utf16(head: bytes, name: str) -> None:
-    """Refuse text in UTF-16, by its first bytes."""
-    if head.startswith(UTF_16):
-        raise UsageError(f"{name}: UTF-16, not UTF-8: convert it with `iconv -f UTF-16 -t UTF-8`")
 
 
 def _add(batch: Importer, summary: "Summary", bar: Bar | None, *, print_ids: bool) -> None:

@@ -1,5 +1,6 @@
 import io
 import json
+import time
 from typing import Any
 
 import pytest
@@ -222,9 +223,79 @@ def test_a_row_of_another_width_is_reported_and_the_next_one_read() -> None:
 
 
 def test_a_quote_that_is_never_closed_is_reported_where_it_opens() -> None:
-    ((line, what),) = problems('a\n1\n"2\n3\n', "csv")
+    (line, what), *lost = problems('a\n1\n"2\n3\n', "csv")
     assert line == 3
     assert "not valid CSV" in what
+    assert lost == [(4, "not read as a row: it is inside the quotes of line 3")]
+
+
+def numbered(delimiter: str, *stray: int, to: int = 6) -> str:
+    made = [delimiter.join(("key", "shell", "name"))]
+    made += [
+        delimiter.join((f"k{n}", f"echo {n}", '"Rock' if n in stray else "x"))
+        for n in range(2, to + 2)
+    ]
+    return "\n".join(made) + "\n"
+
+
+@pytest.mark.parametrize(("kind", "delimiter"), [("csv", ","), ("csv", ";"), ("tsv", "\t")])
+@pytest.mark.parametrize("stray", [(2,), (4,), (7,), (3, 5), (2, 3, 4), (6, 7)])
+def test_a_stray_quote_loses_its_own_row_only(
+    kind: str, delimiter: str, stray: tuple[int, ...]
+) -> None:
+    good_end = 'k8,"echo 8","a\nb"\nk10,echo 10,x\n'.replace(",", delimiter)
+    for end in ("", good_end):
+        found = rows(numbered(delimiter, *stray) + end, kind)
+        lines = {*range(2, 8), *((8, 10) if end else ())}
+        assert {row.line for row in found if row.problem is None} == lines - {*stray}
+        assert [row.line for row in found if row.problem] == [*stray]
+        assert all("is never closed" in (row.problem or "") for row in found if row.problem)
+
+
+def test_a_quote_at_the_very_end_is_a_problem_of_the_last_row() -> None:
+    assert [(row.line, bool(row.problem)) for row in rows('a,b\n1,2\n3,"', "csv")] == [
+        (2, False),
+        (3, True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "lost"),
+    [
+        ('a\n1\n"2\n3\n4\n', [3, 4, 5]),  # in one column, any line is as wide as the header
+        ('a,b\n"echo x\necho "y"",1\n5,6\n', [2, 3]),
+        ('a,b\n1,"for x\ndo a,b,c\n\ndone\n', [2, 3, 4, 5]),
+        ('a,b\n1,"x\ny",2\n3,4\n', [2, 3]),
+    ],
+)
+def test_lines_that_may_be_the_text_of_a_damaged_row_are_named_and_no_rows(
+    text: str, lost: list[int]
+) -> None:
+    assert [line for line, _ in problems(text, "csv")] == lost
+
+
+@pytest.mark.parametrize("header", ['a,"b', 'a,"b\n1,2\n3,4', 'a,"b\n1,"x"\n', '"a\n1,2",b\n3,4'])
+def test_a_stray_quote_in_the_header_refuses_the_file(header: str) -> None:
+    table = read(io.BytesIO(f"{header}\n5,6\n".encode()), "csv")
+    assert not table.header_readable
+    ((line, what),) = [(row.line, row.problem) for row in table.rows]
+    assert line == 1
+    assert "the header can't be read" in str(what)
+
+
+def test_lines_behind_many_stray_quotes_are_not_read_again_and_again() -> None:
+    started = time.process_time()
+    rows("a,b,c,d\n" + '",x","\n' * 20_000, "csv")
+    rows("a,b\n" + '1,"2\n' * 20_000, "csv")
+    assert time.process_time() - started < 5
+
+
+def test_blanks_before_a_field_are_trimmed_as_in_the_header() -> None:
+    assert good('key, shell\nb, "echo a, b"\n  c,  echo\n', "csv") == [
+        (2, {"key": "b", "shell": "echo a, b"}),
+        (3, {"key": "c", "shell": "echo"}),
+    ]
+    assert good('key,shell\n" b"," echo"\n', "csv") == [(2, {"key": " b", "shell": " echo"})]
 
 
 def test_bytes_that_are_no_text_stay_visible_in_a_field() -> None:
