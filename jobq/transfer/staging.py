@@ -132,6 +132,7 @@ class StagingTable:
         """Finish filling: where some rows wait for others, make each row reachable by its place."""
         (self._in_blocks,) = self._db.execute("SELECT NOT EXISTS (SELECT 1 FROM refs)").fetchone()
         if not self._in_blocks:
+            self._db.execute("CREATE INDEX refs_key ON refs (key)")
             for block in self._blocks():
                 self._db.executemany(
                     "INSERT INTO rows VALUES (?, ?, ?)",

@@ -176,6 +176,16 @@ def test_forty_thousand_columns_are_no_long_work(cli: Cli) -> None:
     assert time.process_time() - started < 10
 
 
+def test_twenty_thousand_parents_that_do_not_exist_are_no_long_work(cli: Cli) -> None:
+    unknown = [f"k{n}" for n in range(20_000)]
+    numbers = [f"{n}" for n in range(100, 20_100)]
+    rows = [{**ECHO, "after": unknown}, {**ECHO, "after": numbers}]
+    rows += [{**ECHO, "after": [key]} for key in unknown[:5_000]]
+    started = time.process_time()
+    assert len(refused(cli, *rows)) == 21
+    assert time.process_time() - started < 8
+
+
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "rows.csv", "-"])
 def test_utf_16_is_called_by_its_name(cli: Cli, piped: Callable[[bytes], None], name: str) -> None:
     data = '{"shell": "a"}\n'.encode("utf-16")
