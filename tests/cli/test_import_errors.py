@@ -202,7 +202,11 @@ TEXT = b"shell,name\ntrue,x\n"
 @pytest.mark.parametrize(
     ("name", "data", "what"),
     [
-        ("a b.csv.gz", gzip.compress(TEXT), "compressed with gzip: unpack it with `gzip -dc 'a "),
+        (
+            "a b.csv.gz",
+            gzip.compress(TEXT, mtime=0),
+            "compressed with gzip: unpack it with `gzip -dc 'a ",
+        ),
         ("rows.csv", bz2.compress(TEXT), "`bzip2 -dc rows.csv | jobq import - --format csv`"),
         ("rows.jsonl.xz", lzma.compress(TEXT), "| jobq import - --format jsonl`"),
         ("rows.xlsx", b"PK\x03\x04\x14\0", "a spreadsheet, not text: save it as CSV"),
@@ -213,7 +217,7 @@ TEXT = b"shell,name\ntrue,x\n"
         ("rows.csv", b"\x7fELF\x02\x01\x01\0\0", "a binary file, not text"),
         ("rows.csv", TEXT.replace(b"\n", b"\r"), "`tr '\\r' '\\n' < rows.csv | jobq import - "),
         ("rows.jsonl", b'{"shell": "a"}\r{"shell": "b"}\r', "--format jsonl`"),
-        ("-", gzip.compress(TEXT), "`gzip -dc FILE | jobq import - --format csv`"),
+        ("-", gzip.compress(TEXT, mtime=0), "`gzip -dc FILE | jobq import - --format csv`"),
     ],
 )
 def test_a_file_that_is_no_text_in_lines_is_called_by_its_name(
