@@ -8,7 +8,8 @@ from typing import Self
 
 from jobq.backends.base import Backend
 from jobq.backends.messages import LogChunk
-from jobq.logs.directory import EVENTS, OFFSET_FIELDS, JobLog, JobLogs, last_lines
+from jobq.logs.directory import EVENTS, OFFSET_FIELDS, JobLog, JobLogs
+from jobq.logs.file import last_lines
 from jobq.logs.gaps import Layout
 from jobq.models import Job, LogOffsets
 

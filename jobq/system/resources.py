@@ -1,6 +1,5 @@
 """Resources of the host: what it can run out of, through no fault of a job, and threads without them."""
 
-import asyncio
 import errno
 import os
 import threading
@@ -100,6 +99,8 @@ def start_thread(thread: threading.Thread) -> bool:
 
 async def in_thread(call: Callable[[], _T]) -> _T:
     """Return the result of a call that runs in a thread; here, where there is no room for one."""
+    import asyncio  # commands do without
+
     loop = asyncio.get_running_loop()
     done: asyncio.Future[_T] = loop.create_future()
 

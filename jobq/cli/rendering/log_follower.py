@@ -4,7 +4,6 @@ import codecs
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TextIO
 

@@ -10,17 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from jobq.logs import directory
-from jobq.logs.directory import (
-    EVENTS,
-    LOG,
-    STDERR,
-    STDIN,
-    STDOUT,
-    JobLogs,
-    append_line,
-    event_line,
-    last_lines,
-)
+from jobq.logs.directory import EVENTS, LOG, STDERR, STDIN, STDOUT, JobLogs, append_line, event_line
+from jobq.logs.file import last_lines
 from jobq.models import LogOffsets
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

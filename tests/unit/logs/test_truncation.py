@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobq.logs import directory, truncation
-from jobq.logs.directory import EVENTS, LOG, STDERR, STDOUT, JobLog, JobLogs, LogFile
+from jobq.logs.directory import EVENTS, LOG, STDERR, STDOUT, JobLog, JobLogs
+from jobq.logs.file import LogFile
 from jobq.logs.gaps import Gap
 from jobq.logs.truncation import compact, trim
 
