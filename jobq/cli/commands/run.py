@@ -126,15 +126,9 @@ class _Here:
         self.job_id, self._created = inserted.id, inserted.created
         if inserted.created:
             supervisor.restrict_to((inserted.id,))
-            if claim is None:
-                self._say_why_it_waits()
+            if claim is None and self._queue.queue(self._spec.queue).paused:
+                note_paused(self._spec.queue)
         return () if claim is None else (claim,)
-
-    def _say_why_it_waits(self) -> None:
-        if self._queue.queue(self._spec.queue).paused:
-            note_paused(self._spec.queue)
-        else:
-            note(f"1 job waits: `jobq explain {self.job_id}` says what for")
 
     async def _show(self, supervisor: Supervisor) -> None:
         """Show new output until the job has ended; stop it once the reader has left."""
