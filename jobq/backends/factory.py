@@ -18,6 +18,14 @@ def open_backend(settings: Settings) -> Backend:
     return backend
 
 
+def import_backend(settings: Settings) -> None:
+    """Import what `create_backend` needs for these settings."""
+    if settings.backend == SQLITE:
+        import jobq.backends.sqlite.backend
+    else:
+        import jobq.backends.redis.backend  # noqa: F401
+
+
 def create_backend(settings: Settings) -> Backend:
     """Return the backend of these settings; its first verb opens it.
 

@@ -16,6 +16,7 @@ from jobq.backends.messages import ClaimRequest
 from jobq.errors import DatabaseAwayError, DatabaseError, DatabaseUnavailableError
 from jobq.execution.events import Event, EventSender
 from jobq.execution.hooks import HOOK_TIMEOUT_S, Hooks
+from jobq.execution.late_imports import import_late_modules, replacement_reported
 from jobq.execution.leases import Leases
 from jobq.execution.options import WorkOptions
 from jobq.execution.outbox import Outbox
@@ -50,7 +51,8 @@ class Supervisor:
         options: WorkOptions,
         on_event: Callable[[Event], None] = lambda _: None,
     ) -> None:
-        self.id = owner_id(host_name())
+        self._host, self._boot = host_name(), boot_id()
+        self.id = owner_id(self._host)
         self._queue = queue
         self._backend = backend_of(queue)
         self._options = options
@@ -101,6 +103,7 @@ class Supervisor:
 
         Raises:
             DatabaseError: the database became unusable; everything that ran was ended.
+            ReplacedError: so did jobq itself.
         """
         self._loop = asyncio.get_running_loop()
         self._listener = self._backend.supervisors.listen(self.id)
@@ -117,7 +120,8 @@ class Supervisor:
             self._polling = asyncio.create_task(self._poll_regularly())
             self._polling.add_done_callback(lambda _: self._wake.set())
             try:
-                await self._work()
+                with replacement_reported():
+                    await self._work()
                 await self._wait_for_hooks()
             finally:
                 self._polling.cancel()
@@ -189,8 +193,8 @@ class Supervisor:
         queues = () if self._takes_no_more() else self._options.queues
         return SupervisorInfo(
             id=self.id,
-            host=host_name(),
-            boot_id=boot_id(),
+            host=self._host,
+            boot_id=self._boot,
             pid=int(self.id.split(":")[1]),
             slots=self._options.slots,
             queues=None if queues is None else tuple(sorted(queues)),
@@ -328,6 +332,8 @@ class Supervisor:
     async def _poll_regularly(self) -> None:
         """Poll every second, and whenever a job falls due."""
         next_progress = 0.0
+        await asyncio.sleep(self._until_next_poll())  # short runs do without
+        import_late_modules(self._queue.settings)
         while True:
             await asyncio.sleep(self._until_next_poll())
             try:

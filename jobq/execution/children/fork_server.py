@@ -30,6 +30,7 @@ from jobq.config.settings import SQLITE, Settings
 from jobq.errors import JobqError, WorkerLoadError
 from jobq.execution.children.call import jsonable
 from jobq.execution.children.child import Child
+from jobq.execution.late_imports import import_late_modules
 from jobq.job_types.arguments import args_model
 from jobq.job_types.learned import learn
 from jobq.job_types.registry import Registry, load
@@ -133,6 +134,7 @@ class ForkServer:
         )
         learn(self._settings, registry)
         _warm_up(registry)
+        import_late_modules(self._settings)
         # What is alive now is shared with every child: the garbage collector must not touch it.
         gc.collect()
         gc.freeze()
