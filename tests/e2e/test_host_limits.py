@@ -102,9 +102,8 @@ def other(monkeypatch: pytest.MonkeyPatch) -> Iterator[OtherUser]:
         (root / "jobq.toml").write_text(SETTINGS)
         (root / "workers").mkdir(exist_ok=True)
         (root / "workers" / "waits.py").write_text(WORKER)
-        monkeypatch.setattr(
-            "jobq.config.trust.distrust", lambda *_, **__: None
-        )  # here it is another's
+        # Here, it is another user's.
+        monkeypatch.setattr("jobq.config.trust._is_trusted", lambda _: True)
         opened = OtherUser(root)
         opened.project.queue.counts()
         for path in (root, *root.rglob("*")):

@@ -246,8 +246,12 @@ class ChildPool:
     # -- reports of children ---------------------------------------------------------------------
 
     def _on_child(self, child: ChildConnection) -> None:
-        if not self._read(child):
-            # Its status comes from the fork server, which waits for it.
+        if self._read(child):
+            return
+        if self._is_retired:  # nothing tells its status
+            self._living.pop(child.pid or 0, None)
+            self._bury(child)
+        else:  # its status comes from the fork server, which waits for it
             self._hang_up(child)
             self._silence.expect(child)
 

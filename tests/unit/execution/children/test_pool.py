@@ -370,12 +370,13 @@ def test_a_fork_server_that_does_not_answer_is_replaced_once_its_children_are_do
     assert len(said) == 1
 
 
+@pytest.mark.parametrize("is_replaced", [False, True], ids=["not yet", "replaced"])
 def test_a_child_that_dies_is_noticed_although_its_fork_server_tells_nothing(
-    project: JobQueue, monkeypatch: pytest.MonkeyPatch
+    project: JobQueue, monkeypatch: pytest.MonkeyPatch, is_replaced: bool
 ) -> None:
     monkeypatch.setattr("jobq.execution.children.silence.SILENCE_S", 0.2)
     told, owner = Told(), owner_id("here")
-    (long, *_) = claimed(project, owner, 10)
+    long, short, *_ = claimed(project, owner, 10)
     pool = Pool(project.settings, owner, told, lambda *_: None)
 
     async def act() -> None:
@@ -384,6 +385,9 @@ def test_a_child_that_dies_is_noticed_although_its_fork_server_tells_nothing(
         pool.send()
         await until(ran)
         await with_silent_server(long)
+        if is_replaced:
+            pool.start(short)
+            await until(lambda: told.back == [short])
         os.kill(long.pid or 0, signal.SIGKILL)
         await until(lambda: told.ended)
         pool.close()
