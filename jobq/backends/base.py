@@ -398,6 +398,10 @@ class Backend(ABC):
         """
 
     @abstractmethod
+    def limit_waits(self, seconds: float | None) -> None:
+        """Wait no longer than this for locks and answers in this thread; None: as at first."""
+
+    @abstractmethod
     def exchange(self, report: Report, request: ClaimRequest | None, now: datetime) -> Exchange:
         """Run `started`, `progress`, `end`, `unclaim`, `claim` and `next_due`, in this order, as one.
 

@@ -78,7 +78,7 @@ class Finisher:
         self._note_exit(run, end)
         if run.has_processes():  # a job is over when all of its processes are
             yield partial(self._end_leftovers, run)
-        run.ended = True
+        run.ended, run.ended_at = True, utcnow()
         self._runs.release_log(run)
         if run.stopped is StopReason.LOST:  # another supervisor has the job: nothing is recorded
             self._runs.remove(run)
@@ -168,10 +168,11 @@ class Finisher:
             if (value := getattr(result, name)) is not None:
                 details[name] = value
         if not (run.end_noted and result.outcome is Outcome.COMPLETED):
-            run.event("finished", utcnow(), **details)
+            run.event("finished", run.ended_at or utcnow(), **details)
         if result.status is JobStatus.RETRYING and result.run_at is not None:
-            run.event("retry", utcnow(), run_at=result.run_at.isoformat())
+            run.event("retry", run.ended_at or utcnow(), run_at=result.run_at.isoformat())
 
     def _show_end(self, run: Run, result: AttemptResult, now: datetime) -> None:
         job = run.hide.job(run.claim.job)
-        self._events.send(Event("finished", job, ending=run.hide.ending(result), at=now))
+        at = result.end_until(now)
+        self._events.send(Event("finished", job, ending=run.hide.ending(result), at=at))

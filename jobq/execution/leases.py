@@ -12,6 +12,7 @@ from jobq.backends.outage import Outage
 from jobq.clock import steady_time
 from jobq.errors import (
     DatabaseAwayError,
+    DatabaseLockedError,
     DatabaseUnavailableError,
     DatabaseUnreachableError,
 )
@@ -23,6 +24,9 @@ from jobq.queue import JobQueue, backend_of
 
 RENEWAL_SHARE = 1 / 3
 """The share of a lease after which it is renewed."""
+
+BRIEF_LOCK_S = 3.0
+"""Seconds for which another program may keep the database locked before that is reported."""
 
 END_SHARE = 0.8
 """The share of a lease after which attempts are ended if it can't be renewed: the last call to a
@@ -54,6 +58,7 @@ class Leases:
         self._outage = Outage(events.message)
         self._reconnecting: asyncio.Task[None] | None = None
         self._renewed_at = 0.0
+        self._locked_since: float | None = None
 
     def begin(self) -> None:
         """Count from here on: what is claimed next is leased from then."""
@@ -135,10 +140,15 @@ class Leases:
 
     def on_answer(self) -> None:
         """Note that the database could be used."""
+        self._locked_since = None
         self._outage.over()
 
     def on_outage(self, error: DatabaseUnavailableError) -> None:
         """Note that the database could not be used; if it does not answer, wait until it does."""
+        if isinstance(error, DatabaseLockedError) and self._outage.error is None:
+            self._locked_since = self._locked_since or steady_time()
+            if steady_time() - self._locked_since < BRIEF_LOCK_S:  # others write, too
+                return
         self._outage.met(error)
         if isinstance(error, DatabaseAwayError) and self._reconnecting is None:
             self._reconnecting = asyncio.create_task(self._reconnect())

@@ -41,6 +41,7 @@ class Run:
     pid_started: int | None = None
     held_since: float = 0.0  # loop times
     begun: float = 0.0
+    ended_at: datetime | None = None  # by this host's clock
     watched: bool = False  # it has lasted long enough to be worth it
     stopped: StopReason | None = None
     ended: bool = False  # its processes are gone; what is left is to record it

@@ -36,6 +36,10 @@ POLL_INTERVAL_S = 1.0
 PROGRESS_INTERVAL_S = 0.5
 """Seconds between two looks at the progress and the descendants of jobs."""
 
+DATABASE_WAIT_S = 1.0
+"""Longest time (s) that the loop waits for the database: signals and time limits wait with it. What
+could not be recorded is recorded later."""
+
 HOOK_POLL_INTERVAL_S = 0.05
 """Seconds between two looks at hooks that have not ended, at the end."""
 
@@ -116,6 +120,7 @@ class Supervisor:
             self._leases.begin()
             self._slots.open()
             self._slots.take(claim_first(self.id) if claim_first else ())
+            self._backend.limit_waits(DATABASE_WAIT_S)
             self._slots.fill()
             self._polling = asyncio.create_task(self._poll_regularly())
             self._polling.add_done_callback(lambda _: self._wake.set())
@@ -173,6 +178,8 @@ class Supervisor:
             self._events.message(f"{left} {hooks} not run to the end")
         self._runs.close()
         self._slots.close()
+        with suppress(DatabaseError):
+            self._backend.limit_waits(None)
         if self._shutdown.step is not Stop.KILL:
             self._scheduler.close()
         if self._slots.is_empty:  # otherwise other supervisors find it dead, and recover its jobs

@@ -101,6 +101,7 @@ def attempt_result(
         error=error,
         result=end.result if outcome is Outcome.COMPLETED else None,
         usage=end.usage,
+        ended_at=now,
     )
 
 

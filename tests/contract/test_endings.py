@@ -46,6 +46,25 @@ def test_an_attempt_ends_and_its_job_goes_where_the_ending_says(
     assert jobs.backend.open_attempts() == []
 
 
+@pytest.mark.parametrize("status", [JobStatus.COMPLETED, JobStatus.RETRYING])
+@pytest.mark.parametrize(
+    ("ended", "recorded"),
+    [(2, 2), (0, 0), (12, 12), (-1, 12), (13, 12)],
+    ids=["earlier", "at once", "now", "before it started", "ahead"],
+)
+def test_an_attempt_ended_when_it_did_and_not_when_that_was_recorded(
+    jobs: Jobs, status: JobStatus, ended: int, recorded: int
+) -> None:
+    claim = jobs.start(jobs.add())
+    started = jobs.now
+    jobs.later(12)
+    assert jobs.end(claim, status, ended_at=started + timedelta(seconds=ended))
+    (attempt,) = jobs.backend.attempts(claim.job.id)
+    assert attempt.ended_at == started + timedelta(seconds=recorded)
+    finished_at = jobs.get(claim.job.id).finished_at
+    assert finished_at == (attempt.ended_at if status in FINISHED else None)
+
+
 def test_what_an_attempt_came_to_is_kept(jobs: Jobs) -> None:
     claim = jobs.start(jobs.add())
     kept = {"exit_code": 3, "signal": 9, "error": "it broke\nbadly"}

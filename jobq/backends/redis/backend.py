@@ -220,6 +220,9 @@ class RedisBackend(Backend):
             held = [(rows.from_key(each.key), each.owner) for each in claims]
             self._db.write("unclaim", wakes=True, claims=held, now=to_micros(now))
 
+    def limit_waits(self, seconds: float | None) -> None:
+        self._db.limit_waits(seconds)
+
     def exchange(self, report: Report, request: ClaimRequest | None, now: datetime) -> Exchange:
         progress = [
             (rows.from_key(key), rows.from_progress(each)) for key, each in report.progress.items()

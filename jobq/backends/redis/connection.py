@@ -98,6 +98,7 @@ class RedisConnection:
     ) -> None:
         self.url = url
         self._timeout = timeout if url.timeout is None else min(timeout, url.timeout)
+        self._first_timeout = self._timeout
         self.layout = LAYOUT
         self._clock = clock
         self._making = threading.Lock()  # two clients would close each other's connections
@@ -149,6 +150,13 @@ class RedisConnection:
                 self._first = self._client  # other threads may still be using it
                 self._client = redis.RedisCluster.from_url(self.url.server, **options)
                 self._is_cluster = True
+
+    def limit_waits(self, seconds: float | None) -> None:
+        """Wait no longer than this for an answer, from here on; None: as at first."""
+        limit = self._first_timeout if seconds is None else min(seconds, self._first_timeout)
+        if limit != self._timeout:
+            self._timeout = limit
+            self.close()  # the next client has the new limit
 
     def close(self) -> None:
         for client in (self._client, self._first):

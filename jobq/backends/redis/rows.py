@@ -251,6 +251,7 @@ def from_ending(ending: AttemptResult) -> dict[str, Any]:
         result=None if ending.result is None else encode(ending.result),
         record=_outcome_record(ending, error, ending.usage),
         lost=ending.outcome is Outcome.LOST or None,
+        ended_at=ending.ended_at and to_micros(ending.ended_at),
     )
 
 

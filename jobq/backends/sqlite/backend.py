@@ -212,6 +212,9 @@ class SqliteBackend(Backend):
             self._settle(connection, cancelled, now)
         self._wake()
 
+    def limit_waits(self, seconds: float | None) -> None:
+        self._db.limit_waits(seconds)
+
     def exchange(self, report: Report, request: ClaimRequest | None, now: datetime) -> Exchange:
         with self._db.write():
             if report.starts:

@@ -31,6 +31,9 @@ from jobq.system.permissions import make_directory, open_file
 LOCK_TIMEOUT_S = 20.0
 """Longest wait for the write lock: many times the longest wait measured among 64 writers."""
 
+BUSY_TIMEOUT_S = 10.0
+"""Longest wait for a program that does not take the write lock."""
+
 CHECKPOINT_BYTES = 4 * 1024 * 1024
 """Size of the write-ahead log at which a commit moves it into the database."""
 
@@ -79,6 +82,14 @@ class SqliteConnection:
         self._handles: list[_Handle] = []
         self._file: tuple[int, int] | None = None  # device and inode of the opened file
         self._lock = threading.Lock()
+        self._max_wait_s = LOCK_TIMEOUT_S
+
+    def limit_waits(self, seconds: float | None) -> None:
+        """Wait no longer than this for the locks of others, in this thread; None: as at first."""
+        self._max_wait_s = LOCK_TIMEOUT_S if seconds is None else seconds
+        busy_s = BUSY_TIMEOUT_S if seconds is None else seconds
+        with self.read() as connection:
+            connection.execute(f"PRAGMA busy_timeout = {round(busy_s * 1000)}")
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
@@ -212,7 +223,7 @@ class SqliteConnection:
         write_lock = WriteLock(f"{self.path}.lock")
         try:
             connection = sqlite3.connect(
-                self.path, timeout=10.0, isolation_level=None, check_same_thread=False
+                self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
             )
         except sqlite3.Error:
             write_lock.close()
@@ -357,7 +368,7 @@ class SqliteConnection:
         if handle.write_lock is None:
             yield  # SQLite refuses writes
             return
-        handle.write_lock.acquire(LOCK_TIMEOUT_S)
+        handle.write_lock.acquire(self._max_wait_s)
         try:
             yield
         finally:
@@ -416,11 +427,12 @@ def _checkpoint_if_due(handle: _Handle) -> None:
 
 
 def _checkpoint(connection: sqlite3.Connection, how: str) -> bool:
+    (patience,) = connection.execute("PRAGMA busy_timeout").fetchone()
     connection.execute("PRAGMA busy_timeout = 0")
     try:
         busy: int = connection.execute(f"PRAGMA wal_checkpoint({how})").fetchone()[0]
     except sqlite3.OperationalError:
         return False  # committed data is safe in the log; the next commit tries again
     finally:
-        connection.execute("PRAGMA busy_timeout = 10000")
+        connection.execute(f"PRAGMA busy_timeout = {patience}")
     return not busy

@@ -25,6 +25,7 @@ def end(
             "AND held.attempt = job_queue.attempts AND held.lease_until < ?)"
         )
         values.append(lease_before.timestamp())
+    at = ending.end_until(now).timestamp()
     # A job that was asked to stop does not run again, however its last attempt ended.
     status = ending.status.value
     again = ending.status not in FINISHED
@@ -40,7 +41,7 @@ def end(
         "reason = coalesce(?, reason), result = ?, cancel_requested = 0 "
         f"WHERE {fence} RETURNING status",
         (
-            again, status, rows.to_seconds(ending.run_at), again, now.timestamp(),
+            again, status, rows.to_seconds(ending.run_at), again, at,
             ending.failures, ending.crashes, ending.exit_code, ending.signal, error,
             reason, None if ending.result is None else encode(ending.result), *values,
         ),
@@ -52,7 +53,7 @@ def end(
         "UPDATE attempts SET ended_at = ?, outcome = ?, exit_code = ?, signal = ?, error = ?, "
         "max_rss_bytes = ?, cpu_seconds = ? WHERE job_id = ? AND attempt = ?",
         (
-            now.timestamp(), ending.outcome.value, ending.exit_code, ending.signal, error,
+            at, ending.outcome.value, ending.exit_code, ending.signal, error,
             usage and usage.max_rss_bytes, usage and usage.cpu_seconds,
             ending.job_id, ending.attempt,
         ),

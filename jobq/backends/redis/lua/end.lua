@@ -27,6 +27,13 @@ local function offer_places(queues)
   end
 end
 
+-- Return when an attempt ended, if it is recorded at `at`: clocks may have been set since.
+local function ended_at(e, job, now, at)
+  local ended = e.ended_at and carried(e.ended_at, now)
+  if ended and ended <= at and ended >= tonumber(job.started) then return ended end
+  return at
+end
+
 -- End an attempt; return the job's new status, or nil if the attempt was not running.
 local function end_one(e, now, at, lease_before)
   local job = running(e.key)
@@ -34,6 +41,7 @@ local function end_one(e, now, at, lease_before)
   local lease = call('ZSCORE', P .. 'ls', job.id)
   if lease_before and tonumber(lease) >= lease_before then return nil end
   local status = e.status
+  at = ended_at(e, job, now, at)
   job.run_at = e.run_at and whole(carried(e.run_at, now))
   if job.asked and not FINISHED[status] then  -- however it ended, it does not run again
     status, job.run_at = 'cancelled', nil
