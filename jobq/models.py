@@ -118,15 +118,6 @@ def parse_priority(value: int | str) -> int:
     )
 
 
-def priority_band(priority: int) -> str:
-    """Return the name of a priority's band: low 0-3, normal 4-6, high 7-8, critical 9."""
-    if priority <= 3:
-        return "low"
-    if priority <= 6:
-        return "normal"
-    return "high" if priority <= 8 else "critical"
-
-
 class Parent(NamedTuple):
     id: int
     condition: Condition

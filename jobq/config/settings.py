@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jobq.models import Queue, priority_band
+from jobq.models import Queue
 from jobq.redaction import Redactor
 
 DEFAULT_LOG_MAX_BYTES = 100 << 20
@@ -110,3 +110,12 @@ class Settings:
 def is_variable(name: str) -> bool:
     """Return whether a name is one that any shell takes: letters, digits and underscores."""
     return name.isascii() and name.isidentifier()
+
+
+def priority_band(priority: int) -> str:
+    """Return the name of a priority's band: low 0-3, normal 4-6, high 7-8, critical 9."""
+    if priority <= 3:
+        return "low"
+    if priority <= 6:
+        return "normal"
+    return "high" if priority <= 8 else "critical"

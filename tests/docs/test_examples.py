@@ -20,8 +20,9 @@ from jobq.cli.parsing.typer_app import command_of
 from jobq.config import loader
 from jobq.config.environment import _ONE_JOB_VARS
 from jobq.config.loader import load_settings
+from jobq.config.settings import priority_band
 from jobq.job_types.registry import load
-from jobq.models import INITIAL, TRANSITIONS, JobStatus, Priority, priority_band
+from jobq.models import INITIAL, TRANSITIONS, JobStatus, Priority
 from jobq.testing import run
 from jobq.transfer.row_validation import COLUMNS
 from tests.support.paths import ROOT

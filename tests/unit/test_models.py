@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from jobq import JobQueue
+from jobq.config.settings import priority_band
 from jobq.errors import UsageError
 from jobq.models import (
     FINISHED,
@@ -18,7 +19,6 @@ from jobq.models import (
     JobStatus,
     impossible_because,
     parse_priority,
-    priority_band,
 )
 
 
