@@ -2,20 +2,18 @@
 
 A job's row, and what its process gets, are never changed: redacted copies are for people, hooks
 and events. A value is secret by its name, and is hidden wherever it appears again. A secret without
-a name that says so is not recognised.
+a name that says so is not recognised. How text names secrets is in `jobq.secret_text`.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import translate
 from functools import lru_cache
-from typing import Any, NamedTuple, NewType, TypeVar
+from typing import Any, NewType, TypeVar
 
 from jobq.models import Attempt, AttemptResult, Job, Progress, Schedule
-
-REDACTED = "[redacted-by-jobq]"
-"""Stands in for a secret."""
+from jobq.secret_text import REDACTED, hidden, is_harmless, is_word_after_colon, secret_words
 
 SECRETS_TAG = "jobq:secret"
 """The tag of a job that names its secret arguments, separated by commas."""
@@ -35,30 +33,6 @@ _MIN_SECRET_CHARS = 6
 
 _MAX_NAME_CHARS = 256
 
-_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*+"
-_URL = r"(?<=://)([^\s/:@]*+):[^\s/]+@"
-_WORD = re.compile(rf"(-{{0,2}}({_NAME})(?:=|:\s*))(.+)", re.DOTALL)
-_QUOTED = r"\"(?:\\.|[^\"\\])*+(?:\"|\Z)|'[^']*+(?:'|\Z)|\\."  # or cut short in a quotation
-_SCHEMES = r"(?:bearer|basic|token|apikey)"
-_SCHEME = rf"(?i:{_SCHEMES})\s+"
-
-
-class _Named(NamedTuple):
-    """The patterns of a name in a text with its separator, and of the value behind them.
-
-    They are compiled when needed, which `jobq add` does not wait for.
-    """
-
-    name: str
-    value: str
-
-
-_ASSIGNED = _Named(
-    rf"(?<![A-Za-z0-9_.-])(-{{0,2}}{_NAME})[\"']?\s*+[=:]\s*+(?:(?i:{_SCHEMES})\s++)?",
-    rf"(?s:{_QUOTED}|[^\s\"'&;,\\])++",
-)
-_OPTION = _Named(rf"(?<!\S)(--?{_NAME})\s++(?!-)", rf"(?s:{_QUOTED}|[^\s\"'\\])++")
-
 
 @lru_cache(maxsize=64)
 def _matcher(patterns: tuple[str, ...]) -> re.Pattern[str]:
@@ -67,6 +41,9 @@ def _matcher(patterns: tuple[str, ...]) -> re.Pattern[str]:
 
 def _folded(name: str) -> str:
     return name.strip("-").replace("-", "_").lower()
+
+
+_SCHEME = r"(?i:bearer|basic|token|apikey)\s+"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +55,12 @@ class Redactor:
     def is_secret(self, name: str) -> bool:
         """Return whether a value of this name is secret."""
         return _matcher(self.patterns).match(_folded(name[:_MAX_NAME_CHARS])) is not None
+
+    def hides(self, name: str, value: Any) -> bool:
+        """Return whether a value of this name is hidden: not if there is nothing secret in it."""
+        if value in _HARMLESS or not self.is_secret(name):
+            return False
+        return _folded(name) in self.patterns or not is_harmless(name, value)
 
     def of(self, args: Mapping[str, Any], tags: Mapping[str, str]) -> "Redaction":
         """Return the redaction for everything shown about a job with these arguments."""
@@ -113,29 +96,29 @@ class Redaction:
     redactor: Redactor = Redactor()
     secrets: tuple[str, ...] = ()  # longest first
 
-    def text(self, text: _Text) -> _Text:
-        """Return a text without the job's secrets, and without values that it names as secret."""
+    def text(self, text: _Text, *, prose: bool = True) -> _Text:
+        """Return a text without the job's secrets, and without values that it names as secret.
+
+        ``prose``: it is a sentence, such as an error, rather than a command.
+        """
         if not text:
             return text
         for secret in self.secrets:
             text = text.replace(secret, REDACTED)
-        if "://" in text:
-            text = re.sub(_URL, rf"\1:{REDACTED}@", text)
-        if "=" in text or ":" in text:
-            text = self._without_values(text, _ASSIGNED)
-        if "-" in text:
-            text = self._without_values(text, _OPTION)
-        return text
+        return hidden(text, self.redactor.is_secret, prose=prose)
 
-    def value(self, value: Any) -> Any:
+    def value(self, value: Any, *, prose: bool = False) -> Any:
         """Return a JSON value without secrets; every value with a secret name is one."""
         match value:
             case str():
-                return self.text(value)
+                return self.text(value, prose=prose)
             case dict():
-                return {name: self._named(name, below) for name, below in value.items()}
+                return {name: self._named(name, each, prose) for name, each in value.items()}
             case list() | tuple():
-                return self._words(value)
+                return [
+                    before + REDACTED if is_secret else self.value(word, prose=prose)
+                    for word, before, is_secret in secret_words(value, self.redactor.is_secret)
+                ]
         return value
 
     def progress(self, progress: Progress) -> Progress:
@@ -147,14 +130,14 @@ class Redaction:
         return ShownJob(
             replace(
                 job,
-                name=self.text(job.name),
+                name=self.text(job.name, prose=False),
                 args=self.value(job.args),
                 tags=self.tags(job.tags),
-                unique_key=self.text(job.unique_key),
+                unique_key=self.text(job.unique_key, prose=False),
                 progress=job.progress and self.progress(job.progress),
                 error=self.text(job.error),
                 reason=self.text(job.reason),
-                result=self.value(job.result),
+                result=self.value(job.result, prose=True),
             )
         )
 
@@ -166,48 +149,15 @@ class Redaction:
 
     def tags(self, tags: Mapping[str, str]) -> dict[str, str]:
         """Return tags without secrets; the tag that names them stays."""
-        return {k: v if k == SECRETS_TAG else self._named(k, v) for k, v in tags.items()}
+        return {k: v if k == SECRETS_TAG else self._named(k, v, False) for k, v in tags.items()}
 
-    def _named(self, name: str, value: Any) -> Any:
-        if value in _HARMLESS or not self.redactor.is_secret(name):
-            return self.value(value)
-        return REDACTED
-
-    def _words(self, words: Sequence[Any]) -> list[Any]:
-        """Return a list, which may be a command: in ``--token X`` and ``token=X``, X is secret."""
-        return [
-            before + REDACTED if is_secret else self.value(word)
-            for word, before, is_secret in _words(self.redactor, words)
-        ]
-
-    def _without_values(self, text: str, named: _Named) -> str:
-        names, values = map(re.compile, named)
-        kept, kept_to, at = [], 0, 0
-        # Only hidden values are skipped: others may contain names, as in --env=TOKEN=x.
-        while name := names.search(text, at):
-            at = name.end()
-            if self.redactor.is_secret(name[1]) and (value := values.match(text, at)):
-                kept += [text[kept_to:at], REDACTED]
-                kept_to = at = value.end()
-        return "".join([*kept, text[kept_to:]])
+    def _named(self, name: str, value: Any, prose: bool) -> Any:
+        if self.redactor.hides(name, value):
+            return REDACTED
+        return self.value(value, prose=prose)
 
 
 _HARMLESS: tuple[Any, ...] = (None, True, False, "", [], {})
-
-
-def _words(redactor: Redactor, words: Sequence[Any]) -> Iterator[tuple[Any, str, bool]]:
-    """Yield each item of a list, the part that may be shown, and whether the rest is secret."""
-    option = ""
-    for word in words:
-        before, is_secret = "", False
-        if isinstance(word, str):
-            match = _WORD.fullmatch(word)
-            if match is not None and redactor.is_secret(match[2]):
-                before, is_secret = match[1], True
-            else:
-                is_secret = bool(option and not word.startswith("-") and redactor.is_secret(option))
-            option = word if word.startswith("-") and "=" not in word else ""
-        yield word, before, is_secret
 
 
 def _secrets(redactor: Redactor, value: Any) -> Iterator[str]:
@@ -215,12 +165,14 @@ def _secrets(redactor: Redactor, value: Any) -> Iterator[str]:
     match value:
         case dict():
             for name, below in value.items():
-                named = below not in _HARMLESS and redactor.is_secret(name)
+                named = redactor.hides(name, below)
                 yield from _texts(below) if named else _secrets(redactor, below)
         case list():
-            for word, before, is_secret in _words(redactor, value):
+            for word, before, is_secret in secret_words(value, redactor.is_secret):
                 if is_secret:
-                    yield re.sub(_SCHEME, "", word[len(before) :], count=1)
+                    secret = re.sub(_SCHEME, "", word[len(before) :], count=1)
+                    if not is_word_after_colon(before, secret):
+                        yield secret
                 else:
                     yield from _secrets(redactor, word)
 

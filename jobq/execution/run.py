@@ -179,7 +179,7 @@ class Run:
             with self._opening:
                 if self._events is None:
                     self._events = log.append_events()
-            shown = self.hide.value(details)
+            shown = self.hide.value(details, prose=True)
             append_line(self._events, event_line(name, at, self.claim.attempt, **shown))
 
     def note_trimmed(self, trimmed: Trimmed) -> None:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from jobq.errors import ArgsError, WorkerLoadError
 from jobq.job_types.worker import JobWorker
 from jobq.models import JsonObject
-from jobq.redaction import REDACTED, SECRETS_TAG, Redaction, Redactor
+from jobq.redaction import SECRETS_TAG, Redaction, Redactor
+from jobq.secret_text import REDACTED
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

@@ -11,7 +11,8 @@ from jobq.errors import ArgsError, UsageError
 from jobq.job_types import shell
 from jobq.limits import MAX_ARGS_BYTES, MAX_COUNT, MAX_DEPTH, is_too_deep, json_size
 from jobq.models import JsonObject
-from jobq.redaction import REDACTED, is_redacted
+from jobq.redaction import is_redacted
+from jobq.secret_text import REDACTED
 from jobq.units import require_sane
 
 MAX_TAGS = 100
@@ -44,13 +45,22 @@ def checked_text(what: str, text: str | None) -> str | None:
         return None
     if not isinstance(text, str) or "\0" in text or len(text) > MAX_TEXT_CHARS:
         raise UsageError(
-            f"{what} {text!r:.80}: give text of up to {MAX_TEXT_CHARS:,} characters without NUL"
+            f"{what} {_shown(text)}: give text of up to {MAX_TEXT_CHARS:,} characters without NUL"
         )
     try:
         text.encode()
     except UnicodeEncodeError:
         raise UsageError(f"{what} {text!r:.80}: not valid UTF-8") from None
     return text
+
+
+def _shown(value: Any) -> str:
+    """Return what an error shows of what should have been a short text: no part of a secret."""
+    if isinstance(value, str):
+        return f"of {len(value):,} characters" if len(value) > MAX_TEXT_CHARS else repr(value)[:80]
+    return (
+        f"that is a {type(value).__name__}" if isinstance(value, list | dict) else f"{value!r:.80}"
+    )
 
 
 def checked_number(what: str, value: Any, least: int) -> int:

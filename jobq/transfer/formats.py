@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, NamedTuple, Self, TextIO
 
 from jobq.errors import UsageError
 from jobq.job_types.arguments import STRICT_JSON
+from jobq.redaction import Redaction
 
 FORMATS = ("jsonl", "json", "csv", "tsv")
 MAX_ROW_BYTES = 16 * 1024 * 1024
@@ -117,9 +118,8 @@ def _json_lines(source: BinaryIO) -> Iterator[Row]:
         if isinstance(values, dict):
             yield Row(number, values)
         else:
-            yield Row(
-                number, {}, f'expected an object, such as {{"argv": […]}}, got {values!r:.80}'
-            )
+            shown = f"{Redaction().value(values)!r:.80}"
+            yield Row(number, {}, f'expected an object, such as {{"argv": […]}}, got {shown}')
 
 
 _OPENINGS = (b"{", b"[", b"[{")

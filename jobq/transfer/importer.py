@@ -124,8 +124,9 @@ class Importer:
             try:
                 checked = validator.check(row.values)
             except InvalidRow as wrong:
+                hide = self._queue.settings.redactor.of({"row": row.values}, {})
                 for column, what in wrong.columns:
-                    self._report(row.line, column, what)
+                    self._report(row.line, column, hide.text(what))
         return _CheckedRow(self.rows, row.line, self._key_of(row), checked)
 
     def _key_of(self, row: Row) -> str | None:

@@ -14,7 +14,7 @@ from tests.support.paths import ROOT
 ORDER = (
     "errors clock limits",
     "units",
-    "models",
+    "models secret_text",
     "redaction",
     "config",
     "system serializers",

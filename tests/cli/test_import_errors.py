@@ -1,5 +1,6 @@
 import bz2
 import gzip
+import json
 import lzma
 import os
 import time
@@ -281,3 +282,40 @@ def test_what_this_shell_adds_must_be_fit_too(cli: Cli, monkeypatch: pytest.Monk
     result = cli("import", write("rows.jsonl", ECHO))
     assert result.code == 2
     assert "env.TZ: 200,003 bytes" in result.err
+
+
+SECRET = "S3CRET-Zq9"
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {**ECHO, "tags": {"token": [SECRET]}},
+        {**ECHO, "tags": {"token": SECRET * 200}},
+        {**ECHO, "tags": f"token={SECRET}"},
+        {**ECHO, "tags": [f"token={SECRET}"]},
+        {**ECHO, "name": f"fetch --token {SECRET} " + "x" * 1000},
+        {**ECHO, "name": SECRET * 200},
+        {**ECHO, "unique": f"token={SECRET}" * 100},
+        {**ECHO, "key": f"token={SECRET}" * 100},
+        {**ECHO, "env": {"API_TOKEN": [SECRET]}},
+        {**ECHO, "cwd": [f"https://me:{SECRET}@h"]},
+        {**ECHO, "timeout": f"--token {SECRET}"},
+        {"argv": ["x", "--token", SECRET], "timeout": SECRET},
+        {"argv": f"x --token {SECRET}"},
+        ["--token", SECRET],
+    ],
+)
+def test_errors_show_no_secrets(cli: Cli, project: Path, row: object) -> None:
+    (project / "rows.jsonl").write_text(json.dumps(row))
+    for more in ((), ("--json",), ("--skip-invalid",)):
+        refused = cli("import", "rows.jsonl", *more)
+        assert "rows.jsonl:1: " in refused.err
+        assert SECRET not in refused.out + refused.err
+
+
+def test_options_that_are_too_long_are_not_shown(cli: Cli) -> None:
+    for option in ("--name", "--unique"):
+        refused = cli("add", option, f"--token {SECRET} " * 100, "--", "true")
+        assert (refused.code, SECRET in refused.err) == (2, False)
+        assert "of 1,900 characters: give text of up to 1,000 characters" in refused.err

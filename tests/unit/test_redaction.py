@@ -14,7 +14,8 @@ from jobq import ArgsError, JobQueue
 from jobq.config.settings import Settings
 from jobq.execution.hooks import announcement
 from jobq.models import JobFilter
-from jobq.redaction import REDACTED, SECRETS_TAG, Redactor, is_redacted
+from jobq.redaction import SECRETS_TAG, Redactor, is_redacted
+from jobq.secret_text import REDACTED
 from jobq.transfer.exporter import Export
 from tests.support.cli_runner import Cli
 from tests.support.project import Project
@@ -106,11 +107,20 @@ def test_to_redact_twice_changes_nothing(value: Any) -> None:
         "token='",
         'token="\\',
         '--token "',
+        "token: ",
+        "x token: a ",
+        "curl -u ",
+        "curl a:",
+        "docker login ",
+        "Cookie: a=",
+        "Cookie: ",
+        "redis://u:a/",
     ],
 )
 def test_long_texts_take_linear_time(text: str) -> None:
     start = time.process_time()
-    ANY.of({}, {}).text(text * 100_000)
+    for prose in (True, False):
+        ANY.of({}, {}).text(text * 100_000, prose=prose)
     assert time.process_time() - start < 5
 
 
