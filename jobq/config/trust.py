@@ -36,6 +36,8 @@ def distrust(path: Path | str) -> str | None:
         except OSError:
             return _distrust_place(path)  # another user may be able to create it there
         is_link = stat.S_ISLNK(found.st_mode)
+        if not (is_link or stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
+            return None  # a device or the like is refused where it is opened, and named there
         reason = _distrust_owner(found, path) or (None if is_link else _distrust_mode(found, path))
         if reason := reason or _distrust_place(path):
             return reason

@@ -20,7 +20,7 @@ SLOW = """
 import sys, time
 from jobq.transfer import migrate
 from jobq.cli.main import run
-migrate.PAGE = 1
+migrate.BATCH_SIZE = 1
 moved = migrate.tally
 def stopped(*args, **options):
     print("here", flush=True)

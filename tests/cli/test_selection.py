@@ -33,7 +33,7 @@ def test_nothing_named_never_means_all(cli: Cli, verb: str) -> None:
     assert cli.status(1) == "pending"
 
 
-@pytest.mark.parametrize("verb", ["cancel", "retry", "wait"])
+@pytest.mark.parametrize("verb", ["cancel", "retry"])
 def test_a_selection_that_matches_nothing(
     cli: Cli, verb: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

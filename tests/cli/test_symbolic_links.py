@@ -77,7 +77,8 @@ def test_no_verb_follows_a_link(
     said = [
         cli("tail", "1", "-n", "all"),
         cli("tail", "1", "--events"),
-        cli("work", "--drain"),
+        # With a link in the place of all logs, jobs wait until there is a directory.
+        *([cli("work", "--drain")] if place != "jobs" else []),
         cli("tail", "1", "-n", "all"),
         cli("tail", "1", "--events", "--raw"),
         cli("show", "1", "--json"),

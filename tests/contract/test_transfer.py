@@ -181,7 +181,7 @@ def test_interrupted_anywhere_it_goes_on(
     open_backend: Callable[[], Backend], plain: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Check that no other process can use the target meanwhile, even if it had it open before."""
-    monkeypatch.setattr("jobq.transfer.migrate.PAGE", 5)
+    monkeypatch.setattr("jobq.transfer.migrate.BATCH_SIZE", 5)
     old = Jobs(lambda: plain)
     furnish(old)
     bystander = open_backend()

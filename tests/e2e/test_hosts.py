@@ -167,8 +167,9 @@ def test_each_try_is_followed_once(two: list[Host], where: int) -> None:
     runs = two[0]
     script = "echo try $JOBQ_ATTEMPT; sleep 0.3; [ $JOBQ_ATTEMPT = 4 ]"
     job = runs.queue.add("shell", {"argv": ["sh", "-c", script]}, max_retries=3, retry_base=0.05)
-    following = two[where].start("tail", "-f", str(job.id), said="followed")
     runs.work(said="said")
+    wait_until(runs.queue.supervisors)
+    following = two[where].start("tail", "-f", str(job.id), said="followed")
     assert following.wait(30) == 0
     assert lines(two[where].root / "followed") == [f"try {number}" for number in range(1, 5)]
 
