@@ -212,9 +212,8 @@ def test_nothing_is_kept_of_the_descendants_of_a_job_that_has_ended(workers: Pro
     wait_until(lambda: not list(folder.glob(".descendants*")))
 
 
-def test_a_job_cancelled_before_its_process_was_known_is_killed_if_need_be(
-    workers: Project,
-) -> None:
+def test_a_job_cancelled_before_its_process_was_known_is_not_begun(workers: Project) -> None:
+    """The fork server is silent meanwhile: the job is taken back, and never starts."""
     supervisor = workers.work("-j", "1")
     wait_until(lambda: any("deaf" in each.types for each in workers.queue.supervisors()))
     server = fork_server(supervisor)
@@ -222,12 +221,11 @@ def test_a_job_cancelled_before_its_process_was_known_is_killed_if_need_be(
     job = workers.queue.add("deaf")
     workers.wait_for(job, JobStatus.RUNNING)
     workers.queue.cancel(job.id)
-    wait_until(lambda: "stopping" in workers.output(job, "events.jsonl"))
-    os.kill(supervisor.pid, signal.SIGSTOP)
-    server.resume()
-    wait_until(lambda: workers.output(job))
-    os.kill(supervisor.pid, signal.SIGCONT)
     workers.wait_for(job, JobStatus.CANCELLED)
+    server.resume()
+    other = workers.queue.add("waits")
+    wait_until(lambda: "up" in workers.output(other))
+    assert workers.output(job) == ""
 
 
 # -- supervisors -------------------------------------------------------------------------------
