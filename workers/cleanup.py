@@ -24,7 +24,7 @@ from pydantic import AfterValidator, BaseModel, Field, StrictInt, model_validato
 
 from jobq import JobContext, JobQueue, JobWorker, Permanent, UsageError, parse_duration, parse_size
 
-from .cleaning.guard import Guard, Inode
+from .cleaning.guard import Guard, Inode, home_directory
 from .cleaning.tree import File, Tree, shown
 from .cleaning.unfinished import (
     SUFFIXES,
@@ -67,7 +67,8 @@ def _parsable(parse: Callable[[Any], object]) -> AfterValidator:
 def _checked_directory(path: Path) -> Path:
     if not path.is_absolute():
         raise ValueError("give an absolute path")
-    if Path.home().is_relative_to(path):
+    home = home_directory()
+    if home is not None and home.is_relative_to(path):
         raise ValueError("refused: the home directory and its parents are never cleaned")
     return path
 

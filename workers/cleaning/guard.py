@@ -73,13 +73,21 @@ class Guard:
         """Return why an open directory can't be cleaned at all; None if it can."""
         self.visit(path, [CONFIG])
         here, *above = _inodes_upward(descriptor)
-        home = Path.home()
-        if here in inodes([home, *home.parents]):
+        home = home_directory()
+        if home is not None and here in inodes([home, *home.parents]):
             return "the home directory and its parents are never cleaned"
         if here in self.directories or self._inner.intersection(above):
             return "it holds the database, the logs or the workers of a queue"
         if _VERSION_CONTROL.intersection(Path(os.path.realpath(path)).parts):
             return "it belongs to version control"
+        return None
+
+
+def home_directory() -> Path | None:
+    """Return the user's home directory; None for a user without one."""
+    try:
+        return Path.home()
+    except RuntimeError:
         return None
 
 

@@ -434,3 +434,15 @@ def test_the_queues_own_files_are_left_alone(clean: Clean, queue: JobQueue, tmp_
     assert names(project) == before - {"downloads/old"}
     refused = clean(queue.settings.database.parent, older_than="1d")
     assert isinstance(refused.error, Permanent)
+
+
+def test_a_user_without_a_home_can_clean_up(
+    clean: Clean, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(uid: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    make_file(folder / "old", age=31 * DAY, size=10)
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", missing)
+    assert counts(clean(folder, older_than="30d")) == (1, 10)
