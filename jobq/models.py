@@ -312,12 +312,6 @@ class AttemptResult:
     usage: Usage | None = None
     ended_at: datetime | None = None  # None: when it is recorded
 
-    def end_until(self, now: datetime) -> datetime:
-        """Return when the attempt ended, if it is recorded now: clocks may have been set since."""
-        if self.ended_at is None or not self.key.started_at <= self.ended_at <= now:
-            return now
-        return self.ended_at
-
     @property
     def job_id(self) -> int:
         """The id of the attempt's job."""

@@ -99,3 +99,9 @@ class Setup(NamedTuple):
     queues: tuple[Queue, ...]  # by name
     starts: tuple[tuple[str, datetime], ...]  # queue and time, in order: they count against rates
     schedules: tuple[ScheduleHistory, ...]  # by name
+
+
+def end_of(result: AttemptResult, now: datetime) -> datetime:
+    """Return when an attempt ended that is recorded now: clocks may have been set meanwhile."""
+    ended = result.ended_at
+    return now if ended is None or not result.key.started_at <= ended <= now else ended

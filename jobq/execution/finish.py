@@ -12,6 +12,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+from jobq.backends.messages import end_of
 from jobq.clock import utcnow
 from jobq.execution.active_runs import ActiveRuns
 from jobq.execution.events import Event, EventSender
@@ -174,5 +175,5 @@ class Finisher:
 
     def _show_end(self, run: Run, result: AttemptResult, now: datetime) -> None:
         job = run.hide.job(run.claim.job)
-        at = result.end_until(now)
+        at = end_of(result, now)
         self._events.send(Event("finished", job, ending=run.hide.ending(result), at=at))

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 from jobq.clock import steady_time
 from jobq.logs.directory import JobLogs
@@ -25,12 +26,18 @@ def reason_to_wait(error: Exception, logs: JobLogs) -> str | None:
     where = "" if name is None else os.fsdecode(name)
     if reason := shortage_of(error, disk=where.startswith(f"{logs.root}{os.sep}")):
         return reason
-    if isinstance(error, MemoryError) or logs.is_usable():
+    if isinstance(error, MemoryError) or _is_usable(logs.root / "jobs"):
         return None
     return (
         f"{where}: {error.strerror}: logs are kept in {logs.root}: make it a directory that you "
         "can write to"
     )
+
+
+def _is_usable(folder: Path) -> bool:
+    """Return whether log directories can be made and found in a folder, as far as permissions tell."""
+    is_directory = folder.is_dir() and not folder.is_symlink()
+    return is_directory and os.access(folder, os.R_OK | os.W_OK | os.X_OK)
 
 
 class Hold:

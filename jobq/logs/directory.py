@@ -139,15 +139,6 @@ class JobLogs:
             raise self._unusable(PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
         return self.root
 
-    def is_usable(self) -> bool:
-        """Return whether directories of jobs can be made and found, as far as permissions tell."""
-        folder = self._jobs
-        return (
-            folder.is_dir()
-            and not folder.is_symlink()
-            and os.access(folder, os.R_OK | os.W_OK | os.X_OK)
-        )
-
     def _unusable(self, error: OSError) -> LogDirectoryError:
         where = error.filename or self.root
         return LogDirectoryError(

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from jobq.backends.messages import end_of
 from jobq.backends.sqlite import rows
 from jobq.backends.text import encode, storable
 from jobq.models import FINISHED, AttemptResult, Claim, JobStatus
@@ -25,7 +26,7 @@ def end(
             "AND held.attempt = job_queue.attempts AND held.lease_until < ?)"
         )
         values.append(lease_before.timestamp())
-    at = ending.end_until(now).timestamp()
+    at = end_of(ending, now).timestamp()
     # A job that was asked to stop does not run again, however its last attempt ended.
     status = ending.status.value
     again = ending.status not in FINISHED
