@@ -34,6 +34,7 @@ class ClaimRequest(NamedTuple):
     types: Collection[str] | None = None  # None: all
     ids: Collection[int] | None = None  # None: any
     prefetch: int = 0  # jobs beyond the limit, from queues without max_concurrent and rate
+    known: Collection[str] | None = None  # stop before the first job of another type; None: at none
 
 
 class Report(NamedTuple):

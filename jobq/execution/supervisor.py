@@ -205,7 +205,7 @@ class Supervisor:
             pid=int(self.id.split(":")[1]),
             slots=self._options.slots,
             queues=None if queues is None else tuple(sorted(queues)),
-            types=tuple(sorted(self._request(1).types or ())),
+            types=tuple(sorted(self._runnable_types())),
             started_at=self._started_at,
             heartbeat_at=self._backend.now(),
         )
@@ -256,16 +256,22 @@ class Supervisor:
         self._slots.fill()
 
     def _request(self, limit: int, ahead: int = 0) -> ClaimRequest:
-        types = self._options.types
+        runnable, wanted = self._runnable_types(), self._options.types
         return ClaimRequest(
             owner=self.id,
             limit=limit,
-            prefetch=ahead,
+            prefetch=ahead if self._types_known else 0,
             lease=self._leases.duration,
             queues=self._options.queues,
-            types=self._types if types is None else self._types & set(types),
+            types=runnable if self._types_known else wanted,
             ids=self._options.ids,
+            # What comes behind a job whose type will be known in a moment waits with it.
+            known=None if self._types_known else runnable,
         )
+
+    def _runnable_types(self) -> set[str]:
+        types = self._options.types
+        return self._types if types is None else self._types & set(types)
 
     def _takes_no_more(self) -> bool:
         return (

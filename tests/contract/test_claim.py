@@ -49,6 +49,25 @@ def test_queues_of_equal_priority_share_one_line(jobs: Jobs) -> None:
     assert jobs.claimed() == [young]
 
 
+def test_nothing_is_claimed_from_behind_a_job_of_a_type_that_is_not_known_yet(jobs: Jobs) -> None:
+    jobs.limit("last", priority=0)
+    first, behind, far_behind = jobs.insert_ids(
+        new_job(priority=7),
+        new_job(priority=5),
+        new_job(queue="last", priority=9),
+    )
+    unknown = jobs.add(type="python", priority=6)
+    assert jobs.claimed(known={"shell"}) == [first]
+    assert jobs.claimed(known={"shell"}) == []
+    assert jobs.claimed(known={"shell"}, types={"shell"}) == [behind, far_behind]
+    assert jobs.claimed(known={"shell", "python"}) == [unknown]
+
+
+def test_of_named_jobs_those_of_known_types_are_claimed(jobs: Jobs) -> None:
+    unknown, known = jobs.add(type="python"), jobs.add()
+    assert jobs.claimed(ids=[unknown, known], known={"shell"}) == [known]
+
+
 # -- what a claim does -------------------------------------------------------------------------
 
 

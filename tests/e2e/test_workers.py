@@ -194,3 +194,25 @@ def test_a_killed_supervisor_s_processes_go_and_its_jobs_run_again(many: Project
     assert (job.attempts, job.crashes) == (2, 1)
     assert [a.outcome for a in many.queue.attempts(job.id)] == [Outcome.LOST, Outcome.COMPLETED]
     many.wait_for(worker, JobStatus.CANCELLED)
+
+
+@pytest.mark.parametrize("slow", ["", "import time; time.sleep(1)\n"], ids=["", "slow imports"])
+def test_the_first_job_is_that_of_the_highest_priority_whatever_its_type(
+    project: Project, slow: str
+) -> None:
+    project.worker("first", slow + "from jobq import JobWorker\nclass First(JobWorker):\n"
+                   "    job_type = 'first'\n    def run(self, args, job): pass\n")  # fmt: skip
+    urgent = project.queue.add("first", priority=9)
+    command = project.shell("true", priority=0)
+    assert project.jobq("work", "--max-jobs", "1").returncode == 0
+    statuses = [project.queue.get(job.id).status for job in (urgent, command)]
+    assert statuses == [JobStatus.COMPLETED, JobStatus.PENDING]
+
+
+def test_commands_do_not_wait_for_types_that_no_job_before_them_has(project: Project) -> None:
+    project.worker("slow", "import os, time\nwhile not os.path.exists('go'): time.sleep(0.01)\n")
+    command = project.shell("true", priority=5)
+    behind = project.shell("true", priority=1)
+    project.work()
+    for job in (command, behind):
+        project.wait_for(job, JobStatus.COMPLETED)

@@ -355,6 +355,7 @@ def _from_request(request: ClaimRequest) -> dict[str, Any]:
         lease=span(request.lease),
         queues=None if request.queues is None else list(request.queues),
         types=None if request.types is None else list(request.types),
+        known=None if request.known is None else list(request.known),
         ids=None if request.ids is None else ids_of(request.ids),
     )
 

@@ -18,7 +18,7 @@ def choose(connection: sqlite3.Connection, request: ClaimRequest, now: float) ->
     """Return the ids to claim. Queues of equal priority share one order, by priority and age."""
     choice = _Choice(request)
     for _, peers in groupby(_open_with_jobs(connection, request), key=lambda queue: queue.priority):
-        candidates: list[tuple[int, int, Queue]] = []
+        candidates: list[tuple[int, int, str, Queue]] = []
         enough = choice.left()
         for queue in peers:
             if (room := min(choice.left(queue), room_of(connection, queue, now))) > 0:
@@ -27,7 +27,9 @@ def choose(connection: sqlite3.Connection, request: ClaimRequest, now: float) ->
                 enough -= choice.left(queue) == choice.left()
             if enough <= 0:
                 break  # all others come after the first jobs of these queues
-        for _, job_id, queue in sorted(candidates, key=lambda each: each[:2]):
+        for _, job_id, job_type, queue in sorted(candidates, key=lambda each: each[:2]):
+            if request.known is not None and job_type not in request.known:
+                return choice.ids
             choice.offer(job_id, queue)
         if choice.left() <= 0:
             break
@@ -67,7 +69,8 @@ def choose_among(connection: sqlite3.Connection, request: ClaimRequest, now: flo
     candidates = sorted(
         (-queues[queue].priority, -priority, job_id, queue)
         for job_id, queue, priority, job_type in pending
-        if queue in queues and (request.types is None or job_type in request.types)
+        if queue in queues
+        and all(types is None or job_type in types for types in (request.types, request.known))
     )
     choice = _Choice(request)
     for *_, job_id, queue in candidates:
@@ -157,9 +160,9 @@ def room_of(connection: sqlite3.Connection, queue: Queue, now: float) -> float:
 
 def _candidates(
     connection: sqlite3.Connection, queue: str, types: Collection[str] | None, room: float
-) -> list[tuple[int, int]]:
-    """Return (-priority, id) of the queue's first pending jobs."""
-    query, values = "SELECT -priority, id FROM job_queue WHERE queue = ?", [queue]
+) -> list[tuple[int, int, str]]:
+    """Return (-priority, id, type) of the queue's first pending jobs."""
+    query, values = "SELECT -priority, id, type FROM job_queue WHERE queue = ?", [queue]
     if types is not None:
         query += " AND type IN (SELECT value FROM json_each(?))"
         values.append(encode(list(types)))

@@ -16,14 +16,15 @@ local function lines_of(queues, kinds)
     if queue and (not kinds or kinds[kind]) then
       local place = queue.priority * 10 + tonumber(priority)
       lines[place] = lines[place] or {}
-      table.insert(lines[place], {key = P .. 'p:' .. line, queue = name})
+      table.insert(lines[place], {key = P .. 'p:' .. line, queue = name, kind = kind})
     end
   end
   return lines
 end
 
--- Choose up to `limit` jobs; queues of equal priority share one order.
-local function choose(queues, kinds, room, limit)
+-- Choose up to `limit` jobs, and none behind one of a type that is not among the known ones, if
+-- these are given; queues of equal priority share one order.
+local function choose(queues, kinds, known, room, limit)
   local lines, chosen = lines_of(queues, kinds), {}
   for place = 99, 0, -1 do
     local candidates = {}
@@ -31,12 +32,13 @@ local function choose(queues, kinds, room, limit)
       local most = math.min(limit - #chosen, room[line.queue])
       if most > 0 then
         for _, id in ipairs(call('ZRANGE', line.key, 0, most - 1)) do
-          candidates[#candidates + 1] = {tonumber(id), id, line.queue}
+          candidates[#candidates + 1] = {tonumber(id), id, line.queue, line.kind}
         end
       end
     end
     table.sort(candidates, function(a, b) return a[1] < b[1] end)
     for _, candidate in ipairs(candidates) do
+      if known and not known[candidate[4]] then return chosen end
       if #chosen < limit and room[candidate[3]] > 0 then
         room[candidate[3]] = room[candidate[3]] - 1
         chosen[#chosen + 1] = load(candidate[2])
@@ -48,11 +50,12 @@ local function choose(queues, kinds, room, limit)
 end
 
 -- Choose the requested ids whose queue has room, in the order of `choose`.
-local function choose_among(ids, queues, kinds, room, limit)
+local function choose_among(ids, queues, kinds, known, room, limit)
   local candidates, chosen = {}, {}
   for _, id in ipairs(ids) do
     local job = load(id)
-    if job and job.status == 'pending' and queues[job.queue] and (not kinds or kinds[job.kind]) then
+    if job and job.status == 'pending' and queues[job.queue]
+      and (not kinds or kinds[job.kind]) and (not known or known[job.kind]) then
       job.place = queues[job.queue].priority * 10 + tonumber(job.priority)
       candidates[#candidates + 1] = job
     end
@@ -132,11 +135,12 @@ local function claim(a, at)
   if a.limit + a.prefetch <= 0 then return {} end
   promote(at)
   local queues, kinds, room, claims = open_queues(a.queues), member_set(a.types), {}, {}
+  local known = member_set(a.known)
   for name, queue in pairs(queues) do room[name] = room_of(queue, at) end
   local function take(among, limit)
     if limit <= 0 then return end
-    local jobs = a.ids and choose_among(a.ids, among, kinds, room, limit)
-      or choose(among, kinds, room, limit)
+    local jobs = a.ids and choose_among(a.ids, among, kinds, known, room, limit)
+      or choose(among, kinds, known, room, limit)
     hold_entries(jobs, a.owner, a.ids)
     for _, job in ipairs(jobs) do
       claims[#claims + 1] = start(job, queues[job.queue], a.owner, at, a.lease)
