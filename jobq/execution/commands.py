@@ -8,7 +8,7 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from jobq.clock import utcnow
 from jobq.config.environment import (
@@ -86,6 +86,11 @@ class Commands:
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
+
+    @property
+    def pids(self) -> Collection[int]:
+        """The processes that are waited for here."""
+        return self._runs.keys()
 
     def reap(self) -> None:
         """Collect commands that have exited. Call it at SIGCHLD."""

@@ -16,6 +16,7 @@ from jobq.execution.children.silence import SILENCE_S
 from jobq.execution.commands import Commands
 from jobq.execution.events import RunEvents
 from jobq.execution.hold import reason_to_wait
+from jobq.execution.orphans import OrphanReaper
 from jobq.execution.run import Run
 from jobq.jobs.outcome import Exit
 from jobq.models import Outcome
@@ -44,6 +45,7 @@ class Pool:
         self._on_message = on_message
         environment = {**job_environment(settings), SUPERVISOR_VAR: owner}
         self._commands = Commands(environment, events)
+        self._orphans = OrphanReaper()
         self._new_children = partial(
             ChildPool,
             settings,
@@ -128,6 +130,11 @@ class Pool:
     def withdraw(self, run: Run) -> bool:
         """Take back a run that waits for its child to be there; return whether it does."""
         return self._children.withdraw(run)
+
+    def reap_orphans(self) -> None:
+        """Collect dead processes that others have left to this one. Call it once in a while."""
+        if self._orphans.is_needed:
+            self._orphans.reap(self._commands.pids)
 
     def reap(self) -> None:
         """Collect processes that have exited. Call it at SIGCHLD."""

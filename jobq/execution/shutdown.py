@@ -84,6 +84,6 @@ class Shutdown:
                 self._events.message(f"stopping {jobs}; {name} again kills them")
 
     def _on_hangup(self) -> None:
-        """Release at the first request: the terminal for a second one is gone."""
-        self.step = max(self.step, Stop.DRAIN)
-        self.request()
+        """Drain, however often this comes: shells and the kernel send it both."""
+        if self.step is Stop.NO:
+            self.request()

@@ -95,6 +95,10 @@ class Slots:
         """Collect processes that have exited. Call it at SIGCHLD."""
         self._pool.reap()
 
+    def reap_orphans(self) -> None:
+        """Collect dead processes that others have left to this one. Call it once in a while."""
+        self._pool.reap_orphans()
+
     # -- claiming --------------------------------------------------------------------------
 
     @property

@@ -357,6 +357,7 @@ class Supervisor:
             except DatabaseError:  # the next step meets it, and shows it
                 pass
             self._leases.end_unrenewed()
+            self._slots.reap_orphans()
             if self._runs and self._loop.time() >= next_progress:
                 self._runs.poll()
                 next_progress = self._loop.time() + PROGRESS_INTERVAL_S

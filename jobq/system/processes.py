@@ -89,6 +89,18 @@ def _parents_by_psutil() -> dict[int, tuple[int, int]]:
     return found
 
 
+def zombies_of(parent: int) -> set[int]:
+    """Return the children of a process that have died, and were not waited for. Linux only."""
+    found = set()
+    for name in os.listdir("/proc") if _PROC_SELF.exists() else ():  # noqa: PTH208 - as `parents`
+        if name.isdigit():
+            with suppress(OSError, IndexError, ValueError):
+                fields = _stat_fields(int(name))
+                if fields[0] in _DEAD_STATES and int(fields[1]) == parent:
+                    found.add(int(name))
+    return found
+
+
 def group_exists(pid: int) -> bool:
     """Return whether any live process is left in the group that this pid leads or led."""
     try:

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 
 import psutil
 import pytest
@@ -198,3 +200,45 @@ def test_a_task_that_nobody_reads_yet_holds_nobody_up(workers: Project) -> None:
     workers.wait_for(workers.shell("true"), JobStatus.COMPLETED)
     child.resume()
     assert workers.wait_for(job, JobStatus.COMPLETED).result == 500_000
+
+
+STARTS = """
+import signal, subprocess
+from jobq import JobWorker
+
+
+class Starts(JobWorker):
+    job_type = "starts"
+
+    def run(self, args, job):
+        script = "trap 'echo int; exit' INT; echo up; while :; do sleep 0.02; done"
+        process = subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE)
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        said = process.communicate()[0].decode().strip()
+        status = subprocess.check_output(["cat", "/proc/self/status"]).decode()
+        ignored = int(status.partition("SigIgn:")[2].split()[0], 16)
+        names = ("SIGINT", "SIGQUIT", "SIGTSTP", "SIGTTIN", "SIGTTOU")
+        return {"said": said, "ignored": [
+            name for name in names if ignored >> (getattr(signal, name) - 1) & 1
+        ]}
+"""
+
+
+def test_what_a_worker_starts_ignores_no_signal_though_its_supervisor_may(workers: Project) -> None:
+    workers.worker("starts", STARTS)
+    job = workers.queue.add("starts")
+    script = f"trap '' INT QUIT TSTP TTIN TTOU; exec {sys.executable} -m jobq work --drain"
+    subprocess.run(["sh", "-c", script], cwd=workers.root, check=True, capture_output=True)
+    assert workers.queue.get(job.id).result == {"said": "int", "ignored": []}
+
+
+def test_a_sigint_for_a_child_means_nothing(workers: Project) -> None:
+    workers.work()
+    job = workers.queue.add("waits")
+    wait_until(lambda: workers.output(job))
+    wait_until(lambda: workers.queue.attempts(job.id)[0].pid)
+    os.kill(workers.queue.attempts(job.id)[0].pid or 0, signal.SIGINT)
+    (workers.root / "go").touch()
+    workers.wait_for(job, JobStatus.COMPLETED)
+    assert len(workers.queue.attempts(job.id)) == 1

@@ -14,6 +14,7 @@ from jobq.diagnostics.explain import explain
 from jobq.diagnostics.explain_facts import gather
 from jobq.models import Outcome
 from tests.support.project import Project, alive, wait_until
+from tests.support.terminal import OnTerminal
 
 # -- commands ----------------------------------------------------------------------------------
 
@@ -294,3 +295,18 @@ def test_many_processes_add_at_once(project: Project) -> None:
     jobs = project.queue.find()
     assert len(jobs) == 121
     assert len([job for job in jobs if job.unique_key == "one"]) == 1
+
+
+def test_closing_the_terminal_drains(project: Project) -> None:
+    job = project.shell("echo up; while [ ! -e go ]; do sleep 0.02; done")
+    later = project.shell("true")
+    with OnTerminal(project.root, "work", "-j", "1") as terminal:
+        terminal.until(lambda screen: "job 1 started" in screen.text)
+        terminal.close()
+        wait_until(lambda: not any(info.queues is None for info in project.queue.supervisors()))
+        assert project.queue.get(job.id).status is JobStatus.RUNNING
+        (project.root / "go").touch()
+        assert terminal.process.wait(20) == 0
+    assert len(project.queue.attempts(job.id)) == 1
+    assert project.queue.get(job.id).status is JobStatus.COMPLETED
+    assert project.queue.get(later.id).status is JobStatus.PENDING

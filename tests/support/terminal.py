@@ -225,6 +225,11 @@ class OnTerminal:
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
+    def close(self) -> None:
+        """Close the window, as it were: the terminal is gone."""
+        os.close(self._master)
+        self._master = os.open(os.devnull, os.O_RDWR)
+
     def resize(self, columns: int, rows: int) -> None:
         """Resize the terminal, which clears it."""
         shown, alternate = self.screen.cursor_shown, self.screen.alternate

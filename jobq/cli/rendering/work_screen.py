@@ -230,9 +230,10 @@ class Screen(Printer):
         # Another Ctrl-C now would leave the terminal without a cursor.
         before = {number: signal.signal(number, signal.SIG_IGN) for number in _EXIT_SIGNALS}
         signal.signal(signal.SIGTSTP, signal.SIG_DFL)
-        self._live.stop()
-        if self._terminal is not None:
-            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._terminal)
+        with suppress(OSError, termios.error):  # the terminal is gone
+            self._live.stop()
+            if self._terminal is not None:
+                termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._terminal)
         for number, handler in before.items():
             signal.signal(number, handler)
 

@@ -58,7 +58,6 @@ class Child:
     def serve(self) -> NoReturn:
         """Run jobs until the supervisor closes the connection."""
         signal.signal(signal.SIGTERM, self._on_terminate)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._baseline = ProcessState()
         self._meter = Meter()
         self._pid = os.getpid()

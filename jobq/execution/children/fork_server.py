@@ -71,7 +71,7 @@ class ForkServer:
         self._pid = os.getpid()
         self._connection = connection
         self._owner = os.environ[SUPERVISOR_VAR]
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        _restore_signals()
         # The settings come before the first job is started: without them, there is nothing to end.
         (size,) = _HEADER.unpack(self._receive(_HEADER.size))
         self._settings: Settings
@@ -269,6 +269,16 @@ class ForkServer:
             ]
         except JobqError:
             return marked_trees(self._owner)
+
+
+def _restore_signals() -> None:
+    """Undo what this process inherited: an ignored signal is ignored by all that workers start.
+
+    SIGINT means nothing here. It is handled rather than ignored, since handlers are not inherited.
+    """
+    signal.signal(signal.SIGINT, lambda *_: None)
+    for number in (signal.SIGQUIT, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _warm_up(registry: Registry) -> None:

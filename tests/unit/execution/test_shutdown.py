@@ -94,10 +94,19 @@ def test_a_signal_says_what_the_next_one_does(running: int, noun: str) -> None:
     assert shutdown.interrupted
 
 
-def test_a_terminal_that_is_gone_gives_back_at_once_as_nobody_can_ask_again() -> None:
+def test_a_terminal_that_is_gone_drains_however_often_that_is_told() -> None:
     slots = Recorder(running=1)
     shutdown, shown = shutdown_of(slots)
-    shutdown._on_hangup()
-    assert shutdown.step is Stop.RELEASE
-    assert slots.calls[:2] == ["drain", (StopReason.SHUTDOWN, 5.0)]
+    for _ in range(3):
+        shutdown._on_hangup()
+    assert slots.calls == ["drain", True]
     assert shown == []
+    shutdown._on_signal("SIGTERM")
+    assert shutdown.step is Stop.RELEASE
+
+
+def test_a_terminal_that_is_gone_cancels_where_the_first_request_does() -> None:
+    slots = Recorder(running=1)
+    shutdown, _ = shutdown_of(slots, cancel=True)
+    shutdown._on_hangup()
+    assert slots.calls[:2] == ["drain", (StopReason.CANCELLED, 5.0)]
