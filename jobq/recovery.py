@@ -74,6 +74,7 @@ class Recovery:
             return 0
         lost = [pair for pair in self.backend.open_attempts() if pair[1].supervisor in gone]
         self.kill(lost)
+        _kill_hooks(gone)
         if self.backend.spans_hosts:
             _kill_marked(gone)
         rescued = self.release(lost, lease_before=None, on_lost=on_lost)
@@ -232,6 +233,13 @@ class ExpiredLeases:
     def forget(self) -> None:
         """Start anew: while the database can't be written to, a lease that stands still says nothing."""
         self._seen = {}
+
+
+def _kill_hooks(owners: Collection[str]) -> None:
+    """Kill the hooks of dead supervisors that still run here."""
+    from jobq.system.processes import hook_trees, kill_all
+
+    kill_all(hook_trees(owners))
 
 
 def _kill_marked(owners: Collection[str]) -> None:

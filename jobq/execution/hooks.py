@@ -4,20 +4,21 @@ They run in threads beside the supervisor's loop, after the end was recorded: a 
 fails or hangs harms nothing.
 """
 
+import itertools
 import json
 import os
 import queue as queues
 import re
-import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from jobq.clock import utcnow
-from jobq.config.environment import job_environment
+from jobq.config.environment import ATTEMPT_VAR, SUPERVISOR_VAR, job_environment
 from jobq.config.settings import Settings
 from jobq.config.trust import distrust
 from jobq.errors import DatabaseError
@@ -27,6 +28,8 @@ from jobq.models import FINISHED, Job, JobStatus, JsonObject
 from jobq.redaction import Redaction
 from jobq.serializers import job_document
 from jobq.system.desktop_notification import TAG, notify
+from jobq.system.processes import ProcessTree, hook_mark, start_time
+from jobq.system.resources import shortage_of, start_thread
 
 HOOK_TIMEOUT_S = 30.0
 
@@ -36,6 +39,13 @@ MAX_CONCURRENT_HOOKS = 4
 
 _INTERPRETER = re.compile(r"(?:ba|da|k|z|fi)?sh|python[\d.]*|perl|ruby|node")
 """Programs that run the script that is their first argument."""
+
+
+_RETRY_INTERVAL_S = 1.0
+"""Seconds after which a hook is started again that the host had no room for."""
+
+_SHELL = '"$@"; code=$?; [ $code -gt 128 ] && kill -$((code - 128)) $$; exit $code'
+"""Run a hook, and end as it did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +67,13 @@ class Hooks:
         get: Callable[[Collection[int]], Mapping[int, Job]],
         on_message: Callable[[str], None],
         *,
+        owner: str = "",
         timeout: float = HOOK_TIMEOUT_S,
     ) -> None:
-        """``get`` is the backend's; ``on_message`` is called in the threads."""
+        """``get`` is the backend's; ``on_message`` is called in the threads.
+
+        The processes of hooks are marked as the ``owner``'s.
+        """
         self._settings = settings
         self._get = get
         self._on_message = on_message
@@ -68,7 +82,9 @@ class Hooks:
         self._noted: dict[int, int] = {}  # attempts by job
         self._waiting: queues.SimpleQueue[Call | None] = queues.SimpleQueue()
         self._threads: list[threading.Thread] = []
-        self._running: set[subprocess.Popen[bytes]] = set()
+        self._running: set[_Process] = set()
+        self._owner = owner
+        self._numbers = itertools.count()
         self._left = 0
         self._lock = threading.Lock()
         self._closed = False
@@ -124,7 +140,7 @@ class Hooks:
             self._closed = True
             left = self._left + len(self._noted)
             for process in self._running:
-                _kill(process)
+                process.kill()
         for _ in self._threads:
             self._waiting.put(None)
         for thread in self._threads:
@@ -139,9 +155,17 @@ class Hooks:
             needed = min(self._left, MAX_CONCURRENT_HOOKS)
         self._waiting.put(call)
         if len(self._threads) < needed:
-            thread = threading.Thread(target=self._work, name="jobq-hook", daemon=True)
+            self._start_thread()
+
+    def start_waiting(self) -> None:
+        """Start what there was no room for: without any thread, no hook runs."""
+        if self._left and not self._threads:
+            self._start_thread()
+
+    def _start_thread(self) -> None:
+        thread = threading.Thread(target=self._work, name="jobq-hook", daemon=True)
+        if start_thread(thread):
             self._threads.append(thread)
-            thread.start()
 
     def _work(self) -> None:
         while (call := self._waiting.get()) is not None and not self._closed:
@@ -157,7 +181,7 @@ class Hooks:
             return
         try:
             failure = self._execute(call.argv, call.document)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, MemoryError) as error:
             failure = self._start_failure(call.argv[0], error)
         if failure is not None:
             self._note(call, failure)
@@ -167,28 +191,36 @@ class Hooks:
         path = self._settings.path
         if reason := _distrust(argv, path):
             return reason
-        process = programs.start(
-            argv,
-            cwd=self._directory,
-            env=self._environment(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        deadline = time.monotonic() + self._timeout
+        process = self._start(argv, deadline)
         with self._lock:
             self._running.add(process)
             if self._closed:
-                _kill(process)
+                process.kill()
+        text = json.dumps(document, ensure_ascii=False).encode("utf-8", "backslashreplace")
         try:
-            text = json.dumps(document, ensure_ascii=False).encode("utf-8", "backslashreplace")
-            process.communicate(text + b"\n", timeout=self._timeout)
+            code = process.wait(text + b"\n", deadline - time.monotonic())
         except subprocess.TimeoutExpired:
             return f"ended after {self._timeout:g} s"
         finally:
-            self._end(process)
-        code = process.returncode
+            with self._lock:
+                self._running.discard(process)
+            process.end()
         return None if code == 0 else f"exit code {code}" if code > 0 else f"signal {-code}"
+
+    def _start(self, argv: tuple[str, ...], deadline: float) -> "_Process":
+        """Start a hook; where the host is short of something, try again until the deadline."""
+        mark, env = hook_mark(next(self._numbers)), self._environment()
+        env |= {os.fsencode(SUPERVISOR_VAR): os.fsencode(self._owner)}
+        env |= {os.fsencode(ATTEMPT_VAR): os.fsencode(mark)}
+        programs.require(argv[0], self._directory, env)
+        while True:
+            try:
+                return _Process(argv, self._directory, env, self._owner, mark)
+            except OSError as error:
+                if not shortage_of(error) or self._closed or time.monotonic() > deadline:
+                    raise
+            time.sleep(_RETRY_INTERVAL_S)
 
     @property
     def _directory(self) -> str | None:
@@ -199,24 +231,13 @@ class Hooks:
         variables = job_environment(self._settings)
         return {os.fsencode(name): os.fsencode(value) for name, value in variables.items()}
 
-    def _start_failure(self, command: str, error: OSError | ValueError) -> str:
+    def _start_failure(self, command: str, error: Exception) -> str:
         """Return why a hook could not be started."""
         if isinstance(error, FileNotFoundError):
             wrong = programs.bad_interpreter(command, self._directory, self._environment())
             if wrong is not None:
                 return wrong
         return getattr(error, "strerror", None) or str(error)
-
-    def _end(self, process: subprocess.Popen[bytes]) -> None:
-        """End a hook that did not end by itself."""
-        with self._lock:
-            self._running.discard(process)
-        if process.poll() is None:
-            _kill(process)
-            process.wait()
-        if process.stdin is not None:
-            with suppress(OSError):  # what it did not read
-                process.stdin.close()
 
     def _note(self, call: Call, failure: str) -> None:
         """Add a failure to the events of the job, and show it on the supervisor's terminal."""
@@ -262,8 +283,51 @@ def _distrust(argv: Sequence[str], config: Path | None) -> str | None:
     return None
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    if process.returncode is not None:  # waited for: its number may be another's by now
-        return
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
+class _Process:
+    """The process of a hook, in a session of its own.
+
+    Between it and this process is a shell, so that a hook that ends its parent ends no supervisor.
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        cwd: str | None,
+        env: Mapping[bytes, bytes],
+        owner: str,
+        mark: str,
+    ) -> None:
+        self._shell = programs.start(
+            ["/bin/sh", "-c", _SHELL, argv[0], *argv],
+            cwd=cwd,
+            env=env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        pid = self._shell.pid
+        self._tree = ProcessTree(owner, None, mark, pid, start_time(pid))
+
+    def wait(self, text: bytes, seconds: float) -> int:
+        """Give it its input, and return its exit code; negative: the signal that ended it.
+
+        Raises:
+            TimeoutExpired: it has not ended in time.
+        """
+        self._shell.communicate(text, timeout=seconds)
+        return self._shell.returncode
+
+    def kill(self) -> None:
+        """End it, and all that it has started."""
+        with suppress(OSError):
+            self._tree.kill()
+
+    def end(self) -> None:
+        """End what did not end by itself."""
+        if self._shell.poll() != 0:
+            self.kill()
+            self._shell.wait()
+        if self._shell.stdin is not None:
+            with suppress(OSError):  # what it did not read
+                self._shell.stdin.close()

@@ -33,6 +33,27 @@ def start(
         return subprocess.Popen(["/bin/sh", file, *argv[1:]], cwd=cwd, env=env, **options)
 
 
+def require(command: str, cwd: str | None, env: Environment) -> None:
+    """Check that a command is there, can be executed, and has its interpreter.
+
+    Raises:
+        OSError: it is not, as `start` raises it.
+    """
+    file = _find(command, cwd, env)
+    if file is None:
+        is_there = "/" in command and os.path.exists(os.path.join(cwd or os.curdir, command))
+        number = errno.EACCES if is_there else errno.ENOENT
+        raise OSError(number, os.strerror(number), command)
+    first = _head(file).partition(b"\n")[0]
+    words = first[2:].strip(b" \t").split(b" ", 1) if first.startswith(b"#!") else []
+    if (
+        words
+        and words[0]
+        and not os.path.exists(os.path.join(os.fsencode(cwd or os.curdir), words[0]))
+    ):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), command)
+
+
 def bad_interpreter(command: str, cwd: str | None, env: Environment) -> str | None:
     """Return what is wrong with the interpreter of a command that was not found, though it is there.
 

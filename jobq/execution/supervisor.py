@@ -73,7 +73,9 @@ class Supervisor:
         self._events = events = EventSender(on_event)
         self._outbox = Outbox()
         self._disks = Disks(queue.settings, events.message)
-        self._hooks = Hooks(queue.settings, self._backend.get, self._message_from_a_thread)
+        self._hooks = Hooks(
+            queue.settings, self._backend.get, self._message_from_a_thread, owner=self.id
+        )
         self._scheduler = Scheduler(
             queue,
             self.id,
@@ -167,9 +169,8 @@ class Supervisor:
             left = self._hooks.left
             hooks, them = ("hook", "it") if left == 1 else ("hooks", "them")
             self._events.message(f"waiting for {left} {hooks}; Ctrl-C ends {them}")
-        while (  # noqa: ASYNC110 - threads set no event
-            self._hooks.left and self._shutdown.step is step and self._loop.time() < deadline
-        ):
+        while self._hooks.left and self._shutdown.step is step and self._loop.time() < deadline:
+            self._hooks.start_waiting()
             await asyncio.sleep(HOOK_POLL_INTERVAL_S)
 
     def _leave(self) -> None:
@@ -242,6 +243,7 @@ class Supervisor:
         if (self._leases.is_renewal_due or after_outage) and self._leases.renew(now):
             self._may_claim = True
         self._hooks.run_noted()
+        self._hooks.start_waiting()
         limit, ahead = self._slots.room()
         if self._outbox or (limit + ahead and self._may_claim):
             short = self._disks.are_short()

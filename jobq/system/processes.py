@@ -23,6 +23,7 @@ Marks = tuple[str, str | None, str | None]
 """The values of the three marks."""
 
 _KILL_ROUNDS = 100
+_HOOK = "hook-"
 _PIDFD_SIGNAL_PROCESS_GROUP = 1 << 2  # of <linux/pidfd.h>
 _PROC_SELF = Path("/proc/self/stat")
 _DEAD_STATES = (b"Z", b"X")
@@ -214,8 +215,8 @@ class ProcessTree:
     """The processes of one attempt."""
 
     owner: str
-    job_id: int
-    attempt: int
+    job_id: int | None  # None: it is a hook
+    attempt: int | str  # a hook has a name of its own
     pid: int | None = None  # the leader's, once known
     pid_started: int | None = None
     beyond_group: bool = True  # also what has left the process group
@@ -273,7 +274,8 @@ class ProcessTree:
         if not self.beyond_group:
             return {}
         now = now or snapshot()
-        marked = now.marked.get((self.owner, str(self.job_id), str(self.attempt)), [])
+        job_id = None if self.job_id is None else str(self.job_id)
+        marked = now.marked.get((self.owner, job_id, str(self.attempt)), [])
         self.note_descendants(now.living, marked)
         found = {pid: now.living[pid][1] for pid in marked} | self.descendants
         found.pop(os.getpid(), None)
@@ -330,6 +332,20 @@ def marked_trees(owner: str) -> list[ProcessTree]:
         ProcessTree(owner, int(job), int(attempt))
         for supervisor, job, attempt in snapshot().marked
         if supervisor == owner and job is not None and attempt is not None
+    ]
+
+
+def hook_mark(number: int) -> str:
+    """Return what a hook has in the place of an attempt's number."""
+    return f"{_HOOK}{number}"
+
+
+def hook_trees(owners: Collection[str]) -> list[ProcessTree]:
+    """Return the hooks of supervisors that have a running process with their marks."""
+    return [
+        ProcessTree(supervisor, None, hook)
+        for supervisor, job, hook in snapshot().marked
+        if supervisor in owners and job is None and hook is not None and hook.startswith(_HOOK)
     ]
 
 

@@ -228,6 +228,38 @@ def test_a_job_cancelled_before_its_process_was_known_is_not_begun(workers: Proj
     assert workers.output(job) == ""
 
 
+def test_a_job_cancelled_while_its_supervisor_does_not_know_its_process_is_killed(
+    workers: Project,
+) -> None:
+    supervisor = workers.work("-j", "1")
+    wait_until(lambda: any("deaf" in each.types for each in workers.queue.supervisors()))
+    server = fork_server(supervisor)
+    server.suspend()
+    job = workers.queue.add("deaf")
+    workers.wait_for(job, JobStatus.RUNNING)
+    os.kill(supervisor.pid, signal.SIGSTOP)
+    server.resume()
+    wait_until(lambda: workers.output(job))
+    workers.queue.cancel(job.id)
+    os.kill(supervisor.pid, signal.SIGCONT)
+    workers.wait_for(job, JobStatus.CANCELLED)
+
+
+def test_a_job_that_gets_no_process_in_its_time_goes_back_and_runs_later(workers: Project) -> None:
+    workers.worker("quick", "from jobq import JobWorker\nclass Quick(JobWorker):\n"
+                   "    job_type = 'quick'\n    def run(self, args, job): pass\n")  # fmt: skip
+    supervisor = workers.work("-j", "1")
+    wait_until(lambda: any("quick" in each.types for each in workers.queue.supervisors()))
+    server = fork_server(supervisor)
+    server.suspend()
+    job = workers.queue.add("quick", timeout=1, max_retries=0)
+    workers.wait_for(job, JobStatus.RUNNING)
+    workers.wait_for(job, JobStatus.PENDING)
+    server.resume()
+    workers.wait_for(job, JobStatus.COMPLETED)
+    assert len(workers.queue.attempts(job.id)) == 1
+
+
 # -- supervisors -------------------------------------------------------------------------------
 
 

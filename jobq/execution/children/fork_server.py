@@ -36,7 +36,7 @@ from jobq.job_types.learned import learn
 from jobq.job_types.registry import Registry, load
 from jobq.logs.directory import JobLogs
 from jobq.recovery import tree_left
-from jobq.system.processes import ProcessTree, kill_all, marked_trees, parents
+from jobq.system.processes import ProcessTree, hook_trees, kill_all, marked_trees, parents
 from jobq.system.resources import shortage_of
 
 _PR_SET_PDEATHSIG = 1
@@ -249,7 +249,7 @@ class ForkServer:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         try:
             for _ in range(_GUARD_ROUNDS):
-                kill_all(self._open_trees())
+                kill_all([*self._open_trees(), *hook_trees([self._owner])])
                 time.sleep(_GUARD_INTERVAL_S)  # for a process that was just being started
         finally:
             os._exit(0)

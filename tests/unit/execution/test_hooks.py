@@ -1,7 +1,7 @@
 """What is done when a job has ended: hooks and notifications, by the real supervisor."""
 
 import json
-import os
+import signal
 import sys
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import pytest
 from jobq import JobStatus
 from jobq.execution.hooks import Hooks, announcement
 from jobq.queue import backend_of
-from tests.support.project import Project, wait_until
+from tests.support.project import Project, fork_server, wait_until
 from tests.support.project import project as project  # noqa: PLC0414 - a fixture
 from tests.support.supervisor import SETTINGS, Host
 
@@ -120,8 +120,61 @@ def test_one_more_request_to_stop_ends_hooks(project: Project) -> None:
     work.terminate()
     assert any("1 hook was not run to the end" in line for line in said)
     work.wait(20)
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(pid.read_text()), 0)
+    wait_until(lambda: _is_gone(int(pid.read_text())))
+
+
+@pytest.mark.parametrize(("name", "number"), [("TERM", 15), ("KILL", 9)])
+def test_a_hook_that_kills_its_parent_harms_no_supervisor(
+    project: Project, name: str, number: int
+) -> None:
+    pid = project.root / "pid"
+    hook(project, ["sh", "-c", f"echo $$ > {pid}; kill -{name} $PPID; sleep 600"])
+    job = project.shell("true")
+    work = project.work(said="said")
+    said = project.root / "said"
+    wait_until(lambda: "the hook sh failed" in said.read_text())
+    assert f"the hook sh failed for job {job.id}: signal {number}" in said.read_text()
+    wait_until(lambda: _is_gone(int(pid.read_text())))
+    project.wait_for(project.shell("true"), JobStatus.COMPLETED)
+    assert work.poll() is None
+
+
+@pytest.mark.parametrize("escapes", ["", "setsid "], ids=["", "from its session"])
+def test_a_hook_of_a_killed_supervisor_is_ended(project: Project, escapes: str) -> None:
+    pid = project.root / "pid"
+    hook(project, ["sh", "-c", f"exec {escapes}sh -c 'echo $$ > {pid}; sleep 600'"])
+    project.shell("true")
+    work = project.work()
+    wait_until(lambda: pid.exists() and pid.read_text().strip())
+    work.kill()
+    work.wait()
+    wait_until(lambda: _is_gone(int(pid.read_text())))
+
+
+def test_a_hook_whose_supervisor_and_guard_were_killed_is_ended_by_the_next(
+    project: Project,
+) -> None:
+    pid = project.root / "pid"
+    hook(project, ["sh", "-c", f"echo $$ > {pid}; sleep 600"])
+    project.shell("true")
+    work = project.work()
+    wait_until(lambda: pid.exists() and pid.read_text().strip())
+    work.send_signal(signal.SIGSTOP)
+    fork_server(work).kill()
+    work.kill()
+    work.wait()
+    assert not _is_gone(int(pid.read_text()))
+    project.jobq("work", "--drain")
+    wait_until(lambda: _is_gone(int(pid.read_text())))
+
+
+@pytest.mark.parametrize(
+    ("script", "failure"), [("exit 3", "exit code 3"), ("kill -9 $$", "signal 9")]
+)
+def test_a_hook_ends_as_it_did(project: Project, script: str, failure: str) -> None:
+    hook(project, ["sh", "-c", script])
+    job = project.shell("true")
+    assert f"the hook sh failed for job {job.id}: {failure}" in project.drain()
 
 
 def test_a_job_whose_supervisor_died_too_often_is_told_by_another(project: Project) -> None:
