@@ -174,6 +174,7 @@ def _run_claim(queue: JobQueue, claim: Claim) -> Exit:
     return Exit(
         outcome=Outcome(report["outcome"]),
         error=report.get("error"),
+        reason=report.get("reason"),
         retryable=report.get("retryable", True),
         delay=report.get("delay"),
     )

@@ -12,6 +12,9 @@ from jobq.jobs.retry import NextStep, after_failure
 from jobq.models import AttemptResult, Claim, JobStatus, Outcome, Usage
 from jobq.units import format_duration
 
+MIN_SNOOZE_S = 1.0
+"""Shortest snooze: a job that asks what it waits for without a pause would take a slot for itself."""
+
 
 class StopReason(StrEnum):
     """The reason for which jobq ended an attempt that would have gone on."""
@@ -31,6 +34,7 @@ class Exit:
     exit_code: int | None = None
     signal: int | None = None
     error: str | None = None
+    reason: str | None = None  # of a worker that cancels its own job
     result: Any = None
     retryable: bool = True
     delay: float | None = None  # of a retry or a snooze, in seconds, where one was asked for
@@ -99,6 +103,7 @@ def attempt_result(
         exit_code=end.exit_code,
         signal=end.signal,
         error=error,
+        reason=end.reason if stopped is None else None,
         result=end.result if outcome is Outcome.COMPLETED else None,
         usage=end.usage,
         ended_at=now,
@@ -123,7 +128,7 @@ def _next_step(
         case Outcome.RELEASED:
             return NextStep(JobStatus.PENDING, None, job.failures, job.crashes)
         case Outcome.SNOOZED:
-            wake = now + timedelta(seconds=end.delay or 0)
+            wake = now + timedelta(seconds=max(end.delay or 0, MIN_SNOOZE_S))
             return NextStep(JobStatus.SCHEDULED, wake, job.failures, job.crashes)
         case _:
             return after_failure(

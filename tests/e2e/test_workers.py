@@ -1,5 +1,7 @@
 """Jobs of `JobWorker` classes: what they print, how they end, and how they are cancelled."""
 
+from itertools import pairwise
+
 import pytest
 
 from jobq import JobStatus
@@ -216,3 +218,94 @@ def test_commands_do_not_wait_for_types_that_no_job_before_them_has(project: Pro
     project.work()
     for job in (command, behind):
         project.wait_for(job, JobStatus.COMPLETED)
+
+
+AWAITS = """
+import asyncio, time
+from jobq import Cancelled, JobWorker
+from pydantic import BaseModel
+
+
+class Awaits(JobWorker):
+    job_type = "awaits"
+
+    class Args(BaseModel):
+        how: str
+
+    async def run(self, args, job):
+        print("hanging", flush=True)
+        try:
+            if args.how == "sleeps":
+                await asyncio.sleep(600)
+            elif args.how == "gathers":
+                await asyncio.gather(asyncio.sleep(600), asyncio.sleep(600))
+            elif args.how == "in time":
+                async with asyncio.timeout(600):
+                    await asyncio.Event().wait()
+            elif args.how == "computes":
+                while True:
+                    time.sleep(0.01)
+        except Cancelled:
+            await asyncio.sleep(0.05)
+            print("tidied up", flush=True)
+            raise
+"""
+
+
+@pytest.mark.parametrize("how", ["sleeps", "gathers", "in time", "computes"])
+def test_cancelled_is_raised_where_a_coroutine_waits(project: Project, how: str) -> None:
+    project.worker("awaits", AWAITS)
+    supervisor = project.work("-j", "1")
+    job = project.queue.add("awaits", {"how": how})
+    wait_until(lambda: "hanging" in project.output(job))
+    project.queue.cancel(job.id)
+    project.wait_for(job, JobStatus.CANCELLED)
+    assert "tidied up" in project.output(job)
+    assert "Traceback" not in project.output(job, "stderr.log")
+    assert supervisor.poll() is None
+
+
+REASONS = """
+from jobq import Cancelled, JobWorker, Permanent, Snooze
+
+
+class Gives(JobWorker):
+    job_type = "gives_up"
+
+    def run(self, args, job):
+        raise Cancelled("nothing to do")
+
+
+class Silent(JobWorker):
+    job_type = "silent"
+
+    def run(self, args, job):
+        raise Permanent
+
+
+class Impatient(JobWorker):
+    job_type = "impatient"
+
+    def run(self, args, job):
+        if job.attempt < 3:
+            raise Snooze(0)
+"""
+
+
+def test_a_worker_s_reason_is_kept_and_an_error_is_never_empty(project: Project) -> None:
+    project.worker("reasons", REASONS)
+    cancelled, failed = project.queue.add("gives_up"), project.queue.add("silent")
+    project.drain()
+    job = project.queue.get(cancelled.id)
+    assert (job.status, job.reason) == (JobStatus.CANCELLED, "nothing to do")
+    assert project.queue.get(failed.id).error == "Permanent"
+
+
+def test_a_snooze_is_never_shorter_than_a_second(project: Project) -> None:
+    project.worker("reasons", REASONS)
+    job = project.queue.add("impatient")
+    project.drain()
+    attempts = project.queue.attempts(job.id)
+    starts = [attempt.started_at.timestamp() for attempt in attempts]
+    assert len(starts) == 3
+    assert min(after - before for before, after in pairwise(starts)) >= 1

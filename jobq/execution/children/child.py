@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 from jobq.clock import steady_time, utcnow
 from jobq.config.environment import ATTEMPT_VAR, JOB_ID_VAR, LOG_DIR_VAR, SUPERVISOR_VAR
 from jobq.config.settings import Settings
-from jobq.execution.children.call import call, jsonable, report_of
+from jobq.execution.children.call import Interrupt, call, jsonable, report_of
 from jobq.execution.children.process_state import ProcessState
 from jobq.execution.hold import reason_to_wait
 from jobq.job_types.arguments import args_model
@@ -52,6 +52,7 @@ class Child:
         self._logs = JobLogs(settings.log_dir)
         self._owner = os.environ[SUPERVISOR_VAR]
         self._cancelled = False
+        self._interrupt = Interrupt()
         self._running: type[JobWorker] | None = None
         self._is_used = False  # a job was run here before
 
@@ -86,7 +87,7 @@ class Child:
             os._exit(0)
         first, self._cancelled = not self._cancelled, True
         if first and not self._running.cooperative:
-            raise Cancelled
+            self._interrupt.deliver()
 
     def _run(self, task: dict[str, Any]) -> dict[str, Any]:
         if task["start_by"] is not None and steady_time() > task["start_by"]:
@@ -160,7 +161,7 @@ class Child:
         self._running = worker
         if self._cancelled:
             raise Cancelled
-        result = call(worker, args, context)
+        result = call(worker, args, context, self._interrupt)
         self._running = None
         return jsonable(result)
 

@@ -381,6 +381,7 @@ def _exit_of(report: dict[str, Any]) -> Exit:
     return Exit(
         outcome=Outcome(report["outcome"]),
         error=report.get("error"),
+        reason=report.get("reason"),
         result=report.get("result"),
         retryable=report.get("retryable", True),
         delay=report.get("delay"),

@@ -51,6 +51,11 @@ def test_a_result_that_json_can_not_hold_fails_for_good(result: object) -> None:
     ("error", "report"),
     [
         (Cancelled(), {"outcome": Outcome.CANCELLED}),
+        (Cancelled("why"), {"outcome": Outcome.CANCELLED, "reason": "why"}),
+        (BaseExceptionGroup("", [Cancelled()]), {"outcome": Outcome.CANCELLED}),
+        (Permanent(), {"outcome": Outcome.FAILED, "retryable": False, "error": "Permanent"}),
+        (Snooze(5, ""), {"outcome": Outcome.SNOOZED, "delay": 5, "error": "Snooze"}),
+        (ValueError(), {"outcome": Outcome.FAILED, "error": "ValueError"}),
         (Snooze(5, "later"), {"outcome": Outcome.SNOOZED, "delay": 5, "error": "later"}),
         (RetryAfter(5, "busy"), {"outcome": Outcome.FAILED, "delay": 5, "error": "busy"}),
         (Permanent("no"), {"outcome": Outcome.FAILED, "retryable": False, "error": "no"}),
