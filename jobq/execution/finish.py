@@ -23,6 +23,7 @@ from jobq.jobs.outcome import Exit, StopReason, attempt_result
 from jobq.models import AttemptResult, JobStatus, Outcome
 from jobq.queue import JobQueue, backend_of
 from jobq.system.resources import in_thread
+from jobq.units import format_size
 
 LEFTOVER_POLL_INTERVAL_S = 0.05
 """Seconds between two looks at processes that outlive their job."""
@@ -141,6 +142,8 @@ class Finisher:
         now = self._backend.now()
         ended = list(zip(self._outbox.take(), took_effect, strict=True))
         for (run, result), counts in ended:
+            if run.lost or run.c_lost:
+                self._note_lost_output(run)
             if counts:
                 self._write_end(run, result)
                 self._show_end(run, result, now)
@@ -172,6 +175,16 @@ class Finisher:
             run.event("finished", run.ended_at or utcnow(), **details)
         if result.status is JobStatus.RETRYING and result.run_at is not None:
             run.event("retry", run.ended_at or utcnow(), run_at=result.run_at.isoformat())
+
+    def _note_lost_output(self, run: Run) -> None:
+        """Say how much a full disk has cost, and in the events, too, if these can be kept."""
+        lost = [format_size(run.lost)] if run.lost else []
+        lost += ["what C code printed"] if run.c_lost else []
+        run.event("output_lost", utcnow(), bytes=run.lost, c=run.c_lost)
+        self._events.message(
+            f"job {run.key.job_id}: not all of its output could be kept, since the disk is full: "
+            f"{' and '.join(lost)}"
+        )
 
     def _show_end(self, run: Run, result: AttemptResult, now: datetime) -> None:
         job = run.hide.job(run.claim.job)

@@ -52,6 +52,8 @@ class Run:
     end_noted: bool = False  # its child has noted in its events that it completed
     unread_progress: bool = True  # there may be some
     written: int | None = None  # bytes in its log files; None: not known
+    lost: int = 0  # bytes of output that its disk did not take
+    c_lost: bool = False  # C code has lost some as well, and does not tell how much
     took: float | None = None  # seconds, where its child has measured them
     descendants: dict[int, int] = field(default_factory=dict)  # pids and start times, once seen
     stored: dict[int, int] = field(default_factory=dict)  # those of them that are on disk

@@ -99,6 +99,61 @@ def test_a_full_disk_of_the_logs_alone_costs_output_and_no_outcome(
     assert supervisor.poll() is None
 
 
+PRINTS = """
+import ctypes, os, sys, time
+from jobq import JobWorker
+
+
+class Prints(JobWorker):
+    job_type = "prints"
+
+    def run(self, args, job):
+        print("up", flush=True)
+        while not os.path.exists("go"):
+            time.sleep(0.01)
+        for number in range(1000):
+            print("x" * 99)
+            print("y" * 99, file=sys.stderr)
+        for number in range(100):
+            job.log.info("z" * 99)
+        job.progress(1, 2, "half way")
+        libc = ctypes.CDLL(None)
+        for number in range(1000):
+            libc.printf(b"%s", b"c" * 100)
+        return "done"
+"""
+
+
+def test_a_worker_that_prints_to_a_full_disk_goes_on_and_its_loss_is_counted(
+    project: Project, small_disk: Path
+) -> None:
+    use(project, small_disk, "log_dir")
+    project.worker("prints", PRINTS)
+    supervisor = project.work("-j", "1", said="said")
+    job = project.queue.add("prints", max_retries=0)
+    wait_until(lambda: project.output(job))
+    fill(small_disk)
+    (project.root / "go").touch()
+    done = project.wait_for(job, JobStatus.COMPLETED)
+    assert done.result == "done"
+    wait_until(lambda: said(project, "not all of its output could be kept"))
+    (line,) = [
+        line for line in (project.root / "said").read_text().splitlines() if "not all" in line
+    ]
+    assert line.endswith(" and what C code printed")
+    lost = float(line.rpartition("full: ")[2].split()[0])
+    kept = sum(
+        path.stat().st_size for path in project.queue.logs.path(job.id).iterdir() if path.is_file()
+    )
+    assert 190 < lost + kept / 1000 < 240  # KB: two streams, and the log
+    make_room(small_disk)
+    again = project.queue.add("prints")
+    project.wait_for(again, JobStatus.COMPLETED)
+    assert project.output(again).count("x") == 99_000
+    assert (project.root / "said").read_text().count("not all of its output") == 1
+    assert supervisor.poll() is None
+
+
 @pytest.mark.parametrize(
     "words",
     [

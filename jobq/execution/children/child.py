@@ -22,6 +22,7 @@ from jobq.clock import steady_time, utcnow
 from jobq.config.environment import ATTEMPT_VAR, JOB_ID_VAR, LOG_DIR_VAR, SUPERVISOR_VAR
 from jobq.config.settings import Settings
 from jobq.execution.children.call import Interrupt, call, jsonable, report_of
+from jobq.execution.children.output import Output
 from jobq.execution.children.process_state import ProcessState
 from jobq.execution.hold import reason_to_wait
 from jobq.job_types.arguments import args_model
@@ -41,7 +42,12 @@ class Child:
     """A process that runs jobs of Python workers."""
 
     def __init__(
-        self, tasks: socket.socket, tokens: socket.socket, settings: Settings, registry: Registry
+        self,
+        tasks: socket.socket,
+        tokens: socket.socket,
+        settings: Settings,
+        registry: Registry,
+        output: Output,
     ) -> None:
         """``tokens`` is read a byte at a time: a task runs here if its token was read here."""
         self._tasks = tasks
@@ -49,6 +55,7 @@ class Child:
         self._tokens = tokens
         self._settings = settings
         self._registry = registry
+        self._output = output
         self._logs = JobLogs(settings.log_dir)
         self._owner = os.environ[SUPERVISOR_VAR]
         self._cancelled = False
@@ -94,7 +101,8 @@ class Child:
             return {"begun": False, "leftovers": False}
         self._cancelled = False
         self._meter.start()
-        run = _Run(self._logs, task, self._owner)
+        self._output.begin()
+        run = _Run(self._logs, task, self._owner, self._output)
         try:
             with run:
                 report = self._call(task, run)
@@ -117,6 +125,7 @@ class Child:
         report["begun"] = True
         report["end_noted"], report["progress"] = run.end_noted, run.progress.is_written
         report["written"] = run.written
+        report |= self._output.lost()
         report["terminated"] = self._cancelled
         usable = self._baseline.restore() and run.is_clean
         report["leftovers"] = not usable or _has_children()
@@ -172,9 +181,10 @@ class Child:
 class _Run:
     """The files of one attempt: descriptors 1 and 2 are on them, and its marks in the environment."""
 
-    def __init__(self, logs: JobLogs, task: dict[str, Any], owner: str) -> None:
+    def __init__(self, logs: JobLogs, task: dict[str, Any], owner: str, output: Output) -> None:
         self._logs = logs
         self._owner = owner
+        self._output = output
         self._id = task["id"]
         self.attempt = task["attempt"]
         self.end_noted = False
@@ -236,7 +246,7 @@ class _Run:
         """Append to the log for people, which is made with its first line."""
         if LOG not in self._files:
             self._files[LOG] = self.log.append(LOG)
-        os.write(self._files[LOG], line.encode("utf-8", "backslashreplace"))
+        self._output.append(self._files[LOG], line.encode("utf-8", "backslashreplace"))
 
 
 # -- capture -----------------------------------------------------------------------------------

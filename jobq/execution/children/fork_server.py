@@ -30,6 +30,7 @@ from jobq.config.settings import SQLITE, Settings
 from jobq.errors import JobqError, WorkerLoadError
 from jobq.execution.children.call import jsonable
 from jobq.execution.children.child import Child
+from jobq.execution.children.output import Output
 from jobq.execution.late_imports import import_late_modules
 from jobq.job_types.arguments import args_model
 from jobq.job_types.learned import learn
@@ -87,6 +88,7 @@ class ForkServer:
         self._left_alone: set[int] = set()
         self._asked: deque[list[int]] = deque()  # the descriptors of children not forked yet
         self._leave_if_told()
+        self._output = Output()  # before worker files can keep the streams that it replaces
         self._registry = self._load(skip)
 
     def serve(self) -> NoReturn:
@@ -189,10 +191,8 @@ class ForkServer:
         # What a job leaves behind becomes this process's child, and is noticed.
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
         self._connection.close()
-        for stream in (sys.stdout, sys.stderr):
-            stream.reconfigure(line_buffering=True, encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
         tasks, tokens = (socket.socket(fileno=descriptor) for descriptor in descriptors)
-        Child(tasks, tokens, self._settings, self._registry).serve()
+        Child(tasks, tokens, self._settings, self._registry, self._output).serve()
 
     def _reap(self) -> None:
         with suppress(ChildProcessError):

@@ -289,6 +289,7 @@ class ChildPool:
         end = _TERMINATED if terminated else _exit_of(report)
         run.end_noted, run.unread_progress = report["end_noted"], report["progress"]
         run.written, run.took = report["written"], report["took"]
+        run.lost, run.c_lost = report["lost"], report["c_lost"]
         if report["leftovers"] or run.stopped is not None:
             self._hang_up(child)  # it exits, and what its job left behind is ended
         else:
