@@ -17,7 +17,7 @@ $(STAMP): pyproject.toml constraints.txt
 		{ echo "jobq needs Python 3.11 or newer: make PYTHON=python3.12 install" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --editable '.[media,dev]'
+		--constraint constraints.txt --editable '.[media,web,client,dev]'
 	@touch $@
 
 demo: $(STAMP) ## Run fourteen real jobs and show what became of them
