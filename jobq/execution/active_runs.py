@@ -79,6 +79,8 @@ class ActiveRuns:
         loop = asyncio.get_running_loop()
         run.begun = loop.time()
         self.by_key[run.key] = run
+        if self._shipper is not None:
+            self._shipper.bound(run.key, run.offsets)
         # From here on, not from the first look on: this loop may have to wait for the database.
         self._limiter.watch(run.key, lambda: run.log, run.note_trimmed)
         if (timeout := run.claim.job.timeout) is not None:

@@ -70,18 +70,23 @@ class Shipper:
         self._thread: threading.Thread | None = None
         self._closed = False
 
+    def bound(self, key: AttemptKey, offsets: LogOffsets) -> None:
+        """End the output of a job's earlier attempts where that of its next one begins.
+
+        Called before that one writes anything: it would be shipped as theirs, too.
+        """
+        if key.attempt > 1:
+            with self._changed:
+                for before in (*self._running.values(), *self._ended):
+                    if before.key.job_id == key.job_id:
+                        before.until = _by_file(offsets)
+
     def watch(self, key: AttemptKey, offsets: LogOffsets) -> None:
         """Begin to ship an attempt that has started, and whose output begins at the offsets."""
-        at = dict(
-            zip(FILES, (offsets.stdout, offsets.stderr, offsets.log, offsets.events), strict=True)
-        )
         with self._changed:
             if not (self._running or self._ended):
                 self._changed.notify()  # otherwise the thread is not idle
-            for before in (*self._running.values(), *self._ended) if key.attempt > 1 else ():
-                if before.key.job_id == key.job_id:
-                    before.until = at
-            self._running[key] = _Attempt(key, dict(at))
+            self._running[key] = _Attempt(key, _by_file(offsets))
         self.start()
 
     def start(self) -> None:
@@ -129,11 +134,14 @@ class Shipper:
         done: list[_Attempt] = []
         with self._changed:
             running = list(self._running.values())
+            # They stay in the deque until they are shipped: `bound` sets where they end.
+            ended = list(self._ended)
         for attempt in running:
             if _size(chunks) < BATCH_BYTES // 2 and len(chunks) < BATCH_CHUNKS // 2:
                 chunks += self._new_chunks(attempt)
-        while self._ended and _size(chunks) < BATCH_BYTES and len(chunks) < BATCH_CHUNKS:
-            attempt = self._ended.popleft()
+        for attempt in ended:
+            if _size(chunks) >= BATCH_BYTES or len(chunks) >= BATCH_CHUNKS:
+                break
             attempt.visited = True
             chunks += self._new_chunks(attempt)
             done.append(attempt)
@@ -160,8 +168,9 @@ class Shipper:
                 if attempt.key in self._running:
                     self._running[attempt.key] = self._running.pop(attempt.key)
             if not shipped:
-                self._ended.extendleft(reversed(done[: MAX_ENDED - len(self._ended)]))
                 return
+            while self._ended and self._ended[0] in done:  # it may have been full, and lost some
+                self._ended.popleft()
         for attempt in done:
             if attempt.log is not None:
                 attempt.log.close()
@@ -179,13 +188,21 @@ class Shipper:
                     yield from _chunk(attempt, attempt.log, name)
 
 
+def _by_file(offsets: LogOffsets) -> dict[str, int]:
+    return dict(
+        zip(FILES, (offsets.stdout, offsets.stderr, offsets.log, offsets.events), strict=True)
+    )
+
+
 def _chunk(attempt: _Attempt, log: JobLog, name: str) -> Iterator[LogChunk]:
     if not log.stored_size(name):
         return
     with log.read(name) as file:
         if file is None:
             return
-        end = min(file.layout().end, attempt.until.get(name, sys.maxsize))
+        end = file.layout().end
+        # Read after the end: nothing of the next attempt is in the file before this is set.
+        end = min(end, attempt.until.get(name, sys.maxsize))
         at = max(attempt.at[name], end - CHUNK_BYTES)
         if at >= end:
             return

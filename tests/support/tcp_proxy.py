@@ -11,6 +11,7 @@ from typing import Any, Self
 from tests.support.redis_server import LOOPBACK, free_port
 
 _BLOCK = 65536
+_STEPS = 5  # of the loop, until what was accepted or aborted is closed
 
 
 class TcpProxy:
@@ -116,9 +117,11 @@ class TcpProxy:
             gate.clear()
 
     async def _drain(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for _ in range(_STEPS):  # a connection that was just accepted becomes a task first
+            await asyncio.sleep(0)
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

@@ -1,7 +1,7 @@
 """Output for other machines: what is shipped of it, what it costs, and how it is seen there."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -30,10 +30,12 @@ class Relay(RedisLogs):
         super().__init__(db)
         self.away = False
         self.calls = 0
+        self.before: Callable[[], None] = lambda: None
         self.commands: list[list[LogChunk]] = []
 
     def ship(self, chunks: Sequence[LogChunk], *, max_bytes: int, ttl: timedelta) -> None:
         self.calls += 1
+        self.before()
         if self.away:
             raise DatabaseUnreachableError("away")
         super().ship(chunks, max_bytes=max_bytes, ttl=ttl)
@@ -105,6 +107,31 @@ def test_what_came_of_an_attempt_before_its_start_is_on_record_misses_nothing(
 ) -> None:
     parts = [LogChunk(1, 1, STDOUT, 0, b"try 1\n"), LogChunk(1, 2, STDOUT, 6, b"try 2\n")]
     server.logs.ship(parts, max_bytes=1 << 20, ttl=timedelta(minutes=1))
+    assert seen(server, 1) == b"try 1\ntry 2\n"
+
+
+def test_output_of_the_next_attempt_is_not_shipped_as_that_of_the_last(
+    server: Server, shipper: Shipper, tmp_path: Path
+) -> None:
+    """The next one starts while the last is being shipped, which then has to be done again."""
+    begun: list[int] = []
+    second = AttemptKey(1, 2, key(1).started_at)
+
+    def begin_the_next() -> None:
+        if not begun and not shipper._running:  # the last has ended
+            begun.append(1)
+            shipper.bound(second, LogOffsets(stdout=6))
+            write(tmp_path, 1, b"try 2\n")
+            raise DatabaseUnreachableError("away")
+
+    server.relay.before = begin_the_next
+    shipper.watch(key(1), LogOffsets())
+    write(tmp_path, 1, b"try 1\n")
+    shipper.ended(key(1))
+    wait_until(lambda: bool(begun))
+    shipper.watch(second, LogOffsets(stdout=6))
+    shipper.ended(second)
+    shipper.close()
     assert seen(server, 1) == b"try 1\ntry 2\n"
 
 
