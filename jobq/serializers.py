@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from jobq.config.settings import Settings
+from jobq.config.settings import Serve, Settings
 from jobq.models import Attempt, JobStatus, JsonObject, Queue, Schedule, SupervisorInfo
 from jobq.redaction import Redaction, ShownJob
 from jobq.units import format_moment
@@ -14,6 +14,11 @@ from jobq.units import format_moment
 
 def job_document(job: ShownJob, log_dir: Path) -> JsonObject:
     """Return a job; ``log_dir`` is the job's own."""
+    return {**job_fields(job), "log_dir": str(log_dir)}
+
+
+def job_fields(job: ShownJob) -> JsonObject:
+    """Return the fields of a job that documents of every kind have."""
     progress = job.progress
     return {
         "id": job.id,
@@ -41,7 +46,6 @@ def job_document(job: ShownJob, log_dir: Path) -> JsonObject:
         "error": job.error,
         "reason": job.reason,
         "result": job.result,
-        "log_dir": str(log_dir),
     }
 
 
@@ -156,7 +160,21 @@ def settings_document(settings: Settings) -> JsonObject:
         "env": {"capture": list(settings.env_capture)},
         "redact": {"patterns": list(settings.redactor.patterns)},
         "hooks": {"on_finish": [hide.value(argv) for argv in settings.on_finish]},
+        "serve": _serve_document(settings.serve),
         "queues": {name: _limits_document(queue) for name, queue in settings.queues.items()},
+    }
+
+
+def _serve_document(serve: Serve) -> JsonObject:
+    return {
+        **asdict(serve),
+        **{key: str(getattr(serve, key) or "") for key in ("socket", "tls_cert", "tls_key")},
+        "hosts": list(serve.hosts),
+        "trusted_proxies": list(serve.trusted_proxies),
+        "submit": list(serve.submit),
+        "submit_env": list(serve.submit_env),
+        "submit_cwd": [str(path) for path in serve.submit_cwd],
+        "rate": str(serve.rate),
     }
 
 

@@ -19,6 +19,9 @@ VERBS = {
     "queue": "jobq.cli.commands.queue",
     "schedule": "jobq.cli.commands.schedule",
     "service": "jobq.cli.commands.service",
+    "serve": "jobq.cli.commands.serve",
+    "web": "jobq.cli.commands.web",
+    "token": "jobq.cli.commands.token",
     "types": "jobq.cli.commands.types",
     "stats": "jobq.cli.commands.stats",
     "prune": "jobq.cli.commands.prune",
@@ -31,7 +34,7 @@ VERBS = {
 }
 """Every verb and its module, in the order of ``jobq --help``."""
 
-GROUPS = frozenset({"queue", "schedule", "service", "config"})
+GROUPS = frozenset({"queue", "schedule", "service", "token", "config"})
 """Verbs with verbs of their own: their modules have a Typer `app`.
 
 The modules of all others have a function `command`, which is declared without Typer.

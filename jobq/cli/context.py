@@ -7,9 +7,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobq.cli.rendering.output import inert
 from jobq.config.loader import load_settings
 from jobq.config.settings import SQLITE, Settings
+from jobq.inert import inert
 from jobq.limits import bounded_text
 from jobq.queue import JobQueue
 

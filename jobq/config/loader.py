@@ -24,6 +24,7 @@ from jobq.config.settings import (
     SQLITE,
     Retention,
     RetryPolicy,
+    Serve,
     Settings,
     Timeouts,
 )
@@ -187,7 +188,7 @@ _TOP_KEYS: Mapping[str, parsers.Parse] = {
 }
 _TABLE_KEYS: Mapping[str, Mapping[str, parsers.Parse]] = {
     "workers": {
-        "paths": lambda value: tuple(map(parsers.path, parsers.texts(value))),
+        "paths": parsers.paths,
         "import_timeout": parsers.positive_duration,
     },
     "retry": {
@@ -218,6 +219,25 @@ _TABLE_KEYS: Mapping[str, Mapping[str, parsers.Parse]] = {
     "env": {"capture": parsers.texts},
     "redact": {"patterns": parsers.texts},
     "hooks": {"on_finish": parsers.commands},
+    "serve": {
+        "host": parsers.text,
+        "port": parsers.port,
+        "socket": parsers.optional_path,
+        "public_url": parsers.public_url,
+        "hosts": parsers.texts,
+        "trusted_proxies": parsers.texts,
+        "tls_cert": parsers.optional_path,
+        "tls_key": parsers.optional_path,
+        "submit": parsers.texts,
+        "submit_env": parsers.texts,
+        "submit_cwd": parsers.paths,
+        "threads": parsers.whole_number(1),
+        "max_streams": parsers.whole_number(1),
+        "rate": parsers.rate,
+        "session": parsers.positive_duration,
+        "page": parsers.switch,
+        "read_only": parsers.switch,
+    },
 }
 _QUEUE_KEYS: Mapping[str, parsers.Parse] = {
     "description": parsers.text,
@@ -283,7 +303,17 @@ class _Reader:
             env_capture=read["env"].get("capture", CAPTURED_VARIABLES),
             redactor=Redactor(**read["redact"]),
             on_finish=read["hooks"].get("on_finish", ()),
+            serve=self._serve(read["serve"]),
         )
+
+    def _serve(self, values: dict[str, Any]) -> Serve:
+        base = self.path and self.path.parent
+        for key in ("socket", "tls_cert", "tls_key"):
+            if values.get(key) is not None:
+                values[key] = _absolute(values[key], base)
+        if "submit_cwd" in values:
+            values["submit_cwd"] = tuple(_absolute(each, base) for each in values["submit_cwd"])
+        return Serve(**values)
 
     def _database(self, given: str | None, home: Path | None) -> Path:
         if given is None:

@@ -11,6 +11,8 @@ from jobq.limits import MAX_COUNT
 from jobq.units import parse_duration, parse_limit, parse_rate, parse_size
 
 Parse = Callable[[Any], Any]
+MAX_PORT = 65_535
+_ORIGIN = re.compile(r"https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?/?")
 NO_HOME = "expected a path in an existing home directory"
 
 
@@ -37,6 +39,32 @@ def backend(value: Any) -> str:
         raise UsageError('expected "sqlite" or "redis://HOST:PORT/DB"')
     parse_url(value)
     return str(value)
+
+
+def optional_path(value: Any) -> str | None:
+    return None if value == "" else path(value)
+
+
+def switch(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise UsageError("expected true or false")
+    return value
+
+
+def port(value: Any) -> int:
+    number = int(whole_number(0)(value))
+    if number > MAX_PORT:
+        raise UsageError(f"expected a port, at most {MAX_PORT}")
+    return number
+
+
+def public_url(value: Any) -> str:
+    """Return the origin that clients use: scheme, name and perhaps a port; "" for none."""
+    if value == "":
+        return ""
+    if not isinstance(value, str) or not _ORIGIN.fullmatch(value):
+        raise UsageError('expected "https://NAME" or "https://NAME:PORT", without a path')
+    return value.lower().removesuffix("/")
 
 
 def texts(value: Any) -> tuple[str, ...]:
@@ -113,3 +141,7 @@ def size_or_auto(value: Any) -> int | None:
 
 def rate(value: Any) -> Any:
     return parse_rate(text(value))
+
+
+def paths(value: Any) -> tuple[str, ...]:
+    return tuple(map(path, texts(value)))

@@ -7,10 +7,13 @@ from pathlib import Path
 
 from jobq.models import Queue
 from jobq.redaction import Redactor
+from jobq.units import Rate
 
 DEFAULT_LOG_MAX_BYTES = 100 << 20
 MIN_LOG_MAX_BYTES = 64 << 10
 """With less, head and tail of a log are too short to be useful."""
+
+DEFAULT_REQUEST_RATE = Rate(100, 1.0)
 
 CAPTURED_VARIABLES = (
     "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_*", "TZ", "TMPDIR",
@@ -54,6 +57,29 @@ class Retention:
     cancelled: float = 0.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serve:
+    """The settings of `jobq serve`."""
+
+    host: str = "127.0.0.1"
+    port: int = 5627  # JOBQ on a telephone; 0: any free one
+    socket: Path | None = None  # a Unix socket to listen on as well
+    public_url: str = ""  # where clients reach it, if not at host and port
+    hosts: tuple[str, ...] = ()  # further names that clients may use in the Host header
+    trusted_proxies: tuple[str, ...] = ()  # addresses that may set X-Forwarded-*
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    submit: tuple[str, ...] = ()  # patterns of job types that may be added
+    submit_env: tuple[str, ...] = ()  # variables that an added command may set
+    submit_cwd: tuple[Path, ...] = ()  # directories in and below which it may run
+    threads: int = 4  # that read; one more writes
+    max_streams: int = 2000
+    rate: Rate = DEFAULT_REQUEST_RATE  # requests of one token; twice as many may come in a burst
+    session: float = 12 * 3600.0  # seconds that a login lasts
+    page: bool = True  # serve the web page, too
+    read_only: bool = False  # refuse every change
+
+
 SQLITE = "sqlite"
 
 
@@ -83,6 +109,7 @@ class Settings:
     env_capture: tuple[str, ...] = CAPTURED_VARIABLES
     redactor: Redactor = field(default_factory=Redactor)  # of what is shown about jobs
     on_finish: tuple[tuple[str, ...], ...] = ()  # commands to run when a job has ended
+    serve: Serve = field(default_factory=Serve)
 
     @property
     def backend_shown(self) -> str:

@@ -12,7 +12,7 @@ import jobq
 from tests.support.paths import ROOT
 
 ORDER = (
-    "errors clock limits",
+    "errors clock limits inert",
     "units",
     "models secret_text",
     "redaction",
@@ -20,12 +20,13 @@ ORDER = (
     "system serializers",
     "backends",
     "job_types logs",
-    "jobs",
+    "jobs describe",
     "recovery",
     "job_reader pull_worker queue_admin",
     "queue",
     "scheduling transfer diagnostics",
     "execution",
+    "web",
     "cli testing",
 )
 """A room imports from the lines above its own; rooms of one line do not know each other."""

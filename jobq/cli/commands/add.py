@@ -13,9 +13,10 @@ from jobq.cli.parsing.job_options import (
     StartOptions,
     job_spec,
 )
-from jobq.cli.rendering.output import inert, is_terminal, note, note_paused, print_json
+from jobq.cli.rendering.output import is_terminal, note, note_paused, print_json
 from jobq.clock import utcnow
 from jobq.errors import UsageError, WrongState
+from jobq.inert import inert
 from jobq.jobs.spec import JobSpec
 from jobq.limits import bounded_text, listed
 from jobq.logs.directory import STDIN
@@ -160,6 +161,6 @@ def _until(job: Job) -> str:
 
 
 def _what(job: ShownJob) -> str:
-    from jobq.cli.rendering.job_text import describe  # shlex
+    from jobq.describe import describe  # shlex
 
     return describe(job)

@@ -11,8 +11,9 @@ from jobq.cli.context import Cli, complain, project_file
 from jobq.cli.parsing.declarations import Context
 from jobq.cli.parsing.options import AsJson
 from jobq.cli.parsing.typer_adapter import group_app, verb
-from jobq.cli.rendering.output import count_of, inert, is_terminal, note, print_json
+from jobq.cli.rendering.output import count_of, is_terminal, note, print_json
 from jobq.config.loader import find_file, working_directory
+from jobq.inert import inert
 from jobq.serializers import settings_document
 
 app = group_app(

@@ -6,11 +6,12 @@ from typing import Annotated
 from jobq.cli.context import Cli
 from jobq.cli.parsing.declarations import Context, option
 from jobq.cli.parsing.options import AsJson
-from jobq.cli.rendering.output import count_of, inert, is_terminal, print_json, styled
+from jobq.cli.rendering.output import count_of, is_terminal, print_json, styled
 from jobq.config.settings import Settings
 from jobq.diagnostics.doctor.diagnose import diagnose
 from jobq.diagnostics.doctor.finding import Finding, Level
 from jobq.errors import ConfigError, JobqError
+from jobq.inert import inert
 
 _STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "red"}
 

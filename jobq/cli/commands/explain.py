@@ -4,9 +4,10 @@ from jobq.cli.context import Cli
 from jobq.cli.parsing.arguments import parse_one_id
 from jobq.cli.parsing.declarations import Context
 from jobq.cli.parsing.options import AsJson, Id
-from jobq.cli.rendering.output import COLOURS, inert, is_terminal, print_json, styled
+from jobq.cli.rendering.output import COLOURS, is_terminal, print_json, styled
 from jobq.diagnostics.explain import explain as reasons_of
 from jobq.diagnostics.explain_facts import gather
+from jobq.inert import inert
 
 
 def command(ctx: Context, job_id: Id, as_json: AsJson = False) -> None:

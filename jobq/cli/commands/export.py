@@ -11,8 +11,9 @@ from typing import Annotated, TextIO, cast
 from jobq.cli.context import Cli
 from jobq.cli.parsing.declarations import Context, option
 from jobq.cli.parsing.options import Ids, Selection
-from jobq.cli.rendering.output import count_of, format_ids, inert, is_terminal, note
+from jobq.cli.rendering.output import count_of, format_ids, is_terminal, note
 from jobq.errors import UsageError
+from jobq.inert import inert
 from jobq.system.permissions import repair
 from jobq.transfer.exporter import Export
 from jobq.transfer.formats import FORMATS, format_of, write

@@ -8,8 +8,9 @@ from typing import Annotated
 
 from jobq.cli.context import project_file
 from jobq.cli.parsing.declarations import Argument, Context
-from jobq.cli.rendering.output import inert, note
+from jobq.cli.rendering.output import note
 from jobq.errors import UsageError
+from jobq.inert import inert
 from jobq.system.permissions import (
     SHARED_DIRECTORY_MODE,
     SHARED_FILE_MODE,

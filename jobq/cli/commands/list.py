@@ -9,7 +9,7 @@ from jobq.cli.context import Cli
 from jobq.cli.parsing.declarations import Context, option
 from jobq.cli.parsing.options import AsJson, AsJsonl, Ids, Selection
 from jobq.cli.rendering.hints import hint_no_supervisor
-from jobq.cli.rendering.job_text import attempts_of, describe, progress_of, time_of
+from jobq.cli.rendering.job_text import attempts_of, progress_of, time_of
 from jobq.cli.rendering.output import (
     COLOURS,
     note,
@@ -19,6 +19,7 @@ from jobq.cli.rendering.output import (
 )
 from jobq.cli.rendering.table import print_columns
 from jobq.clock import utcnow
+from jobq.describe import describe
 from jobq.errors import NotFound, UsageError
 from jobq.limits import listed
 from jobq.models import DEFAULT_QUEUE, Job, JobFilter, JobStatus

@@ -13,7 +13,6 @@ from jobq.cli.parsing.options import AsJson
 from jobq.cli.parsing.typer_adapter import group_app, verb
 from jobq.cli.rendering.output import (
     full_time,
-    inert,
     is_terminal,
     local_time,
     note,
@@ -22,6 +21,7 @@ from jobq.cli.rendering.output import (
 )
 from jobq.cli.rendering.table import print_columns
 from jobq.clock import utcnow
+from jobq.inert import inert
 from jobq.job_types import shell as command
 from jobq.jobs.spec import JobSpec
 from jobq.models import FINISHED, Fired, Job, JsonObject, Missed, Schedule

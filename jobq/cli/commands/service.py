@@ -14,10 +14,11 @@ from jobq.cli.context import Cli
 from jobq.cli.parsing.declarations import Context, option
 from jobq.cli.parsing.options import AsJson, Slots
 from jobq.cli.parsing.typer_adapter import group_app, verb
-from jobq.cli.rendering.output import inert, is_terminal, note, print_fields, print_json
+from jobq.cli.rendering.output import is_terminal, note, print_fields, print_json
 from jobq.config.environment import BACKEND_VAR, DATABASE_VAR, LOG_DIR_VAR
 from jobq.config.settings import Settings
 from jobq.errors import JobqError, NotFound, UsageError
+from jobq.inert import inert
 from jobq.system.permissions import (
     SHARED_DIRECTORY_MODE,
     SHARED_FILE_MODE,

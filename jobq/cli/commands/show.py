@@ -9,7 +9,7 @@ from jobq.cli.context import Cli
 from jobq.cli.parsing.arguments import parse_one_id
 from jobq.cli.parsing.declarations import Context
 from jobq.cli.parsing.options import AsJson, Id
-from jobq.cli.rendering.job_text import describe, exit_of, progress_of, time_of
+from jobq.cli.rendering.job_text import exit_of, progress_of, time_of
 from jobq.cli.rendering.output import (
     COLOURS,
     format_ids,
@@ -22,6 +22,7 @@ from jobq.cli.rendering.output import (
 )
 from jobq.cli.rendering.table import print_columns
 from jobq.clock import utcnow
+from jobq.describe import describe
 from jobq.job_types import shell
 from jobq.limits import MAX_LISTED
 from jobq.models import FINISHED, Attempt, Job, Outcome

@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from jobq.cli.context import Cli
 from jobq.cli.parsing.declarations import Context
 from jobq.cli.parsing.options import AsJson
-from jobq.cli.rendering.job_text import describe
 from jobq.cli.rendering.output import print_fields, print_json
 from jobq.cli.rendering.queue_table import print_queues
 from jobq.cli.rendering.table import print_columns
+from jobq.describe import describe
 from jobq.diagnostics.stats import (
     Figures,
     Percentiles,

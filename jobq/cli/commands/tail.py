@@ -11,8 +11,9 @@ from jobq.cli.parsing.declarations import Context, option
 from jobq.cli.parsing.options import Id
 from jobq.cli.rendering.hints import hint_no_supervisor, hint_paused
 from jobq.cli.rendering.log_follower import Follower, follow, show_part, tell_failure
-from jobq.cli.rendering.output import inert, is_terminal, note
+from jobq.cli.rendering.output import is_terminal, note
 from jobq.errors import NotFound, UsageError
+from jobq.inert import inert
 from jobq.logs.directory import EVENTS, LOG, OFFSET_FIELDS, STDERR, STDOUT, JobLog
 from jobq.logs.remote import RemoteLog, wrote
 from jobq.models import FINISHED, Job, LogOffsets

@@ -10,14 +10,9 @@ from typing import Annotated, Any
 from jobq.cli.context import Cli, complain, project_file
 from jobq.cli.parsing.declarations import Argument, Context
 from jobq.cli.parsing.options import AsJson
-from jobq.cli.rendering.output import (
-    inert,
-    is_terminal,
-    print_fields,
-    print_json,
-    styled,
-)
+from jobq.cli.rendering.output import is_terminal, print_fields, print_json, styled
 from jobq.cli.rendering.table import print_columns
+from jobq.inert import inert
 from jobq.job_types import shell
 from jobq.job_types.learned import load_project
 from jobq.job_types.registry import JobType

@@ -5,8 +5,9 @@ from typing import Annotated
 from jobq.cli.context import Cli
 from jobq.cli.parsing.declarations import Context, option
 from jobq.cli.parsing.options import AsJson
-from jobq.cli.rendering.output import count_of, inert, note, print_json
+from jobq.cli.rendering.output import count_of, note, print_json
 from jobq.diagnostics.verify import Verification, Violation
+from jobq.inert import inert
 
 _MAX_SHOWN = 20
 

@@ -11,8 +11,9 @@ from jobq.cli.parsing.declarations import Context, option
 from jobq.cli.parsing.options import AsJson, Ids, Selection
 from jobq.cli.rendering import log_follower as follow
 from jobq.cli.rendering.hints import hint_no_supervisor, hint_paused
-from jobq.cli.rendering.job_text import describe, outcome_of
+from jobq.cli.rendering.job_text import outcome_of
 from jobq.cli.rendering.output import count_of, print_json_array
+from jobq.describe import describe
 from jobq.errors import NotFound
 from jobq.models import Job, JobStatus
 from jobq.redaction import ShownJob

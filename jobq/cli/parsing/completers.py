@@ -105,7 +105,7 @@ def _job_ids(line: Line, incomplete: str) -> Iterator[tuple[str, str]]:
 
 
 def _words_on(job: ShownJob) -> str:
-    from jobq.cli.rendering.job_text import describe
+    from jobq.describe import describe
 
     return f"{job.status}: {job.name or describe(job)}"
 

@@ -2,7 +2,7 @@
 
 import re
 
-from jobq.cli.rendering.output import visible
+from jobq.inert import visible
 
 _STYLE = (
     r"(?:0*(?:[0-4]|7|9|2[2-4]|27|29|3[0-79]|4[0-79]|9[0-7]|10[0-7])|4:[0-5]|[34]8:[25][0-9:]{1,20}"

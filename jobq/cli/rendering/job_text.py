@@ -1,29 +1,11 @@
 """Short texts about a job."""
 
-import shlex
 from datetime import datetime
-from typing import Any
 
-from jobq.cli.rendering.output import inert
-from jobq.job_types import shell
 from jobq.jobs.outcome import signal_name
 from jobq.models import FINISHED, Job, JobStatus, Progress
 from jobq.redaction import ShownJob
 from jobq.units import format_elapsed
-
-
-def describe(job: ShownJob) -> str:
-    """Return what a job does: its command as you would type it, or its type and arguments."""
-    if job.type == shell.JOB_TYPE:
-        text = job.args.get("shell")
-        return inert(text if text is not None else shlex.join(job.args.get("argv", ())))
-    return inert(" ".join([job.type, *(f"{k}={_plain(v)}" for k, v in job.args.items())]))
-
-
-def _plain(value: Any) -> str:
-    import json
-
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def time_of(job: Job, now: datetime) -> str:

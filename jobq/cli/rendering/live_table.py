@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
-from jobq.cli.rendering.job_text import attempts_of, describe, progress_of, time_of
+from jobq.cli.rendering.job_text import attempts_of, progress_of, time_of
 from jobq.cli.rendering.output import COLOURS, cut, styled, width_of
 from jobq.cli.rendering.table import table_lines
+from jobq.describe import describe
 from jobq.models import DEFAULT_QUEUE, Job, JobStatus
 from jobq.redaction import ShownJob
 from jobq.units import format_duration

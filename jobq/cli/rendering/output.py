@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from jobq.inert import CONTROL, inert
 from jobq.models import JobStatus
 from jobq.units import format_duration
 
@@ -40,33 +41,6 @@ _SGR_CODES: Mapping[str, str] = {
 }
 """Styles by name, with their codes for a terminal."""
 
-_CONTROL = re.compile(
-    # C0 and C1, soft hyphen, direction marks, separators, characters without width or visible form,
-    # surrogates, tags
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f"
-    "\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb\ud800-\udfff"
-    "\U0001d173-\U0001d17a\U000e0000-\U000e007f]"
-)
-
-
-def _visible(match: re.Match[str]) -> str:
-    code = ord(match[0])
-    if code < 0x20:
-        return chr(0x2400 + code)
-    if code == 0x7F:
-        return "␡"
-    return f"\\x{code:02x}" if code < 0x100 else match[0].encode("unicode_escape").decode()
-
-
-def visible(text: str) -> str:
-    """Return text with signs in place of control characters; keep line ends and tabs."""
-    return _CONTROL.sub(_visible, text)
-
-
-def inert(text: str) -> str:
-    """Return text on one line that a terminal shows as it is: control characters made visible."""
-    return visible(text.replace("\n", "␊").replace("\t", " "))
-
 
 def is_terminal() -> bool:
     """Return whether stdout is a terminal."""
@@ -96,7 +70,7 @@ def print_jsonl(documents: Iterable[Any]) -> None:
 def _to_json(document: Any, indent: int | None = 2) -> str:
     """Return JSON text in which control characters are escaped, so that their values are kept."""
     text = json.dumps(document, ensure_ascii=False, indent=indent if is_terminal() else None)
-    return _CONTROL.sub(_json_escape, text)
+    return CONTROL.sub(_json_escape, text)
 
 
 def _json_escape(match: re.Match[str]) -> str:

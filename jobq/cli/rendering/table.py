@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from jobq.cli.rendering.output import cut, inert, is_terminal, styled, width_of
+from jobq.cli.rendering.output import cut, is_terminal, styled, width_of
+from jobq.inert import inert
 
 Style = str | Callable[[str], str] | None
 """The style of a cell: a name, a function that adds colours to its text, or none."""

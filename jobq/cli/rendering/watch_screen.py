@@ -15,12 +15,14 @@ from types import FrameType
 from typing import Any, Self
 
 from jobq.backends.outage import Outage
-from jobq.cli.rendering.job_text import describe, time_of
+from jobq.cli.rendering.job_text import time_of
 from jobq.cli.rendering.live_table import Canvas, Row, plain_cut, table, totals
-from jobq.cli.rendering.output import cut, inert, is_terminal, note, print_jsonl, styled
+from jobq.cli.rendering.output import cut, is_terminal, note, print_jsonl, styled
 from jobq.clock import utcnow
+from jobq.describe import describe
 from jobq.diagnostics.eta import PastRuns, remaining
 from jobq.errors import DatabaseAwayError
+from jobq.inert import inert
 from jobq.models import FINISHED, UNFINISHED, Job, JobFilter, JobStatus
 from jobq.queue import JobQueue
 from jobq.redaction import ShownJob

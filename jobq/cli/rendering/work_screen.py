@@ -17,14 +17,16 @@ from queue import Full, Queue
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Self
 
-from jobq.cli.rendering.job_text import describe, percent
+from jobq.cli.rendering.job_text import percent
 from jobq.cli.rendering.live_table import Canvas, Row, plain_cut, table, totals
-from jobq.cli.rendering.output import COLOURS, count_of, inert, styled
+from jobq.cli.rendering.output import COLOURS, count_of, styled
 from jobq.cli.rendering.watch_screen import PAUSE_FACTOR, terminate
 from jobq.clock import utcnow
+from jobq.describe import describe
 from jobq.diagnostics.eta import PastRuns, remaining
 from jobq.errors import DatabaseError
 from jobq.execution.events import Event
+from jobq.inert import inert
 from jobq.models import AttemptResult, Job, JobStatus
 from jobq.queue import JobQueue
 from jobq.redaction import ShownJob

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from jobq.cli.rendering import output, table
 from jobq.cli.rendering.ansi import AnsiFilter
+from jobq.inert import inert
 from tests.support.cli_runner import ESCAPE, HOSTILE
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -16,7 +17,7 @@ NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
 @given(st.text())
 def test_inert_text_is_one_line_that_can_do_nothing(text: str) -> None:
-    shown = output.inert(text)
+    shown = inert(text)
     assert not {unicodedata.category(c) for c in shown} & {"Cc", "Cs"}
     assert not set(
         "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u061c\u200e\u200f"
@@ -24,7 +25,7 @@ def test_inert_text_is_one_line_that_can_do_nothing(text: str) -> None:
 
 
 def test_inert_text_shows_what_was_there() -> None:
-    assert output.inert("a\x1b[2J\x7f\x9b\u202e\n\tb\r") == "a␛[2J␡\\x9b\\u202e␊ b␍"
+    assert inert("a\x1b[2J\x7f\x9b\u202e\n\tb\r") == "a␛[2J␡\\x9b\\u202e␊ b␍"
 
 
 def test_inert_output_keeps_colours_and_nothing_else() -> None:
@@ -60,7 +61,7 @@ def test_what_takes_no_room_is_cut_too() -> None:
 def test_json_is_intact_and_can_do_nothing_to_a_terminal(text: str) -> None:
     printed = output._to_json({"name": text})
     assert json.loads(printed) == {"name": text}
-    assert output.inert(printed) == printed
+    assert inert(printed) == printed
     printed.encode()
 
 

@@ -15,9 +15,9 @@ from rich.cells import cell_len
 
 from jobq import Job, JobQueue, JobStatus
 from jobq.cli.rendering.live_table import Canvas, Row, bar, table, totals
-from jobq.cli.rendering.output import inert
 from jobq.cli.rendering.watch_screen import Changes, change_line, frame, snapshot
 from jobq.clock import utcnow
+from jobq.inert import inert
 from jobq.models import JobFilter, Progress
 from jobq.queue import backend_of
 from tests.support.cli_runner import HOSTILE, Cli
