@@ -4,10 +4,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import IntEnum, StrEnum
+from enum import StrEnum
 from typing import Any, NamedTuple
 
-from jobq.errors import UsageError
 from jobq.limits import MAX_ERROR_CHARS, MAX_MESSAGE_CHARS, bounded_result, bounded_text
 from jobq.units import Rate
 
@@ -91,31 +90,6 @@ def impossible_because(parent_id: int, status: JobStatus, condition: Condition) 
     if condition is Condition.FAILED:
         return f"parent {parent_id} {status}, and this was to run if it failed"
     return f"parent {parent_id} {'was cancelled' if status is _S.CANCELLED else status}"
-
-
-class Priority(IntEnum):
-    """Names of priorities, which are whole numbers from 0 to 9; 9 runs first."""
-
-    LOW = 2
-    NORMAL = 5
-    HIGH = 7
-    CRITICAL = 9
-
-
-def parse_priority(value: int | str) -> int:
-    """Return a priority from 0 to 9, from a number or one of the four names.
-
-    Raises:
-        UsageError: it is neither.
-    """
-    text = str(value).strip()
-    if text.upper() in Priority.__members__:
-        return int(Priority[text.upper()])
-    if len(text) == 1 and text in "0123456789":
-        return int(text)
-    raise UsageError(
-        f"priority {text!r}: give 0 to 9 (9 runs first), or low, normal, high or critical"
-    )
 
 
 class Parent(NamedTuple):
@@ -262,6 +236,11 @@ class Attempt:
         """The attempt's identity."""
         return AttemptKey(self.job_id, self.attempt, self.started_at)
 
+    @property
+    def has_offsets(self) -> bool:
+        """True if it is recorded where its output starts: with its process, or without one."""
+        return self.pid is not None or any(self.offsets)
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:
@@ -279,10 +258,10 @@ class Claim:
 
 
 class Started(NamedTuple):
-    """The process of an attempt, once it runs."""
+    """The process of an attempt, once it runs, and where its output starts."""
 
     key: AttemptKey
-    pid: int
+    pid: int | None  # None: it runs elsewhere, for a pull worker
     pid_started: int | None
     offsets: LogOffsets
 

@@ -1,8 +1,9 @@
-"""Durations, sizes, rates and moments: parsed from what people write, and formatted. Pure."""
+"""Durations, sizes, rates, priorities and moments: parsed from what people write, and formatted."""
 
 import re
 from dataclasses import dataclass
 from datetime import MAXYEAR, MINYEAR, UTC, datetime, time, timedelta
+from enum import IntEnum
 from typing import overload
 
 from jobq.errors import UsageError
@@ -119,6 +120,31 @@ def parse_rate(text: str) -> Rate:
             return Rate(int(match[1]), seconds)
     raise UsageError(
         f'{text!r:.80} is not a rate: give a count and a span, such as "10/min" or "5/30s"'
+    )
+
+
+class Priority(IntEnum):
+    """Names of priorities, which are whole numbers from 0 to 9; 9 runs first."""
+
+    LOW = 2
+    NORMAL = 5
+    HIGH = 7
+    CRITICAL = 9
+
+
+def parse_priority(value: int | str) -> int:
+    """Return a priority from 0 to 9, from a number or one of the four names.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    text = str(value).strip()
+    if text.upper() in Priority.__members__:
+        return int(Priority[text.upper()])
+    if len(text) == 1 and text in "0123456789":
+        return int(text)
+    raise UsageError(
+        f"priority {text!r}: give 0 to 9 (9 runs first), or low, normal, high or critical"
     )
 
 

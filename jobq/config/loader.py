@@ -30,8 +30,9 @@ from jobq.config.settings import (
 )
 from jobq.config.trust import distrust, refuse_foreign_open
 from jobq.errors import ConfigError, UsageError
-from jobq.models import DEFAULT_QUEUE, QUEUE_NAME, Queue, parse_priority
+from jobq.models import DEFAULT_QUEUE, QUEUE_NAME, Queue
 from jobq.redaction import Redactor
+from jobq.units import parse_priority
 
 FILE_NAME = "jobq.toml"
 

@@ -25,17 +25,8 @@ from jobq.jobs.validation import (
     checked_tags,
     checked_text,
 )
-from jobq.models import (
-    DEFAULT_QUEUE,
-    Condition,
-    JsonObject,
-    NewJob,
-    ParentRef,
-    Priority,
-    Queue,
-    parse_priority,
-)
-from jobq.units import parse_duration, parse_limit
+from jobq.models import DEFAULT_QUEUE, Condition, JsonObject, NewJob, ParentRef, Queue
+from jobq.units import Priority, parse_duration, parse_limit, parse_priority
 
 if TYPE_CHECKING:
     from jobq.job_types.registry import JobType

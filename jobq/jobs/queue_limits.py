@@ -7,8 +7,8 @@ from typing import Any
 from jobq.config.settings import Settings
 from jobq.errors import NotFound, UsageError
 from jobq.jobs.validation import checked_number, checked_text
-from jobq.models import DEFAULT_QUEUE, Queue, parse_priority
-from jobq.units import Rate, parse_limit, parse_rate
+from jobq.models import DEFAULT_QUEUE, Queue
+from jobq.units import Rate, parse_limit, parse_priority, parse_rate
 
 UNUSED_DEFAULT = Queue(name=DEFAULT_QUEUE)
 """The default queue as it is from the start: without limits, since it has not been used yet."""

@@ -113,7 +113,7 @@ class RemoteLog:
         if any(part.attempt not in self._attempts for part in parts):
             found = self._backend.attempts(self._job_id)
             # Output of an attempt may have been shipped before it is recorded where it starts.
-            self._attempts = {each.attempt: each.offsets for each in found if each.pid is not None}
+            self._attempts = {each.attempt: each.offsets for each in found if each.has_offsets}
         for part in parts:
             self._take(part)
         return bool(self._files)

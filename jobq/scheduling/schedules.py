@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 from jobq.errors import DatabaseError, JobqError, NotFound, UsageError
 from jobq.jobs.insert import create_unused
 from jobq.jobs.spec import JobSpec, to_spec
-from jobq.models import Fired, Inserted, Missed, Overlap, Schedule, parse_priority
+from jobq.models import Fired, Inserted, Missed, Overlap, Schedule
 from jobq.queue import JobQueue, backend_of, prepare_jobs
 from jobq.scheduling.cron import Cron, cron, refuse_long_steps, zone
-from jobq.units import parse_duration, parse_limit
+from jobq.units import parse_duration, parse_limit, parse_priority
 
 ON_TIME = timedelta(seconds=60)
 """A time that passed longer ago counts as missed."""

@@ -162,6 +162,17 @@ def test_the_process_and_the_log_offsets_of_an_attempt_are_noted(jobs: Jobs) -> 
     assert (attempt.pid, attempt.pid_started, attempt.offsets) == (4711, 99, offsets)
 
 
+def test_an_attempt_elsewhere_has_offsets_and_no_process(jobs: Jobs) -> None:
+    claim = jobs.start(jobs.add())
+    assert not jobs.backend.attempts(claim.job.id)[0].has_offsets
+    offsets = LogOffsets(stdout=1, events=3)
+    jobs.backend.started([Started(claim.key, None, None, offsets)])
+    jobs.reopen()
+    (attempt,) = jobs.backend.attempts(claim.job.id)
+    assert (attempt.pid, attempt.pid_started, attempt.offsets) == (None, None, offsets)
+    assert attempt.has_offsets
+
+
 def started(claim: Claim, offsets: LogOffsets = LogOffsets()) -> Started:  # noqa: B008 - frozen
     return Started(key=claim.key, pid=4711, pid_started=99, offsets=offsets)
 

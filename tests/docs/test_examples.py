@@ -22,9 +22,10 @@ from jobq.config.environment import _ONE_JOB_VARS
 from jobq.config.loader import load_settings
 from jobq.config.settings import priority_band
 from jobq.job_types.registry import load
-from jobq.models import INITIAL, TRANSITIONS, JobStatus, Priority
+from jobq.models import INITIAL, TRANSITIONS, JobStatus
 from jobq.testing import run
 from jobq.transfer.row_validation import COLUMNS
+from jobq.units import Priority
 from tests.support.paths import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -2,13 +2,10 @@ import dataclasses
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from jobq import JobQueue
 from jobq.config.settings import priority_band
-from jobq.errors import UsageError
 from jobq.models import (
     FINISHED,
     INITIAL,
@@ -18,8 +15,8 @@ from jobq.models import (
     Job,
     JobStatus,
     impossible_because,
-    parse_priority,
 )
+from jobq.units import parse_priority
 
 
 def test_a_status_is_finished_or_unfinished() -> None:
@@ -66,20 +63,6 @@ def test_the_reason_names_the_parent(status: JobStatus, condition: Condition, re
     assert impossible_because(7, status, condition) == reason
 
 
-@pytest.mark.parametrize(
-    ("given_as", "priority"),
-    [(0, 0), (9, 9), ("5", 5), ("low", 2), ("Normal", 5), (" high ", 7), ("CRITICAL", 9)],
-)
-def test_a_priority_is_a_digit_or_a_name(given_as: int | str, priority: int) -> None:
-    assert parse_priority(given_as) == priority
-
-
-@pytest.mark.parametrize("odd", [-1, 10, "", "11", "urgent", "5.0", 5.0, True, None, "٣", [5]])
-def test_anything_else_is_no_priority(odd: int) -> None:
-    with pytest.raises(UsageError, match="0 to 9"):
-        parse_priority(odd)
-
-
 def test_priorities_fall_into_bands() -> None:
     bands = [priority_band(priority) for priority in range(10)]
     assert bands == ["low"] * 4 + ["normal"] * 3 + ["high"] * 2 + ["critical"]
@@ -99,11 +82,3 @@ def test_a_job_can_be_written_as_json_and_read_back(queue: JobQueue) -> None:
     job = queue.add("shell", {"argv": ["true"]}, after=[parent.id], at=at, tags={"k": "v"})
     adapter = TypeAdapter(Job)
     assert adapter.validate_json(adapter.dump_json(job)) == job
-
-
-@given(st.text(max_size=8) | st.integers())
-def test_parsing_a_priority_gives_one_or_a_usage_error(value: str | int) -> None:
-    try:
-        assert 0 <= parse_priority(value) <= 9
-    except UsageError as error:
-        assert repr(str(value).strip()) in str(error)  # noqa: PT017 - either outcome is right

@@ -18,6 +18,7 @@ from jobq.units import (
     parse_duration,
     parse_limit,
     parse_moment,
+    parse_priority,
     parse_rate,
     parse_since,
     parse_size,
@@ -331,3 +332,28 @@ def test_moments_in_documents() -> None:
     assert format_moment(NOON) == "2026-01-01T12:00:00Z"
     assert format_moment(None) is None
     assert parse_moment(format_moment(NOON), NOON + timedelta(days=1)) == NOON
+
+
+# -- priorities --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given_as", "priority"),
+    [(0, 0), (9, 9), ("5", 5), ("low", 2), ("Normal", 5), (" high ", 7), ("CRITICAL", 9)],
+)
+def test_a_priority_is_a_digit_or_a_name(given_as: int | str, priority: int) -> None:
+    assert parse_priority(given_as) == priority
+
+
+@pytest.mark.parametrize("odd", [-1, 10, "", "11", "urgent", "5.0", 5.0, True, None, "٣", [5]])
+def test_anything_else_is_no_priority(odd: int) -> None:
+    with pytest.raises(UsageError, match="0 to 9"):
+        parse_priority(odd)
+
+
+@given(st.text(max_size=8) | st.integers())
+def test_parsing_a_priority_gives_one_or_a_usage_error(value: str | int) -> None:
+    try:
+        assert 0 <= parse_priority(value) <= 9
+    except UsageError as error:
+        assert repr(str(value).strip()) in str(error)  # noqa: PT017 - either outcome is right

@@ -296,7 +296,7 @@ def attempt_fields(attempt: Attempt) -> Iterator[tuple[str, str]]:
     """Yield the fields of an attempt in its job's hash of them."""
     number, lease = attempt.attempt, to_micros(attempt.lease_until)
     yield f"{number}", f"{to_micros(attempt.started_at)}|{attempt.supervisor}"
-    if attempt.pid is not None or any(attempt.offsets):
+    if attempt.has_offsets:
         yield f"{number}s", _process_record(attempt)
     if attempt.ended_at is not None:
         record = _outcome_record(attempt, attempt.error, attempt)

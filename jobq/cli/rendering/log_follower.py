@@ -195,7 +195,7 @@ class Follower:
         if isinstance(log, RemoteLog):
             return log.span(job.attempts)[0]
         attempt = self._queue.attempts(job.id)[-1]
-        return None if attempt.pid is None else attempt.offsets
+        return attempt.offsets if attempt.has_offsets else None
 
     @property
     def _remote(self) -> RemoteLog | None:

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from jobq import JobStatus
-from jobq.backends.messages import LogChunk
+from jobq.backends.messages import ClaimRequest, LogChunk
 from jobq.backends.redis.backend import RedisBackend
 from jobq.logs.directory import EVENTS, STDOUT
 from jobq.logs.remote import MAX_HELD_BYTES, RemoteLog, ShippedFile
+from jobq.models import AttemptResult, Claim, LogOffsets, Outcome, Started
 from tests.contract.driver import NOON, new_job
 from tests.support.project import Project, wait_until
 from tests.support.project import project as project  # noqa: PLC0414 - a fixture
@@ -43,6 +44,25 @@ def test_what_came_twice_is_shown_once_and_retries_follow_each_other(server: Red
     ship(1, 3, b"{}\n", EVENTS)
     assert seen(server, 1) == b"one\ntwo\nagain\n"
     assert seen(server, 1, EVENTS) == b'{"event": "not_shipped", "bytes": 3}\n{}\n'
+
+
+def test_an_attempt_without_a_process_starts_where_it_is_recorded(server: RedisBackend) -> None:
+    """A pull worker's: what came before its start is not missing."""
+    request = ClaimRequest("elsewhere", 1, timedelta(minutes=1))
+    for offset in (0, 100):
+        (claim,) = server.claim(request, server.now())
+        server.started([Started(claim.key, None, None, LogOffsets(stdout=offset))])
+        part = LogChunk(1, claim.attempt, STDOUT, offset + 2, b"output\n")
+        server.logs.ship([part], max_bytes=1000, ttl=timedelta(minutes=1))
+        server.end([_given_back(claim)], server.now())
+    missing = b"[jobq: 2 bytes were not shipped: they are in the file where the job ran]\n"
+    assert seen(server, 1) == 2 * (missing + b"output\n")
+
+
+def _given_back(claim: Claim) -> AttemptResult:
+    return AttemptResult(
+        key=claim.key, outcome=Outcome.RELEASED, status=JobStatus.PENDING, failures=0, crashes=0
+    )
 
 
 SCRIPT = """echo begins; echo to stderr >&2; until [ -e {go} ]; do sleep 0.01; done
