@@ -385,8 +385,21 @@ class JobFilter:
     since: datetime | None = None  # created at or after
     until: datetime | None = None  # created before
     finished_before: datetime | None = None
+    ended_since: datetime | None = None  # ended at or after
+    parent: int | None = None  # waits, or has waited, for this job
+    added_by: int | None = None
     after_id: int | None = None  # greater ids only, in ascending order
     before_id: int | None = None  # smaller ids only, in descending order
+    text: "TextSearch | None" = None
+
+
+class TextSearch(NamedTuple):
+    """Literal texts, whatever their case, that a job has to have as it is shown: see `jobs.search`."""
+
+    words: tuple[str, ...] = ()  # anywhere in it
+    name: tuple[str, ...] = ()
+    error: tuple[str, ...] = ()
+    args: tuple[tuple[str, str], ...] = ()  # path of an argument, and text in it
 
 
 class CancelEffect(StrEnum):

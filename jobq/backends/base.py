@@ -23,7 +23,7 @@ Where backends differ
     Totals: Redis counts the jobs ever added, completed, failed and recovered; a store that was
     filled from another one starts with the jobs that came.
     Reading: on SQLite, each verb reads at one moment. On Redis, verbs that may read very many jobs
-    (`find`, `descendants`, `ended`, `ended_counts`, `flaws`) read in batches.
+    (`find`, `page`, `descendants`, `ended`, `ended_counts`, `flaws`) read in batches.
 """
 
 from abc import ABC, abstractmethod
@@ -32,7 +32,9 @@ from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import ClassVar
 
-from jobq.backends.messages import ClaimRequest, Exchange, History, LogChunk, Report, Setup
+from jobq.backends.lists import JobLists
+from jobq.backends.log_relay import LogRelay
+from jobq.backends.messages import ClaimRequest, Exchange, History, Report, Setup
 from jobq.clock import utcnow
 from jobq.models import (
     Attempt,
@@ -249,25 +251,6 @@ class TransferStore(ABC):
         """Unlock the store."""
 
 
-class LogRelay(ABC):
-    """Output of jobs on its way to other hosts."""
-
-    ships: ClassVar[bool]
-    """True if the backend serves hosts that do not share files; if not, nothing is kept here."""
-
-    @abstractmethod
-    def ship(self, chunks: Sequence[LogChunk], *, max_bytes: int, ttl: timedelta) -> None:
-        """Keep output for other hosts: the last ``max_bytes`` of each job, for ``ttl``.
-
-        Unlike everything else it may be lost: it is no part of a group and changes no counter.
-        Output of a job that does not exist is dropped; output is deleted with its job.
-        """
-
-    @abstractmethod
-    def shipped(self, job_id: int, after: str | None = None) -> tuple[list[LogChunk], str | None]:
-        """Return the kept output of a job in order of arrival, and where to go on ``after``."""
-
-
 class Backend(ABC):
     """The store of jobs, attempts, dependencies and queues."""
 
@@ -282,6 +265,7 @@ class Backend(ABC):
     stats: StatsReader
     transfer: TransferStore
     logs: LogRelay
+    lists: JobLists
 
     # -- life ------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from jobq.backends.liveness import LivenessLocks
 from jobq.backends.messages import ClaimRequest, Exchange, Report
 from jobq.backends.redis import rows
 from jobq.backends.redis.connection import ANSWER_TIMEOUT_S, RedisConnection
+from jobq.backends.redis.lists import RedisLists, find
 from jobq.backends.redis.logs import RedisLogs
 from jobq.backends.redis.migrate_data import RedisTransfer
 from jobq.backends.redis.rows import given, ids_of, span, to_micros, to_moment
@@ -70,6 +71,7 @@ class RedisBackend(Backend):
         self.stats = RedisStats(self._db)
         self.transfer = RedisTransfer(self._db)
         self.logs = RedisLogs(self._db)
+        self.lists = RedisLists(self._db)
 
     # -- life ------------------------------------------------------------------------------
 
@@ -131,38 +133,11 @@ class RedisBackend(Backend):
         if limit == 0:
             return []
         found: list[Job] = []
-        for job in self._matching(jobs, limit or rows.BATCH_SIZE, newest=newest):
+        for job in find(self._db, jobs, limit or rows.BATCH_SIZE, newest=newest):
             found.append(job)
             if len(found) == limit:
                 break
         return found
-
-    def _matching(self, jobs: JobFilter, limit: int, *, newest: bool) -> Iterator[Job]:
-        if jobs.ids is not None:
-            among = sorted(self.get(set(jobs.ids)).values(), key=lambda job: job.id, reverse=newest)
-            yield from (job for job in among if _matches(job, jobs))
-            return
-        narrow = _narrowed(jobs, newest=newest)
-        narrows = jobs.tags or narrow.keys() & {
-            "queue",
-            "type",
-            "since",
-            "before",
-            "finished_before",
-        }
-        batch_size = rows.BATCH_SIZE if narrows else min(limit, rows.BATCH_SIZE)
-        after: str | None = narrow.pop("after", None)
-        while True:
-            wanted = (
-                narrow
-                | given(after=after)
-                | {"batch_size": batch_size, "limit": min(limit, batch_size)}
-            )
-            last, found = self._db.read("find", **wanted)
-            yield from (job for job in map(rows.to_job, found) if _matches(job, jobs))
-            if last is None:
-                return
-            after = last.decode()
 
     def counts(self) -> dict[str, dict[JobStatus, int]]:
         counts: dict[str, dict[JobStatus, int]] = defaultdict(dict)
@@ -367,44 +342,3 @@ def _to_held(found: Sequence[Any]) -> list[Held]:
 def _to_retried(row: Sequence[Any]) -> Retried:
     because = int(row[2]) if len(row) > 2 else None
     return Retried(int(row[0]), RetryEffect(row[1].decode()), because)
-
-
-# -- finding -----------------------------------------------------------------------------------
-
-
-def _narrowed(jobs: JobFilter, *, newest: bool) -> dict[str, Any]:
-    """Return the part of a filter that `find` in read.lua can check."""
-    statuses = JobStatus if jobs.statuses is None else jobs.statuses
-    if jobs.finished_before is not None:
-        statuses = FINISHED & frozenset(statuses)
-    first, last = (jobs.before_id, jobs.after_id) if newest else (jobs.after_id, jobs.before_id)
-    return given(
-        statuses=sorted(statuses),
-        newest=newest or None,
-        queue=jobs.queue,
-        type=jobs.type,
-        since=jobs.since and to_micros(jobs.since),
-        before=jobs.until and to_micros(jobs.until),
-        finished_before=jobs.finished_before and to_micros(jobs.finished_before),
-        after=None if first is None else str(first),
-        stop=last,
-    )
-
-
-def _matches(job: Job, jobs: JobFilter) -> bool:
-    """Return whether a job matches: for conditions that no script checks, and jobs named by id."""
-    finished = job.finished_at
-    return (
-        all(job.tags.get(tag) == value for tag, value in jobs.tags.items())
-        and (jobs.statuses is None or job.status in jobs.statuses)
-        and (jobs.queue is None or job.queue == jobs.queue)
-        and (jobs.type is None or job.type == jobs.type)
-        and (jobs.since is None or job.created_at >= jobs.since)
-        and (jobs.until is None or job.created_at < jobs.until)
-        and (jobs.after_id is None or job.id > jobs.after_id)
-        and (jobs.before_id is None or job.id < jobs.before_id)
-        and (
-            jobs.finished_before is None
-            or (finished is not None and finished < jobs.finished_before)
-        )
-    )

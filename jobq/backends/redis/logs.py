@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import timedelta
 
-from jobq.backends.base import LogRelay
+from jobq.backends.log_relay import LogRelay
 from jobq.backends.messages import LogChunk
 from jobq.backends.redis.connection import RedisConnection
 from jobq.backends.redis.scripts import ship_script

@@ -33,7 +33,7 @@ _VERBS: dict[str, tuple[str, ...]] = {
         *_SETTLE, "insert", "schedules",
     ),
     "get find counts attempts open_attempts histories children known_keys key_holder ended "
-    "finished_before ahead next_start unsettled strays flaws": (*_SETTLE, "read"),
+    "finished_before ended_after page ahead next_start unsettled strays flaws": (*_SETTLE, "read"),
 }  # fmt: skip
 _PARTS = {verb: parts for verbs, parts in _VERBS.items() for verb in verbs.split()}
 """The files of each verb; verbs that are not listed use all files."""

@@ -7,8 +7,10 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from jobq.backends.base import SETTLE_BATCH_SIZE, Backend, LogRelay
+from jobq.backends.base import SETTLE_BATCH_SIZE, Backend
+from jobq.backends.lists import require_no_text
 from jobq.backends.liveness import liveness_locks
+from jobq.backends.log_relay import LogRelay
 from jobq.backends.messages import ClaimRequest, Exchange, LogChunk, Report
 from jobq.backends.sqlite import dependents, rows, verify
 from jobq.backends.sqlite.claim import (
@@ -27,6 +29,7 @@ from jobq.backends.sqlite.claim import (
 from jobq.backends.sqlite.connection import SqliteConnection
 from jobq.backends.sqlite.finish import end, unclaim
 from jobq.backends.sqlite.insert import insert, require_queues, statuses_of
+from jobq.backends.sqlite.lists import SqliteLists, find
 from jobq.backends.sqlite.migrate_data import SqliteTransfer
 from jobq.backends.sqlite.schedules import SqliteSchedules
 from jobq.backends.sqlite.stats import SqliteStats
@@ -83,6 +86,7 @@ class SqliteBackend(Backend):
         self.stats = SqliteStats(self._db)
         self.transfer = SqliteTransfer(self._db, self._liveness)
         self.logs = LocalLogs()
+        self.lists = SqliteLists(self._db)
 
     def _wake(self) -> None:
         """Wake listeners as soon as the changes of this thread are there for them to see."""
@@ -136,14 +140,9 @@ class SqliteBackend(Backend):
         return {job.id: job for job in found}
 
     def find(self, jobs: JobFilter, *, limit: int | None, newest: bool = False) -> list[Job]:
-        clause, values = rows.where(jobs)
-        order = "DESC" if newest else "ASC"
-        with self._db.read() as connection:
-            return select_jobs(
-                connection,
-                f"WHERE {clause} ORDER BY id {order} LIMIT ?",
-                (*values, -1 if limit is None else limit),
-            )
+        require_no_text(jobs)
+        with self._db.snapshot() as connection:
+            return find(connection, jobs, limit, newest=newest)
 
     def counts(self) -> dict[str, dict[JobStatus, int]]:
         counts: dict[str, dict[JobStatus, int]] = defaultdict(dict)

@@ -107,6 +107,19 @@ class SqliteConnection:
             raise_ours(self.path, error)
 
     @contextmanager
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
+        """Yield a connection to read with, so that all statements see the same moment."""
+        with self.read() as connection:
+            if connection.in_transaction:
+                yield connection
+                return
+            connection.execute("BEGIN")
+            try:
+                yield connection
+            finally:
+                connection.execute("ROLLBACK")
+
+    @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """Yield a write transaction, durable when the block ends; nested ones join the outer one."""
         handle = self._handle()

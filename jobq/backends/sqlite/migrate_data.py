@@ -35,20 +35,12 @@ class SqliteTransfer(TransferStore):
         return str(self._db.path.resolve())
 
     def setup(self) -> Setup:
-        with self._db.read() as connection:
-            connection.execute("BEGIN")
-            try:
-                return _setup(connection)
-            finally:
-                connection.execute("ROLLBACK")
+        with self._db.snapshot() as connection:
+            return _setup(connection)
 
     def histories(self, *, after_id: int, limit: int) -> list[History]:
-        with self._db.read() as connection:
-            connection.execute("BEGIN")
-            try:
-                return _histories(connection, after_id, limit)
-            finally:
-                connection.execute("ROLLBACK")
+        with self._db.snapshot() as connection:
+            return _histories(connection, after_id, limit)
 
     def known_keys(self, keys: Collection[str]) -> dict[str, KnownKey]:
         with self._db.read() as connection:

@@ -296,10 +296,13 @@ def where(jobs: JobFilter) -> tuple[str, list[Any]]:
             tag,
             value,
         )
+    if jobs.parent is not None:
+        add("id IN (SELECT child_id FROM dependencies WHERE parent_id = ?)", jobs.parent)
     for clause, moment in (
         ("created_at >= ?", jobs.since),
         ("created_at < ?", jobs.until),
         ("finished_at < ?", jobs.finished_before),
+        ("finished_at >= ?", jobs.ended_since),
     ):
         if moment is not None:
             add(clause, to_seconds(moment))
@@ -310,6 +313,7 @@ def _equal(jobs: JobFilter, add: Any) -> None:
     pairs: Mapping[str, Any] = {
         "queue = ?": jobs.queue,
         "type = ?": jobs.type,
+        "added_by = ?": jobs.added_by,
         "id > ?": jobs.after_id,
         "id < ?": jobs.before_id,
     }

@@ -50,9 +50,10 @@ local function matches(a, id)
       return false
     end
   end
-  if a.finished_before then
-    local finished = call('ZSCORE', P .. 'fin', id)
-    return finished and tonumber(finished) < a.finished_before
+  if a.finished_before or a.ended_since then
+    local finished = tonumber(call('ZSCORE', P .. 'fin', id) or nil)
+    return finished and (not a.finished_before or finished < a.finished_before)
+      and (not a.ended_since or finished >= a.ended_since)
   end
   return true
 end
@@ -212,21 +213,110 @@ function verbs.flaws(a)
   return found
 end
 
--- Return jobs that ended before then, the first to end first: id, status and time.
-function verbs.finished_before(a)
-  local from, skipped, before = a.after_at or '-inf', 0, '(' .. whole(a.before)
-  while a.after_id do  -- skip those of the same time that came before
-    local tied = call('ZRANGEBYSCORE', P .. 'fin', from, from, 'LIMIT', skipped, 1000)
+-- -- lists ----------------------------------------------------------------------------------------
+
+-- Return how many of the jobs that ended at a time come before or at a job, first or last first.
+local function ended_until(at, id, newest)
+  local skipped = 0
+  while true do
+    local tied = call(newest and 'ZREVRANGEBYSCORE' or 'ZRANGEBYSCORE', P .. 'fin', at, at, 'LIMIT',
+      skipped, 1000)
     local passed = 0
-    while tied[passed + 1] and tied[passed + 1] <= a.after_id do passed = passed + 1 end
+    while tied[passed + 1] and (newest and tied[passed + 1] >= id or not newest and tied[passed + 1] <= id) do
+      passed = passed + 1
+    end
     skipped = skipped + passed
-    if passed < 1000 then break end
+    if passed < 1000 then return skipped end
   end
+end
+
+-- Return jobs that ended before then, the first to end first, each with fields of its hash.
+local function ended_before(a, ...)
+  local from, skipped = a.after_at or '-inf', 0
+  if a.after_id then skipped = ended_until(from, a.after_id, false) end
+  local ids = call(
+    'ZRANGEBYSCORE', P .. 'fin', from, '(' .. whole(a.before), 'LIMIT', skipped, a.limit)
   local found = {}
-  local ids = call('ZRANGEBYSCORE', P .. 'fin', from, before, 'LIMIT', skipped, a.limit)
   for place, id in ipairs(ids) do
-    local f = call('HMGET', P .. 'j:' .. id, 's', 'fa')
-    found[place] = {id, f[1], f[2]}
+    found[place] = {id, unpack(call('HMGET', P .. 'j:' .. id, ...))}
   end
   return found
+end
+
+function verbs.finished_before(a)
+  return ended_before(a, 's', 'fa')
+end
+
+function verbs.ended_after(a)
+  return ended_before(a, 'fa', 's', 'h', 'sa')
+end
+
+local LIGHT = {
+  's', 'h', 'u', 'um', 'n', 'f', 'c', 'ra', 'sa', 'fa', 'cr', 'cb', 'pg', 'ec', 'sg', 'er', 'rs',
+}
+
+-- Return a job as `shown` does, without its result, and with something else for large arguments.
+local function shown_light(id, max_args, dropped)
+  local key, fields = P .. 'j:' .. id, {}
+  local record = call('HGET', key, 'd')
+  if #record > max_args then
+    local parts = cjson.decode(record)
+    parts[2] = dropped
+    local small = cjson.encode(parts)
+    if #record - #small > max_args then record = small end
+  end
+  fields[1], fields[2] = 'd', record
+  for place, value in ipairs(call('HMGET', key, unpack(LIGHT))) do
+    if value then
+      fields[#fields + 1] = LIGHT[place]
+      fields[#fields + 1] = value
+    end
+  end
+  return {id, fields, call('HGETALL', P .. 'dp:' .. id)}
+end
+
+-- Return the next ids and times in the order by end, the last first.
+local function next_ended(a)
+  local top, skipped = a.finished_before and '(' .. whole(a.finished_before) or '+inf', 0
+  if a.after_at then
+    top, skipped = a.after_at, ended_until(a.after_at, a.after_id, true)
+  end
+  return call('ZREVRANGEBYSCORE', P .. 'fin', top, a.ended_since or '-inf', 'WITHSCORES', 'LIMIT',
+    skipped, a.limit)
+end
+
+-- Return the next ids of a list, each with the time of its end or false, in order.
+local function next_places(a)
+  local places = {}
+  if a.by_end then
+    local found = next_ended(a)
+    for at = 1, #found, 2 do places[#places + 1] = {found[at], found[at + 1]} end
+    return places
+  end
+  local keys = a.parent and {P .. 'dc:' .. a.parent} or indexes(a)
+  for _, id in ipairs(a.ids or page(keys, a.after, a.newest, a.limit)) do
+    if a.stop and (a.newest and tonumber(id) <= a.stop or not a.newest and tonumber(id) >= a.stop) then
+      break
+    end
+    places[#places + 1] = {id, false}
+  end
+  return places
+end
+
+local function set_of(names)
+  local set = {}
+  for _, name in ipairs(names) do set[name] = true end
+  return set
+end
+
+-- Return the next places in a list, and the jobs there that match, as far as can be told here.
+function verbs.page(a)
+  local places, found, statuses = next_places(a), {}, set_of(a.statuses)
+  for _, place in ipairs(places) do
+    local status = call('HGET', P .. 'j:' .. place[1], 's')
+    if status and statuses[status] and matches(a, place[1]) then
+      found[#found + 1] = shown_light(place[1], a.max_args, a.dropped)
+    end
+  end
+  return {places, found}
 end
