@@ -6,11 +6,13 @@ all that it needs is.
 
 TYPE_CHECKING = False  # type checkers know it by its name; `typing` takes 5 ms
 if TYPE_CHECKING:
+    from jobq.backends.lists import Page, Position
     from jobq.errors import (
         ArgsError,
         ConfigError,
         DatabaseError,
         JobqError,
+        KeyReusedError,
         NotFound,
         UsageError,
         WorkerLoadError,
@@ -25,7 +27,18 @@ if TYPE_CHECKING:
         Snooze,
     )
     from jobq.jobs.spec import JobSpec
-    from jobq.models import Attempt, Claim, Condition, Job, JobFilter, JobStatus, Progress, Queue
+    from jobq.models import (
+        Attempt,
+        Claim,
+        Condition,
+        Job,
+        JobFilter,
+        JobStatus,
+        Progress,
+        Queue,
+        TextSearch,
+    )
+    from jobq.query import format_query, parse_query
     from jobq.queue import JobQueue
     from jobq.units import Rate, format_size, parse_duration, parse_since, parse_size
 
@@ -45,28 +58,36 @@ __all__ = [
     "JobStatus",
     "JobWorker",
     "JobqError",
+    "KeyReusedError",
     "NotFound",
+    "Page",
     "Permanent",
+    "Position",
     "Progress",
     "Queue",
     "Rate",
     "RetryAfter",
     "Snooze",
+    "TextSearch",
     "UsageError",
     "WorkerLoadError",
     "WrongState",
+    "format_query",
     "format_size",
     "parse_duration",
+    "parse_query",
     "parse_since",
     "parse_size",
 ]
 
 _MODULES = {
+    "jobq.backends.lists": ("Page", "Position"),
     "jobq.errors": (
         "ArgsError",
         "ConfigError",
         "DatabaseError",
         "JobqError",
+        "KeyReusedError",
         "NotFound",
         "UsageError",
         "WorkerLoadError",
@@ -90,7 +111,9 @@ _MODULES = {
         "JobStatus",
         "Progress",
         "Queue",
+        "TextSearch",
     ),
+    "jobq.query": ("format_query", "parse_query"),
     "jobq.queue": ("JobQueue",),
     "jobq.units": ("Rate", "format_size", "parse_duration", "parse_since", "parse_size"),
 }

@@ -6,6 +6,7 @@
     ├── UsageError            2   invalid input: the caller can correct it
     │   ├── ArgsError             the job type does not take these arguments
     │   ├── ConfigError           a value in jobq.toml or a JOBQ_* variable is invalid
+    │   ├── KeyReusedError        a key was given to `add_once` with another job before
     │   └── WorkerLoadError       a worker file does not import, or clashes with another
     ├── NotFound              3   no such job or queue
     ├── WrongState            4   the job's state does not allow it
@@ -41,6 +42,10 @@ class ArgsError(UsageError):
 
 class ConfigError(UsageError):
     """An invalid setting; the message names file, line, key and what was expected."""
+
+
+class KeyReusedError(UsageError):
+    """A key that another job was added with."""
 
 
 class WorkerLoadError(UsageError):

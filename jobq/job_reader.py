@@ -4,11 +4,13 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from jobq.backends.base import Backend
+from jobq.backends.lists import MAX_ROWS_READ, Order, Page, Position
 from jobq.config.settings import Settings
-from jobq.errors import NotFound
+from jobq.errors import NotFound, UsageError
 from jobq.jobs.spec import Duration, parse_statuses
 from jobq.limits import listed
 from jobq.logs.directory import JobLogs
@@ -17,6 +19,7 @@ from jobq.redaction import ShownJob
 from jobq.units import parse_duration
 
 if TYPE_CHECKING:
+    from jobq.jobs.search import SearchedPages
     from jobq.logs.directory import JobLog
     from jobq.logs.remote import RemoteLog
 
@@ -76,17 +79,76 @@ class JobReader:
         Raises:
             UsageError: there is no such status.
         """
-        wanted = jobs or JobFilter()
-        if status is not None:
-            narrow["statuses"] = parse_statuses(status)
-        return self._backend.find(replace(wanted, **narrow), limit=limit, newest=newest)
+        wanted = _narrowed(jobs, status, narrow)
+        if wanted.text is not None:
+            return list(islice(self._searched(wanted, newest=newest), limit))
+        return self._backend.find(wanted, limit=limit, newest=newest)
 
     def each(self, jobs: JobFilter) -> Iterator[Job]:
         """Yield all matching jobs, read in batches, so that no read lasts long."""
+        if jobs.text is not None:
+            yield from self._searched(jobs, newest=False)
+            return
         after = jobs.after_id
-        while page := self._backend.find(replace(jobs, after_id=after), limit=READ_BATCH_SIZE):
-            yield from page
-            after = page[-1].id
+        while batch := self._backend.find(replace(jobs, after_id=after), limit=READ_BATCH_SIZE):
+            yield from batch
+            after = batch[-1].id
+
+    def page(
+        self,
+        jobs: JobFilter | None = None,
+        /,
+        *,
+        status: str | JobStatus | Iterable[str | JobStatus] | None = None,
+        order: Order | str = Order.NEWEST,
+        after: Position | None = None,
+        limit: int = 50,
+        max_rows: int = MAX_ROWS_READ,
+        within: Duration | None = None,
+        **narrow: Any,
+    ) -> Page:
+        """Return a page of the jobs that match a filter, or the fields of one.
+
+        ``order`` is ``-id``, ``id`` or ``-finished``; ``after`` is the ``last`` of an earlier page.
+        A page ends with ``limit`` jobs, ``max_rows`` rows read, or the time that reading may take:
+        ``complete`` tells whether more may follow. Its jobs have no results, and a note in place
+        of large arguments.
+
+        Raises:
+            UsageError: there is no such status or order.
+        """
+        wanted = _narrowed(jobs, status, narrow)
+        pages = self._pages(wanted, _order(order))
+        seconds = None if within is None else parse_duration(within)
+        return pages.read(after, limit=limit, max_rows=max_rows, seconds=seconds)
+
+    def _searched(self, jobs: JobFilter, *, newest: bool) -> Iterator[Job]:
+        """Yield the jobs that have the texts of a filter, read whole."""
+        pages = self._pages(jobs, Order.NEWEST if newest else Order.OLDEST)
+        part = Page([], None, complete=False, read=0)
+        while not part.complete:
+            part = pages.read(part.last, limit=READ_BATCH_SIZE, max_rows=READ_BATCH_SIZE)
+            found = self._backend.get([job.id for job in part.jobs])
+            yield from (found[job.id] for job in part.jobs if job.id in found)
+
+    def _pages(self, jobs: JobFilter, order: Order) -> "SearchedPages":
+        from jobq.jobs.search import SearchedPages  # `add` does without
+
+        return SearchedPages(self._backend.lists, jobs, order, self.settings.redactor)
+
+    def total(self, jobs: JobFilter) -> int | None:
+        """Count the jobs that match a filter; None if its conditions are not counted.
+
+        Counted are queues and statuses.
+        """
+        if jobs != JobFilter(queue=jobs.queue, statuses=jobs.statuses):
+            return None
+        return sum(
+            number
+            for queue, counts in self.counts_by_queue().items()
+            for status, number in counts.items()
+            if jobs.queue in (None, queue) and (jobs.statuses is None or status in jobs.statuses)
+        )
 
     def counts(self) -> dict[JobStatus, int]:
         """Count the jobs in each status; every status is there."""
@@ -193,3 +255,20 @@ class JobReader:
         registered = self._backend.supervisors.all()
         dead = recovery.dead(self._backend, registered)
         return [supervisor for supervisor in registered if supervisor.id not in dead]
+
+
+def _narrowed(
+    jobs: JobFilter | None,
+    status: str | JobStatus | Iterable[str | JobStatus] | None,
+    fields: dict[str, Any],
+) -> JobFilter:
+    if status is not None:
+        fields["statuses"] = parse_statuses(status)
+    return replace(jobs or JobFilter(), **fields)
+
+
+def _order(name: Order | str) -> Order:
+    try:
+        return Order(name)
+    except ValueError:
+        raise UsageError(f"no order {name!r}: give one of {', '.join(Order)}") from None

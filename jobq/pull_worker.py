@@ -1,11 +1,14 @@
 """The verbs of a `JobQueue` for pull workers: programs that take jobs without `jobq work`."""
 
+import os
+import select
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
-from jobq.backends.base import Backend
+from jobq.backends.base import Backend, Listener
 from jobq.backends.messages import ClaimRequest
 from jobq.config.settings import Settings
 from jobq.jobs.spec import Duration
@@ -16,6 +19,9 @@ from jobq.units import parse_duration
 
 RECOVERY_INTERVAL_S = 1.0
 """Time between two looks of one `JobQueue` for jobs whose owner is dead, when it claims."""
+
+MIN_WAIT_S = 0.01
+"""Shortest wait for a job that is due, but in a queue that gives none."""
 
 
 class PullWorker:
@@ -33,23 +39,67 @@ class PullWorker:
         owner: str,
         types: Collection[str] | None = None,
         lease: Duration | None = None,
+        wait: Duration = 0,
     ) -> Claim | None:
         """Take the next job for a worker of your own; None if there is none.
 
-        Renew the lease with `heartbeat` before it runs out, and end the attempt with `complete`
-        or `fail`: otherwise the job is given to another worker. Jobs whose owner is dead, or let
-        its lease run out, are given back first: no supervisor is needed for that.
+        With ``wait``, one that comes within this time is taken as well. Renew the lease with
+        `heartbeat` before it runs out, and end the attempt with `complete`, `fail` or `release`:
+        otherwise the job is given to another worker. Jobs whose owner is dead, or let its lease
+        run out, are given back first: no supervisor is needed for that.
         """
-        self._recover_regularly(owner)
-        return self._claim(
-            ClaimRequest(
-                owner=owner,
-                limit=1,
-                lease=self._lease(lease),
-                queues=None if queue is None else [queue],
-                types=types,
-            )
+        queues = None if queue is None else [queue]
+        claims = self.claim_many(queues, owner=owner, limit=1, types=types, lease=lease, wait=wait)
+        return claims[0] if claims else None
+
+    def claim_many(
+        self,
+        queues: Collection[str] | None = None,
+        *,
+        owner: str,
+        limit: int,
+        types: Collection[str] | None = None,
+        lease: Duration | None = None,
+        wait: Duration = 0,
+    ) -> list[Claim]:
+        """Take up to ``limit`` jobs, as `claim` does; with ``wait``, wait for the first of them."""
+        request = ClaimRequest(
+            owner=owner, limit=limit, lease=self._lease(lease), queues=queues, types=types
         )
+        deadline = time.monotonic() + parse_duration(wait)
+        claims = self._claim_recovered(request)
+        if claims or time.monotonic() >= deadline:
+            return claims
+        with self._wakeups() as listener:
+            while not claims and (left := deadline - time.monotonic()) > 0:
+                claims = self._claim_recovered(request)
+                if not claims:
+                    self._sleep(listener, left)
+        return claims
+
+    def _claim_recovered(self, request: ClaimRequest) -> list[Claim]:
+        self._recover_regularly(request.owner)
+        return self._backend.claim(request, self._backend.now())
+
+    @contextmanager
+    def _wakeups(self) -> Iterator[Listener]:
+        """Listen under a name of its own: the owner is not dead when this ends."""
+        name = f"wait-{os.urandom(8).hex()}"
+        listener = self._backend.supervisors.listen(name)
+        try:
+            yield listener
+        finally:
+            listener.close()
+            self._backend.supervisors.unregister([name])
+
+    def _sleep(self, listener: Listener, seconds: float) -> None:
+        """Wait for a wake-up, the next job that becomes due, or the next recovery."""
+        now = self._backend.now()
+        due = self._backend.next_due(now)
+        if due is not None:
+            seconds = min(seconds, max(MIN_WAIT_S, (due - now).total_seconds()))
+        if select.select([listener], [], [], min(seconds, RECOVERY_INTERVAL_S))[0]:
+            listener.drain()
 
     def heartbeat(self, claim: Claim, lease: Duration | None = None) -> bool:
         """Renew the owner's leases. False: the attempt is lost or to be cancelled: stop working."""
@@ -111,6 +161,22 @@ class PullWorker:
             )
         )
 
+    def release(self, claim: Claim) -> bool:
+        """Give a job back as if it had not been tried. False: it was lost, and this changed nothing.
+
+        The attempt costs no retry; the job is pending again.
+        """
+        return self._end(
+            AttemptResult(
+                key=claim.key,
+                outcome=Outcome.RELEASED,
+                status=JobStatus.PENDING,
+                failures=claim.job.failures,
+                crashes=claim.job.crashes,
+                error="given back by its worker",
+            )
+        )
+
     def _recover(self, own: str | None = None) -> int:
         """Give back the jobs that dead owners left, and return how many; ``own`` is known to live."""
         from jobq.recovery import Recovery  # `add` does without
@@ -124,10 +190,6 @@ class PullWorker:
         if time.monotonic() >= self._recovery_due:
             self._recovery_due = time.monotonic() + RECOVERY_INTERVAL_S
             self._recover(own)
-
-    def _claim(self, request: ClaimRequest) -> Claim | None:
-        claims = self._backend.claim(request, self._backend.now())
-        return claims[0] if claims else None
 
     def _lease(self, lease: Duration | None) -> timedelta:
         return timedelta(seconds=parse_duration(self.settings.lease if lease is None else lease))

@@ -17,12 +17,12 @@ from jobq.backends.factory import open_backend
 from jobq.backends.messages import ClaimRequest
 from jobq.config.loader import load_settings
 from jobq.config.settings import Settings
-from jobq.errors import NotFound, UsageError, WrongState
+from jobq.errors import KeyReusedError, NotFound, UsageError, WrongState
 from jobq.job_reader import JobReader
 from jobq.job_types import shell
 from jobq.jobs.insert import as_added, batches, insert
 from jobq.jobs.prepare import PreparedJobs, prepare
-from jobq.jobs.spec import RUN_TAG, Duration, JobSpec, parse_statuses, to_spec
+from jobq.jobs.spec import RUN_TAG, Duration, JobSpec, digest_of, parse_statuses, to_spec
 from jobq.jobs.validation import checked_text
 from jobq.logs.directory import JobLogs
 from jobq.models import (
@@ -151,6 +151,38 @@ class JobQueue(JobReader, QueueAdmin, PullWorker):
             on_paused(name)
         return inserted
 
+    def add_once(self, spec: JobSpec | Mapping[str, Any], key: str) -> Inserted:
+        """Add a job, unless one has been added with this key before; return its id.
+
+        The key is kept with the job, in the same transaction, until that is deleted: a call that
+        was cut off can be repeated. It is not the ``key`` of `JobSpec`, which is for one call.
+
+        Raises:
+            KeyReusedError: another job was added with it.
+        """
+        checked_text("key", key)
+        wanted = to_spec(spec)
+        digest = digest_of(wanted)
+        known = self._known_key(key, digest)
+        if known is not None:
+            return Inserted(known, created=False)
+        now = self.now()
+        prepared = prepare_jobs(self, [wanted], now)
+        prepared.jobs[0].key, prepared.jobs[0].digest = key, digest
+        (inserted,) = insert(prepared, self._backend, self.logs, now)
+        if not inserted.created:
+            self._known_key(key, digest)  # another process may have been first
+        return inserted
+
+    def _known_key(self, key: str, digest: str) -> int | None:
+        known = self._backend.transfer.known_keys([key]).get(key)
+        if known is not None and known.digest != digest:
+            raise KeyReusedError(
+                f"the key {key!r:.80} belongs to job {known.job_id}, which was added with other "
+                "options: give another key"
+            )
+        return None if known is None else known.job_id
+
     def insert_claimed(
         self, spec: JobSpec, *, owner: str, stdin: Path | None = None
     ) -> tuple[Inserted, Claim | None]:
@@ -175,7 +207,8 @@ class JobQueue(JobReader, QueueAdmin, PullWorker):
                 return inserted, None
             lease = self._lease(None)
             request = ClaimRequest(owner=owner, limit=1, lease=lease, ids=(inserted.id,))
-            return inserted, self._claim(request)
+            claims = self._backend.claim(request, self.now())
+            return inserted, claims[0] if claims else None
 
     # -- changing --------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """Jobs as callers describe them, and statuses as they name them."""
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -76,6 +77,20 @@ def given_fields(spec: JobSpec) -> dict[str, Any]:
     """Return the fields that a description gives, by name."""
     values = ((name, getattr(spec, name)) for name in _FIELDS)
     return {name: value for name, value in values if value is not None}
+
+
+def digest_of(spec: JobSpec) -> str:
+    """Return a digest that is equal for descriptions that give the same fields the same values."""
+    from hashlib import sha256  # `add` does without
+
+    text = json.dumps(given_fields(spec), sort_keys=True, default=_as_json)
+    return sha256(text.encode()).hexdigest()
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    return list(value) if isinstance(value, Iterable) else str(value)
 
 
 def parse_statuses(

@@ -21,7 +21,7 @@ ORDER = (
     "backends",
     "job_types logs",
     "jobs describe",
-    "recovery",
+    "recovery query",
     "job_reader pull_worker queue_admin",
     "queue",
     "scheduling transfer diagnostics",

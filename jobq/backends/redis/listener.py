@@ -33,6 +33,11 @@ class RedisListener(Listener):
         self._poll.register(self._socket, select.EPOLLIN)
         self._subscription = subscription
 
+    @property
+    def closed(self) -> bool:
+        """True once it has stopped listening."""
+        return self._poll.closed
+
     def fileno(self) -> int:
         return self._poll.fileno()
 
@@ -55,7 +60,7 @@ class RedisListener(Listener):
 
     def renew(self) -> None:
         """Subscribe again if the connection was lost; failure is not an error."""
-        if self._subscription is None and not self._poll.closed:
+        if self._subscription is None and not self.closed:
             with suppress(RedisError, OSError):
                 self._subscribe()
 

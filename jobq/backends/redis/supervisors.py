@@ -34,7 +34,7 @@ class RedisSupervisors(SupervisorRegistry):
     def listen(self, owner: str) -> RedisListener:
         lock = self._liveness.hold(owner)
         listener = self._db.listener(lock)
-        self._listeners.append(listener)
+        self._listeners = [each for each in self._listeners if not each.closed] + [listener]
         return listener
 
     def renew_listeners(self) -> None:

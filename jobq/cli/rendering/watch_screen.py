@@ -67,18 +67,18 @@ class Snapshot:
 def snapshot(queue: JobQueue, wanted: JobFilter, rows: int) -> Snapshot:
     """Return running jobs first; waiting and last ended ones share the remaining rows."""
 
-    def some(statuses: Iterable[JobStatus], limit: int, *, newest: bool = False) -> list[Job]:
+    def some(statuses: Iterable[JobStatus], limit: int, order: str = "id") -> list[Job]:
         chosen = frozenset(statuses) & (wanted.statuses or frozenset(JobStatus))
         if limit <= 0 or not chosen:
             return []
-        return queue.find(replace(wanted, statuses=chosen), limit=limit, newest=newest)
+        return queue.page(replace(wanted, statuses=chosen), order=order, limit=limit).jobs
 
     running = some([JobStatus.RUNNING], rows)
     room = rows - len(running)
     waiting: list[Job] = []
     for status in _WAITING:
         waiting += some([status], room - len(waiting))
-    ended = some(FINISHED, room, newest=True)
+    ended = some(FINISHED, room, "-finished")
     ended = ended[: max(room // 2, room - len(waiting))]
     waiting = waiting[: room - len(ended)]
     there = [each for each in queue.supervisors() if each.takes_jobs]

@@ -34,8 +34,8 @@ end
 
 function verbs.unregister(a)
   for _, id in ipairs(a.ids) do
-    write('HDEL', P .. 'sv', id)
-    write('HDEL', P .. 'hb', id)
+    if call('HEXISTS', P .. 'sv', id) == 1 then write('HDEL', P .. 'sv', id) end
+    if call('HEXISTS', P .. 'hb', id) == 1 then write('HDEL', P .. 'hb', id) end
   end
   return 1
 end

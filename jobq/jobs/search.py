@@ -1,0 +1,142 @@
+"""Search: literal texts in jobs as they are shown, whatever their case; pages of those found.
+
+Jobs are searched without their secrets: otherwise a match would reveal one, letter by letter.
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from jobq.backends.lists import JobLists, Order, Page, Position
+from jobq.job_types import shell
+from jobq.limits import DROPPED_KEY
+from jobq.models import Job, JobFilter, TextSearch
+from jobq.redaction import Redactor, ShownJob
+
+_NOT_SEARCHED = {"env"}
+"""Arguments of commands in which words are not searched: every command has its caller's variables."""
+
+
+BATCH_SIZE = 500
+"""Rows read before the time is looked at: a search of as many takes about 20 ms."""
+
+
+class SearchedPages:
+    """The list of the jobs of a filter, which may search text, in pages."""
+
+    def __init__(self, lists: JobLists, jobs: JobFilter, order: Order, redactor: Redactor) -> None:
+        self._lists = lists
+        self._plain = replace(jobs, text=None)
+        self._order = order
+        self._redactor = redactor
+        self._search = None if jobs.text is None else Search(jobs.text)
+
+    def read(
+        self,
+        after: Position | None,
+        *,
+        limit: int,
+        max_rows: int,
+        seconds: float | None = None,
+    ) -> Page:
+        """Return a page that ends with ``limit`` jobs, ``max_rows`` rows or after ``seconds``."""
+        deadline = None if seconds is None else time.monotonic() + seconds
+        found: list[Job] = []
+        read = 0
+        while True:
+            part = self._part(after, limit - len(found), min(BATCH_SIZE, max_rows - read))
+            found += part.jobs
+            read, after = read + part.read, part.last
+            late = deadline is not None and time.monotonic() >= deadline
+            if part.complete or len(found) >= limit or read >= max_rows or late:
+                return Page(found, after, part.complete, read)
+
+    def _part(self, after: Position | None, limit: int, max_rows: int) -> Page:
+        options: dict[str, Any] = {"order": self._order, "after": after, "max_rows": max_rows}
+        if self._search is None:
+            return self._lists.page(self._plain, limit=limit, **options)
+        part = self._lists.page(self._plain, limit=max_rows, **options)
+        found = [job for job in part.jobs if self._search.matches(self._redactor.job(job))]
+        if len(found) <= limit:
+            return part._replace(jobs=found)
+        last = found[limit - 1]
+        at = last.finished_at if self._order is Order.ENDED else None
+        return Page(found[:limit], Position(last.id, at), complete=False, read=part.read)
+
+
+class Search:
+    """A search for texts: made once, for many jobs."""
+
+    def __init__(self, text: TextSearch) -> None:
+        self._words = _folded(text.words)
+        self._name = _folded(text.name)
+        self._error = _folded(text.error)
+        self._args = [(path, wanted.casefold()) for path, wanted in text.args]
+
+    def matches(self, job: ShownJob) -> bool:
+        """Return whether a job has all of the texts."""
+        return (
+            (not self._name or _has(job.name or "", self._name))
+            and (not self._error or _has(job.error or "", self._error))
+            and all(_has_at(job, path, wanted) for path, wanted in self._args)
+            and (not self._words or _has("\n".join(_texts(job)), self._words))
+        )
+
+
+def _folded(texts: tuple[str, ...]) -> list[str]:
+    return [text.casefold() for text in texts]
+
+
+def _has(text: str, wanted: list[str]) -> bool:
+    folded = text.casefold()
+    return all(each in folded for each in wanted)
+
+
+def _texts(job: ShownJob) -> Iterator[str]:
+    """Yield all texts of a job in which words are searched."""
+    yield from (job.type, job.queue, job.name or "", job.unique_key or "")
+    yield from (job.error or "", job.reason or "")
+    yield from (f"{key}={value}" for key, value in job.tags.items())
+    for name, value in _args_of(job).items():
+        if job.type != shell.JOB_TYPE or name not in _NOT_SEARCHED:
+            yield _text_of(value)
+
+
+def _args_of(job: ShownJob) -> dict[str, Any]:
+    return {} if DROPPED_KEY in job.args else job.args
+
+
+def _has_at(job: ShownJob, path: str, wanted: str) -> bool:
+    return any(wanted in _text_of(value).casefold() for value in _at(_args_of(job), path))
+
+
+def _at(value: Any, path: str) -> Iterator[Any]:
+    """Yield the values at a path such as ``a.b.0``; a name in it may have dots itself."""
+    if isinstance(value, dict):
+        for name, below in value.items():
+            if name == path:
+                yield below
+            elif path.startswith(f"{name}."):
+                yield from _at(below, path[len(name) + 1 :])
+    elif isinstance(value, list):
+        first, _, rest = path.partition(".")
+        if first.isascii() and first.isdigit() and len(first) < 10 and int(first) < len(value):
+            below = value[int(first)]
+            if rest:
+                yield from _at(below, rest)
+            else:
+                yield below
+
+
+def _text_of(value: Any) -> str:
+    """Return a JSON value as people write it: the words of a list one after the other."""
+    match value:
+        case str():
+            return value
+        case dict():
+            return "\n".join(f"{name}={_text_of(below)}" for name, below in value.items())
+        case list():
+            return " ".join(map(_text_of, value))
+    return json.dumps(value)
