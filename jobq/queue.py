@@ -22,7 +22,15 @@ from jobq.job_reader import JobReader
 from jobq.job_types import shell
 from jobq.jobs.insert import as_added, batches, insert
 from jobq.jobs.prepare import PreparedJobs, prepare
-from jobq.jobs.spec import RUN_TAG, Duration, JobSpec, digest_of, parse_statuses, to_spec
+from jobq.jobs.spec import (
+    RUN_TAG,
+    Duration,
+    JobSpec,
+    digest_of,
+    parse_statuses,
+    to_spec,
+    with_lists,
+)
 from jobq.jobs.validation import checked_text
 from jobq.logs.directory import JobLogs
 from jobq.models import (
@@ -160,8 +168,10 @@ class JobQueue(JobReader, QueueAdmin, PullWorker):
         Raises:
             KeyReusedError: another job was added with it.
         """
+        if not key:
+            raise UsageError("the key is empty")
         checked_text("key", key)
-        wanted = to_spec(spec)
+        wanted = with_lists(to_spec(spec))
         digest = digest_of(wanted)
         known = self._known_key(key, digest)
         if known is not None:

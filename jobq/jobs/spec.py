@@ -1,8 +1,8 @@
 """Jobs as callers describe them, and statuses as they name them."""
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -77,6 +77,13 @@ def given_fields(spec: JobSpec) -> dict[str, Any]:
     """Return the fields that a description gives, by name."""
     values = ((name, getattr(spec, name)) for name in _FIELDS)
     return {name: value for name, value in values if value is not None}
+
+
+def with_lists(spec: JobSpec) -> JobSpec:
+    """Return a description that can be read twice: an iterator of parents can't."""
+    parents = ((name, getattr(spec, name)) for name in CONDITIONS)
+    lists: dict[str, Any] = {n: list(each) for n, each in parents if isinstance(each, Iterator)}
+    return replace(spec, **lists)
 
 
 def digest_of(spec: JobSpec) -> str:

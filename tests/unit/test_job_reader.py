@@ -6,15 +6,18 @@ import pytest
 
 from jobq import (
     Job,
+    JobFilter,
     JobQueue,
+    JobSpec,
     JobStatus,
     NotFound,
     UsageError,
+    parse_query,
 )
 from jobq.backends.sqlite.backend import SqliteBackend
 from jobq.models import SupervisorInfo
 from jobq.queue import backend_of
-from tests.support.queues import NOON, add, finish, ids
+from tests.support.queues import NOON, TRUE, add, finish, ids
 
 Configure = Callable[[str], JobQueue]
 
@@ -112,3 +115,75 @@ def test_dead_supervisors_are_not_shown(queue: JobQueue) -> None:
     assert [info.id for info in queue.supervisors()] == ["one"]
     listener.close()
     assert queue.supervisors() == []
+
+
+# -- pages -----------------------------------------------------------------------------------------
+
+
+def test_pages_follow_each_other(queue: JobQueue) -> None:
+    made = [add(queue).id for _ in range(5)]
+    first = queue.page(limit=3)
+    assert ids(first.jobs) == made[:1:-1]
+    second = queue.page(limit=3, after=first.last)
+    assert (ids(second.jobs), second.complete) == (made[1::-1], True)
+    assert ids(queue.page(status="pending", order="id", limit=2).jobs) == made[:2]
+    assert ids(queue.page(JobFilter(after_id=made[3])).jobs) == made[4:]
+    finish(queue, queue.get(made[0]))
+    assert ids(queue.page(order="-finished").jobs) == made[:1]
+
+
+def test_wrong_orders_and_statuses_are_refused(queue: JobQueue) -> None:
+    with pytest.raises(UsageError, match=r"'name'.*-finished"):
+        queue.page(order="name")
+    with pytest.raises(UsageError, match="done"):
+        queue.page(status="done")
+
+
+def test_a_page_ends_when_its_time_is_over(queue: JobQueue) -> None:
+    made = queue.insert(JobSpec(args=TRUE) for _ in range(600))
+    wanted = parse_query("nowhere", NOON)
+    part = queue.page(wanted, within=0)
+    assert (part.jobs, part.complete, part.read) == ([], False, 500)
+    rest = queue.page(wanted, after=part.last, within=60)
+    assert (rest.jobs, rest.complete, rest.read) == ([], True, 100)
+    assert queue.page(wanted, max_rows=7).read == 7
+    assert queue.page(status="failed", within=0).complete
+    assert len(made) == 600
+
+
+def test_texts_are_found_in_pages_and_in_finding_alike(queue: JobQueue) -> None:
+    made = [add(queue, name=f"clip {number}") for number in range(7)]
+    add(queue, name="other")
+    wanted = parse_query("CLIP", NOON)
+    first = queue.page(wanted, limit=3)
+    assert (ids(first.jobs), first.complete) == (ids(made)[:3:-1], False)
+    second = queue.page(wanted, limit=9, after=first.last)
+    assert (ids(second.jobs), second.complete) == (ids(made)[3::-1], True)
+    assert queue.find(wanted) == made
+    assert queue.find(wanted, limit=2, newest=True) == made[:4:-1]
+    assert list(queue.each(wanted)) == made
+    assert queue.find(wanted, after_id=made[5].id) == made[6:]
+    for job in made:
+        finish(queue, job)
+    ended = queue.page(wanted, order="-finished", limit=2)
+    assert ids(queue.page(wanted, order="-finished", after=ended.last).jobs) == ids(made)[4::-1]
+
+
+def test_secrets_are_not_found(queue: JobQueue) -> None:
+    job = queue.add("shell", {"argv": ["login", "--token", "abcdef123"], "env": {"A": "in env"}})
+    for text in ("abcdef123", "abc", "args.argv:abcdef"):
+        assert queue.find(parse_query(text, NOON)) == []
+    assert queue.find(parse_query("login", NOON)) == [job]
+
+
+def test_totals_are_exact_or_unknown(queue: JobQueue) -> None:
+    queue.create_queue("gpu")
+    finish(queue, add(queue))
+    for _ in range(2):
+        add(queue, queue="gpu")
+    pending = frozenset({JobStatus.PENDING})
+    assert queue.total(JobFilter()) == 3
+    assert queue.total(JobFilter(queue="gpu", statuses=pending)) == 2
+    assert queue.total(JobFilter(queue="default", statuses=pending)) == 0
+    assert queue.total(JobFilter(type="shell")) is None
+    assert queue.total(parse_query("words", NOON)) is None

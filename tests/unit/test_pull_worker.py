@@ -1,4 +1,6 @@
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
@@ -6,11 +8,14 @@ from freezegun import freeze_time
 from freezegun.api import FrozenDateTimeFactory
 
 from jobq import (
+    Claim,
     JobQueue,
     JobStatus,
     UsageError,
 )
-from jobq.models import Progress
+from jobq.backends.liveness import liveness_locks
+from jobq.models import Outcome, Progress
+from tests.support.project import wait_until
 from tests.support.queues import NOON, add
 
 Configure = Callable[[str], JobQueue]
@@ -122,3 +127,73 @@ def test_a_retry_frees_what_expired(queue: JobQueue, clock: FrozenDateTimeFactor
     clock.tick(6)
     queue.retry(other.id)
     assert queue.get(job.id).status is JobStatus.PENDING
+
+
+# -- several, waiting, giving back -----------------------------------------------------------------
+
+
+def test_several_jobs_are_claimed_from_some_queues(queue: JobQueue) -> None:
+    for name in ("a", "b", "c"):
+        queue.create_queue(name)
+    made = [add(queue, queue=name).id for name in ("a", "b", "c", "a")]
+    claims = queue.claim_many(["a", "b"], owner="me", limit=2)
+    assert [claim.job.id for claim in claims] == made[:2]
+    assert [claim.job.id for claim in queue.claim_many(owner="me", limit=9)] == made[2:]
+    assert queue.claim_many(owner="me", limit=9) == []
+
+
+def test_a_job_is_given_back_as_if_it_had_not_been_tried(queue: JobQueue) -> None:
+    job = add(queue, max_retries=0)
+    claim = queue.claim(owner="me")
+    assert claim is not None
+    assert queue.release(claim)
+    assert not queue.release(claim)
+    back = queue.get(job.id)
+    assert (back.status, back.failures, back.crashes) == (JobStatus.PENDING, 0, 0)
+    (attempt,) = queue.attempts(job.id)
+    assert (attempt.outcome, attempt.error) == (Outcome.RELEASED, "given back by its worker")
+    again = queue.claim(owner="other")
+    assert again is not None
+    assert again.attempt == 2
+
+
+def test_a_job_that_was_to_be_cancelled_is_when_it_is_given_back(queue: JobQueue) -> None:
+    job = add(queue)
+    claim = queue.claim(owner="me")
+    assert claim is not None
+    queue.cancel(job.id)
+    assert queue.release(claim)
+    assert queue.get(job.id).status is JobStatus.CANCELLED
+
+
+def test_waiting_for_a_job_ends_when_one_is_added(queue: JobQueue) -> None:
+    claims: list[Claim | None] = []
+    began = time.monotonic()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(queue.claim, owner="me", wait=60)
+        wait_until(lambda: bool(_listening(queue)))
+        job = add(queue)
+        claims.append(waiting.result(timeout=30))
+    assert time.monotonic() - began < 30
+    assert claims[0] is not None
+    assert claims[0].job.id == job.id
+    assert queue.heartbeat(claims[0])
+    assert queue.claim(owner="other") is None  # the owner is not taken for dead
+    assert not _listening(queue)
+
+
+def test_waiting_for_a_job_ends_when_one_becomes_due(queue: JobQueue) -> None:
+    job = add(queue, delay=0.05)
+    claim = queue.claim(owner="me", wait=60)
+    assert claim is not None
+    assert claim.job.id == job.id
+
+
+def test_waiting_for_a_job_ends_without_one(queue: JobQueue) -> None:
+    assert queue.claim(owner="me", wait=0.05) is None
+    assert queue.claim_many(owner="me", limit=3, wait="50ms") == []
+    assert not _listening(queue)
+
+
+def _listening(queue: JobQueue) -> set[str]:
+    return liveness_locks(queue.settings.database).announced()

@@ -14,6 +14,7 @@ from jobq import (
     JobQueue,
     JobSpec,
     JobStatus,
+    KeyReusedError,
     NotFound,
     UsageError,
     WrongState,
@@ -322,3 +323,42 @@ def test_the_children_of_a_parent_are_told_before_it_is_deleted(queue: JobQueue)
     assert queue.delete([parent.id]) == [parent.id]
     assert not folder.exists()
     assert set(statuses(queue, children)) == {"pending"}
+
+
+# -- once ------------------------------------------------------------------------------------------
+
+
+def test_a_job_is_added_once_by_its_key(queue: JobQueue) -> None:
+    spec = JobSpec(args=TRUE, delay=60, tags={"k": "v"})
+    first = queue.add_once(spec, "http:me:1")
+    assert first.created
+    assert queue.add_once({"args": TRUE, "tags": {"k": "v"}, "delay": 60}, "http:me:1") == (
+        first.id, False, None,
+    )  # fmt: skip
+    assert queue.add_once(spec, "http:me:2").created
+    assert queue.counts()[JobStatus.SCHEDULED] == 2
+    with pytest.raises(KeyReusedError, match=f"'http:me:1' belongs to job {first.id}"):
+        queue.add_once(JobSpec(args=TRUE, delay=61, tags={"k": "v"}), "http:me:1")
+    assert queue.counts()[JobStatus.SCHEDULED] == 2
+
+
+def test_a_key_is_free_once_its_job_is_deleted(queue: JobQueue) -> None:
+    first = queue.add_once(JobSpec(args=TRUE), "k")
+    queue.cancel(first.id)
+    assert not queue.add_once(JobSpec(args=TRUE), "k").created
+    queue.delete([first.id])
+    assert queue.add_once(JobSpec(args={"argv": ["false"]}), "k").created
+
+
+def test_nothing_is_added_with_a_wrong_key_or_job(queue: JobQueue) -> None:
+    for key, spec in (("", JobSpec(args=TRUE)), ("k", JobSpec(args={}))):
+        with pytest.raises(UsageError):
+            queue.add_once(spec, key)
+    assert queue.add_once(JobSpec(args=TRUE), "k").created
+
+
+def test_parents_given_by_an_iterator_count(queue: JobQueue) -> None:
+    parent = add(queue)
+    child = queue.add_once(JobSpec(args=TRUE, after=iter([parent.id])), "k")
+    assert queue.get(child.id).status is JobStatus.BLOCKED
+    assert queue.add_once(JobSpec(args=TRUE, after=[parent.id]), "k").id == child.id

@@ -2,8 +2,8 @@
 
 A list is read in batches: first the ids that come next, from an index, then the rows of those that
 match. `failed`, `blocked` and `cancelled` jobs have an index by id. The `pending` ones are merged
-from the lines of the claim index, one for each queue and priority. `running`, `scheduled` and
-`retrying` ones are sorted, as long as there are few. All others are read backwards by id.
+from the lines of the claim index, one for each queue and priority. `running`, `scheduled`, `retrying`
+and `completed` ones are sorted, as long as there are few. All others are read backwards by id.
 """
 
 import sqlite3
@@ -37,22 +37,19 @@ from jobq.models import FINISHED, Job, JobFilter, JobStatus
 _BY_ID = frozenset({JobStatus.FAILED, JobStatus.BLOCKED, JobStatus.CANCELLED})
 """Statuses whose partial index has the order of ids."""
 
+_DUE = {JobStatus.SCHEDULED, JobStatus.RETRYING}
+_ENDED = "status IN ('completed', 'failed', 'cancelled')"
+
 _SORTED = {
-    JobStatus.RUNNING: ("job_queue_running", "status = 'running'", ("running",)),
-    JobStatus.SCHEDULED: (
-        "job_queue_due",
-        "status IN ('scheduled', 'retrying') AND status = 'scheduled'",
-        ("scheduled", "retrying"),
-    ),
-    JobStatus.RETRYING: (
-        "job_queue_due",
-        "status IN ('scheduled', 'retrying') AND status = 'retrying'",
-        ("scheduled", "retrying"),
-    ),
+    JobStatus.RUNNING: ("job_queue_running", "status = 'running'", {JobStatus.RUNNING}),
+    JobStatus.SCHEDULED: ("job_queue_due", "status IN ('scheduled', 'retrying')", _DUE),
+    JobStatus.RETRYING: ("job_queue_due", "status IN ('scheduled', 'retrying')", _DUE),
+    JobStatus.COMPLETED: ("job_queue_finished", _ENDED, FINISHED),
 }
 """By status: a partial index in another order, its condition, and the statuses of its rows."""
 
-_ENDED = "status IN ('completed', 'failed', 'cancelled')"
+_DENSE_SHARE = 4
+"""Of jobs, one in as many has a status: then reading backwards finds a page soon."""
 
 _BYTES_OF_ARGS = (
     "octet_length(args)"  # does not read them
@@ -62,6 +59,9 @@ _BYTES_OF_ARGS = (
 _LIGHT_COLUMNS = rows.JOB_COLUMNS.replace(
     " args,", f" iif({_BYTES_OF_ARGS} > {MAX_LIGHT_ARGS_BYTES}, '{encode(DROPPED_ARGS)}', args),"
 ).replace(", result", ", NULL")
+
+
+_Counts = dict[str, dict[JobStatus, int]]
 
 
 class _Source(NamedTuple):
@@ -218,24 +218,40 @@ def _sources(connection: sqlite3.Connection, jobs: JobFilter) -> list[_Source]:
     statuses = jobs.statuses
     if jobs.finished_before is not None or jobs.ended_since is not None:
         statuses = FINISHED if statuses is None else FINISHED & statuses
-    if statuses is None or JobStatus.COMPLETED in statuses:
+    if statuses is None:
         return [_WHOLE_TABLE]
     counts = _counts(connection)
     sources: list[_Source] = []
-    for status in sorted(statuses):
+    for status in sorted(statuses & _present(counts, jobs.queue)):
         if status in _BY_ID:
             sources.append(_Source(f"INDEXED BY job_queue_{status}", f"status = '{status}'"))
         elif status is JobStatus.PENDING:
             sources += _lines(counts, jobs.queue)
+        elif _is_sorted_soon(counts, status):
+            index, condition, _ = _SORTED[status]
+            by_index = f"{condition} AND status = '{status}'"
+            sources.append(_Source(f"INDEXED BY {index}", by_index))
         else:
-            index, condition, of = _SORTED[status]
-            if sum(each.get(name, 0) for each in counts.values() for name in of) > MAX_ROWS_READ:
-                return [_WHOLE_TABLE]  # sorting would take longer than reading this many rows
-            sources.append(_Source(f"INDEXED BY {index}", condition))
+            return [_WHOLE_TABLE]
     return sources
 
 
-def _lines(counts: dict[str, dict[str, int]], queue: str | None) -> Iterator[_Source]:
+def _present(counts: _Counts, queue: str | None) -> set[JobStatus]:
+    """Return the statuses that any job has, or any of a queue."""
+    names = counts if queue is None else counts.keys() & {queue}
+    return {status for name in names for status in counts[name]}
+
+
+def _is_sorted_soon(counts: _Counts, status: JobStatus) -> bool:
+    """Return whether sorting the rows of a status is quicker than reading backwards."""
+    *_, of_index = _SORTED[status]
+    rows_of_index = sum(each.get(name, 0) for each in counts.values() for name in of_index)
+    number = sum(each.get(status, 0) for each in counts.values())
+    total = sum(sum(each.values()) for each in counts.values())
+    return rows_of_index <= MAX_ROWS_READ and number * _DENSE_SHARE < total
+
+
+def _lines(counts: _Counts, queue: str | None) -> Iterator[_Source]:
     """Yield the lines of pending jobs: those of a queue and a priority are in the order of ids."""
     for name, by_status in counts.items():
         if by_status.get(JobStatus.PENDING) and queue in (None, name):
@@ -244,10 +260,10 @@ def _lines(counts: dict[str, dict[str, int]], queue: str | None) -> Iterator[_So
                 yield _Source("INDEXED BY job_queue_claim", condition, (name, priority))
 
 
-def _counts(connection: sqlite3.Connection) -> dict[str, dict[str, int]]:
-    counts: dict[str, dict[str, int]] = {}
+def _counts(connection: sqlite3.Connection) -> _Counts:
+    counts: _Counts = {}
     for queue, status, number in connection.execute(
         "SELECT queue, status, jobs FROM job_counts WHERE jobs > 0"
     ):
-        counts.setdefault(queue, {})[status] = number
+        counts.setdefault(queue, {})[JobStatus(status)] = number
     return counts
