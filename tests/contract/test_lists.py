@@ -122,6 +122,16 @@ def test_jobs_are_found_by_their_parent_by_the_job_that_added_them_and_by_their_
     assert other not in ids(page(jobs, wanted))
 
 
+@pytest.mark.parametrize("value", ["v", 'a "quoted" one', "żółw", "back\\slash", "/", "\n", ""])
+def test_jobs_are_found_by_any_tag(jobs: Jobs, value: str) -> None:
+    made = jobs.add(tags={"a": "1", "k:x": value, "z": "2"}, args={"k:x": value})
+    jobs.add(tags={"k:x": value + "?", "a": "1"}, args={"k:x": value})
+    jobs.add(args={"tags": {"k:x": value, "a": "1"}})
+    for wanted in (JobFilter(tags={"k:x": value}), JobFilter(tags={"k:x": value, "a": "1"})):
+        assert ids(page(jobs, wanted)) == [made]
+        assert [job.id for job in jobs.backend.find(wanted, limit=None)] == [made]
+
+
 def test_a_page_says_how_far_it_came(jobs: Jobs) -> None:
     wanted = JobFilter(tags={"rare": "yes"})
     rare = jobs.add(tags={"rare": "yes"})

@@ -140,15 +140,15 @@ def test_wrong_orders_and_statuses_are_refused(queue: JobQueue) -> None:
 
 
 def test_a_page_ends_when_its_time_is_over(queue: JobQueue) -> None:
-    made = queue.insert(JobSpec(args=TRUE) for _ in range(600))
+    made = queue.insert(JobSpec(args=TRUE) for _ in range(350))
     wanted = parse_query("nowhere", NOON)
     part = queue.page(wanted, within=0)
-    assert (part.jobs, part.complete, part.read) == ([], False, 500)
+    assert (part.jobs, part.complete, part.read) == ([], False, 250)
     rest = queue.page(wanted, after=part.last, within=60)
     assert (rest.jobs, rest.complete, rest.read) == ([], True, 100)
     assert queue.page(wanted, max_rows=7).read == 7
     assert queue.page(status="failed", within=0).complete
-    assert len(made) == 600
+    assert len(made) == 350
 
 
 def test_texts_are_found_in_pages_and_in_finding_alike(queue: JobQueue) -> None:

@@ -20,6 +20,7 @@ from jobq.backends.lists import (
 from jobq.backends.redis import rows
 from jobq.backends.redis.connection import RedisConnection
 from jobq.backends.redis.rows import given, ids_of, to_micros, to_moment
+from jobq.backends.text import encode
 from jobq.models import FINISHED, Job, JobFilter, JobStatus
 
 
@@ -108,7 +109,7 @@ def find(db: RedisConnection, jobs: JobFilter, limit: int, *, newest: bool) -> I
         yield from (job for job in among if matches(job, jobs))
         return
     narrow = narrowed(jobs, newest=newest)
-    narrows = jobs.tags or jobs.added_by or jobs.parent or narrow.keys() & _NARROWING
+    narrows = jobs.parent is not None or narrow.keys() & _NARROWING
     batch_size = rows.BATCH_SIZE if narrows else min(limit, rows.BATCH_SIZE)
     after: str | None = narrow.pop("after", None)
     while True:
@@ -124,7 +125,7 @@ def find(db: RedisConnection, jobs: JobFilter, limit: int, *, newest: bool) -> I
         after = last.decode()
 
 
-_NARROWING = {"queue", "type", "since", "before", "finished_before", "ended_since"}
+_NARROWING = {"queue", "type", "since", "before", "finished_before", "ended_since", "parts"}
 """Conditions for which more rows are read than match."""
 
 
@@ -150,7 +151,16 @@ def narrowed(jobs: JobFilter, *, newest: bool) -> dict[str, Any]:
         ended_since=jobs.ended_since and to_micros(jobs.ended_since),
         after=None if first is None else str(first),
         stop=last,
+        parts=_parts_of_record(jobs) or None,
     )
+
+
+def _parts_of_record(jobs: JobFilter) -> list[str]:
+    """Return texts that the record of a matching job has: others are not sent here to be read."""
+    parts = [f"{encode(tag)}:{encode(value)}" for tag, value in jobs.tags.items()]
+    if jobs.added_by is not None:
+        parts.append(f"}},{jobs.added_by},")  # it comes after the object of the tags
+    return parts
 
 
 def matches(job: Job, jobs: JobFilter) -> bool:

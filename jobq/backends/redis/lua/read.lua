@@ -41,7 +41,17 @@ local function page(keys, after, newest, limit)
   return ids
 end
 
+-- Return whether a record has all of these texts: those of a tag, say, as JSON.
+local function has_parts(id, parts)
+  local record = call('HGET', P .. 'j:' .. id, 'd')
+  for _, part in ipairs(parts) do
+    if not string.find(record, part, 1, true) then return false end
+  end
+  return true
+end
+
 local function matches(a, id)
+  if a.parts and not has_parts(id, a.parts) then return false end
   if a.queue or a.type or a.since or a.before then
     local job = load(id)
     local created = tonumber(job.created)
