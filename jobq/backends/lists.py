@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from jobq.limits import DROPPED_KEY
-from jobq.models import Job, JobFilter, JobStatus
+from jobq.models import FINISHED, Job, JobFilter, JobStatus
 
 MAX_LIGHT_ARGS_BYTES = 16 * 1024
 """As JSON, of the arguments that a light row has."""
@@ -127,6 +127,12 @@ def read_page(
         if len(places) < size or rows >= max_rows:
             return Page(found, last, complete=len(places) < size, read=rows)
         size *= BATCH_GROWTH
+
+
+def is_empty(jobs: JobFilter, order: Order) -> bool:
+    """Return whether no job can be in a list: unfinished ones are not in the order by end."""
+    statuses = jobs.statuses
+    return order is Order.ENDED and statuses is not None and not statuses & FINISHED
 
 
 def require_no_text(jobs: JobFilter) -> None:

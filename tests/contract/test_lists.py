@@ -9,7 +9,7 @@ import pytest
 
 from jobq.backends.lists import MAX_LIGHT_ARGS_BYTES, Order, Page, Position
 from jobq.limits import DROPPED_KEY
-from jobq.models import FINISHED, JobFilter, JobStatus, LogOffsets, Started, TextSearch
+from jobq.models import FINISHED, UNFINISHED, JobFilter, JobStatus, LogOffsets, Started, TextSearch
 from tests.contract.driver import Jobs, after
 
 ALL = JobFilter()
@@ -158,6 +158,8 @@ def test_jobs_are_listed_by_their_end_the_last_first(jobs: Jobs) -> None:
     jobs.add()
     assert ids(page(jobs, order=Order.ENDED)) == made
     assert through(jobs, ALL, 1, order=Order.ENDED) == made
+    unfinished = page(jobs, JobFilter(statuses=UNFINISHED), order=Order.ENDED)
+    assert unfinished == Page([], None, complete=True, read=0)
 
 
 def test_jobs_that_ended_at_one_moment_are_each_in_one_page(jobs: Jobs) -> None:

@@ -14,6 +14,7 @@ from jobq.backends.lists import (
     Order,
     Page,
     Position,
+    is_empty,
     read_page,
     require_no_text,
 )
@@ -40,6 +41,8 @@ class RedisLists(JobLists):
         max_rows: int = MAX_ROWS_READ,
     ) -> Page:
         wanted = narrowed(jobs, newest=order is not Order.OLDEST)
+        if is_empty(jobs, order):
+            return Page([], after, complete=True, read=0)
         wanted |= {"max_args": MAX_LIGHT_ARGS_BYTES, "dropped": DROPPED_ARGS}
         if order is Order.ENDED:
             wanted |= {"by_end": True}

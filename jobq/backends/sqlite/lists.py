@@ -25,6 +25,7 @@ from jobq.backends.lists import (
     Order,
     Page,
     Position,
+    is_empty,
     read_page,
     require_no_text,
 )
@@ -91,6 +92,8 @@ class SqliteLists(JobLists):
         max_rows: int = MAX_ROWS_READ,
     ) -> Page:
         require_no_text(jobs)
+        if is_empty(jobs, order):
+            return Page([], after, complete=True, read=0)
         with self._db.snapshot() as connection:
             return read_page(_List(connection, jobs, order).batch, after, limit, max_rows)
 
