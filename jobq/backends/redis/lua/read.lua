@@ -31,14 +31,14 @@ local function page(keys, after, newest, limit)
     else
       found = call('ZRANGEBYSCORE', key, after and '(' .. after or '-inf', '+inf', 'LIMIT', 0, limit)
     end
-    for _, id in ipairs(found) do ids[#ids + 1] = id end
+    for _, id in ipairs(found) do ids[#ids + 1] = tonumber(id) end
   end
-  table.sort(ids, function(x, y)
-    if newest then return tonumber(x) > tonumber(y) end
-    return tonumber(x) < tonumber(y)
-  end)
-  for place = limit + 1, #ids do ids[place] = nil end
-  return ids
+  table.sort(ids)  -- numbers, without a function to compare them: many times quicker
+  local first = {}
+  for place = 1, math.min(limit, #ids) do
+    first[place] = whole(ids[newest and #ids + 1 - place or place])
+  end
+  return first
 end
 
 -- Return whether a record has all of these texts: those of a tag, say, as JSON.
