@@ -1,4 +1,4 @@
-"""Lists of jobs in pages, and the jobs that ended since: what each costs does not grow with the store."""
+"""Lists of jobs in pages, and the jobs that ended since: each reads a limited number of rows."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Lists of jobs in SQLite, read by the indexes that are there: no list costs more in a larger table.
+"""Lists of jobs in SQLite, read by the indexes that are there, so that a page reads few rows.
 
 A list is read in batches: first the ids that come next, from an index, then the rows of those that
 match. `failed`, `blocked` and `cancelled` jobs have an index by id. The `pending` ones are merged
