@@ -139,6 +139,7 @@ class Job:
     exit_code: int | None = None
     signal: int | None = None
     error: str | None = None  # why the last attempt failed
+    signature: str | None = None  # of that failure: the same for failures of one kind
     reason: str | None = None  # why it was cancelled
     result: Any = None  # what the worker returned
 
@@ -286,6 +287,7 @@ class AttemptResult:
     exit_code: int | None = None
     signal: int | None = None
     error: str | None = None
+    signature: str | None = None  # of a failure
     reason: str | None = None
     result: Any = None
     usage: Usage | None = None
@@ -382,6 +384,7 @@ class JobFilter:
     queue: str | None = None
     type: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    signature: str | None = None  # of the last failure
     since: datetime | None = None  # created at or after
     until: datetime | None = None  # created before
     finished_before: datetime | None = None

@@ -141,6 +141,7 @@ class PullWorker:
         from random import random  # `add` does without, as it does without the rules of retries
 
         from jobq.jobs.retry import after_failure
+        from jobq.jobs.signature import signed
 
         step = after_failure(
             claim.job,
@@ -149,17 +150,17 @@ class PullWorker:
             chance=random(),  # noqa: S311 - jitter, not a secret
             retryable=retry,
         )
-        return self._end(
-            AttemptResult(
-                key=claim.key,
-                outcome=Outcome.FAILED,
-                status=step.status,
-                failures=step.failures,
-                crashes=step.crashes,
-                run_at=step.run_at,
-                error=error,
-            )
+        result = AttemptResult(
+            key=claim.key,
+            outcome=Outcome.FAILED,
+            status=step.status,
+            failures=step.failures,
+            crashes=step.crashes,
+            run_at=step.run_at,
+            error=error,
         )
+        hide = self.settings.redactor.of(claim.job.args, claim.job.tags)
+        return self._end(signed(result, claim.job, hide))
 
     def release(self, claim: Claim) -> bool:
         """Give a job back as if it had not been tried. False: it was lost, and this changed nothing.

@@ -2,7 +2,7 @@
 
 It checks input, and keeps rows and log directories together. Its verbs are kept by subject: the
 reads in `jobq.job_reader`, those on queues in `jobq.queue_admin`, those for programs that run jobs
-themselves in `jobq.pull_worker`. Here is what adds, changes and deletes jobs.
+themselves in `jobq.pull_worker`, those on groups of failures in `jobq.triage`. Here is what adds, changes and deletes jobs.
 """
 
 import warnings
@@ -47,6 +47,7 @@ from jobq.models import (
 )
 from jobq.pull_worker import PullWorker
 from jobq.queue_admin import QueueAdmin
+from jobq.triage import Triage
 from jobq.units import parse_duration
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
     from jobq.recovery import Recovery
 
 
-class JobQueue(JobReader, QueueAdmin, PullWorker):
+class JobQueue(JobReader, QueueAdmin, PullWorker, Triage):
     """The jobs of one database, with their logs. Safe to share between threads."""
 
     def __init__(self, settings: Settings, backend: Backend) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from jobq.backends.base import Backend
 from jobq.config.settings import RetryPolicy
 from jobq.jobs.retry import lost_result
+from jobq.jobs.signature import signed
 from jobq.jobs.spec import RUN_TAG
 from jobq.logs import descendants
 from jobq.logs.directory import STDOUT, JobLogs
@@ -123,12 +124,15 @@ class Recovery:
         # Of a lease that ran out: another machine of the same name has files of its own.
         elsewhere = self.backend.spans_hosts and lease_before is not None
         results = [
-            lost_result(
+            signed(
+                lost_result(
+                    job,
+                    attempt.key,
+                    self.policy,
+                    f"its supervisor {attempt.supervisor} died or lost its lease",
+                    begun=elsewhere or _was_begun(self.logs, job, attempt),
+                ),
                 job,
-                attempt.key,
-                self.policy,
-                f"its supervisor {attempt.supervisor} died or lost its lease",
-                begun=elsewhere or _was_begun(self.logs, job, attempt),
             )
             for job, attempt in lost
         ]

@@ -26,6 +26,7 @@ from jobq.job_types.arguments import args_model
 from jobq.job_types.registry import JobType
 from jobq.job_types.worker import JobContext, JobWorker
 from jobq.jobs.outcome import Exit, attempt_result, exit_of_process
+from jobq.jobs.signature import signed
 from jobq.logs.directory import LOG, STDERR, STDOUT
 from jobq.models import Claim, Job, Outcome, Progress
 from jobq.queue import JobQueue, backend_of
@@ -84,15 +85,17 @@ def drain(queue: JobQueue, *, limit: int = 10_000) -> list[Job]:
             raise RuntimeError(f"more than {limit} jobs: do they add each other?")
         ids.append(claim.job.id)
         now = utcnow()
+        end = _run_claim(queue, claim)
         result = attempt_result(
             claim,
-            _run_claim(queue, claim),
+            end,
             None,
             now=now,
             policy=queue.settings.retry,
             chance=random.random(),  # noqa: S311 - jitter, not a secret
         )
-        backend_of(queue).end([result], now)
+        hide = queue.settings.redactor.of(claim.job.args, claim.job.tags)
+        backend_of(queue).end([signed(result, claim.job, hide, end.frame)], now)
     return queue.get_many(list(dict.fromkeys(ids)))
 
 

@@ -32,6 +32,7 @@ from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import ClassVar
 
+from jobq.backends.failures import FailureStore
 from jobq.backends.lists import JobLists
 from jobq.backends.log_relay import LogRelay
 from jobq.backends.messages import ClaimRequest, Exchange, History, Report, Setup
@@ -263,6 +264,7 @@ class Backend(ABC):
     supervisors: SupervisorRegistry
     schedules: ScheduleStore
     stats: StatsReader
+    failures: FailureStore
     transfer: TransferStore
     logs: LogRelay
     lists: JobLists

@@ -75,6 +75,17 @@ class History(NamedTuple):
     unsettled: bool = False  # its dependents have not been told of its last change yet
 
 
+class FailureFigures(NamedTuple):
+    """The failed jobs of one signature."""
+
+    signature: str
+    count: int
+    first: datetime  # end of the one that failed first
+    last: datetime
+    sample: tuple[int, ...]  # up to `SAMPLE_SIZE`, the last one first
+    by_hour: tuple[int, ...]  # those that failed in each of the last `HOURS`, the last hour last
+
+
 class ScheduleHistory(NamedTuple):
     """A schedule and its recorded firings."""
 

@@ -20,6 +20,7 @@ from jobq.execution.hooks import Hooks
 from jobq.execution.outbox import Outbox
 from jobq.execution.run import Run
 from jobq.jobs.outcome import Exit, StopReason, attempt_result
+from jobq.jobs.signature import signed
 from jobq.models import AttemptResult, JobStatus, Outcome
 from jobq.queue import JobQueue, backend_of
 from jobq.system.resources import in_thread
@@ -117,7 +118,7 @@ class Finisher:
             self._outbox.add_start(run)
 
     def _result(self, run: Run, end: Exit) -> AttemptResult:
-        return attempt_result(
+        result = attempt_result(
             run.claim,
             end,
             run.stopped,
@@ -125,6 +126,7 @@ class Finisher:
             policy=self._settings.retry,
             chance=random.random(),  # noqa: S311 - jitter, not a secret
         )
+        return signed(result, run.claim.job, run.hide, end.frame)
 
     # -- once it is recorded ---------------------------------------------------------------
 

@@ -34,6 +34,7 @@ class Exit:
     exit_code: int | None = None
     signal: int | None = None
     error: str | None = None
+    frame: str | None = None  # where a worker's own code raised: a file and a function
     reason: str | None = None  # of a worker that cancels its own job
     result: Any = None
     retryable: bool = True

@@ -22,7 +22,7 @@ ORDER = (
     "job_types logs",
     "jobs describe",
     "recovery query",
-    "job_reader pull_worker queue_admin",
+    "job_reader pull_worker queue_admin triage",
     "queue",
     "scheduling transfer diagnostics",
     "execution",

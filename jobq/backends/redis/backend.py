@@ -17,6 +17,7 @@ from jobq.backends.liveness import LivenessLocks
 from jobq.backends.messages import ClaimRequest, Exchange, Report
 from jobq.backends.redis import rows
 from jobq.backends.redis.connection import ANSWER_TIMEOUT_S, RedisConnection
+from jobq.backends.redis.failures import RedisFailures
 from jobq.backends.redis.lists import RedisLists, find
 from jobq.backends.redis.logs import RedisLogs
 from jobq.backends.redis.migrate_data import RedisTransfer
@@ -69,6 +70,7 @@ class RedisBackend(Backend):
         self.supervisors: RedisSupervisors = RedisSupervisors(self._db, liveness)
         self.schedules = RedisSchedules(self._db)
         self.stats = RedisStats(self._db)
+        self.failures = RedisFailures(self._db)
         self.transfer = RedisTransfer(self._db)
         self.logs = RedisLogs(self._db)
         self.lists = RedisLists(self._db)

@@ -128,7 +128,16 @@ def find(db: RedisConnection, jobs: JobFilter, limit: int, *, newest: bool) -> I
         after = last.decode()
 
 
-_NARROWING = {"queue", "type", "since", "before", "finished_before", "ended_since", "parts"}
+_NARROWING = {
+    "queue",
+    "type",
+    "signature",
+    "since",
+    "before",
+    "finished_before",
+    "ended_since",
+    "parts",
+}
 """Conditions for which more rows are read than match."""
 
 
@@ -148,6 +157,7 @@ def narrowed(jobs: JobFilter, *, newest: bool) -> dict[str, Any]:
         newest=newest or None,
         queue=jobs.queue,
         type=jobs.type,
+        signature=jobs.signature,
         since=jobs.since and to_micros(jobs.since),
         before=jobs.until and to_micros(jobs.until),
         finished_before=jobs.finished_before and to_micros(jobs.finished_before),
@@ -174,6 +184,7 @@ def matches(job: Job, jobs: JobFilter) -> bool:
         and (jobs.statuses is None or job.status in jobs.statuses)
         and (jobs.queue is None or job.queue == jobs.queue)
         and (jobs.type is None or job.type == jobs.type)
+        and (jobs.signature is None or job.signature == jobs.signature)
         and (jobs.parent is None or any(parent.id == jobs.parent for parent in job.parents))
         and (jobs.added_by is None or job.added_by == jobs.added_by)
         and (jobs.after_id is None or job.id > jobs.after_id)

@@ -162,6 +162,7 @@ def _from_history(history: History) -> dict[str, Any]:
         priority=job.priority,
         type=job.type,
         unique=job.unique_key,
+        signature=job.signature,
         run_at=job.run_at and str(to_micros(job.run_at)),
         finished_at=job.finished_at and str(to_micros(job.finished_at)),
         unsettled=history.unsettled or None,

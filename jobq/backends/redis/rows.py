@@ -155,6 +155,7 @@ def to_job(row: Sequence[Any]) -> Job:
         exit_code=_number(get(b"ec")),
         signal=_number(get(b"sg")),
         error=_text(get(b"er")),
+        signature=_text(get(b"si")),
         reason=_text(get(b"rs")),
         result=None if result is None else json.loads(result),
     )
@@ -178,6 +179,7 @@ def job_fields(job: Job) -> dict[str, Any]:
         ec=job.exit_code,
         sg=job.signal,
         er=None if job.error is None else storable(job.error),
+        si=job.signature,
         rs=None if job.reason is None else storable(job.reason),
         re=None if job.result is None else encode(job.result),
     )
@@ -247,6 +249,7 @@ def from_ending(ending: AttemptResult) -> dict[str, Any]:
         exit_code=ending.exit_code,
         signal=ending.signal,
         error=error,
+        signature=ending.signature,
         reason=None if reason is None else storable(reason),
         result=None if ending.result is None else encode(ending.result),
         record=_outcome_record(ending, error, ending.usage),
@@ -290,6 +293,11 @@ def _to_attempt(
         cpu_seconds=seconds,
         offsets=LogOffsets(*offsets),
     )
+
+
+def to_outcome(end: bytes | None) -> Outcome | None:
+    """Return the outcome in the field of an attempt's end."""
+    return None if end is None else Outcome(json.loads(end.split(b"|", 2)[2])[0])
 
 
 def attempt_fields(attempt: Attempt) -> Iterator[tuple[str, str]]:

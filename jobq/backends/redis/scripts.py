@@ -12,7 +12,7 @@ _END = (*_SETTLE, "end")
 
 EVERYTHING = (
     *_END, "claim", "insert", "heartbeat", "exchange", "change", "schedules", "upkeep", "read",
-    "migrate_data",
+    "failures", "migrate_data",
 )  # fmt: skip
 """All files, each behind those that it needs: the script of groups."""
 
@@ -29,6 +29,7 @@ _VERBS: dict[str, tuple[str, ...]] = {
     "correct_waits": (
         *_QUEUES, "upkeep",
     ),
+    "signatures failures unsigned sign": (*_JOBS, "failures"),
     "add_schedule schedules replace_schedule remove_schedule fire firings": (
         *_SETTLE, "insert", "schedules",
     ),

@@ -27,6 +27,7 @@ from jobq.backends.sqlite.claim import (
     waits_ahead,
 )
 from jobq.backends.sqlite.connection import SqliteConnection
+from jobq.backends.sqlite.failures import SqliteFailures
 from jobq.backends.sqlite.finish import end, unclaim
 from jobq.backends.sqlite.insert import insert, require_queues, statuses_of
 from jobq.backends.sqlite.lists import SqliteLists, find
@@ -84,6 +85,7 @@ class SqliteBackend(Backend):
         self.supervisors = SqliteSupervisors(self._db, self._liveness)
         self.schedules = SqliteSchedules(self._db, self._wake)
         self.stats = SqliteStats(self._db)
+        self.failures = SqliteFailures(self._db)
         self.transfer = SqliteTransfer(self._db, self._liveness)
         self.logs = LocalLogs()
         self.lists = SqliteLists(self._db)

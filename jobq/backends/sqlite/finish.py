@@ -39,12 +39,12 @@ def end(
         "run_at = iif(cancel_requested, NULL, ?), "
         "finished_at = iif(cancel_requested OR NOT ?, ?, NULL), "
         "failures = ?, crashes = ?, exit_code = ?, signal = ?, error = ?, "
-        "reason = coalesce(?, reason), result = ?, cancel_requested = 0 "
+        "signature = ?, reason = coalesce(?, reason), result = ?, cancel_requested = 0 "
         f"WHERE {fence} RETURNING status",
         (
             again, status, rows.to_seconds(ending.run_at), again, at,
             ending.failures, ending.crashes, ending.exit_code, ending.signal, error,
-            reason, None if ending.result is None else encode(ending.result), *values,
+            ending.signature, reason, None if ending.result is None else encode(ending.result), *values,
         ),
     ).fetchone()  # fmt: skip
     if ended is None:

@@ -262,6 +262,20 @@ def m005_counts(db: Database) -> None:
     )
 
 
+@migrations()
+def m006_signatures(db: Database) -> None:
+    """Add the signatures of failures, and the index that failed jobs are grouped by."""
+    _step(
+        db,
+        6,
+        """
+        ALTER TABLE job_queue ADD COLUMN signature TEXT;
+        CREATE INDEX job_queue_signature ON job_queue (signature, finished_at)
+            WHERE status = 'failed';
+        """,
+    )
+
+
 def migrate(db: Database) -> None:
     """Bring a database up to date. The caller holds the write lock."""
     migrations.apply(db)

@@ -32,7 +32,7 @@ JOB_COLUMNS = (
     "id, type, name, status, queue, priority, args, tags, unique_key, parents, unmet_parents, "
     "added_by, attempts, failures, crashes, max_retries, retry_base, timeout, created_at, run_at, "
     "started_at, finished_at, cancel_requested, cancelled_by, progress_done, progress_total, "
-    "progress_message, exit_code, signal, error, reason, result"
+    "progress_message, exit_code, signal, error, reason, result, signature"
 )
 ATTEMPT_COLUMNS = (
     "job_id, attempt, supervisor, pid, pid_started, started_at, lease_until, ended_at, outcome, "
@@ -100,7 +100,7 @@ def full_job_row(job: Job) -> Row:
         to_seconds(job.started_at), to_seconds(job.finished_at), int(job.cancel_requested),
         job.cancelled_by, done, total, message and storable(message), job.exit_code, job.signal,
         job.error and storable(job.error), job.reason and storable(job.reason),
-        None if job.result is None else encode(job.result),
+        None if job.result is None else encode(job.result), job.signature,
     )  # fmt: skip
 
 
@@ -137,6 +137,7 @@ def to_job(row: Row, parents: tuple[Parent, ...]) -> Job:
         error=row[29],
         reason=row[30],
         result=None if row[31] is None else json.loads(row[31]),
+        signature=row[32],
     )
 
 
@@ -314,6 +315,7 @@ def _equal(jobs: JobFilter, add: Any) -> None:
         "queue = ?": jobs.queue,
         "type = ?": jobs.type,
         "added_by = ?": jobs.added_by,
+        "signature = ?": jobs.signature,
         "id > ?": jobs.after_id,
         "id < ?": jobs.before_id,
     }

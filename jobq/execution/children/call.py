@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import os
 import traceback
 import types
 from collections.abc import Coroutine, Generator
@@ -12,7 +13,16 @@ from types import TracebackType
 from typing import Any
 
 from jobq.errors import ArgsError
-from jobq.job_types.worker import Cancelled, JobContext, JobWorker, Permanent, RetryAfter, Snooze
+from jobq.job_types.worker import (
+    BUNDLED,
+    Cancelled,
+    JobContext,
+    JobWorker,
+    Permanent,
+    RetryAfter,
+    Snooze,
+)
+from jobq.job_types.worker_files import PROJECT
 from jobq.limits import MAX_ERROR_CHARS, bounded_result, bounded_text
 from jobq.models import Outcome
 
@@ -103,21 +113,32 @@ def report_of(error: BaseException) -> dict[str, Any]:
         text = "(its text can't be shown)"
     is_silent = not text
     text = text or type(error).__name__
+    failed = {"outcome": Outcome.FAILED, "frame": _last_frame(error)}
     match error:
         case Cancelled():
             return {"outcome": Outcome.CANCELLED} | ({} if is_silent else {"reason": text})
         case Snooze():
             return {"outcome": Outcome.SNOOZED, "delay": error.seconds, "error": text}
         case RetryAfter():
-            return {"outcome": Outcome.FAILED, "delay": error.seconds, "error": text}
+            return failed | {"delay": error.seconds, "error": text}
         case Permanent() | ArgsError():
-            return {"outcome": Outcome.FAILED, "retryable": False, "error": text}
+            return failed | {"retryable": False, "error": text}
         case SystemExit(code=None | 0):
             return {"outcome": Outcome.COMPLETED}
     with suppress(Exception):  # its stderr may be closed, or the disk full
         traceback.print_exception(error.with_traceback(_own_frames(error)))
     named = text if is_silent else f"{type(error).__name__}: {text}"
-    return {"outcome": Outcome.FAILED, "error": named}
+    return failed | {"error": named}
+
+
+def _last_frame(error: BaseException) -> str | None:
+    """Return the file and the function of the last frame in worker files, if there is one."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    for frame in reversed(frames):
+        if frame.f_globals.get("__name__", "").startswith((PROJECT, BUNDLED)):
+            code = frame.f_code
+            return f"{os.path.basename(code.co_filename)}:{code.co_qualname}"
+    return None
 
 
 def _own_frames(error: BaseException) -> TracebackType | None:

@@ -382,6 +382,7 @@ def _exit_of(report: dict[str, Any]) -> Exit:
     return Exit(
         outcome=Outcome(report["outcome"]),
         error=report.get("error"),
+        frame=report.get("frame"),
         reason=report.get("reason"),
         result=report.get("result"),
         retryable=report.get("retryable", True),

@@ -49,7 +49,8 @@ local function end_one(e, now, at, lease_before)
   release(job)
   put(job.key, 'e', nil, 'o', nil, 'cr', nil, 'ra', job.run_at, 'f', e.failures > 0 and e.failures,
     'c', e.crashes > 0 and e.crashes, 'ec', e.exit_code, 'sg', e.signal, 'er', e.error,
-    're', e.result)
+    're', e.result, 'si', e.signature)
+  job.signature = e.signature
   if e.reason then write('HSET', job.key, 'rs', e.reason) end
   move(job, status, at)
   freed[job.queue] = true

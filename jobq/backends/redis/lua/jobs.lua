@@ -10,7 +10,7 @@ local AGAIN, DEAD = P .. 'again', P .. 'dead'
 
 local function load(id)
   local f = call('HMGET', P .. 'j:' .. id, 's', 'h', 'n', 'u', 'e', 'cr', 'um', 'ra', 'np', 'o', 'de',
-    'sa')
+    'sa', 'si')
   if not f[1] then return nil end
   local priority, queue, created, kind = string.match(f[2], '^(%d)|([^|]*)|(%d+)|(.*)$')
   return {
@@ -18,7 +18,7 @@ local function load(id)
     created = created, kind = kind, line = priority .. '|' .. queue .. '|' .. kind,
     attempts = tonumber(f[3] or 0), unique = f[4], entry = f[5], asked = f[6],
     unmet = tonumber(f[7] or 0), run_at = f[8], parents = tonumber(f[9] or 0), owner = f[10],
-    dead = f[11], started = f[12],
+    dead = f[11], started = f[12], signature = f[13],
   }
 end
 
@@ -76,6 +76,18 @@ local function drop_entry(job)
   stream('XDEL', where, entry)
 end
 
+-- Add a failed job to those of its signature, and take it out again.
+local function group(job, at)
+  if not job.signature then return end
+  write('ZADD', P .. 'sg:' .. job.signature, at, job.id)
+  write('HINCRBY', P .. 'sn', job.signature, 1)
+end
+
+local function ungroup(job)
+  if not job.signature or write('ZREM', P .. 'sg:' .. job.signature, job.id) == 0 then return end
+  if write('HINCRBY', P .. 'sn', job.signature, -1) < 1 then write('HDEL', P .. 'sn', job.signature) end
+end
+
 local function leave(job)
   local status = job.status
   count(job.queue, status, -1)
@@ -88,6 +100,7 @@ local function leave(job)
     write('ZREM', P .. 'due', job.id)
   elseif FINISHED[status] then
     write('ZREM', P .. 'fin', job.id)
+    if status == 'failed' then ungroup(job) end
     if job.dead then
       stream('XDEL', DEAD, job.dead)
       write('HDEL', job.key, 'de')
@@ -112,6 +125,7 @@ local function enter(job, status, at)
     write('HSET', job.key, 'fa', whole(at))
     if status == 'completed' or status == 'failed' then tell(status, 1) end
     if status == 'failed' then
+      group(job, at)
       local entry = stream('XADD', DEAD, '*', 'j', job.id)
       if entry then write('HSET', job.key, 'de', entry) end
     end

@@ -57,6 +57,7 @@ local function load_job(a)
   if a.unsettled then write('ZADD', P .. 'un', id, id) end
   local job = {
     id = id, key = P .. 'j:' .. id, queue = a.queue, entry = false, run_at = a.run_at,
+    signature = a.signature,
     line = a.priority .. '|' .. a.queue .. '|' .. a.type,
   }
   enter(job, a.status, a.finished_at and tonumber(a.finished_at))

@@ -52,10 +52,11 @@ end
 
 local function matches(a, id)
   if a.parts and not has_parts(id, a.parts) then return false end
-  if a.queue or a.type or a.since or a.before then
+  if a.queue or a.type or a.signature or a.since or a.before then
     local job = load(id)
     local created = tonumber(job.created)
     if a.queue and job.queue ~= a.queue or a.type and job.kind ~= a.type
+      or a.signature and job.signature ~= a.signature
       or a.since and created < a.since or a.before and created >= a.before then
       return false
     end

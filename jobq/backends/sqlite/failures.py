@@ -1,0 +1,110 @@
+"""Failed jobs of a SQLite database by signature. Groups are read from an index alone."""
+
+import sqlite3
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from datetime import datetime
+
+from jobq.backends.failures import HOURS, SAMPLE_SIZE, FailureStore
+from jobq.backends.messages import FailureFigures
+from jobq.backends.sqlite.claim import select_jobs
+from jobq.backends.sqlite.connection import SqliteConnection
+from jobq.backends.sqlite.rows import from_seconds
+from jobq.backends.text import encode
+from jobq.models import Job, Outcome
+
+_FAILED = "FROM job_queue INDEXED BY job_queue_signature WHERE status = 'failed'"
+_AMONG = "signature IN (SELECT value FROM json_each(?))"
+_HOUR_S = 3600
+
+
+class SqliteFailures(FailureStore):
+    """Failed jobs by signature, grouped when asked for."""
+
+    def __init__(self, db: SqliteConnection) -> None:
+        self._db = db
+
+    def groups(
+        self,
+        now: datetime,
+        *,
+        since: datetime | None = None,
+        limit: int | None = None,
+        prefix: str = "",
+    ) -> list[FailureFigures]:
+        with self._db.read() as connection:
+            found = connection.execute(
+                f"SELECT signature, count(*), min(finished_at), max(finished_at) {_FAILED} "
+                "AND signature >= ? AND substr(signature, 1, ?) = ? "
+                "GROUP BY signature HAVING max(finished_at) >= ? "
+                "ORDER BY 2 DESC, 4 DESC, 1 LIMIT ?",
+                (
+                    prefix, len(prefix), prefix, since.timestamp() if since else 0,
+                    -1 if limit is None else limit,
+                ),
+            ).fetchall()  # fmt: skip
+            signatures = [row[0] for row in found]
+            hours = _by_hour(connection, signatures, now.timestamp())
+            return [
+                FailureFigures(
+                    signature,
+                    count,
+                    from_seconds(first),
+                    from_seconds(last),
+                    _sample(connection, signature),
+                    tuple(hours[signature]),
+                )
+                for signature, count, first, last in found
+            ]
+
+    def unsigned(self, *, after: int = 0, limit: int) -> list[tuple[Job, Outcome | None]]:
+        with self._db.read() as connection:
+            ids = [
+                row[0]
+                for row in connection.execute(
+                    f"SELECT id {_FAILED} AND signature IS NULL AND id > ? ORDER BY id LIMIT ?",
+                    (after, limit),
+                )
+            ]
+            if not ids:
+                return []
+            among = "id IN (SELECT value FROM json_each(?))"
+            outcomes = dict(
+                connection.execute(
+                    "SELECT id, outcome FROM job_queue JOIN attempts "
+                    f"ON job_id = id AND attempts.attempt = job_queue.attempts WHERE {among}",
+                    (encode(ids),),
+                ).fetchall()
+            )
+            jobs = select_jobs(connection, f"WHERE {among} ORDER BY id", (encode(ids),))
+        return [(job, Outcome(named) if (named := outcomes.get(job.id)) else None) for job in jobs]
+
+    def sign(self, signatures: Mapping[int, str]) -> int:
+        with self._db.write() as connection:
+            stored = connection.executemany(
+                "UPDATE job_queue SET signature = ? "
+                "WHERE id = ? AND status = 'failed' AND signature IS NULL",
+                [(signature, job_id) for job_id, signature in signatures.items()],
+            )
+        return stored.rowcount
+
+
+def _by_hour(
+    connection: sqlite3.Connection, signatures: Collection[str], now: float
+) -> defaultdict[str, list[int]]:
+    hours: defaultdict[str, list[int]] = defaultdict(lambda: [0] * HOURS)
+    for signature, age, number in connection.execute(
+        f"SELECT signature, max(0, CAST((? - finished_at) / {_HOUR_S} AS INTEGER)), count(*) "
+        f"{_FAILED} AND {_AMONG} AND finished_at > ? GROUP BY 1, 2",
+        (now, encode(list(signatures)), now - HOURS * _HOUR_S),
+    ):
+        hours[signature][HOURS - 1 - age] += number
+    return hours
+
+
+def _sample(connection: sqlite3.Connection, signature: str) -> tuple[int, ...]:
+    found = connection.execute(
+        f"SELECT id {_FAILED} AND signature = ? ORDER BY finished_at DESC, id DESC LIMIT ?",
+        (signature, SAMPLE_SIZE),
+    )
+    return tuple(row[0] for row in found)
