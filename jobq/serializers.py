@@ -44,6 +44,7 @@ def job_fields(job: ShownJob) -> JsonObject:
         "exit_code": job.exit_code,
         "signal": job.signal,
         "error": job.error,
+        "signature": job.signature,
         "reason": job.reason,
         "result": job.result,
     }

@@ -1,16 +1,17 @@
 """Triage: failed jobs in groups of one kind each, for the shell, the HTTP API and the page alike."""
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
+from typing import NamedTuple
 
 from jobq.backends.base import Backend
 from jobq.backends.messages import FailureFigures
 from jobq.config.settings import Settings
 from jobq.errors import NotFound, UsageError, WrongState
-from jobq.models import Job, JobFilter, JobStatus
+from jobq.models import Job, JobFilter, JobStatus, JsonObject
+from jobq.units import format_moment
 
 SIGN_BATCH_SIZE = 1000
 """Failed jobs of older versions that get their signatures in one transaction."""
@@ -19,21 +20,21 @@ MAX_SIGNED_BY_READER = 10_000
 """Failed jobs that a read gives their signatures at most; `jobq work` does the others."""
 
 DEFAULT_LIMIT = 50
-"""Groups, and texts of one, that are returned where no limit is given."""
+"""Groups that are returned where no limit is given."""
 
-_PREFIX = re.compile(r"[0-9a-f]{1,8}")
+SIGNATURE_CHARS = 8
+_HEX_DIGITS = frozenset("0123456789abcdef")
 _READ_BATCH_SIZE = 1000
 _FAILED = frozenset({JobStatus.FAILED})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FailureGroup:
+class FailureGroup(NamedTuple):
     """The failed jobs of one signature. It has no secrets."""
 
     signature: str
     type: str
     error: str  # the shape of the last one's: what differs between its jobs is left out
-    count: int
+    size: int
     first_at: datetime
     last_at: datetime
     sample: tuple[int, ...]  # ids of up to three, the last one first
@@ -64,17 +65,28 @@ class Triage:
             NotFound: no failed job has it.
             UsageError: it is no signature, or several begin so.
         """
-        wanted = signature.strip().lower()
-        if not _PREFIX.fullmatch(wanted):
-            raise UsageError(f"signature {signature!r:.80}: give its first characters, e.g. 3fa9")
+        wanted = _checked(signature)
         self._sign_some()
         found = self._backend.failures.groups(self._backend.now(), limit=3, prefix=wanted)
         if not found:
-            raise NotFound(f"no failed job has signature {signature:.80}: see `jobq triage`")
+            raise NotFound(f"no failed job has signature {wanted}: see `jobq triage`")
         if len(found) > 1:
             names = ", ".join(each.signature for each in found)
-            raise UsageError(f"signature {signature}: several begin so, such as {names}: give more")
+            raise UsageError(f"signature {wanted}: several begin so, such as {names}: give more")
         return self._shown_groups(found)[0]
+
+    def signature(self, prefix: str) -> str:
+        """Return the only signature of failed jobs that begins so; a whole one is returned as it is.
+
+        Raises:
+            NotFound: no failed job has it.
+            UsageError: it is no signature, or several begin so.
+        """
+        wanted = _checked(prefix)
+        if len(wanted) < SIGNATURE_CHARS:
+            return self.failure_group(wanted).signature
+        self._sign_some()
+        return wanted
 
     def group_ids(
         self,
@@ -103,6 +115,14 @@ class Triage:
         shown = map(self.settings.redactor.job, self._each_of(signature, _FAILED))
         return Counter(job.error or "" for job in shown)
 
+    def is_new_failure(self, job: Job) -> bool:
+        """Return whether a failed job is the first of its signature among those that are kept."""
+        if job.signature is None or job.finished_at is None:
+            return False
+        now = self._backend.now()
+        found = self._backend.failures.groups(now, prefix=job.signature, limit=1)
+        return bool(found) and job.finished_at <= found[0].first
+
     def sign_failures(self, *, after: int = 0) -> int | None:
         """Give up to `SIGN_BATCH_SIZE` failed jobs of older versions their signatures.
 
@@ -123,10 +143,11 @@ class Triage:
         return found[-1][0].id
 
     def _sign_some(self) -> None:
-        after: int | None = 0
-        for _ in range(MAX_SIGNED_BY_READER // SIGN_BATCH_SIZE):
-            if (after := self.sign_failures(after=after)) is None:
+        after = self.sign_failures()
+        for _ in range(1, MAX_SIGNED_BY_READER // SIGN_BATCH_SIZE):
+            if after is None:
                 return
+            after = self.sign_failures(after=after)
 
     def _each_of(self, signature: str, statuses: frozenset[JobStatus]) -> Iterator[Job]:
         wanted = JobFilter(signature=signature, statuses=statuses)
@@ -147,7 +168,7 @@ class Triage:
                         signature=each.signature,
                         type=job.type,
                         error=shape_of(shown.error),
-                        count=each.count,
+                        size=each.size,
                         first_at=each.first,
                         last_at=each.last,
                         sample=each.sample,
@@ -155,3 +176,24 @@ class Triage:
                     )
                 )
         return groups
+
+
+def _checked(signature: str) -> str:
+    wanted = signature.strip().lower()
+    if not (set(wanted) <= _HEX_DIGITS and 0 < len(wanted) <= SIGNATURE_CHARS):
+        raise UsageError(f"signature {signature!r:.80}: give its first characters, e.g. 3fa9")
+    return wanted
+
+
+def group_document(group: FailureGroup) -> JsonObject:
+    """Return a group as JSON."""
+    return {
+        "signature": group.signature,
+        "type": group.type,
+        "error": group.error,
+        "count": group.size,
+        "first_at": format_moment(group.first_at),
+        "last_at": format_moment(group.last_at),
+        "sample": list(group.sample),
+        "by_hour": list(group.by_hour),
+    }

@@ -79,7 +79,7 @@ class FailureFigures(NamedTuple):
     """The failed jobs of one signature."""
 
     signature: str
-    count: int
+    size: int
     first: datetime  # end of the one that failed first
     last: datetime
     sample: tuple[int, ...]  # up to `SAMPLE_SIZE`, the last one first

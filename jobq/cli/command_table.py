@@ -11,6 +11,7 @@ VERBS = {
     "tail": "jobq.cli.commands.tail",
     "cancel": "jobq.cli.commands.cancel",
     "retry": "jobq.cli.commands.retry",
+    "triage": "jobq.cli.commands.triage",
     "wait": "jobq.cli.commands.wait",
     "run": "jobq.cli.commands.run",
     "work": "jobq.cli.commands.work",

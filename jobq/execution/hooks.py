@@ -18,7 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobq.clock import utcnow
-from jobq.config.environment import ATTEMPT_VAR, SUPERVISOR_VAR, job_environment
+from jobq.config.environment import (
+    ATTEMPT_VAR,
+    SIGNATURE_NEW_VAR,
+    SIGNATURE_VAR,
+    SUPERVISOR_VAR,
+    job_environment,
+)
 from jobq.config.settings import Settings
 from jobq.config.trust import distrust
 from jobq.errors import DatabaseError
@@ -56,6 +62,7 @@ class Call:
     attempt: int
     argv: tuple[str, ...] | None  # None: a notification
     document: JsonObject
+    job: Job
 
 
 class Hooks:
@@ -67,16 +74,20 @@ class Hooks:
         get: Callable[[Collection[int]], Mapping[int, Job]],
         on_message: Callable[[str], None],
         *,
+        is_new: Callable[[Job], bool] = lambda _: False,
         owner: str = "",
         timeout: float = HOOK_TIMEOUT_S,
     ) -> None:
-        """``get`` is the backend's; ``on_message`` is called in the threads.
+        """``get`` is the backend's; ``on_message`` and ``is_new`` are called in the threads.
+
+        ``is_new`` returns whether a job is the first that failed like this.
 
         The processes of hooks are marked as the ``owner``'s.
         """
         self._settings = settings
         self._get = get
         self._on_message = on_message
+        self._is_new = is_new
         self._timeout = timeout
         self._logs = JobLogs(settings.log_dir)
         self._noted: dict[int, int] = {}  # attempts by job
@@ -125,9 +136,9 @@ class Hooks:
                 continue
             document = job_document(self._settings.redactor.job(job), self._logs.path(job.id))
             if job.tags.get(TAG) == "1":
-                self._add(Call(job.id, job.attempts, None, document))
+                self._add(Call(job.id, job.attempts, None, document, job))
             for argv in self._settings.on_finish:
-                self._add(Call(job.id, job.attempts, argv, document))
+                self._add(Call(job.id, job.attempts, argv, document, job))
 
     @property
     def left(self) -> int:
@@ -180,24 +191,24 @@ class Hooks:
             notify(*announcement(call.document))
             return
         try:
-            failure = self._execute(call.argv, call.document)
+            failure = self._execute(call.argv, call)
         except (OSError, ValueError, MemoryError) as error:
             failure = self._start_failure(call.argv[0], error)
         if failure is not None:
             self._note(call, failure)
 
-    def _execute(self, argv: tuple[str, ...], document: JsonObject) -> str | None:
+    def _execute(self, argv: tuple[str, ...], call: Call) -> str | None:
         """Run a hook; return how it failed, or None."""
         path = self._settings.path
         if reason := _distrust(argv, path):
             return reason
         deadline = time.monotonic() + self._timeout
-        process = self._start(argv, deadline)
+        process = self._start(argv, deadline, self._failure_variables(call.job))
         with self._lock:
             self._running.add(process)
             if self._closed:
                 process.kill()
-        text = json.dumps(document, ensure_ascii=False).encode("utf-8", "backslashreplace")
+        text = json.dumps(call.document, ensure_ascii=False).encode("utf-8", "backslashreplace")
         try:
             code = process.wait(text + b"\n", deadline - time.monotonic())
         except subprocess.TimeoutExpired:
@@ -208,11 +219,12 @@ class Hooks:
             process.end()
         return None if code == 0 else f"exit code {code}" if code > 0 else f"signal {-code}"
 
-    def _start(self, argv: tuple[str, ...], deadline: float) -> "_Process":
+    def _start(self, argv: tuple[str, ...], deadline: float, more: Mapping[str, str]) -> "_Process":
         """Start a hook; where the host is short of something, try again until the deadline."""
         mark, env = hook_mark(next(self._numbers)), self._environment()
         env |= {os.fsencode(SUPERVISOR_VAR): os.fsencode(self._owner)}
         env |= {os.fsencode(ATTEMPT_VAR): os.fsencode(mark)}
+        env |= {os.fsencode(name): os.fsencode(value) for name, value in more.items()}
         programs.require(argv[0], self._directory, env)
         while True:
             try:
@@ -221,6 +233,15 @@ class Hooks:
                 if not shortage_of(error) or self._closed or time.monotonic() > deadline:
                     raise
             time.sleep(_RETRY_INTERVAL_S)
+
+    def _failure_variables(self, job: Job) -> dict[str, str]:
+        """Return the variables of a hook that say how its job failed."""
+        if job.status is not JobStatus.FAILED or job.signature is None:
+            return {}
+        is_new = False
+        with suppress(DatabaseError):
+            is_new = self._is_new(job)
+        return {SIGNATURE_VAR: job.signature} | ({SIGNATURE_NEW_VAR: "1"} if is_new else {})
 
     @property
     def _directory(self) -> str | None:

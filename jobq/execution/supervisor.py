@@ -74,7 +74,11 @@ class Supervisor:
         self._outbox = Outbox()
         self._disks = Disks(queue.settings, events.message)
         self._hooks = Hooks(
-            queue.settings, self._backend.get, self._message_from_a_thread, owner=self.id
+            queue.settings,
+            self._backend.get,
+            self._message_from_a_thread,
+            is_new=queue.is_new_failure,
+            owner=self.id,
         )
         self._scheduler = Scheduler(
             queue,

@@ -38,7 +38,7 @@ _RULES: Mapping[str, str] = {
         r"(?<![\w#/.~@+,=%-])(?:(?!(?i:exit|return|err|sig|http|stat|jan|feb|mar|apr|may|ju[nl]|aug|sep"
         r"|oct|nov|dec))[A-Za-z]+[,;]? )+"
     ),
-    "quoted": r"(?<!\w)(?:\"[^\"]*\"|'[^']*'(?!\w)|`[^`']*['`]|‘[^’]*’|“[^”]*”)",
+    "quoted": r"(?<!\w)(?:\"[^\"]*\"|'[^']*'(?!\w)|`[^`']*['`]|\u2018[^\u2019]*\u2019|\u201c[^\u201d]*\u201d)",
     # Numbers that name a kind of failure stay.
     "kept": (
         r"(?i:exit(?:ed)?(?:[ _](?:code|status|with))*|(?:return|error)[ _]?code|errno|signal)"

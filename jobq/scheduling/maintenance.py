@@ -44,6 +44,7 @@ class Scheduler:
         self._ticked_at: datetime | None = None
         self._fired_at: datetime | None = None
         self._upkeep_at: datetime | None = None
+        self._unsigned_after: int | None = None
         self._recovery = recovery_of(queue)
         self._expired = ExpiredLeases(self._recovery, queue.settings.lease)
         self._expiry = Expiry(queue, tell)
@@ -62,7 +63,14 @@ class Scheduler:
         if self._upkeep_at is None or not abs(now - self._upkeep_at) < UPKEEP_INTERVAL:
             self._upkeep_at = now
             backend.maintain()
+            self._unsigned_after = 0
+        self._sign_failures()
         return worked
+
+    def _sign_failures(self) -> None:
+        """Sign one batch of the failed jobs of older versions; the next one in the next pass."""
+        if self._unsigned_after is not None:
+            self._unsigned_after = self._queue.sign_failures(after=self._unsigned_after)
 
     def rescue_unrenewed(self, now: datetime) -> int:
         """Give back the jobs whose pull workers let their leases run out, and return how many."""

@@ -59,6 +59,9 @@ def _meant(job_id: str, job: dict[str, str]) -> Iterator[Fact]:
         yield "fin", job_id, job["fa"]
         if status == "failed":
             yield "dead", job_id, job["de"]
+            if "si" in job:
+                yield f"sg:{job['si']}", job_id, job["fa"]
+                yield "sn", job["si"]
 
 
 def _told(
@@ -67,8 +70,10 @@ def _told(
     """Return the keys that a job is in."""
     for key in keys:
         full, kind, _ = prefix + key, *key.partition(":")[::2]
-        if kind in ("due", "fin"):
-            yield from ((kind, member, f"{at:.0f}") for member, at in _scores(client, full))
+        if kind in ("due", "fin", "sg"):
+            yield from ((key, member, f"{at:.0f}") for member, at in _scores(client, full))
+        elif kind == "sn":
+            yield from ((kind, name) for name in Counter(_sizes(client, full)).elements())
         elif kind in ("p", "i", "ls"):
             yield from ((key, member) for member, _ in _scores(client, full))
         elif kind == "o":
@@ -99,6 +104,10 @@ def _out_of_place(job_id: str, job: dict[str, str]) -> Iterator[Fact]:
 
 def _members(client: Any, key: str) -> Any:
     return client.hkeys(key) if client.type(key) == "hash" else client.zrange(key, 0, -1)
+
+
+def _sizes(client: Any, key: str) -> dict[str, int]:
+    return {name: int(size) for name, size in client.hgetall(key).items()}
 
 
 def _scores(client: Any, key: str) -> Any:

@@ -40,9 +40,9 @@ class RedisFailures(FailureStore):
         for batch in _batches(sizes):
             found += self._read(batch, now, since)
             # What follows is smaller than all that may still be in the answer.
-            if limit is not None and sum(each.count > sizes[batch[-1]] for each in found) >= limit:
+            if limit is not None and sum(each.size > sizes[batch[-1]] for each in found) >= limit:
                 break
-        found.sort(key=lambda each: (-each.count, -each.last.timestamp(), each.signature))
+        found.sort(key=lambda each: (-each.size, -each.last.timestamp(), each.signature))
         return found[:limit]
 
     def _read(

@@ -15,6 +15,7 @@ from jobq.models import Job, Outcome
 
 _FAILED = "FROM job_queue INDEXED BY job_queue_signature WHERE status = 'failed'"
 _AMONG = "signature IN (SELECT value FROM json_each(?))"
+_LAST_CHAR = "\U0010ffff"
 _HOUR_S = 3600
 
 
@@ -35,11 +36,11 @@ class SqliteFailures(FailureStore):
         with self._db.read() as connection:
             found = connection.execute(
                 f"SELECT signature, count(*), min(finished_at), max(finished_at) {_FAILED} "
-                "AND signature >= ? AND substr(signature, 1, ?) = ? "
+                "AND signature >= ? AND signature < ? "
                 "GROUP BY signature HAVING max(finished_at) >= ? "
                 "ORDER BY 2 DESC, 4 DESC, 1 LIMIT ?",
                 (
-                    prefix, len(prefix), prefix, since.timestamp() if since else 0,
+                    prefix, prefix + _LAST_CHAR, since.timestamp() if since else 0,
                     -1 if limit is None else limit,
                 ),
             ).fetchall()  # fmt: skip

@@ -51,11 +51,11 @@ def command(
             effects = foresee(queue, chosen, cascade=cascade)
         else:
             effects = queue.cancel_many(chosen, reason, cascade=cascade)
-        report = _report(queue, effects)
-        asked = report.done["requested"]
+        outcome = report(queue, effects)
+        asked = outcome.done["requested"]
         if asked and not (is_terminal() or dry_run or as_json):
             note(f"asked {name_of(asked)} to stop")
-        return report.show(as_json=as_json, dry_run=dry_run)
+        return outcome.show(as_json=as_json, dry_run=dry_run)
 
 
 def foresee(queue: JobQueue, ids: Sequence[int], *, cascade: bool) -> dict[int, CancelEffect]:
@@ -74,7 +74,8 @@ def foresee(queue: JobQueue, ids: Sequence[int], *, cascade: bool) -> dict[int, 
     return {job_id: effect(job_id) for job_id in wanted}
 
 
-def _report(queue: JobQueue, effects: Mapping[int, CancelEffect]) -> Report:
+def report(queue: JobQueue, effects: Mapping[int, CancelEffect]) -> Report:
+    """Return what became of these jobs, to be shown."""
     ids = {wanted: [i for i, e in effects.items() if e is wanted] for wanted in CancelEffect}
     finished = queue.existing(ids[CancelEffect.FINISHED])
     return Report(

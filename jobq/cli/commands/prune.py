@@ -74,6 +74,7 @@ def prunable(
         queue=wanted.queue,
         type=wanted.type,
         tags=wanted.tags,
+        signature=wanted.signature,
         since=wanted.since,
         until=wanted.until,
     )

@@ -42,7 +42,7 @@ def command(
         if chosen is None:
             return 1
         retried = foresee(queue, chosen) if dry_run else queue.retry_many(chosen)
-        return _report(queue, retried).show(as_json=as_json, dry_run=dry_run)
+        return report(queue, retried).show(as_json=as_json, dry_run=dry_run)
 
 
 def foresee(queue: JobQueue, ids: Sequence[int]) -> list[Retried]:
@@ -59,7 +59,8 @@ def foresee(queue: JobQueue, ids: Sequence[int]) -> list[Retried]:
     return [Retried(job_id, effect(job_id)) for job_id in dict.fromkeys(ids)]
 
 
-def _report(queue: JobQueue, retried: Sequence[Retried]) -> Report:
+def report(queue: JobQueue, retried: Sequence[Retried]) -> Report:
+    """Return what became of these jobs, to be shown."""
     ids = {wanted: [r.id for r in retried if r.effect is wanted] for wanted in RetryEffect}
     told = {RetryEffect.PENDING, RetryEffect.BLOCKED, RetryEffect.MISSING}
     refused = [r for r in retried if r.effect not in told]

@@ -70,6 +70,12 @@ class Selection(Group):
         list[str] | None,
         option("--tag", metavar="KEY=VALUE", help="Select jobs with this tag; repeatable."),
     ] = None
+    signature: Annotated[
+        str | None,
+        option(
+            "--signature", metavar="SIG", help="Select jobs that failed like this: jobq triage."
+        ),
+    ] = None
     since: Annotated[
         str | None,
         option("--since", metavar="TIME", help="Select jobs added since, e.g. 1h or 'today 7:00'."),
@@ -100,6 +106,7 @@ class Selection(Group):
             queue=self.in_queue,
             type=self.of_type,
             tags=parse_pairs(self.tags, "tag"),
+            signature=None if self.signature is None else queue.signature(self.signature),
             since=None if self.since is None else parse_since(self.since, now),
             until=None if self.until is None else parse_since(self.until, now),
         )
