@@ -4,14 +4,16 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 from jobq.backends.base import Backend
 from jobq.backends.messages import FailureFigures
 from jobq.config.settings import Settings
 from jobq.errors import NotFound, UsageError, WrongState
-from jobq.models import Job, JobFilter, JobStatus, JsonObject
-from jobq.units import format_moment
+from jobq.models import Job, JobFilter, JobStatus
+
+if TYPE_CHECKING:
+    from jobq.jobs.failure_group import FailureGroup
 
 SIGN_BATCH_SIZE = 1000
 """Failed jobs of older versions that get their signatures in one transaction."""
@@ -28,19 +30,6 @@ _READ_BATCH_SIZE = 1000
 _FAILED = frozenset({JobStatus.FAILED})
 
 
-class FailureGroup(NamedTuple):
-    """The failed jobs of one signature. It has no secrets."""
-
-    signature: str
-    type: str
-    error: str  # the shape of the last one's: what differs between its jobs is left out
-    size: int
-    first_at: datetime
-    last_at: datetime
-    sample: tuple[int, ...]  # ids of up to three, the last one first
-    by_hour: tuple[int, ...]  # failures in each of the last 24 hours, the last hour last
-
-
 class Triage:
     """Groups of failures, and which jobs are in one."""
 
@@ -49,7 +38,7 @@ class Triage:
 
     def failures(
         self, *, since: datetime | None = None, limit: int | None = DEFAULT_LIMIT
-    ) -> list[FailureGroup]:
+    ) -> "list[FailureGroup]":
         """Return the failed jobs in groups, those with most jobs first.
 
         With ``since``, only groups with a failure since then; the figures are of the whole group.
@@ -58,7 +47,7 @@ class Triage:
         now = self._backend.now()
         return self._shown_groups(self._backend.failures.groups(now, since=since, limit=limit))
 
-    def failure_group(self, signature: str) -> FailureGroup:
+    def failure_group(self, signature: str) -> "FailureGroup":
         """Return the group of a signature, or of the only one that begins so.
 
         Raises:
@@ -155,27 +144,12 @@ class Triage:
             yield from batch
             wanted = replace(wanted, after_id=batch[-1].id)
 
-    def _shown_groups(self, found: Sequence[FailureFigures]) -> list[FailureGroup]:
-        from jobq.jobs.signature import shape_of  # `add` does without
+    def _shown_groups(self, found: Sequence[FailureFigures]) -> "list[FailureGroup]":
+        from jobq.jobs.failure_group import shown_group  # `add` does without
 
-        jobs = self._backend.get([each.sample[0] for each in found if each.sample])
-        groups = []
-        for each in found:
-            if each.sample and (job := jobs.get(each.sample[0])) is not None:
-                shown = self.settings.redactor.job(job)
-                groups.append(
-                    FailureGroup(
-                        signature=each.signature,
-                        type=job.type,
-                        error=shape_of(shown.error),
-                        size=each.size,
-                        first_at=each.first,
-                        last_at=each.last,
-                        sample=each.sample,
-                        by_hour=each.by_hour,
-                    )
-                )
-        return groups
+        jobs = self._backend.get([each.sample[0] for each in found])
+        pairs = [(each, jobs[each.sample[0]]) for each in found if each.sample[0] in jobs]
+        return [shown_group(each, self.settings.redactor.job(job)) for each, job in pairs]
 
 
 def _checked(signature: str) -> str:
@@ -183,17 +157,3 @@ def _checked(signature: str) -> str:
     if not (set(wanted) <= _HEX_DIGITS and 0 < len(wanted) <= SIGNATURE_CHARS):
         raise UsageError(f"signature {signature!r:.80}: give its first characters, e.g. 3fa9")
     return wanted
-
-
-def group_document(group: FailureGroup) -> JsonObject:
-    """Return a group as JSON."""
-    return {
-        "signature": group.signature,
-        "type": group.type,
-        "error": group.error,
-        "count": group.size,
-        "first_at": format_moment(group.first_at),
-        "last_at": format_moment(group.last_at),
-        "sample": list(group.sample),
-        "by_hour": list(group.by_hour),
-    }

@@ -27,7 +27,9 @@ __all__ = ["project"]
 pytestmark = pytest.mark.slow
 
 OLD = DATA / "schema_v1.sql"
-STEPS = ["m001_jobs", "m002_rates", "m003_job_keys", "m004_schedules", "m005_counts"]
+STEPS = [
+    "m001_jobs", "m002_rates", "m003_job_keys", "m004_schedules", "m005_counts", "m006_signatures",
+]  # fmt: skip
 
 NEWER = """
 import sys

@@ -61,7 +61,7 @@ def _meant(job_id: str, job: dict[str, str]) -> Iterator[Fact]:
             yield "dead", job_id, job["de"]
             if "si" in job:
                 yield f"sg:{job['si']}", job_id, job["fa"]
-                yield "sn", job["si"]
+                yield "sz", job["si"]
 
 
 def _told(
@@ -72,7 +72,7 @@ def _told(
         full, kind, _ = prefix + key, *key.partition(":")[::2]
         if kind in ("due", "fin", "sg"):
             yield from ((key, member, f"{at:.0f}") for member, at in _scores(client, full))
-        elif kind == "sn":
+        elif kind == "sz":
             yield from ((kind, name) for name in Counter(_sizes(client, full)).elements())
         elif kind in ("p", "i", "ls"):
             yield from ((key, member) for member, _ in _scores(client, full))

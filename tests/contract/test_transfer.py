@@ -89,6 +89,8 @@ def test_all_that_is_kept_is_moved(jobs: Jobs, plain: Backend, away: bool) -> No
         for job, *_ in page
     }
     assert target.get(ids) == source.backend.get(ids)
+    now = source.now
+    assert target.failures.groups(now) == source.backend.failures.groups(now) != []
     assert verify(target).violations == []
     assert move(source.backend, target, NAMES) == before, "it is there already"
 

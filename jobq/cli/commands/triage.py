@@ -12,9 +12,10 @@ from jobq.cli.parsing.options import AsJson, DryRun, Yes
 from jobq.cli.rendering.output import count_of, note, print_fields, print_json
 from jobq.cli.rendering.table import print_columns
 from jobq.errors import UsageError
+from jobq.jobs.failure_group import FailureGroup, group_document
 from jobq.models import UNFINISHED, JobStatus
 from jobq.queue import JobQueue
-from jobq.triage import DEFAULT_LIMIT, FailureGroup, group_document
+from jobq.triage import DEFAULT_LIMIT
 from jobq.units import format_duration, parse_since
 
 ACTIONS = ("show", "retry", "cancel", "delete")

@@ -1,8 +1,8 @@
--- Failed jobs by signature: `sg:SIGNATURE` has the time of each failure, `sn` the size of each group.
+-- Failed jobs by signature: `sg:SIGNATURE` has the time of each failure, `sz` the size of each group.
 
 -- Return the size of each group, by signature.
 function verbs.signatures()
-  return call('HGETALL', P .. 'sn')
+  return call('HGETALL', P .. 'sz')
 end
 
 local function by_hour(key, at, a)
@@ -34,7 +34,7 @@ end
 
 local function signed_failures()
   local signed, failed = 0, 0
-  for _, number in ipairs(call('HVALS', P .. 'sn')) do signed = signed + tonumber(number) end
+  for _, number in ipairs(call('HVALS', P .. 'sz')) do signed = signed + tonumber(number) end
   local counts = call('HGETALL', P .. 'n')
   for place = 1, #counts, 2 do
     if string.match(counts[place], '|failed$') then failed = failed + tonumber(counts[place + 1]) end

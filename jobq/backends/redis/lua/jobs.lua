@@ -80,12 +80,12 @@ end
 local function group(job, at)
   if not job.signature then return end
   write('ZADD', P .. 'sg:' .. job.signature, at, job.id)
-  write('HINCRBY', P .. 'sn', job.signature, 1)
+  write('HINCRBY', P .. 'sz', job.signature, 1)
 end
 
 local function ungroup(job)
   if not job.signature or write('ZREM', P .. 'sg:' .. job.signature, job.id) == 0 then return end
-  if write('HINCRBY', P .. 'sn', job.signature, -1) < 1 then write('HDEL', P .. 'sn', job.signature) end
+  if write('HINCRBY', P .. 'sz', job.signature, -1) < 1 then write('HDEL', P .. 'sz', job.signature) end
 end
 
 local function leave(job)
