@@ -25,56 +25,131 @@ _FAILING = frozenset({JobStatus.FAILED, JobStatus.RETRYING})
 _INVISIBLE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b.?")
 _BLANK = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]+")
 _START = r"(?<![\w#])"
-_EXTENSIONS = (
-    r"(?i:3gp|aac|avi|bz2|c|cc|cfg|conf|cpp|csv|db|docx?|flac|flv|gif|go|gz|h|hpp|html?|ini|java|"
-    r"jpe?g|js|json|jsonl|lock|log|m3u8|m4[av]|md|mkv|mov|mp[34g]|o|ogg|opus|part|pdf|png|py|rs|"
-    r"sh|so|sql|srt|svg|tar|tgz|tiff?|toml|ts|tsv|txt|vtt|wav|webm|webp|xlsx?|xml|xz|ya?ml|zip|zst)"
+_EXTENSIONS = frozenset(
+    [
+        "3gp",
+        "aac",
+        "avi",
+        "bz2",
+        "c",
+        "cc",
+        "cfg",
+        "conf",
+        "cpp",
+        "csv",
+        "db",
+        "doc",
+        "docx",
+        "flac",
+        "flv",
+        "gif",
+        "go",
+        "gz",
+        "h",
+        "hpp",
+        "htm",
+        "html",
+        "ini",
+        "java",
+        "jpg",
+        "jpeg",
+        "js",
+        "json",
+        "jsonl",
+        "lock",
+        "log",
+        "m3u8",
+        "m4a",
+        "m4v",
+        "md",
+        "mkv",
+        "mov",
+        "mp3",
+        "mp4",
+        "mpg",
+        "o",
+        "ogg",
+        "opus",
+        "part",
+        "pdf",
+        "png",
+        "py",
+        "rs",
+        "sh",
+        "so",
+        "sql",
+        "srt",
+        "svg",
+        "tar",
+        "tgz",
+        "tif",
+        "tiff",
+        "toml",
+        "ts",
+        "tsv",
+        "txt",
+        "vtt",
+        "wav",
+        "webm",
+        "webp",
+        "xls",
+        "xlsx",
+        "xml",
+        "xz",
+        "yaml",
+        "yml",
+        "zip",
+        "zst",
+    ]
 )
-_MONTH = r"(?i:jan|feb|mar|apr|may|june?|july?|aug|sept?|oct|nov|dec)[a-z]{0,6}"
+_MONTH = "(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]{0,6}"
 
 _RULES: Mapping[str, str] = {
     # First, and only for speed: words that no other rule wants are passed over together.
     "words": (
-        r"(?<![\w#/.~@+,=%-])(?:(?!(?i:exit|return|err|sig|http|stat|jan|feb|mar|apr|may|ju[nl]|aug|sep"
-        r"|oct|nov|dec))[A-Za-z]+[,;]? )+"
+        r"(?<![\w#/.~@+,=%-])(?:(?!exit|return|err|sig|http|stat|jan|feb|mar|apr|may|ju[nl]|aug|sep"
+        r"|oct|nov|dec)[a-z]+[,;]? )+"
     ),
-    "quoted": r"(?<!\w)(?:\"[^\"]*\"|'[^']*'(?!\w)|`[^`']*['`]|\u2018[^\u2019]*\u2019|\u201c[^\u201d]*\u201d)",
+    "quoted": (
+        r"(?<!\w)(?:\"[^\"]*\"|'[^']*'(?!\w)|`[^`']*['`]|\u2018[^\u2019]*\u2019|\u201c[^\u201d]*\u201d)"
+    ),
     # Numbers that name a kind of failure stay.
     "kept": (
-        r"(?i:exit(?:ed)?(?:[ _](?:code|status|with))*|(?:return|error)[ _]?code|errno|signal)"
+        r"(?:exit(?:ed)?(?:[ _](?:code|status|with))*|(?:return|error)[ _]?code|errno|signal)"
         r"\W{0,3}-?\d{1,3}(?!\d)"
-        r"|(?i:https?|status|error)[A-Za-z]*(?:/\d\.\d|/\d)?"
-        r"(?:[^\w#]+(?i:code|status|error|server|client|returned|response|is|was))*"
+        r"|(?:http|status|error)[a-z]*(?:/\d\.\d|/\d)?"
+        r"(?:[^\w#]+(?:code|status|error|server|client|returned|response|is|was))*"
         r"[^\w#]{1,3}[45]\d\d(?!\d)"
-        r"|(?<![\w#.])[45]\d\d(?=\s(?i:client|server|too many|not found|forbidden|unauthorized|bad "
+        r"|(?<![\w#.])[45]\d\d(?= (?:client|server|too many|not found|forbidden|unauthorized|bad "
         r"|internal|service|gateway))"
-        r"|(?<![\w#])(?i:error) \d{1,3}(?!\d)|^curl: \(\d+\)"
+        r"|(?<![\w#])error \d{1,3}(?!\d)|^curl: \(\d+\)"
     ),
-    "url": r"(?<!\w)[A-Za-z][A-Za-z0-9+.-]*://(?:[^\s/@\"'<>]*@)?(?P<host>[\w.#-]+)[^\s\"'<>)\]]*",
+    "url": r"(?<!\w)[a-z][a-z0-9+.-]*://(?:[^\s/@\"'<>]*@)?(?P<host>[\w.#-]+)[^\s\"'<>)\]]*",
     "time": (
-        _START + r"(?:\d{4}[-/]\d\d[-/]\d\d(?:[T ]\d\d:\d\d(?::\d\d)?(?:[.,]\d+)?)?"
-        r"|\d\d:\d\d:\d\d(?:[.,]\d+)?)(?:Z|\s?[+-]\d\d:?\d\d)?(?!\w)"
+        rf"{_START}(?:\d{{4}}[-/]\d\d[-/]\d\d(?:[t ]\d\d:\d\d(?::\d\d)?(?:[.,]\d+)?)?"
+        r"|\d\d:\d\d:\d\d(?:[.,]\d+)?)(?:z|\s?[+-]\d\d:?\d\d)?(?!\w)"
         rf"|{_START}(?:\d{{1,2}} {_MONTH}|{_MONTH}\.? \d{{1,2}})(?:,? \d{{4}})?(?!\w)"
     ),
     "hash": (
-        _START + r"(?i:[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}|0x[0-9a-f]+"
+        rf"{_START}(?:[0-9a-f]{{8}}-(?:[0-9a-f]{{4}}-){{3}}[0-9a-f]{{12}}|0x[0-9a-f]+"
         r"|(?=\d*[a-f])(?=[a-f]*\d)[0-9a-f]{7,})(?!\w)"
         # The id behind the name of a site or a part: [youtube] dQw4w9WgXcQ: …
-        r"|(?<=\] )(?=[\w-]*(?:\d|[a-z][A-Z]|[A-Z]{2}|_))[\w-]{6,}(?=: )"
+        r"|(?<=\] )(?-i:(?=[\w-]*(?:\d|[a-z][A-Z]|[A-Z]{2}|_))[\w-]{6,}(?=: ))"
     ),
     "path": (
         r"(?<![\w#/.~-])(?:"
-        rf"(?:file://)?(?:~|\.\.?)?/[^:\"'`]*?(?P<spaced>\.{_EXTENSIONS})(?=: )"
-        r"|(?:file://)?(?:~|\.\.?)?(?:/+[\w.@+,=%#-]*)*/+[\w.@+,=%#-]*[\w#]"
-        rf"|[\w@+,=%-][\w.@+,=%-]*(?:/[\w.@+,=%-]+)+(?P<relative>\.{_EXTENSIONS})(?![\w/#])"
+        r"(?:~|\.\.?)?/[^:\"'`]*?\.[a-z]\w{0,4}(?=: )"
+        r"|(?:~|\.\.?)?(?:/[\w.@+,=%#-]*)+(?<=[\w#])"
         r"|[\w@+,=%-][\w.@+,=%-]*(?:/[\w.@+,=%-]+){2,}"
-        rf"|[\w@+,=%-]+(?P<bare>\.{_EXTENSIONS})(?![\w/.#]))"
+        r"|(?P<file>[\w@+,=%-][\w.@+,=%-]*(?:/[\w.@+,=%-]+)?\.[a-z]\w{0,4}(?![\w/.#])))"
     ),
-    "number": r"(?<![\w.])\d+(?:[.,:]\d+)*|(?<=[A-Za-z_])\d{4,}",
+    "number": r"(?<![\w.])\d+(?:[.,:]\d+)*|(?<=[a-z_])\d{4,}",
 }
-_TOKEN = re.compile("|".join(f"(?P<{name}>{rule})" for name, rule in _RULES.items()))
+_TOKEN = re.compile(
+    "|".join(f"(?P<{name}>{rule})" for name, rule in _RULES.items()), re.IGNORECASE | re.ASCII
+)
 _MARKS = {"quoted": "#q", "time": "#t", "hash": "#h", "number": "#"}
-_EXTENSION = re.compile(r"\.[A-Za-z]\w{0,4}$")
+_EXTENSION = re.compile(r"\.([A-Za-z]\w{0,4})$", re.ASCII)
 
 
 def shape_of(error: str | None) -> str:
@@ -94,9 +169,10 @@ def _mark(token: re.Match[str]) -> str:
     if host := token["host"]:
         return re.sub(r"[\d#][\d#.]*", "#", host).lower().strip(".-") + "/#"
     if token["path"]:
-        known = token["spaced"] or token["relative"] or token["bare"]
-        extension = known or "".join(_EXTENSION.findall(token[0]))
-        return "/#" + extension
+        extension = _EXTENSION.search(token[0])
+        if token["file"] and not (extension and extension[1].lower() in _EXTENSIONS):
+            return token[0]  # a host, a module or the like
+        return "/#" + (extension[0] if extension else "")
     return next(mark for name, mark in _MARKS.items() if token[name])
 
 

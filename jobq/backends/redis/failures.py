@@ -12,7 +12,7 @@ from jobq.backends.redis.rows import given, to_micros, to_moment
 from jobq.models import Job, Outcome
 
 GROUPS_PER_SCRIPT = 100
-"""Groups read by one script: each takes some thirty commands."""
+"""Groups whose hours one script counts: each takes some thirty commands."""
 
 _HOUR_US = 3_600_000_000
 
@@ -37,23 +37,34 @@ class RedisFailures(FailureStore):
             if name.startswith(prefix.encode())
         }
         found: list[FailureFigures] = []
-        for batch in _batches(sizes):
-            found += self._read(batch, now, since)
+        for batch in rows.batches(sorted(sizes, key=lambda name: (-sizes[name], name))):
+            found += self._read(batch, now, since=since)
             # What follows is smaller than all that may still be in the answer.
             if limit is not None and sum(each.size > sizes[batch[-1]] for each in found) >= limit:
                 break
         found.sort(key=lambda each: (-each.size, -each.last.timestamp(), each.signature))
-        return found[:limit]
+        names = [each.signature for each in found[:limit]]
+        return [
+            group
+            for start in range(0, len(names), GROUPS_PER_SCRIPT)
+            for group in self._read(names[start : start + GROUPS_PER_SCRIPT], now, hours=HOURS)
+        ]
 
     def _read(
-        self, signatures: Sequence[str], now: datetime, since: datetime | None
+        self,
+        signatures: Sequence[str],
+        now: datetime,
+        *,
+        since: datetime | None = None,
+        hours: int = 0,
     ) -> Iterator[FailureFigures]:
+        """Yield the groups that are still there; without ``hours``, only their size and times."""
         wanted = given(since=since and to_micros(since))
         found = self._db.read(
             "failures",
             signatures=signatures,
             now=to_micros(now),
-            hours=HOURS,
+            hours=hours,
             hour=_HOUR_US,
             sample=SAMPLE_SIZE,
             **wanted,
@@ -79,12 +90,6 @@ class RedisFailures(FailureStore):
             pairs = [(str(job_id), signature) for job_id, signature in batch]
             stored += int(self._db.write("sign", signatures=pairs))
         return stored
-
-
-def _batches(sizes: Mapping[str, int]) -> Iterator[list[str]]:
-    ordered = sorted(sizes, key=lambda name: (-sizes[name], name))
-    for start in range(0, len(ordered), GROUPS_PER_SCRIPT):
-        yield ordered[start : start + GROUPS_PER_SCRIPT]
 
 
 def _to_figures(

@@ -1,9 +1,9 @@
 """Failed jobs of a SQLite database by signature. Groups are read from an index alone."""
 
 import sqlite3
-from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from datetime import datetime
+from math import inf
 
 from jobq.backends.failures import HOURS, SAMPLE_SIZE, FailureStore
 from jobq.backends.messages import FailureFigures
@@ -14,7 +14,17 @@ from jobq.backends.text import encode
 from jobq.models import Job, Outcome
 
 _FAILED = "FROM job_queue INDEXED BY job_queue_signature WHERE status = 'failed'"
-_AMONG = "signature IN (SELECT value FROM json_each(?))"
+# The first and the last are looked up: to find them while counting takes twice as long.
+_GROUPS = f"""
+    SELECT signature, size,
+        (SELECT min(finished_at) {_FAILED} AND signature = sizes.signature) AS first,
+        (SELECT max(finished_at) {_FAILED} AND signature = sizes.signature) AS last
+    FROM (
+        SELECT signature, count(*) AS size {_FAILED} AND signature >= ? AND signature < ?
+        GROUP BY signature
+    ) AS sizes
+    WHERE last >= ? ORDER BY size DESC, last DESC, signature LIMIT ?
+"""
 _LAST_CHAR = "\U0010ffff"
 _HOUR_S = 3600
 
@@ -35,27 +45,24 @@ class SqliteFailures(FailureStore):
     ) -> list[FailureFigures]:
         with self._db.read() as connection:
             found = connection.execute(
-                f"SELECT signature, count(*), min(finished_at), max(finished_at) {_FAILED} "
-                "AND signature >= ? AND signature < ? "
-                "GROUP BY signature HAVING max(finished_at) >= ? "
-                "ORDER BY 2 DESC, 4 DESC, 1 LIMIT ?",
+                _GROUPS,
                 (
-                    prefix, prefix + _LAST_CHAR, since.timestamp() if since else 0,
+                    prefix,
+                    prefix + _LAST_CHAR,
+                    since.timestamp() if since else 0.0,
                     -1 if limit is None else limit,
                 ),
-            ).fetchall()  # fmt: skip
-            signatures = [row[0] for row in found]
-            hours = _by_hour(connection, signatures, now.timestamp())
+            ).fetchall()
             return [
                 FailureFigures(
                     signature,
-                    count,
+                    size,
                     from_seconds(first),
                     from_seconds(last),
                     _sample(connection, signature),
-                    tuple(hours[signature]),
+                    _by_hour(connection, signature, first, last, now.timestamp()),
                 )
-                for signature, count, first, last in found
+                for signature, size, first, last in found
             ]
 
     def unsigned(self, *, after: int = 0, limit: int) -> list[tuple[Job, Outcome | None]]:
@@ -91,16 +98,20 @@ class SqliteFailures(FailureStore):
 
 
 def _by_hour(
-    connection: sqlite3.Connection, signatures: Collection[str], now: float
-) -> defaultdict[str, list[int]]:
-    hours: defaultdict[str, list[int]] = defaultdict(lambda: [0] * HOURS)
-    for signature, age, number in connection.execute(
-        f"SELECT signature, max(0, CAST((? - finished_at) / {_HOUR_S} AS INTEGER)), count(*) "
-        f"{_FAILED} AND {_AMONG} AND finished_at > ? GROUP BY 1, 2",
-        (now, encode(list(signatures)), now - HOURS * _HOUR_S),
-    ):
-        hours[signature][HOURS - 1 - age] += number
-    return hours
+    connection: sqlite3.Connection, signature: str, first: float, last: float, now: float
+) -> tuple[int, ...]:
+    """Count ranges of the index: far faster than to group by an hour that is computed."""
+    counts = [0] * HOURS
+    for hour in range(HOURS):
+        after = now - (hour + 1) * _HOUR_S
+        until = now - hour * _HOUR_S if hour else inf
+        if after < last and first <= until:
+            (counts[HOURS - 1 - hour],) = connection.execute(
+                f"SELECT count(*) {_FAILED} AND signature = ? "
+                "AND finished_at > ? AND finished_at <= ?",
+                (signature, after, until),
+            ).fetchone()
+    return tuple(counts)
 
 
 def _sample(connection: sqlite3.Connection, signature: str) -> tuple[int, ...]:

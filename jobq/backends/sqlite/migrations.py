@@ -264,13 +264,16 @@ def m005_counts(db: Database) -> None:
 
 @migrations()
 def m006_signatures(db: Database) -> None:
-    """Add the signatures of failures, and the index that failed jobs are grouped by."""
+    """Add the signatures of failures, and the index that failed jobs are grouped by.
+
+    It has the status as well: otherwise, SQLite looks at each row to check it.
+    """
     _step(
         db,
         6,
         """
         ALTER TABLE job_queue ADD COLUMN signature TEXT;
-        CREATE INDEX job_queue_signature ON job_queue (signature, finished_at)
+        CREATE INDEX job_queue_signature ON job_queue (signature, finished_at, status)
             WHERE status = 'failed';
         """,
     )

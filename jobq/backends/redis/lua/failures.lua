@@ -15,6 +15,7 @@ local function by_hour(key, at, a)
 end
 
 -- Return the size, first and last time, sample and counts by hour of groups; {} for one that is gone.
+-- Without hours, there is no sample either.
 function verbs.failures(a)
   local at, found = clock(a.now), {}
   for place, signature in ipairs(a.signatures) do
@@ -25,7 +26,7 @@ function verbs.failures(a)
     else
       found[place] = {
         call('ZCARD', key), whole(tonumber(first[2])), whole(tonumber(last[2])),
-        call('ZRANGE', key, -a.sample, -1), by_hour(key, at, a),
+        a.hours > 0 and call('ZRANGE', key, -a.sample, -1) or {}, by_hour(key, at, a),
       }
     end
   end
