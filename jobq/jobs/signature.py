@@ -111,7 +111,7 @@ _RULES: Mapping[str, str] = {
         r"|oct|nov|dec)[a-z]+[,;]? )+"
     ),
     "quoted": (
-        r"(?<!\w)(?:\"[^\"]*\"|'[^']*'(?!\w)|`[^`']*['`]|\u2018[^\u2019]*\u2019|\u201c[^\u201d]*\u201d)"
+        r"(?<![\w#])(?:\"[^\"]*\"|'[^']*'(?!\w)|`[^`']*['`]|\u2018[^\u2019]*\u2019|\u201c[^\u201d]*\u201d)"
     ),
     # Numbers that name a kind of failure stay.
     "kept": (
@@ -119,12 +119,12 @@ _RULES: Mapping[str, str] = {
         r"\W{0,3}-?\d{1,3}(?!\d)"
         r"|(?:http|status|error)[a-z]*(?:/\d\.\d|/\d)?"
         r"(?:[^\w#]+(?:code|status|error|server|client|returned|response|is|was))*"
-        r"[^\w#]{1,3}[45]\d\d(?!\d)"
-        r"|(?<![\w#.])[45]\d\d(?= (?:client|server|too many|not found|forbidden|unauthorized|bad "
-        r"|internal|service|gateway))"
+        r"[^\w#]{1,3}[45]\d\d(?!\w)"
+        r"|(?<![\w#.])[45]\d\d(?= (?:client|server|too many|not found|forbidden|unauthorized|bad"
+        r"|internal|service|gateway)(?![^ ,;)]))"
         r"|(?<![\w#])error \d{1,3}(?!\d)|^curl: \(\d+\)"
     ),
-    "url": r"(?<!\w)[a-z][a-z0-9+.-]*://(?:[^\s/@\"'<>]*@)?(?P<host>[\w.#-]+)[^\s\"'<>)\]]*",
+    "url": r"(?<![\w#])[a-z][a-z0-9+.-]*://(?:[^\s/@\"'<>]*@)?(?P<host>[\w.#-]+)[^\s\"'<>)\]]*",
     "time": (
         rf"{_START}(?:\d{{4}}[-/]\d\d[-/]\d\d(?:[t ]\d\d:\d\d(?::\d\d)?(?:[.,]\d+)?)?"
         r"|\d\d:\d\d:\d\d(?:[.,]\d+)?)(?:z|\s?[+-]\d\d:?\d\d)?(?!\w)"
@@ -140,10 +140,12 @@ _RULES: Mapping[str, str] = {
         r"(?<![\w#/.~-])(?:"
         r"(?:~|\.\.?)?/[^:\"'`]*?\.[a-z]\w{0,4}(?=: )"
         r"|(?:~|\.\.?)?(?:/[\w.@+,=%#-]*)+(?<=[\w#])"
-        r"|[\w@+,=%-][\w.@+,=%-]*(?:/[\w.@+,=%-]+){2,}"
-        r"|(?P<file>[\w@+,=%-][\w.@+,=%-]*(?:/[\w.@+,=%-]+)?\.[a-z]\w{0,4}(?![\w/.#])))"
+        r"|[\w@+,=%-][\w.@+,=%-]*(?:/[\w.@+,=%#-]+){2,}"
+        r"|(?P<file>[\w@+,=%-][\w.@+,=%-]*(?:/[\w.@+,=%#-]+)?\.[a-z]\w{0,4}(?![\w/.#@+,=%-])))"
     ),
-    "number": r"(?<![\w.])\d+(?:[.,:]\d+)*|(?<=[a-z_])\d{4,}",
+    "number": (
+        r"(?<![\w.])\d+(?:[.,:x](?!\d*[a-f][0-9a-f]*(?<=[0-9a-f]{7})(?!\w))\d+)*|(?<=[a-z_])\d{4,}"
+    ),
 }
 _TOKEN = re.compile(
     "|".join(f"(?P<{name}>{rule})" for name, rule in _RULES.items()), re.IGNORECASE | re.ASCII
@@ -158,9 +160,15 @@ def shape_of(error: str | None) -> str:
     URLs become host and ``/#``, paths ``/#.ext``, hashes ``#h``, times ``#t``, quoted text ``#q``,
     other numbers ``#``. Exit codes, errno, signals and the status of HTTP stay.
     """
-    lines = (error or "").lstrip().splitlines()[:1]
-    text = _BLANK.sub(" ", _INVISIBLE.sub("", lines[0])).strip() if lines else ""
-    return _TOKEN.sub(_mark, text[:MAX_SHAPE_CHARS].rstrip())
+    text = (error or "").lstrip().partition("\n")[0]
+    if not text.isprintable():
+        text = _BLANK.sub(" ", _INVISIBLE.sub("", text))
+    text = " ".join(text.split())
+    shape = text[:MAX_SHAPE_CHARS].rstrip()
+    # Until nothing changes: beside a mark, there may be what is taken for a word of its own now.
+    while (marked := _TOKEN.sub(_mark, shape)) != shape:
+        shape = marked
+    return shape
 
 
 def _mark(token: re.Match[str]) -> str:
