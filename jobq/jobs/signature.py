@@ -25,82 +25,11 @@ _FAILING = frozenset({JobStatus.FAILED, JobStatus.RETRYING})
 _INVISIBLE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b.?")
 _BLANK = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]+")
 _START = r"(?<![\w#])"
-_EXTENSIONS = frozenset(
-    [
-        "3gp",
-        "aac",
-        "avi",
-        "bz2",
-        "c",
-        "cc",
-        "cfg",
-        "conf",
-        "cpp",
-        "csv",
-        "db",
-        "doc",
-        "docx",
-        "flac",
-        "flv",
-        "gif",
-        "go",
-        "gz",
-        "h",
-        "hpp",
-        "htm",
-        "html",
-        "ini",
-        "java",
-        "jpg",
-        "jpeg",
-        "js",
-        "json",
-        "jsonl",
-        "lock",
-        "log",
-        "m3u8",
-        "m4a",
-        "m4v",
-        "md",
-        "mkv",
-        "mov",
-        "mp3",
-        "mp4",
-        "mpg",
-        "o",
-        "ogg",
-        "opus",
-        "part",
-        "pdf",
-        "png",
-        "py",
-        "rs",
-        "sh",
-        "so",
-        "sql",
-        "srt",
-        "svg",
-        "tar",
-        "tgz",
-        "tif",
-        "tiff",
-        "toml",
-        "ts",
-        "tsv",
-        "txt",
-        "vtt",
-        "wav",
-        "webm",
-        "webp",
-        "xls",
-        "xlsx",
-        "xml",
-        "xz",
-        "yaml",
-        "yml",
-        "zip",
-        "zst",
-    ]
+_EXTENSIONS = (
+    " 3gp aac avi bz2 c cc cfg conf cpp csv db doc docx flac flv gif go gz h hpp htm html ini java jpg "
+    "jpeg js json jsonl lock log m3u8 m4a m4v md mkv mov mp3 mp4 mpg o ogg opus part pdf png py rs sh "
+    "so sql srt svg tar tgz tif tiff toml ts tsv txt vtt wav webm webp xls xlsx xml xz yaml yml zip "
+    "zst "
 )
 _MONTH = "(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]{0,6}"
 
@@ -178,7 +107,7 @@ def _mark(token: re.Match[str]) -> str:
         return re.sub(r"[\d#][\d#.]*", "#", host).lower().strip(".-") + "/#"
     if token["path"]:
         extension = _EXTENSION.search(token[0])
-        if token["file"] and not (extension and extension[1].lower() in _EXTENSIONS):
+        if token["file"] and not (extension and f" {extension[1].lower()} " in _EXTENSIONS):
             return token[0]  # a host, a module or the like
         return "/#" + (extension[0] if extension else "")
     return next(mark for name, mark in _MARKS.items() if token[name])

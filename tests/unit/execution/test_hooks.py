@@ -257,3 +257,16 @@ def test_what_a_notification_says() -> None:
     assert announcement(document) == ("jobq: shell failed", "job 3: exit code 3")
     document |= {"status": "cancelled", "reason": "no need", "name": "x"}
     assert announcement(document) == ("jobq: x was cancelled", "job 3: no need")
+
+
+def test_a_hook_is_told_of_a_new_kind_of_failure_once(project: Project) -> None:
+    said = 'echo "$JOBQ_SIGNATURE ${JOBQ_SIGNATURE_NEW-}" >> said'
+    hook(project, ["sh", "-c", said])
+    failed = [project.shell(f"exit {code}", max_retries=0) for code in (3, 3, 4)]
+    project.shell("true")
+    assert project.work("--drain", "-j", "1").wait(30) == 0
+    three, again, four = (project.queue.get(job.id).signature for job in failed)
+    assert three == again != four
+    assert sorted((project.root / "said").read_text().splitlines()) == sorted(
+        [f"{three} 1", f"{three} ", f"{four} 1", " "]
+    )

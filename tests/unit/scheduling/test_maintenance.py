@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from jobq import JobQueue, JobStatus
+from jobq import JobQueue, JobStatus, triage
 from jobq.backends.messages import ClaimRequest
 from jobq.clock import utcnow
 from jobq.models import AttemptResult, Outcome
@@ -36,6 +36,29 @@ def test_dependents_are_settled_in_steps(queue: JobQueue, monkeypatch: pytest.Mo
     while scheduler.settle(utcnow()):
         pass
     assert queue.counts()[JobStatus.BLOCKED] == 0
+
+
+def test_failures_of_older_versions_are_signed_batch_by_batch(
+    queue: JobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(triage, "SIGN_BATCH_SIZE", 2)
+    for number in range(5):
+        queue.add("shell", JOB["args"], max_retries=0)
+        claim = queue.claim(owner="test")
+        assert claim is not None
+        failed = AttemptResult(
+            key=claim.key, outcome=Outcome.FAILED, status=JobStatus.FAILED, failures=1, crashes=0,
+            error=f"boom {number}",
+        )  # fmt: skip
+        backend_of(queue).end([failed], utcnow())
+    scheduler = Scheduler(queue, "here:1:abc")
+    left = []
+    for _ in range(3):
+        scheduler.tick(utcnow(), ())
+        left.append(len(backend_of(queue).failures.unsigned(limit=9)))
+    assert left == [3, 1, 0]
+    (group,) = queue.failures()
+    assert (group.size, group.error) == (5, "boom #")
 
 
 def test_one_that_does_not_fire_waits_for_no_schedule(queue: JobQueue) -> None:
