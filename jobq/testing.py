@@ -177,6 +177,7 @@ def _run_claim(queue: JobQueue, claim: Claim) -> Exit:
     return Exit(
         outcome=Outcome(report["outcome"]),
         error=report.get("error"),
+        frame=report.get("frame"),
         reason=report.get("reason"),
         retryable=report.get("retryable", True),
         delay=report.get("delay"),

@@ -113,7 +113,8 @@ def report_of(error: BaseException) -> dict[str, Any]:
         text = "(its text can't be shown)"
     is_silent = not text
     text = text or type(error).__name__
-    failed = {"outcome": Outcome.FAILED, "frame": _last_frame(error)}
+    frame = _last_frame(error)
+    failed = {"outcome": Outcome.FAILED} | ({"frame": frame} if frame else {})
     match error:
         case Cancelled():
             return {"outcome": Outcome.CANCELLED} | ({} if is_silent else {"reason": text})

@@ -1,5 +1,7 @@
 """Calls of `run`: what comes back, and what an exception means."""
 
+from typing import Any
+
 import pytest
 from pydantic import BaseModel
 
@@ -7,6 +9,7 @@ from jobq import Cancelled, JobWorker, Permanent, RetryAfter, Snooze
 from jobq.errors import ArgsError
 from jobq.execution.children.call import call, jsonable, report_of
 from jobq.job_types.worker import JobContext
+from jobq.job_types.worker_files import PROJECT
 from jobq.limits import DROPPED_KEY, MAX_ERROR_CHARS
 from jobq.models import Outcome
 
@@ -96,3 +99,12 @@ def test_a_traceback_begins_with_the_code_of_the_worker(
     shown = capsys.readouterr().err
     assert "in run" in shown
     assert shown.count('File "') == 1
+
+
+def test_a_failure_names_the_last_function_in_worker_files() -> None:
+    scope: dict[str, Any] = {"__name__": f"{PROJECT}0.fetch", "int": int}
+    source = "class Fetch:\n def run(self):\n  self.parse()\n def parse(self):\n  int('x')\n"
+    exec(compile(source, "/workers/fetch.py", "exec"), scope)
+    with pytest.raises(ValueError, match="invalid") as caught:
+        scope["Fetch"]().run()
+    assert report_of(caught.value)["frame"] == "fetch.py:Fetch.parse"
