@@ -8,7 +8,7 @@ from tests.support.cli_runner import Cli
 JOB_FIELDS = [
     "id", "type", "name", "status", "queue", "priority", "args", "tags", "unique_key", "parents",
     "added_by", "attempts", "max_retries", "timeout", "created_at", "run_at", "started_at",
-    "finished_at", "progress", "exit_code", "signal", "error", "reason", "result", "log_dir",
+    "finished_at", "progress", "exit_code", "signal", "error", "signature", "reason", "result", "log_dir",
 ]  # fmt: skip
 
 HISTORY_FIELDS = [
