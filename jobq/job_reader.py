@@ -12,6 +12,7 @@ from jobq.backends.lists import MAX_ROWS_READ, Order, Page, Position
 from jobq.config.settings import Settings
 from jobq.errors import NotFound, UsageError
 from jobq.jobs.spec import Duration, parse_statuses
+from jobq.jobs.validation import checked_filter, checked_id, checked_ids, checked_number
 from jobq.limits import listed
 from jobq.logs.directory import JobLogs
 from jobq.models import FINISHED, Attempt, Job, JobFilter, JobStatus, SupervisorInfo
@@ -52,7 +53,7 @@ class JobReader:
         Raises:
             NotFound: one of them does not exist.
         """
-        jobs = self._backend.get(ids)
+        jobs = self.existing(ids)
         missing = [job_id for job_id in ids if job_id not in jobs]
         if missing:
             raise NotFound(f"no job {listed(missing)}: see `jobq list`")
@@ -60,6 +61,7 @@ class JobReader:
 
     def existing(self, ids: Collection[int]) -> dict[int, Job]:
         """Return those of these jobs that exist, by id."""
+        checked_ids(ids)
         return self._backend.get(ids)
 
     def find(
@@ -77,15 +79,16 @@ class JobReader:
         With ``newest``, the last ones, in descending order.
 
         Raises:
-            UsageError: there is no such status.
+            UsageError: there is no such status, or another field can't be meant.
         """
-        wanted = _narrowed(jobs, status, narrow)
+        wanted = checked_filter(_narrowed(jobs, status, narrow), limit)
         if wanted.text is not None:
             return list(islice(self._searched(wanted, newest=newest), limit))
         return self._backend.find(wanted, limit=limit, newest=newest)
 
     def each(self, jobs: JobFilter) -> Iterator[Job]:
         """Yield all matching jobs, read in batches, so that no read lasts long."""
+        checked_filter(jobs)
         if jobs.text is not None:
             yield from self._searched(jobs, newest=False)
             return
@@ -117,7 +120,8 @@ class JobReader:
         Raises:
             UsageError: there is no such status or order.
         """
-        wanted = _narrowed(jobs, status, narrow)
+        checked_number("max_rows", max_rows, 1)
+        wanted = checked_filter(_narrowed(jobs, status, narrow), limit)
         pages = self._pages(wanted, _order(order))
         seconds = None if within is None else parse_duration(within)
         return pages.read(after, limit=limit, max_rows=max_rows, seconds=seconds)
@@ -164,11 +168,12 @@ class JobReader:
 
     def descendants(self, ids: Collection[int]) -> list[int]:
         """Return the unfinished jobs that wait, directly or not, for any of these."""
+        checked_ids(ids)
         return self._backend.descendants(ids)
 
     def attempts(self, job_id: int) -> list[Attempt]:
         """Return the history of a job, the first attempt first."""
-        return self._backend.attempts(job_id)
+        return self._backend.attempts(checked_id("id", job_id))
 
     def shown(self, job: Job) -> ShownJob:
         """Return a job without its secrets, as people, hooks and logs may see it."""

@@ -23,6 +23,12 @@ MAX_DEPTH = 100
 MAX_COUNT = 1_000_000_000
 """The largest count that an option takes: larger ones are typing errors, and overflow the database."""
 
+MAX_ID = 2**63 - 1
+"""The largest id that a store can hold."""
+
+MAX_AMOUNT = 10.0**18
+"""Of progress: more is an error of counting, and text of hundreds of digits."""
+
 MAX_LISTED = 5
 """Most jobs, supervisors or names that a sentence lists; a job may have 100,000 parents."""
 
@@ -49,6 +55,14 @@ def listed(items: Collection[object]) -> str:
     more = len(items) - MAX_LISTED
     shown = ", ".join(map(str, islice(items, MAX_LISTED)))
     return f"{shown} and {more:,} more" if more > 0 else shown
+
+
+def shown_value(value: object) -> str:
+    """Return what an error shows of a value of whatever type; Python can't write every number out."""
+    try:
+        return f"{value!r:.80}"
+    except ValueError:
+        return "of thousands of digits"
 
 
 def bounded_result(result: Any) -> Any:

@@ -11,11 +11,12 @@ from typing import Any
 from jobq.backends.base import Backend, Listener
 from jobq.backends.messages import ClaimRequest
 from jobq.config.settings import Settings
+from jobq.errors import UsageError
 from jobq.jobs.spec import Duration
-from jobq.jobs.validation import checked_json
+from jobq.jobs.validation import checked_json, checked_number, checked_owner, checked_shape
 from jobq.logs.directory import JobLogs
 from jobq.models import AttemptResult, Claim, JobStatus, Outcome, Progress
-from jobq.units import parse_duration
+from jobq.units import checked_amount, parse_duration
 
 RECOVERY_INTERVAL_S = 1.0
 """Time between two looks of one `JobQueue` for jobs whose owner is dead, when it claims."""
@@ -63,6 +64,10 @@ class PullWorker:
         wait: Duration = 0,
     ) -> list[Claim]:
         """Take up to ``limit`` jobs, as `claim` does; with ``wait``, wait for the first of them."""
+        checked_owner(owner)
+        checked_number("limit", limit, 0)
+        _require_names("queue", queues)
+        _require_names("type", types)
         request = ClaimRequest(
             owner=owner, limit=limit, lease=self._lease(lease), queues=queues, types=types
         )
@@ -113,7 +118,15 @@ class PullWorker:
     def progress(
         self, claim: Claim, done: float, total: float | None = None, message: str | None = None
     ) -> bool:
-        """Note how far an attempt has come. False: it was lost."""
+        """Note how far an attempt has come. False: it was lost.
+
+        Raises:
+            UsageError: a number is negative, endless or absurdly large.
+        """
+        if message is not None:
+            checked_shape("message", message)
+        done = checked_amount("done", done)
+        total = None if total is None else checked_amount("total", total)
         return self._backend.progress(claim.key, Progress(done, total, message).bounded())
 
     def complete(self, claim: Claim, result: Any = None) -> bool:
@@ -138,6 +151,7 @@ class PullWorker:
 
     def fail(self, claim: Claim, error: str, *, retry: bool = True) -> bool:
         """End an attempt badly. False: it was lost, and this changed nothing."""
+        checked_shape("error", error)
         from random import random  # `add` does without, as it does without the rules of retries
 
         from jobq.jobs.retry import after_failure
@@ -201,3 +215,10 @@ class PullWorker:
         while self._backend.settle_dependents(now):
             pass  # there may be no supervisor to do so
         return took_effect
+
+
+def _require_names(what: str, names: Collection[str] | None) -> None:
+    if isinstance(names, str):
+        raise UsageError(f"{what} {names!r:.80}: expected a list of names")
+    for name in names or ():
+        checked_shape(what, name)

@@ -31,7 +31,7 @@ from jobq.jobs.spec import (
     to_spec,
     with_lists,
 )
-from jobq.jobs.validation import checked_text
+from jobq.jobs.validation import checked_ids, checked_number, checked_owner, checked_text
 from jobq.logs.directory import JobLogs
 from jobq.models import (
     FINISHED,
@@ -202,6 +202,7 @@ class JobQueue(JobReader, QueueAdmin, PullWorker, Triage):
         There is no claim if the job is not new, or its queue is paused or at its limit. The job
         belongs to its owner: if that dies, it fails, and does not run again.
         """
+        checked_owner(owner)
         owned = replace(spec, tags={**(spec.tags or {}), RUN_TAG: owner})
         inserted, claim = self._insert_claimed(owned, owner, stdin)
         # The job that holds the unique key may be one that nothing will end.
@@ -244,6 +245,7 @@ class JobQueue(JobReader, QueueAdmin, PullWorker, Triage):
         """Cancel jobs, and return what became of each."""
         now = self.now()
         checked_text("reason", reason)
+        checked_ids(ids)
         wanted = list(dict.fromkeys(ids))
         if cascade:
             wanted = list(dict.fromkeys([*wanted, *self.descendants(ids)]))
@@ -274,6 +276,7 @@ class JobQueue(JobReader, QueueAdmin, PullWorker, Triage):
 
     def retry_many(self, ids: Sequence[int]) -> list[Retried]:
         """Retry jobs, and return what became of each."""
+        checked_ids(ids)
         self._recover()
         now = self.now()
         retried: list[Retried] = []
@@ -318,6 +321,7 @@ class JobQueue(JobReader, QueueAdmin, PullWorker, Triage):
         if older_than is not None:
             before = self.now() - timedelta(seconds=parse_duration(older_than))
         wanted = JobFilter(statuses=statuses, **narrow)
+        checked_number("keep_last", keep_last, 0)
         kept = {job.id for job in self.find(wanted, limit=keep_last, newest=True)}
         old = replace(wanted, finished_before=before)
         return [job.id for job in self.each(old) if job.id not in kept]
@@ -330,6 +334,7 @@ class JobQueue(JobReader, QueueAdmin, PullWorker, Triage):
         The rows go first: a job that is retried just now keeps its logs. ``on_left`` is called
         with each job whose log directory can't be deleted; ids are never given again.
         """
+        checked_ids(ids)
         deleted: list[int] = []
         for batch in batches(ids, self._backend.batch_size):
             gone = self._delete_rows(batch)

@@ -8,6 +8,7 @@ from jobq.backends.base import Backend
 from jobq.config.settings import Settings
 from jobq.errors import UsageError, WrongState
 from jobq.jobs.queue_limits import UNUSED_DEFAULT, effective_queue, with_limits
+from jobq.jobs.validation import checked_shape
 from jobq.models import DEFAULT_QUEUE, QUEUE_NAME, Queue
 
 
@@ -31,6 +32,7 @@ class QueueAdmin:
         Raises:
             NotFound: there is none.
         """
+        checked_shape("queue", name)
         return effective_queue(name, self._stored([name]), self.settings)
 
     def create_queue(self, name: str, **limits: Any) -> Queue:
@@ -40,8 +42,8 @@ class QueueAdmin:
             UsageError: a name or a limit is wrong.
             WrongState: there is one of that name.
         """
-        if not QUEUE_NAME.fullmatch(name):
-            raise UsageError(f"queue name {name!r}: use letters, digits, '.', '_' and '-'")
+        if not QUEUE_NAME.fullmatch(checked_shape("queue", name)):
+            raise UsageError(f"queue name {name!r:.80}: use letters, digits, '.', '_' and '-'")
         with self._backend.group():
             if self._stored([name]):
                 raise WrongState(f"queue {name!r} is there already: see `jobq queue set`")
@@ -76,7 +78,7 @@ class QueueAdmin:
             NotFound: there is no such queue.
             WrongState: it has jobs, or is the default one.
         """
-        self._backend.delete_queue(name)
+        self._backend.delete_queue(checked_shape("queue", name))
 
     def apply_configured_queues(self) -> None:
         """Give the queues of jobq.toml the limits set there; a paused queue stays paused."""

@@ -1,12 +1,15 @@
 """Durations, sizes, rates, priorities and moments: parsed from what people write, and formatted."""
 
+import math
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import MAXYEAR, MINYEAR, UTC, datetime, time, timedelta
 from enum import IntEnum
-from typing import overload
+from typing import Any, overload
 
 from jobq.errors import UsageError
+from jobq.limits import MAX_AMOUNT, shown_value
 
 _SECONDS_OF = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _UNIT_NAMES = {"min": "m", "sec": "s", "hour": "h", "day": "d", "week": "w"}
@@ -29,11 +32,14 @@ def parse_duration(value: object) -> float:
     if isinstance(value, timedelta):
         seconds = value.total_seconds()
     elif isinstance(value, int | float) and not isinstance(value, bool):
-        seconds = float(value)
+        with suppress(OverflowError):
+            seconds = float(value)
     elif isinstance(value, str):
         seconds = _duration_from_text(value.strip())
     if seconds is None or not 0 <= seconds <= MAX_DURATION_S:
-        raise UsageError(f'{value!r:.80} is not a duration: give seconds, or text such as "10m"')
+        raise UsageError(
+            f'{shown_value(value)} is not a duration: give seconds, or text such as "10m"'
+        )
     return seconds
 
 
@@ -45,6 +51,21 @@ def _duration_from_text(text: str) -> float | None:
         total += float(match[1]) * _SECONDS_OF[match[2]]
         at = match.end()
     return total if text and at == len(text) else None
+
+
+def checked_amount(what: str, value: Any) -> float:
+    """Return a number of things done, or to do.
+
+    Raises:
+        UsageError: it is no number from 0 to `MAX_AMOUNT`.
+    """
+    try:
+        number = math.nan if isinstance(value, str | bytes) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not 0 <= number <= MAX_AMOUNT:
+        raise UsageError(f"{what} {shown_value(value)}: give a number from 0 to {MAX_AMOUNT:.0e}")
+    return value if isinstance(value, int | float) else number
 
 
 def parse_limit(value: object) -> float:
@@ -138,13 +159,13 @@ def parse_priority(value: int | str) -> int:
     Raises:
         UsageError: it is neither.
     """
-    text = str(value).strip()
+    text = shown_value(value) if type(value) is int else str(value).strip()
     if text.upper() in Priority.__members__:
         return int(Priority[text.upper()])
     if len(text) == 1 and text in "0123456789":
         return int(text)
     raise UsageError(
-        f"priority {text!r}: give 0 to 9 (9 runs first), or low, normal, high or critical"
+        f"priority {text!r:.80}: give 0 to 9 (9 runs first), or low, normal, high or critical"
     )
 
 

@@ -175,6 +175,8 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: not valid TOML: {error}{remedy}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: not valid UTF-8: save it as UTF-8") from None
+    except ValueError as error:  # Python reads no number of thousands of digits
+        raise ConfigError(f"{path}: a number is too long: {error!s:.80}") from None
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
 

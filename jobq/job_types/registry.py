@@ -29,6 +29,7 @@ from jobq.job_types.worker_files import (
     refuse_folder,
     worker_files,
 )
+from jobq.limits import shown_value
 from jobq.models import JsonObject
 from jobq.redaction import Redactor
 
@@ -116,7 +117,7 @@ class Registry:
             return self.types[name]
         failed = "".join(f"; {error}" for error in self.errors)
         raise UsageError(
-            f"unknown job type {name!r:.80}: known are {', '.join(sorted(self.types))}{failed}"
+            f"unknown job type {shown_value(name)}: known are {', '.join(sorted(self.types))}{failed}"
         )
 
     def add(self, worker: type[JobWorker], source: str) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from jobq.backends.outage import Outage
 from jobq.models import Progress
 from jobq.system.permissions import make_directory
-from jobq.units import parse_duration
+from jobq.units import checked_amount, parse_duration
 
 if TYPE_CHECKING:
     import logging
@@ -81,7 +81,13 @@ class JobContext:
         self._is_cancelled = is_cancelled
 
     def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
-        """Report progress. Cheap: call it as often as you like."""
+        """Report progress. Cheap: call it as often as you like.
+
+        Raises:
+            UsageError: a number is negative, endless or absurdly large.
+        """
+        done = checked_amount("done", done)
+        total = None if total is None else checked_amount("total", total)
         self._report(Progress(done, total, message))
 
     @property

@@ -42,6 +42,7 @@ _OWN_RULES: Mapping[str, Callable[[Any], Any]] = {
     "name": partial(checked_text, "name"),
     "unique": partial(checked_text, "unique key"),
     "tags": checked_tags,
+    "added_by": partial(checked_number, "added_by", least=1),
     "at": checked_moment,
     "delay": parse_duration,
     **{field: partial(checked_refs, field) for field in CONDITIONS},
@@ -146,7 +147,7 @@ class Preparer:
         if errors or limits is None:
             raise InvalidJob(errors)
         job = NewJob(**limits.fields, args=args, parents=parents, run_at=run_at)
-        job.added_by = given.get("added_by")
+        job.added_by = own.get("added_by")
         job.name, job.unique_key = own.get("name"), own.get("unique")
         if "tags" in own:
             job.tags = {**own["tags"], **job.tags}
@@ -158,7 +159,10 @@ class Preparer:
         self, given: Mapping[str, Any], errors: list[tuple[str, JobqError]]
     ) -> Limits | None:
         # As text, since true is 1, but not in words.
-        signature = repr([item for item in given.items() if item[0] in _LIMITS])
+        try:
+            signature = repr([item for item in given.items() if item[0] in _LIMITS])
+        except ValueError:  # an endless number, which is refused
+            return self._new_limits(given, errors)
         limits = self._limits.get(signature)
         if limits is None and (limits := self._new_limits(given, errors)):
             if len(self._limits) >= _MAX_REMEMBERED_LIMITS:

@@ -7,6 +7,7 @@ from typing import Any
 from jobq.config.settings import Settings
 from jobq.errors import NotFound, UsageError
 from jobq.jobs.validation import checked_number, checked_text
+from jobq.limits import shown_value
 from jobq.models import DEFAULT_QUEUE, Queue
 from jobq.units import Rate, parse_limit, parse_priority, parse_rate
 
@@ -44,7 +45,7 @@ def with_limits(queue: Queue, limits: Mapping[str, Any]) -> Queue:
             checked_number(name, checked[name], least)
     checked_text("description", checked.get("description"))
     if not isinstance(checked.get("paused", False), bool):
-        raise UsageError(f"paused {checked['paused']!r:.80}: give True or False")
+        raise UsageError(f"paused {shown_value(checked['paused'])}: give True or False")
     if "priority" in checked:
         checked["priority"] = parse_priority(checked["priority"])
     if checked.get("timeout") is not None:
@@ -52,5 +53,5 @@ def with_limits(queue: Queue, limits: Mapping[str, Any]) -> Queue:
     if isinstance(rate := checked.get("rate"), str):
         checked["rate"] = parse_rate(rate)
     elif rate is not None and not isinstance(rate, Rate):
-        raise UsageError(f'rate {rate!r}: give text such as "10/min"')
+        raise UsageError(f'rate {shown_value(rate)}: give text such as "10/min"')
     return replace(queue, **checked)

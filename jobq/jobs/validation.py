@@ -9,8 +9,16 @@ from typing import Any
 
 from jobq.errors import ArgsError, UsageError
 from jobq.job_types import shell
-from jobq.limits import MAX_ARGS_BYTES, MAX_COUNT, MAX_DEPTH, is_too_deep, json_size
-from jobq.models import JsonObject
+from jobq.limits import (
+    MAX_ARGS_BYTES,
+    MAX_COUNT,
+    MAX_DEPTH,
+    MAX_ID,
+    is_too_deep,
+    json_size,
+    shown_value,
+)
+from jobq.models import JobFilter, JsonObject
 from jobq.redaction import is_redacted
 from jobq.secret_text import REDACTED
 from jobq.units import require_sane
@@ -19,6 +27,9 @@ MAX_TAGS = 100
 MAX_TEXT_CHARS = 1000
 """Of names, keys, tags and reasons."""
 
+_ENDLESS = 10**100
+"""From here on, a number is too long to be shown in a message."""
+
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,63}")
 
 _SHAPES: Mapping[str, tuple[tuple[type, ...], str]] = {
@@ -26,8 +37,9 @@ _SHAPES: Mapping[str, tuple[tuple[type, ...], str]] = {
     "queue": ((str,), "text"),
     "key": ((str, NoneType), "text"),
     "args": ((dict, Mapping), "an object"),  # dict first: it is the quick one to tell
+    "message": ((str,), "text"),
+    "error": ((str,), "text"),
     "tags": ((dict, Mapping), "an object of texts"),
-    "at": ((datetime,), "a datetime"),
 }
 
 
@@ -35,7 +47,7 @@ def checked_shape(field: str, value: Any) -> Any:
     """Return the value of a field, refused if it is of a type that the field can't have."""
     kinds, what = _SHAPES[field]
     if not isinstance(value, kinds):
-        raise UsageError(f"{field}: expected {what}, got {value!r:.80}")
+        raise UsageError(f"{field}: expected {what}, got {shown_value(value)}")
     return value
 
 
@@ -59,7 +71,9 @@ def _shown(value: Any) -> str:
     if isinstance(value, str):
         return f"of {len(value):,} characters" if len(value) > MAX_TEXT_CHARS else repr(value)[:80]
     return (
-        f"that is a {type(value).__name__}" if isinstance(value, list | dict) else f"{value!r:.80}"
+        f"that is a {type(value).__name__}"
+        if isinstance(value, list | dict)
+        else shown_value(value)
     )
 
 
@@ -67,10 +81,50 @@ def checked_number(what: str, value: Any, least: int) -> int:
     """Return a whole number, refused if it is less than ``least`` or absurdly large."""
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MAX_COUNT:
         raise UsageError(
-            f"{what} {value!r:.80}: give a whole number of at least {least} "
+            f"{what} {shown_value(value)}: give a whole number of at least {least} "
             f"and at most {MAX_COUNT:,}"
         )
     return value
+
+
+def checked_ids(ids: Iterable[Any]) -> None:
+    """Refuse what can't be the id of a job. One that is too large is only that of no job."""
+    for job_id in ids:
+        if isinstance(job_id, bool) or not isinstance(job_id, int) or job_id >= _ENDLESS:
+            raise UsageError(f"id {shown_value(job_id)}: give a whole number")
+
+
+def checked_id(what: str, job_id: Any) -> int:
+    """Return a number to compare ids with, refused if no store could hold it."""
+    if isinstance(job_id, bool) or not isinstance(job_id, int) or abs(job_id) > MAX_ID:
+        raise UsageError(f"{what} {shown_value(job_id)}: give a whole number of at most {MAX_ID:,}")
+    return job_id
+
+
+def checked_filter(jobs: JobFilter, limit: int | None = None) -> JobFilter:
+    """Return a selection of jobs, refused if it, or the most to take of it, can't be meant."""
+    if limit is not None:
+        checked_number("limit", limit, 0)
+    checked_ids(jobs.ids or ())
+    for what, job_id in (("after_id", jobs.after_id), ("before_id", jobs.before_id)):
+        if job_id is not None:
+            checked_id(what, job_id)
+    for what in ("since", "until", "finished_before"):
+        if getattr(jobs, what) is not None:
+            _require_zone(what, getattr(jobs, what))
+    for what in ("queue", "type"):
+        if getattr(jobs, what) is not None:
+            checked_shape(what, getattr(jobs, what))
+    checked_shape("tags", jobs.tags)
+    return jobs
+
+
+def checked_owner(owner: Any) -> str:
+    """Return the name of a worker of one's own."""
+    if not isinstance(owner, str) or not owner:
+        raise UsageError(f"owner {shown_value(owner)}: give a name of its own to each worker")
+    checked_text("owner", owner)
+    return owner
 
 
 def checked_tags(tags: Any) -> dict[str, str]:
@@ -81,7 +135,7 @@ def checked_tags(tags: Any) -> dict[str, str]:
     for key, value in tags.items():
         if not isinstance(key, str) or not _TAG.fullmatch(key):
             raise UsageError(
-                f"tag {key!r:.80}: a key is made of letters, digits, '_', '.', ':', '-'"
+                f"tag {shown_value(key)}: a key is made of letters, digits, '_', '.', ':', '-'"
             )
         if checked_text(f"tag {key}", value) is None:
             raise UsageError(f"tag {key}: expected text, got null")
@@ -90,18 +144,23 @@ def checked_tags(tags: Any) -> dict[str, str]:
 
 def checked_moment(at: Any) -> datetime:
     """Return a time in UTC, refused without a time zone."""
-    checked_shape("at", at)
-    if at.tzinfo is None:
-        raise UsageError(f"at={at.isoformat()}: give a time with a time zone")
+    _require_zone("at", at)
     with suppress(OverflowError):  # of the first year or the last, which is refused
         at = at.astimezone(UTC)
     return require_sane(at)
 
 
+def _require_zone(what: str, moment: Any) -> None:
+    if not isinstance(moment, datetime):
+        raise UsageError(f"{what}: expected a datetime, got {shown_value(moment)}")
+    if moment.tzinfo is None:
+        raise UsageError(f"{what}={moment.isoformat()}: give a time with a time zone")
+
+
 def checked_refs(field: str, refs: Any) -> list[int | str]:
     """Return the parents that a field names: ids and keys."""
     if isinstance(refs, str | Mapping) or not isinstance(refs, Iterable):
-        raise UsageError(f"{field}: expected a list of ids and keys, got {refs!r:.80}")
+        raise UsageError(f"{field}: expected a list of ids and keys, got {shown_value(refs)}")
     found = list(refs)
     for ref in found:
         if isinstance(ref, str) and ref:
@@ -109,7 +168,7 @@ def checked_refs(field: str, refs: Any) -> list[int | str]:
         elif isinstance(ref, int) and not isinstance(ref, bool):
             checked_number("id", ref, 1)
         else:
-            raise UsageError(f"parent {ref!r:.80}: give the id or the key of a job")
+            raise UsageError(f"parent {shown_value(ref)}: give the id or the key of a job")
     return found
 
 

@@ -19,6 +19,7 @@ from jobq.job_types.arguments import STRICT_JSON
 from jobq.jobs.prepare import InvalidJob, Limits, Preparer
 from jobq.jobs.spec import CONDITIONS, JobSpec, given_fields
 from jobq.jobs.validation import checked_shape, checked_text
+from jobq.limits import shown_value
 from jobq.models import NewJob, ParentRef
 from jobq.queue import JobQueue
 from jobq.units import parse_duration, parse_moment
@@ -189,7 +190,7 @@ class RowValidator:
 
     def _moment(self, value: Any) -> datetime:
         if not isinstance(value, str):
-            raise UsageError(f"at {value!r:.80}: give text such as '2026-12-24 18:00'")
+            raise UsageError(f"at {shown_value(value)}: give text such as '2026-12-24 18:00'")
         return parse_moment(value, self._now)
 
     def _decoded(self, column: str, value: Any) -> Any:
@@ -358,7 +359,7 @@ def _key(value: Any) -> str:
 def _flag(value: Any) -> bool:
     word = str(value).lower()
     if word not in (*_YES, *_NO):
-        raise UsageError(f"{value!r:.80}: give true or false")
+        raise UsageError(f"{shown_value(value)}: give true or false")
     return word in _YES
 
 

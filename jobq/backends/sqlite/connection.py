@@ -133,7 +133,8 @@ class SqliteConnection:
                     yield handle.connection
                 while handle.after_commit:
                     handle.after_commit.pop()()
-        except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter from SQLite's messages
+        # UnicodeDecodeError comes from SQLite's messages, OverflowError from numbers given to it.
+        except (sqlite3.Error, UnicodeDecodeError, OverflowError) as error:
             raise_ours(self.path, error)
 
     def after_commit(self, call: Callable[[], None]) -> None:

@@ -13,6 +13,7 @@ from jobq.errors import (
     DatabaseLockedError,
     DatabaseReadOnlyError,
     DiskFullError,
+    UsageError,
 )
 
 NO_LOCKS_ADVICE = "its file system has no working locks: keep the database on a local disk"
@@ -40,10 +41,13 @@ _MIN_FREE_BYTES = 65536  # twice the size of SQLite's smallest file
 def raise_ours(path: Path, error: Exception) -> NoReturn:
     """Raise a `DatabaseError` for an error of SQLite, of the system, or of decoding a row.
 
+    A number that SQLite can't take is the caller's: a `UsageError`.
     Errors that a mistake in jobq causes are raised as they are.
     """
     if isinstance(error, OSError):
         raise _of_system(path, error) from error
+    if isinstance(error, OverflowError) and str(error).endswith("SQLite INTEGER"):
+        raise UsageError(f"a number is out of range: {error}") from error
     if not isinstance(error, sqlite3.Error):
         raise DatabaseDamagedError(f"{path}: a row can't be read: {error}: {_RESTORE}") from error
     name: str = getattr(error, "sqlite_errorname", "")

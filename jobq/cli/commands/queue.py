@@ -206,6 +206,6 @@ def _warn_if_configured(queue: JobQueue, name: str) -> None:
 def _number(option: str, text: str | None, absent: str) -> int | None:
     if text is None or text == absent:
         return None
-    if not (text.isascii() and text.isdigit()):
-        raise UsageError(f"{option} {text!r}: give a whole number, or {absent}")
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        raise UsageError(f"{option} {text!r:.80}: give a whole number, or {absent}")
     return int(text)

@@ -14,6 +14,7 @@ from jobq.cli.rendering.log_follower import Follower, follow, show_part, tell_fa
 from jobq.cli.rendering.output import is_terminal, note
 from jobq.errors import NotFound, UsageError
 from jobq.inert import inert
+from jobq.limits import MAX_COUNT
 from jobq.logs.directory import EVENTS, LOG, OFFSET_FIELDS, STDERR, STDOUT, JobLog
 from jobq.logs.remote import RemoteLog, wrote
 from jobq.models import FINISHED, Job, LogOffsets
@@ -164,8 +165,8 @@ def _nothing(queue: JobQueue, job: Job, attempt: int | None) -> str:
 def _count(text: str) -> int | None:
     if text == "all":
         return None
-    if not (text.isascii() and text.isdigit()):
-        raise UsageError(f"--lines {text!r}: give a number, or all")
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(MAX_COUNT))):
+        raise UsageError(f"--lines {text!r:.80}: give a number of up to {MAX_COUNT:,}, or all")
     return int(text)
 
 

@@ -96,7 +96,7 @@ def _parse_id(part: str, queue: JobQueue) -> list[int]:
         if not found:
             raise NotFound(f"no jobs from {first} to {last}: see `jobq list`")
         return found
-    raise UsageError(f"{part!r} is not a job id: give 42, 3-9, 3,5,8, last or -")
+    raise UsageError(f"{part!r:.80} is not a job id: give 42, 3-9, 3,5,8, last or -")
 
 
 def _is_id(text: str) -> bool:

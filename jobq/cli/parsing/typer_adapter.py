@@ -20,6 +20,7 @@ from jobq.cli.parsing.declarations import (
     arguments_of,
     parameters_of,
 )
+from jobq.limits import MAX_COUNT
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -160,6 +161,7 @@ def _typer_extra(extra: Option | Argument | CommandLine) -> Any:
         metavar=extra.metavar,
         help=extra.help,
         min=extra.least,
+        max=None if extra.least is None else MAX_COUNT,
         autocompletion=complete,
     )
 
