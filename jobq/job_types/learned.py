@@ -42,11 +42,20 @@ class Learned:
 
 
 def load_project(settings: Settings) -> "Registry":
-    """Load the job types of these settings, and remember them for completion and checks."""
+    """Load the job types of these settings, and remember them for completion and checks.
+
+    Files that have changed are imported in another process first: one whose import takes longer
+    than ``workers.import_timeout``, or ends the process, is left out here.
+    """
     from jobq.job_types.registry import load  # what only recalls does without
 
-    registry = load(settings.worker_paths)
-    learn(settings, registry)
+    if not any(map(_files, settings.worker_paths)) or recall(settings).is_current:
+        return load(settings.worker_paths)
+    from jobq.job_types.probe import find_unimportable  # only where files have changed
+
+    skip = find_unimportable(settings)
+    registry = load(settings.worker_paths, skip=skip)
+    learn(settings, registry, complete=not skip)
     return registry
 
 
@@ -66,8 +75,11 @@ def recall(settings: Settings) -> Learned:
         return Learned()
 
 
-def learn(settings: Settings, registry: "Registry") -> None:
-    """Remember the types of the project's worker files. If that fails, less is offered."""
+def learn(settings: Settings, registry: "Registry", *, complete: bool = True) -> None:
+    """Remember the types of the project's worker files. If that fails, less is offered.
+
+    Unless they are ``complete``, since files were left out, they do not count as current.
+    """
     if not any(folder.is_dir() for folder in settings.worker_paths):
         return
     with suppress(Exception):  # a worker's model may raise anything
@@ -76,7 +88,7 @@ def learn(settings: Settings, registry: "Registry") -> None:
         own = {str(file) for folder in settings.worker_paths for file in _files(folder)}
         document = {
             "format": _FORMAT,
-            "state": _state(settings),
+            "state": _state(settings) if complete else None,
             "types": {
                 name: {"description": each.description.partition("\n")[0], "arguments": arguments}
                 for name, each in registry.types.items()

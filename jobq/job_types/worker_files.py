@@ -9,9 +9,24 @@ from types import ModuleType
 
 from jobq.config.trust import distrust, refuse_foreign
 from jobq.errors import WorkerLoadError
+from jobq.units import format_duration
 
 PROJECT = "jobq_project_workers_"
 """How the names of the packages begin that hold a project's worker files."""
+
+
+MAX_IMPORT_DEATHS = 2
+"""Deaths of a process at the import of one worker file, before the file is left out."""
+
+ENDS_PROCESS = "does not import: it ends the process that imports it"
+
+
+def hang_reason(timeout: float) -> str:
+    """Return why a file is left out whose import takes longer than this many seconds."""
+    return (
+        f"does not import: not done after {format_duration(timeout)}: "
+        "move what takes so long into run(), or raise workers.import_timeout"
+    )
 
 
 def worker_files(folder: Path) -> list[Path]:

@@ -134,7 +134,7 @@ class ForkServer:
             skip=skip,
             on_import=lambda source: self._report({"loading": source}),
         )
-        learn(self._settings, registry)
+        learn(self._settings, registry, complete=not skip)
         _warm_up(registry)
         import_late_modules(self._settings)
         # What is alive now is shared with every child: the garbage collector must not touch it.

@@ -13,9 +13,9 @@ from typing import Any, Protocol
 from jobq.config.environment import SUPERVISOR_VAR
 from jobq.config.settings import Settings
 from jobq.execution.children.fork_server import FORK, GOODBYE, send_settings
+from jobq.job_types.worker_files import ENDS_PROCESS, MAX_IMPORT_DEATHS, hang_reason
 from jobq.system.processes import kill_workers
 from jobq.system.resources import shortage_of
-from jobq.units import format_duration
 
 _EXIT_TIMEOUT_S = 2.0
 
@@ -24,9 +24,6 @@ _RETRY_INTERVAL_S = 1.0
 
 _RESTART_INTERVAL_S = 30.0
 """Seconds after which it is started again where it has died before it could load the workers."""
-
-_MAX_IMPORT_DEATHS = 2
-"""Deaths of the fork server at the import of one worker file, before the file is left out."""
 
 _READ_BYTES = 1 << 16
 
@@ -220,7 +217,7 @@ class ServerProcess:
         if self.loaded_at is not None or self._may_load_again():
             self.open()
             return
-        if self._deaths[""] == _MAX_IMPORT_DEATHS:
+        if self._deaths[""] == MAX_IMPORT_DEATHS:
             text = "the process that runs workers can't be started: no worker can run until it can"
             self._events.on_types([], [text])
         self._start_later(_RESTART_INTERVAL_S)
@@ -231,11 +228,11 @@ class ServerProcess:
         """Return whether to try again after a death at an import, which the file may have caused."""
         source = self._loading
         self._deaths[source] += 1
-        if self._deaths[source] < _MAX_IMPORT_DEATHS or source in self._skip:
+        if self._deaths[source] < MAX_IMPORT_DEATHS or source in self._skip:
             return True
         if not source:  # nothing to leave out
             return False
-        self._skip[source] = "does not import: it ends the process that imports it"
+        self._skip[source] = ENDS_PROCESS
         return True
 
     def _note_loading(self, source: str) -> None:
@@ -260,9 +257,5 @@ class ServerProcess:
         """Leave out a file whose import does not end: to kill the fork server starts another."""
         assert self._process is not None
         if self._loading:
-            span = format_duration(self._settings.import_timeout)
-            self._skip[self._loading] = (
-                f"does not import: not done after {span}: "
-                "move what takes so long into run(), or raise workers.import_timeout"
-            )
+            self._skip[self._loading] = hang_reason(self._settings.import_timeout)
         self._process.kill()
