@@ -249,8 +249,10 @@ class JobQueue(JobReader, QueueAdmin, PullWorker, Triage):
         wanted = list(dict.fromkeys(ids))
         if cascade:
             wanted = list(dict.fromkeys([*wanted, *self.descendants(ids)]))
-        effects: dict[int, CancelEffect] = {}
-        for batch in batches(wanted, self._backend.batch_size):
+        effects = dict.fromkeys(wanted, CancelEffect.MISSING)
+        # Children have greater ids than their parents. They go first: one whose parent was cancelled
+        # in an earlier batch may have been cancelled because of it by now, by any process.
+        for batch in batches(sorted(wanted, reverse=True), self._backend.batch_size):
             effects.update(self._backend.cancel(batch, reason, now))
         if CancelEffect.REQUESTED in effects.values():
             self._recover()  # an owner that is dead does not stop what it ran
@@ -279,11 +281,29 @@ class JobQueue(JobReader, QueueAdmin, PullWorker, Triage):
         checked_ids(ids)
         self._recover()
         now = self.now()
+        wanted = list(dict.fromkeys(ids))
+        before = self.existing(wanted) if len(wanted) > self._backend.batch_size else {}
         retried: list[Retried] = []
-        for batch in batches(list(dict.fromkeys(ids)), self._backend.batch_size):
+        for batch in batches(wanted, self._backend.batch_size):
             retried += self._backend.requeue(batch, now)
         self._settle(now)
-        return retried
+        return self._with_revived(retried, before)
+
+    def _with_revived(self, retried: Sequence[Retried], before: Mapping[int, Job]) -> list[Retried]:
+        """Return what became of jobs, some of which came back with a parent of an earlier batch."""
+        ended = (JobStatus.FAILED, JobStatus.CANCELLED)
+        refused = [
+            each.id
+            for each in retried
+            if each.effect is RetryEffect.REFUSED
+            and each.id in before
+            and before[each.id].status in ended
+        ]
+        there = self.existing(refused) if refused else {}
+        back = {job_id for job_id, job in there.items() if job.status is JobStatus.BLOCKED}
+        return [
+            Retried(each.id, RetryEffect.BLOCKED) if each.id in back else each for each in retried
+        ]
 
     # -- deleting --------------------------------------------------------------------------
 

@@ -295,13 +295,23 @@ class RedisBackend(Backend):
         while level:
             below: set[int] = set()
             for batch in rows.batches(ids_of(level)):
-                for child, status in self._db.read("children", ids=batch):
+                for child, status in self._children(batch):
                     below.add(int(child))
                     if status is not None and status.decode() not in FINISHED:
                         found.add(int(child))
             level = below - reached
             reached |= below
         return sorted(found)
+
+    def _children(self, parents: list[str]) -> Iterator[tuple[bytes, bytes | None]]:
+        """Yield the children of jobs and their statuses; one job may have 100,000 of them."""
+        behind: dict[str, str] = {}
+        while parents:
+            found, *more = self._db.read("children", ids=parents, limit=rows.BATCH_SIZE, **behind)
+            yield from found
+            if not more:
+                return
+            parents, behind = parents[int(more[0]) - 1 :], {"after": more[1].decode()}
 
     def delete(self, ids: Collection[int]) -> list[int]:
         wanted = ids_of(ids)

@@ -132,16 +132,23 @@ function verbs.histories(a)
   return found
 end
 
+-- Return up to `limit` children of these parents; if there may be more, also the place of the parent
+-- to go on with, and the child of it to go on after.
 function verbs.children(a)
-  local found = {}
-  for _, parent in ipairs(a.ids) do
-    for _, child in ipairs(call('ZRANGE', P .. 'dc:' .. parent, 0, -1)) do
+  local found, left = {}, a.limit
+  for place, parent in ipairs(a.ids) do
+    local after = place == 1 and a.after and '(' .. a.after or '-inf'
+    local children = call(
+      'ZRANGEBYSCORE', P .. 'dc:' .. parent, after, '+inf', 'LIMIT', 0, left)
+    for _, child in ipairs(children) do
       if string.sub(call('HGET', P .. 'dp:' .. child, parent), 2) == '0' then
         found[#found + 1] = {child, call('HGET', P .. 'j:' .. child, 's')}
       end
     end
+    left = left - #children
+    if left == 0 then return {found, place, children[#children]} end
   end
-  return found
+  return {found}
 end
 
 function verbs.known_keys(a)
