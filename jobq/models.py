@@ -120,6 +120,7 @@ class Job:
     args: JsonObject
     tags: Mapping[str, str]
     unique_key: str | None = None  # at most one unfinished job holds it
+    existing: bool = field(default=False, compare=False)  # returned by `add` as the key's holder
     parents: tuple[Parent, ...] = ()
     unmet_parents: int = 0  # number of parents that have not satisfied it yet
     added_by: int | None = None  # the job whose run added it

@@ -118,6 +118,8 @@ class JobQueue(JobReader, QueueAdmin, PullWorker, Triage):
     def add(self, type: str, args: Mapping[str, Any] | None = None, **options: Any) -> Job:  # noqa: A002 - the word that users know it by
         """Add one job, with the options of `JobSpec`; return it, or its unique key's holder.
 
+        A holder is ``existing``: nothing was added, and it may do something else.
+
         Raises:
             UsageError: the type, an argument or an option is wrong.
             NotFound: the queue or a parent does not exist.
@@ -139,6 +141,9 @@ class JobQueue(JobReader, QueueAdmin, PullWorker, Triage):
         pairs = list(zip(prepared.jobs, added, strict=True))
         changeable = {item.id for job, item in pairs if job.parents or not item.created}
         jobs = self.existing(changeable) if changeable else {}
+        for item in added:
+            if not item.created and item.id in jobs:
+                jobs[item.id] = replace(jobs[item.id], existing=True)
         return [jobs.get(item.id) or as_added(job, item.id, item.at or now) for job, item in pairs]
 
     def insert(

@@ -75,6 +75,8 @@ def _check_command(argv: Any, text: Any, *, short: bool) -> None:
         raise ArgsError("shell: argv: expected a list of strings")
     if bool(argv) == (text is not None):
         raise ArgsError("shell: give a command: `jobq add -- COMMAND ARG…` or --shell 'TEXT'")
+    if isinstance(text, str) and not text.strip():
+        raise ArgsError("shell: shell: is empty")
     if argv and not argv[0]:
         raise ArgsError("shell: argv[0]: the command is empty: `jobq add -- COMMAND ARG…`")
     if not short:

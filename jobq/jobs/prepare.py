@@ -24,6 +24,7 @@ from jobq.jobs.validation import (
     checked_shape,
     checked_tags,
     checked_text,
+    checked_unique,
 )
 from jobq.models import DEFAULT_QUEUE, Condition, JsonObject, NewJob, ParentRef, Queue
 from jobq.units import Priority, parse_duration, parse_limit, parse_priority
@@ -40,7 +41,7 @@ _LIMIT_RULES: Mapping[str, Callable[[Any], Any]] = {
 _LIMITS = {"type", "queue", *_LIMIT_RULES}
 _OWN_RULES: Mapping[str, Callable[[Any], Any]] = {
     "name": partial(checked_text, "name"),
-    "unique": partial(checked_text, "unique key"),
+    "unique": checked_unique,
     "tags": checked_tags,
     "added_by": partial(checked_number, "added_by", least=1),
     "at": checked_moment,

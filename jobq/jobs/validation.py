@@ -66,6 +66,13 @@ def checked_text(what: str, text: str | None) -> str | None:
     return text
 
 
+def checked_unique(key: str | None) -> str | None:
+    """Return a unique key. An empty one is a variable that was not set: jobs must not share it."""
+    if key == "":
+        raise UsageError("unique key '': give text, or leave it out")
+    return checked_text("unique key", key)
+
+
 def _shown(value: Any) -> str:
     """Return what an error shows of what should have been a short text: no part of a secret."""
     if isinstance(value, str):

@@ -251,8 +251,6 @@ class RowValidator:
             raise UsageError("argv: is missing: a row of the type shell has argv or shell")
         if args.get("argv") and args.get("shell") is not None:
             raise UsageError("argv: is given with shell: a row has one of them")
-        if isinstance(text := args.get("shell"), str) and not text.strip():
-            raise UsageError("shell: shell: is empty")
         if args.get("stdin") == shell.OWN_STDIN:
             raise UsageError("stdin: give the path of a file: there is one - for all rows")
         for name in ("cwd", "stdin"):

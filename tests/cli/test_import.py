@@ -294,3 +294,17 @@ def test_other_writers_take_their_turn_between_portions(queue: JobQueue, tmp_pat
             with JobQueue.open(tmp_path / "project" / "jobq.toml") as other:
                 ids.append(other.add("shell", {"argv": ["true"]}).id)
     assert ids == list(range(1, 2504))
+
+
+def test_rows_for_a_paused_queue_are_told(cli: Cli, project: Path) -> None:
+    cli.queue.create_queue("slow")
+    cli.queue.pause("slow")
+    rows = [
+        {"argv": ["true"], "queue": name, "key": f"{n}"}
+        for n, name in enumerate(["slow", "default", "slow"])
+    ]
+    (project / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = cli("import", str(project / "rows.jsonl"))
+    assert result.code == 0
+    assert "2 jobs wait, and queue slow is paused: jobq queue resume slow" in result.err
+    assert "paused" not in cli("import", str(project / "rows.jsonl")).err

@@ -88,3 +88,12 @@ def test_retry_asks_on_a_terminal(cli: Cli, project: Path) -> None:
     screen = on_terminal(project, "retry", "--status", "failed", typed="y\n")
     assert screen.lines[-1] == "Queued again: job 1"
     assert (screen.code, cli.status(1)) == (0, "pending")
+
+
+def test_a_job_that_comes_back_into_a_paused_queue_is_told(cli: Cli) -> None:
+    job = cli.add()
+    cli.queue.cancel(job.id)
+    cli.queue.pause("default")
+    result = cli("retry", str(job.id))
+    assert (result.code, result.out) == (0, f"{job.id}\n")
+    assert result.err == "1 job waits, and queue default is paused: jobq queue resume default\n"

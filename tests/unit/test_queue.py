@@ -362,3 +362,22 @@ def test_parents_given_by_an_iterator_count(queue: JobQueue) -> None:
     child = queue.add_once(JobSpec(args=TRUE, after=iter([parent.id])), "k")
     assert queue.get(child.id).status is JobStatus.BLOCKED
     assert queue.add_once(JobSpec(args=TRUE, after=[parent.id]), "k").id == child.id
+
+
+# -- unique keys -----------------------------------------------------------------------------------
+
+
+def test_add_tells_a_new_job_from_the_holder_of_its_key(queue: JobQueue) -> None:
+    first = add(queue, unique="k")
+    again, other = queue.add_many(
+        [JobSpec(args={"argv": ["rm", "x"]}, unique="k"), JobSpec(args={"argv": ["true"]})]
+    )
+    assert (first.existing, again.existing, other.existing) == (False, True, False)
+    assert (again.id, again.args) == (first.id, first.args)
+    assert not queue.get(first.id).existing
+
+
+def test_an_empty_unique_key_is_refused(queue: JobQueue) -> None:
+    with pytest.raises(UsageError, match="unique key ''"):
+        add(queue, unique="")
+    assert queue.find() == []

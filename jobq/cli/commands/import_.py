@@ -1,5 +1,6 @@
 """``jobq import``: add jobs from the rows of a file."""
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -10,11 +11,14 @@ from jobq.cli.context import Cli, complain
 from jobq.cli.parsing.arguments import piped_in
 from jobq.cli.parsing.declarations import Argument, Context, option
 from jobq.cli.parsing.options import AsJson, DryRun
-from jobq.cli.rendering.output import count_of, is_terminal, note, print_json
+from jobq.cli.rendering.output import count_of, is_terminal, note, note_paused, print_json
 from jobq.cli.rendering.progress_bar import Bar, bar_of
 from jobq.errors import UsageError, WrongState
+from jobq.job_reader import READ_BATCH_SIZE
+from jobq.jobs.insert import batches
 from jobq.jobs.validation import checked_text
 from jobq.models import Inserted
+from jobq.queue import JobQueue
 from jobq.transfer import file_head, formats
 from jobq.transfer.formats import FORMATS, Table
 from jobq.transfer.importer import Importer
@@ -73,6 +77,8 @@ def command(
             if good and not dry_run:
                 _add(batch, summary, bar, print_ids=ids)
         summary.report(as_json=as_json, ids=ids, good=good)
+        for paused, count in summary.waiting_in(queue).items():
+            note_paused(paused, count)
         return summary.show_differing() if good else UsageError.exit_code
 
 
@@ -130,12 +136,22 @@ class Summary:
     name: str
     dry_run: bool = False
     id_range: list[int] = field(default_factory=list)  # the first and the last id
+    new: list[int] = field(default_factory=list)
 
     def note(self, inserted: list[Inserted]) -> None:
         """Record what became of some rows."""
         new = [item.id for item in inserted if item.created]
+        self.new += new
         if new:
             self.id_range = [self.id_range[0] if self.id_range else new[0], new[-1]]
+
+    def waiting_in(self, queue: JobQueue) -> Counter[str]:
+        """Return how many of the new jobs wait in each paused queue."""
+        paused = {each.name for each in queue.queues() if each.paused}
+        waiting: Counter[str] = Counter()
+        for ids in batches(self.new if paused else (), READ_BATCH_SIZE):
+            waiting.update(job.queue for job in queue.existing(ids).values())
+        return Counter({name: count for name, count in waiting.items() if name in paused})
 
     def report(self, *, as_json: bool, ids: bool, good: bool) -> None:
         """Print problems on stderr, and the rest as a sentence or as a document."""

@@ -6,6 +6,7 @@ from jobq.cli.commands.bulk import Report, choose_approved
 from jobq.cli.context import Cli
 from jobq.cli.parsing.declarations import Context
 from jobq.cli.parsing.options import AsJson, DryRun, Ids, Selection, Yes
+from jobq.cli.rendering.hints import hint_paused
 from jobq.jobs.retry import retry_refusal
 from jobq.models import JobStatus, Retried, RetryEffect
 from jobq.queue import JobQueue
@@ -42,7 +43,14 @@ def command(
         if chosen is None:
             return 1
         retried = foresee(queue, chosen) if dry_run else queue.retry_many(chosen)
-        return report(queue, retried).show(as_json=as_json, dry_run=dry_run)
+        code = report(queue, retried).show(as_json=as_json, dry_run=dry_run)
+        if not dry_run and any(each.paused for each in queue.queues()):
+            back = [each.id for each in retried if each.effect in _BACK]
+            hint_paused(queue, queue.existing(back).values())
+        return code
+
+
+_BACK = {RetryEffect.PENDING, RetryEffect.BLOCKED}
 
 
 def foresee(queue: JobQueue, ids: Sequence[int]) -> list[Retried]:

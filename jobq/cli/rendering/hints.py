@@ -3,7 +3,7 @@
 No command fails for want of a hint: where the server stops answering, there is none.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 from jobq.cli.rendering.output import count_of, note, note_paused
@@ -44,7 +44,7 @@ def _without_supervisor(queue: JobQueue, jobs: Sequence[Job], *, until_ended: bo
     )
 
 
-def hint_paused(queue: JobQueue, jobs: Sequence[Job]) -> None:
+def hint_paused(queue: JobQueue, jobs: Iterable[Job]) -> None:
     """Print a hint for each paused queue that unfinished jobs wait in."""
     waiting: dict[str, int] = {}
     for job in jobs:

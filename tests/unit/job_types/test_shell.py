@@ -28,7 +28,7 @@ def test_everything_that_was_given_is_stored() -> None:
 def test_a_shell_runs_only_where_it_is_asked_for() -> None:
     assert ShellArgs(argv=["echo", "$HOME"]).command() == ["echo", "$HOME"]
     assert ShellArgs(shell="echo $HOME").command() == ["/bin/sh", "-c", "echo $HOME"]
-    assert parse({"shell": ""}) == {"shell": ""}
+    assert parse({"shell": ":"}) == {"shell": ":"}
 
 
 @pytest.mark.parametrize(
@@ -37,6 +37,8 @@ def test_a_shell_runs_only_where_it_is_asked_for() -> None:
         ({}, "give a command"),
         ({"argv": []}, "give a command"),
         ({"argv": ["", "a"]}, "the command is empty"),
+        ({"shell": ""}, "shell: is empty"),
+        ({"shell": " \n"}, "shell: is empty"),
         ({**TRUE, "shell": "true"}, "give a command"),
         ({"argv": "true"}, "argv: expected a list"),
         ({"argv": ["sleep", 5]}, "argv: expected a list"),
