@@ -129,7 +129,8 @@ class JobLogs:
         """Make the root, for its owner alone, and return it.
 
         Raises:
-            LogDirectoryError: it can't be made, or nothing can be written there.
+            LogDirectoryError: it can't be made, nothing can be written there, or no directory for a
+                job can be made in it.
         """
         try:
             make_directory(self.root)
@@ -137,7 +138,15 @@ class JobLogs:
             raise self._unusable(error) from error
         if not os.access(self.root, os.W_OK | os.X_OK):
             raise self._unusable(PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+        if os.path.lexists(self._jobs) and (code := self._fault_of_jobs()):
+            raise self._unusable(OSError(code, os.strerror(code), str(self._jobs)))
         return self.root
+
+    def _fault_of_jobs(self) -> int:
+        """Return the error number of what keeps log directories from being made there; or 0."""
+        if self._jobs.is_symlink() or not self._jobs.is_dir():
+            return errno.ENOTDIR
+        return 0 if os.access(self._jobs, os.R_OK | os.W_OK | os.X_OK) else errno.EACCES
 
     def _unusable(self, error: OSError) -> LogDirectoryError:
         where = error.filename or self.root

@@ -321,6 +321,22 @@ def test_a_directory_of_logs_that_is_a_file_costs_no_job_a_try(cli: Cli, project
     assert {job["attempts"] for job in cli("list", "--json").json} == {0}
 
 
+@BOUND
+def test_where_no_log_directory_can_be_made_work_does_not_begin_to_wait(
+    cli: Cli, project: Path
+) -> None:
+    jobs = project / "logs" / "jobs"
+    jobs.mkdir(parents=True)
+    jobs.chmod(0o500)
+    done = bound_by_permissions(project, "work", "--drain")
+    refused(done, f"{jobs}: Permission denied: logs are kept in", code=1)
+    jobs.rmdir()
+    jobs.write_text("precious")
+    refused(cli("work", "--drain"), f"{jobs}: Not a directory: logs are kept in", code=1)
+    assert jobs.read_text() == "precious"
+    assert {job["attempts"] for job in cli("list", "--json").json} == {0}
+
+
 def test_a_job_whose_log_can_not_be_opened_is_told_in_a_line(cli: Cli, project: Path) -> None:
     (project / "logs").mkdir()
     (project / "logs" / "jobs").write_text("")

@@ -77,7 +77,7 @@ def test_an_owner_is_a_name(queue: JobQueue) -> None:
 def test_a_claim_is_of_a_queue_and_types_by_name(queue: JobQueue) -> None:
     for wrong in ({"queue": 2**63}, {"types": "shell"}, {"types": [7]}):
         with pytest.raises(UsageError):
-            queue.claim(owner="me", **wrong)  # type: ignore[arg-type]
+            queue.claim(owner="me", **wrong)
     _add(queue)
     assert queue.claim(owner="me", types={"shell": 1}.keys()) is not None
 
@@ -128,6 +128,6 @@ def test_an_id_that_no_job_can_have_is_not_found(queue: JobQueue) -> None:
 def test_times_and_names_of_a_selection_are_checked(queue: JobQueue) -> None:
     for wrong in ({"since": 10**300}, {"until": inf}, {"queue": 2**63}, {"type": 1}, {"tags": 5}):
         with pytest.raises(UsageError, match=next(iter(wrong))):
-            queue.find(**wrong)  # type: ignore[arg-type]
+            queue.find(**wrong)
     with pytest.raises(UsageError):
         queue.queue(2**63)  # type: ignore[arg-type]
