@@ -136,6 +136,7 @@ def settings_document(settings: Settings) -> JsonObject:
         "log_dir": str(settings.log_dir),
         "concurrency": settings.concurrency,
         "backend": settings.backend_shown,
+        "work": {"autostart": settings.autostart},
         "workers": {"paths": [str(path) for path in settings.worker_paths]},
         "retry": {
             "max_retries": settings.max_retries,

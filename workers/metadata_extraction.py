@@ -183,7 +183,9 @@ def _media(path: Path) -> dict[str, Any]:
     try:
         import av
     except ImportError:
-        raise Permanent("metadata_extraction needs PyAV: pip install 'jobq[media]'") from None
+        raise Permanent(
+            "metadata_extraction needs PyAV: pipx inject jobq av, or in jobq's venv: pip install av"
+        ) from None
     try:
         with av.open(
             path, "r", container_options=_OPEN_OPTIONS, metadata_errors="replace"

@@ -46,7 +46,7 @@ def create_backend(settings: Settings) -> Backend:
             raise
         raise ConfigError(
             f"backend {settings.backend_shown}: redis-py is not installed: "
-            "pip install 'jobq[redis]'"
+            "pipx inject jobq redis, or in jobq's venv: pip install redis"
         ) from None
     # Waiting for an answer twice must take a supervisor far less time than a lease lasts.
     timeout = min(ANSWER_TIMEOUT_S, settings.lease / 12)

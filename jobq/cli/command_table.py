@@ -15,6 +15,8 @@ VERBS = {
     "wait": "jobq.cli.commands.wait",
     "run": "jobq.cli.commands.run",
     "work": "jobq.cli.commands.work",
+    "up": "jobq.cli.commands.up",
+    "down": "jobq.cli.commands.down",
     "import": "jobq.cli.commands.import_",
     "export": "jobq.cli.commands.export",
     "queue": "jobq.cli.commands.queue",
@@ -25,6 +27,7 @@ VERBS = {
     "token": "jobq.cli.commands.token",
     "types": "jobq.cli.commands.types",
     "stats": "jobq.cli.commands.stats",
+    "delete": "jobq.cli.commands.delete",
     "prune": "jobq.cli.commands.prune",
     "verify": "jobq.cli.commands.verify",
     "config": "jobq.cli.commands.config",
@@ -34,6 +37,55 @@ VERBS = {
     "version": "jobq.cli.commands.version",
 }
 """Every verb and its module, in the order of ``jobq --help``."""
+
+SYNONYMS = {
+    "ls": "list",
+    "ps": "list",
+    "status": "list",
+    "rm": "delete",
+    "log": "tail",
+    "logs": "tail",
+}
+"""Other names of verbs, as people know them from other tools."""
+
+SYNONYMS_BELOW = {"ls": ("list",), "rm": ("delete", "remove", "uninstall")}
+"""Other names of the verbs of groups."""
+
+OTHER_NAMES = {
+    "kill": "cancel",
+    "stop": "cancel",
+    "abort": "cancel",
+    "remove": "delete",
+    "del": "delete",
+    "clean": "prune",
+    "clear": "prune",
+    "submit": "add",
+    "enqueue": "add",
+    "push": "add",
+    "new": "add",
+    "exec": "run",
+    "start": "up",
+    "worker": "work",
+    "info": "show",
+    "inspect": "show",
+    "why": "explain",
+    "restart": "retry",
+    "rerun": "retry",
+    "requeue": "retry",
+    "queues": "queue",
+    "pause": "queue pause",
+    "resume": "queue resume",
+    "cron": "schedule",
+    "load": "import",
+    "dump": "export",
+    "setup": "init",
+    "daemon": "up",
+    "follow": "tail",
+    "watch": "list --watch",
+    "top": "list --watch",
+    "check": "verify",
+}
+"""Words that other tools have for a verb: they are suggested, and not taken for it."""
 
 GROUPS = frozenset({"queue", "schedule", "service", "token", "config"})
 """Verbs with verbs of their own: their modules have a Typer `app`.

@@ -36,15 +36,22 @@ class Cli:
         return load_settings(self.config)
 
     @contextmanager
-    def queue(self, *, adds: bool = False) -> Iterator[JobQueue]:
-        """Yield the queue of this command; ``adds`` if jobs are sent to it."""
+    def queue(self, *, adds: bool = False, runs: bool = False) -> Iterator[JobQueue]:
+        """Yield the queue of this command; ``adds`` if jobs are sent to it, which it ``runs`` itself.
+
+        Where [work] autostart is on, a command that adds jobs for others starts a supervisor.
+        """
         settings = self.settings()
-        if adds and settings.backend != SQLITE:
+        if (adds or runs) and settings.backend != SQLITE:
             from jobq.cli.known_servers import tell_once  # SQLite is spared it
 
             tell_once(settings, self.config)
         with JobQueue.from_settings(settings) as queue:
             yield queue
+            if adds and settings.autostart:
+                from jobq.cli.autostart import autostart  # only where it is wanted
+
+                autostart(queue)
 
 
 def cli_of(config_file: str | None = None, *, no_color: bool = False, debug: bool = False) -> Cli:

@@ -6,7 +6,7 @@ from errno import EDQUOT, EMFILE, ENOSPC
 
 from jobq.cli.command_table import GROUPS, READING_VERBS, VERBS
 from jobq.cli.context import INTERRUPTED, ReaderLeftError, complain
-from jobq.cli.parsing import fast_parser
+from jobq.cli.parsing import fast_parser, shorthand
 from jobq.cli.rendering import streams
 from jobq.config.environment import COMPLETE_VAR
 from jobq.errors import DiskFullError, JobqError
@@ -21,6 +21,7 @@ _REMEDIES = {
 def run(argv: list[str]) -> int:
     """Run one command line and return its exit code. Errors are one line on stderr."""
     streams.prepare()
+    argv = shorthand.expanded(argv)
     if _changes_something(argv):
         streams.go_on_without_output()
     try:
@@ -48,7 +49,9 @@ def _run(argv: list[str]) -> int:
 
         if (answer := shell_completion.answer(os.environ)) is not None:
             return answer.give()
-    elif (call := fast_parser.call_of(argv)) is not None:
+    else:
+        argv = shorthand.with_separator(argv)
+    if COMPLETE_VAR not in os.environ and (call := fast_parser.call_of(argv)) is not None:
         return call()
     from jobq.cli.parsing.typer_app import run_with_typer  # takes three times as long as the rest
 

@@ -19,6 +19,9 @@ ATTEMPT_VAR = "JOBQ_ATTEMPT"
 PROGRESS_VAR = "JOBQ_PROGRESS"
 SIGNATURE_VAR = "JOBQ_SIGNATURE"
 SIGNATURE_NEW_VAR = "JOBQ_SIGNATURE_NEW"
+START_LOCK_VAR = "JOBQ_START_LOCK"
+"""The descriptor of the lock that a supervisor holds while it is being started."""
+
 COMPLETE_VAR = "_JOBQ_COMPLETE"
 """Set by a shell that asks for completions; the name is Typer's."""
 

@@ -194,6 +194,7 @@ _TABLE_KEYS: Mapping[str, Mapping[str, parsers.Parse]] = {
         "paths": parsers.paths,
         "import_timeout": parsers.positive_duration,
     },
+    "work": {"autostart": parsers.boolean},
     "retry": {
         "max_retries": parsers.whole_number(0),
         "base": parsers.limit,
@@ -289,6 +290,7 @@ class _Reader:
             log_dir=self._log_dir(top.get("log_dir"), home),
             concurrency=top.get("concurrency") or usable_cpus(),
             backend=top.get("backend", SQLITE),
+            autostart=read["work"].get("autostart", False),
             import_timeout=read["workers"].get("import_timeout", 60.0),
             worker_paths=tuple(_absolute(item, base) for item in workers),
             max_retries=retry.get("max_retries", 3),

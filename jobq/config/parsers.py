@@ -97,6 +97,12 @@ def whole_number(minimum: int) -> Parse:
     return parse
 
 
+def boolean(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise UsageError("expected true or false")
+    return value
+
+
 def fraction(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise UsageError("expected a number from 0 to 1")

@@ -92,6 +92,7 @@ class Settings:
     log_dir: Path
     concurrency: int
     backend: str = SQLITE  # or the address of a Redis server
+    autostart: bool = False  # a command that adds jobs starts a supervisor where none is running
     worker_paths: tuple[Path, ...] = ()
     import_timeout: float = 60.0  # seconds that the import of one worker file may take
     max_retries: int = 3

@@ -14,5 +14,6 @@ class WorkOptions:
     ids: Collection[int] | None = None  # only these jobs
     drain: bool = False  # exit once nothing is left to do
     wait_retries: bool = False  # and nothing waits for its next attempt
+    idle_timeout: float | None = None  # exit after so many seconds without a job
     max_jobs: int | None = None  # exit after having started this many
     cancel_at_stop: bool = False  # end running jobs at the first request to stop, and cancel them

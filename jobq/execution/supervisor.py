@@ -16,6 +16,7 @@ from jobq.backends.messages import ClaimRequest
 from jobq.errors import DatabaseAwayError, DatabaseError, DatabaseUnavailableError
 from jobq.execution.events import Event, EventSender
 from jobq.execution.hooks import HOOK_TIMEOUT_S, Hooks
+from jobq.execution.idle import IdleTimer
 from jobq.execution.late_imports import import_late_modules, replacement_reported
 from jobq.execution.leases import Leases
 from jobq.execution.options import WorkOptions
@@ -66,6 +67,7 @@ class Supervisor:
         self._types_known = False
         self._waited_for: set[AttemptKey] = set()  # leases that are about to run out
         self._is_leaving = False
+        self._idle = IdleTimer(options.idle_timeout)
         self._may_claim = True  # there may be something to claim
         self._seen_changes = 0
         self._claimable_at: datetime | None = None  # by waiting alone
@@ -289,15 +291,42 @@ class Supervisor:
 
     def _is_done(self) -> bool:
         if not self._slots.is_empty or self._outbox.keys or self._hooks.has_noted:
+            self._idle.restart()
             return False
         if self.stopping or self._slots.jobs_left == 0:
             return True
+        if self._idle.is_over(self._loop.time()):
+            return self._leaves_idle()
         if not self._options.drain or self._may_claim:
             return False
         if self._options.ids is not None:
             wanted = JobFilter(ids=tuple(self._options.ids), statuses=UNFINISHED)
             return not self._backend.find(wanted, limit=1)
         return not self._is_anything_left()
+
+    def _leaves_idle(self) -> bool:
+        """Return whether to exit for want of jobs.
+
+        First it is announced that none are taken: an `add` that comes after that starts another
+        supervisor, and the job of one that came before is seen here.
+        """
+        self._is_leaving = True
+        self._announce()
+        if self._fires_at is None and not self._is_anything_to_come():
+            return True
+        self._is_leaving = False
+        self._announce()
+        self._may_claim = True
+        self._idle.restart()
+        return False
+
+    def _is_anything_to_come(self) -> bool:
+        open_queues = {queue.name for queue in self._backend.queues() if not queue.paused}
+        types = self._runnable_types()
+        return any(
+            job.queue in open_queues and job.type in types
+            for job in self._queue.each(JobFilter(statuses=UNFINISHED))
+        )
 
     def _is_anything_left(self) -> bool:
         now = self._backend.now()

@@ -115,9 +115,14 @@ class Registry:
         """
         if name in self.types:
             return self.types[name]
+        from difflib import get_close_matches  # only for errors
+
+        close = get_close_matches(name[:80], self.types, n=1, cutoff=0.7)
+        meant = f"did you mean {close[0]!r}? Known" if close else "known"
         failed = "".join(f"; {error}" for error in self.errors)
         raise UsageError(
-            f"unknown job type {shown_value(name)}: known are {', '.join(sorted(self.types))}{failed}"
+            f"unknown job type {shown_value(name)}: {meant} are "
+            f"{', '.join(sorted(self.types))}{failed}"
         )
 
     def add(self, worker: type[JobWorker], source: str) -> None:

@@ -18,6 +18,7 @@ from tests.support.redis_server import executable, free_port
 
 README = (ROOT / "README.md").read_text("utf-8")
 LEFT_OUT = "…"
+QUESTION = b"[y/N] "
 
 # These differ from run to run. Everything else must be the same, to the letter.
 VARIABLE = {
@@ -61,7 +62,11 @@ def on_terminal(command: str, cwd: Path) -> tuple[int, list[str]]:
         ["sh", "-c", command], cwd=cwd, stdin=theirs, stdout=theirs, stderr=theirs, env=environment
     ) as process:
         os.close(theirs)
-        shown = b"".join(iter(lambda: read(ours), b""))
+        shown = b""
+        while data := read(ours):
+            shown += data
+            if shown.endswith(QUESTION):
+                os.write(ours, b"\n")
         os.close(ours)
     return process.returncode, shown.decode().splitlines()
 

@@ -17,10 +17,14 @@ def require_ytdlp(job_type: str) -> None:
     try:
         from yt_dlp.version import __version__
     except ImportError:
-        raise Permanent(f"{job_type} needs yt-dlp: pip install 'jobq[media]'") from None
+        raise Permanent(
+            f"{job_type} needs yt-dlp: pipx inject jobq yt-dlp, "
+            "or in jobq's venv: pip install yt-dlp"
+        ) from None
     if _numbers(__version__) < MIN_VERSION:
         raise Permanent(
-            f"yt-dlp {__version__} has known vulnerabilities: pip install --upgrade 'jobq[media]'"
+            f"yt-dlp {__version__} has known vulnerabilities: pipx runpip jobq install -U yt-dlp, "
+            "or in jobq's venv: pip install -U yt-dlp"
         )
 
 

@@ -13,7 +13,12 @@ from jobq.units import format_size
 
 def command(
     ctx: Context,
-    file: Annotated[str, Argument(metavar="FILE", help="The file to write; it must not exist.")],
+    file: Annotated[
+        str,
+        Argument(
+            metavar="FILE", help="The file to write; one that exists is kept without --force."
+        ),
+    ],
     force: Annotated[bool, option("--force", help="Replace FILE if it exists.")] = False,
     as_json: AsJson = False,
 ) -> None:

@@ -36,7 +36,7 @@ def command(
         jobq retry --status failed --since 1d
     """
     cli: Cli = ctx.obj
-    with cli.queue() as queue:
+    with cli.queue(adds=True) as queue:
         chosen = choose_approved(
             queue, pick, ids, verb="Retry", among=RETRIABLE, ask=not (yes or dry_run)
         )

@@ -47,7 +47,7 @@ def command(
         jobq run --unique cleanup cleanup older_than=30d
     """
     cli: Cli = ctx.obj
-    with cli.queue(adds=True) as jobs:
+    with cli.queue(runs=True) as jobs:
         if short := shortage(jobs.settings):
             raise DiskFullError(f"{short}: free some disk space; no job was started")
         spooled = jobs.logs.spool(piped_in().buffer) if single.stdin == "-" else None

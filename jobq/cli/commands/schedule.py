@@ -315,7 +315,7 @@ def remove(ctx: Context, name: Name) -> None:
 def run_now(ctx: Context, name: Name, as_json: AsJson = False) -> None:
     """Add a job of a schedule now; its times stay as they are."""
     cli: Cli = ctx.obj
-    with cli.queue() as jobs:
+    with cli.queue(adds=True) as jobs:
         inserted = Schedules(jobs).run_now(name)
         job = jobs.get(inserted.id)
         if as_json:

@@ -2,18 +2,22 @@
 
 import resource
 import sys
+from collections.abc import Collection
 from typing import Annotated
 
 from jobq.backends.outage import Outage
 from jobq.cli.context import INTERRUPTED, Cli, complain
 from jobq.cli.event_loop import run_to_end
+from jobq.cli.parsing.arguments import parse_span
 from jobq.cli.parsing.declarations import Context, Group, option
 from jobq.cli.parsing.options import Slots
 from jobq.cli.rendering.output import note
 from jobq.cli.rendering.work_screen import Screen, printer
+from jobq.execution.background import release_start_lock
 from jobq.execution.options import WorkOptions
 from jobq.execution.supervisor import Supervisor
 from jobq.job_types.registry import require_types
+from jobq.models import Claim
 from jobq.queue import JobQueue
 
 _OWN_FILES = 40
@@ -47,6 +51,10 @@ class WorkSelection(Group):
     wait_retries: Annotated[
         bool, option("--wait-retries", help="With --drain: also wait for retries.")
     ] = False
+    idle_timeout: Annotated[
+        str | None,
+        option("--idle-timeout", metavar="SPAN", help="Exit after this long without a job."),
+    ] = None
     max_jobs: Annotated[
         int | None, option("--max-jobs", least=1, metavar="N", help="Exit after N jobs.")
     ] = None
@@ -81,14 +89,26 @@ def command(
             types=pick.type_,
             drain=pick.drain,
             wait_retries=pick.wait_retries,
+            idle_timeout=(
+                None
+                if pick.idle_timeout is None
+                else parse_span("--idle-timeout", pick.idle_timeout)
+            ),
             max_jobs=pick.max_jobs,
         )
         with Screen(opened, color=cli.color) if sys.stdout.isatty() else printer() as screen:
             supervisor = Supervisor(opened, options, screen.show)
             screen.show_start(supervisor.id, options.slots)
-            run_to_end(supervisor.run)
+            run_to_end(lambda: supervisor.run(_started))
         print(screen.summary())
         return INTERRUPTED if supervisor.interrupted else 0
+
+
+def _started(owner: str) -> Collection[Claim]:
+    """Note that the supervisor has registered; claim nothing beforehand."""
+    del owner
+    release_start_lock()
+    return ()
 
 
 def _slots(wanted: int) -> int:

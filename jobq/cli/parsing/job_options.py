@@ -164,7 +164,7 @@ def job_spec(queue: JobQueue, request: JobRequest) -> JobSpec:
     if words and "=" not in words[0]:
         job_type = words.pop(0)
     if job_type != shell.JOB_TYPE:
-        _refuse_shell_options(job_type, job, single)
+        _refuse_shell_options(queue, job_type, job, single)
     args = _args(queue, job_type, words, job)
     return JobSpec(
         type=job_type,
@@ -194,7 +194,9 @@ def _tags(job: JobOptions, start: StartOptions) -> dict[str, str]:
     return tags
 
 
-def _refuse_shell_options(job_type: str, job: JobOptions, single: SingleJobOptions) -> None:
+def _refuse_shell_options(
+    queue: JobQueue, job_type: str, job: JobOptions, single: SingleJobOptions
+) -> None:
     given = {
         "a command after --": job.argv,
         "--shell": job.shell,
@@ -204,7 +206,9 @@ def _refuse_shell_options(job_type: str, job: JobOptions, single: SingleJobOptio
     }
     for name, value in given.items():
         if value is not None and value != []:
-            raise UsageError(f"{name} goes with shell jobs, not with {job_type!r}")
+            named = any(each.name == job_type for each in queue.queues())
+            hint = f" (a queue is named with -Q {job_type})" if named else ""
+            raise UsageError(f"{name} goes with shell jobs, not with {job_type!r:.80}{hint}")
 
 
 def _args(queue: JobQueue, job_type: str, words: list[str], job: JobOptions) -> dict[str, Any]:

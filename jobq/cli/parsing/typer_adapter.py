@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from jobq.cli.command_table import SYNONYMS_BELOW
 from jobq.cli.parsing.completers import FINDERS, Line, offered
 from jobq.cli.parsing.declarations import (
     REQUIRED,
@@ -20,6 +21,8 @@ from jobq.cli.parsing.declarations import (
     arguments_of,
     parameters_of,
 )
+from jobq.cli.parsing.help_text import help_text
+from jobq.errors import UsageError
 from jobq.limits import MAX_COUNT
 
 C = TypeVar("C", bound=Callable[..., Any])
@@ -41,8 +44,7 @@ class VerbCommand(TyperCommand):
         return rest
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        super().format_help(ctx, formatter)
-        formatter.write(_example_text(help_of(self.callback)[1]))
+        formatter.write(help_text(self, ctx, help_of(self.callback)[1]))
 
 
 class ArgvCommand(VerbCommand):
@@ -61,9 +63,20 @@ class VerbGroup(TyperGroup):
 
     examples: Sequence[str] = ()
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name = self._known_as(args[0])
+        if name not in self.commands and not ctx.resilient_parsing:
+            from jobq.cli.parsing.suggestions import unknown_sub_verb  # only for errors
+
+            raise UsageError(unknown_sub_verb(ctx.command_path, args[0], list(self.commands)))
+        return super().resolve_command(ctx, [name, *args[1:]])
+
+    def _known_as(self, word: str) -> str:
+        """Return the name of the verb that a word is another one for."""
+        return next((name for name in SYNONYMS_BELOW.get(word, ()) if name in self.commands), word)
+
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        super().format_help(ctx, formatter)
-        formatter.write(_example_text(self.examples))
+        formatter.write(help_text(self, ctx, self.examples))
 
 
 def refuse_repeated(command: Any, ctx: Any, args: Sequence[str]) -> None:
@@ -81,11 +94,6 @@ def help_of(command: Any) -> tuple[str, list[str]]:
     """Return the help text of a verb, and the examples that its docstring ends with."""
     text, _, examples = (inspect.getdoc(command) or "").partition("\nExamples:\n")
     return text.rstrip(), [line.strip() for line in examples.splitlines() if line.strip()]
-
-
-def _example_text(examples: Sequence[str]) -> str:
-    lines = "".join(f"   {example}\n" for example in examples)
-    return f" Examples:\n{lines}" if lines else ""
 
 
 def app_of(command: Command) -> typer.Typer:

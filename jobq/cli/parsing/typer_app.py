@@ -14,10 +14,15 @@ from typer.core import TyperCommand, TyperGroup
 from jobq.cli.command_table import GROUPS, VERBS, title_of
 from jobq.cli.context import ReaderLeftError, cli_of, complain
 from jobq.cli.parsing.completers import harmless
+from jobq.cli.parsing.help_text import help_text
 from jobq.cli.parsing.typer_adapter import app_of, refuse_repeated
 from jobq.config.environment import COMPLETE_VAR
+from jobq.errors import UsageError
 
 _NAMES_ONLY = "jobq.names_only"
+"""The key in ``ctx.meta`` of the function that makes titles of verbs fit to show."""
+
+_EXAMPLES = ("jobq add -- echo hello", "jobq help add")
 
 
 class Verbs(TyperGroup):
@@ -30,14 +35,25 @@ class Verbs(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in VERBS:
             return None
-        if ctx.meta.get(_NAMES_ONLY):
-            return TyperCommand(cmd_name, short_help=harmless(title_of(cmd_name)))
+        if (shown := ctx.meta.get(_NAMES_ONLY)) is not None:
+            return TyperCommand(cmd_name, short_help=shown(title_of(cmd_name)))
         return command_of(cmd_name)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         refuse_repeated(self, ctx, args)
         rest: list[str] = super().parse_args(ctx, args)
         return rest
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] not in VERBS and not ctx.resilient_parsing:
+            from jobq.cli.parsing.suggestions import unknown_verb  # only for errors
+
+            raise UsageError(unknown_verb(args))
+        return super().resolve_command(ctx, args)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        ctx.meta[_NAMES_ONLY] = str
+        formatter.write(help_text(self, ctx, _EXAMPLES))
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -47,7 +63,7 @@ class Verbs(TyperGroup):
 
     def shell_complete(self, ctx: Any, incomplete: str) -> Any:
         """Complete verbs by their names: importing them all would take long."""
-        ctx.meta[_NAMES_ONLY] = True
+        ctx.meta[_NAMES_ONLY] = harmless
         try:
             return super().shell_complete(ctx, incomplete)
         finally:
@@ -127,8 +143,10 @@ def _usage(error: typer.TyperException) -> int:
     text = error.format_message() if hasattr(error, "format_message") else str(error)
     if ctx := getattr(error, "ctx", None):
         if type(error).__name__ == "NoArgsIsHelpError":
-            print(ctx.get_help())
+            print(text)
             return 2
+        if getattr(error, "option_name", "") in ("-q", "-Q"):
+            text = f"{text.rstrip('.')} (-Q is short for --queue, -q for --quiet)"
         text = f"{text.rstrip('.')}: see `{ctx.command_path} --help`"
     complain(text)
     return getattr(error, "exit_code", 2)

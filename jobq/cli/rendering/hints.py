@@ -22,7 +22,11 @@ def hint_no_supervisor(queue: JobQueue, jobs: Sequence[Job], *, until_ended: boo
     """
     with suppress(DatabaseAwayError):
         waiting = _without_supervisor(queue, jobs, until_ended=until_ended)
-        if waiting:
+        if waiting and until_ended and queue.settings.autostart:
+            from jobq.cli.autostart import autostart  # only where it is wanted
+
+            autostart(queue)
+        elif waiting:
             verb = "waits" if waiting == 1 else "wait"
             note(f"{count_of(waiting)} {verb}, and no supervisor is running: jobq work")
 

@@ -185,7 +185,7 @@ def test_without_pyav_it_says_how_to_get_it(
     error = extract(clip).error
 
     assert isinstance(error, Permanent)
-    assert "pip install 'jobq[media]'" in str(error)
+    assert "pipx inject jobq av, or in jobq's venv: pip install av" in str(error)
 
 
 # -- paths -------------------------------------------------------------------------------------
@@ -353,5 +353,8 @@ def test_without_ytdlp_an_address_is_refused_and_a_file_is_not(
 
     error = look_up("http://127.0.0.1/").error
 
-    assert str(error) == "metadata_extraction needs yt-dlp: pip install 'jobq[media]'"
+    assert str(error) == (
+        "metadata_extraction needs yt-dlp: pipx inject jobq yt-dlp, "
+        "or in jobq's venv: pip install yt-dlp"
+    )
     assert extract(clip).error is None

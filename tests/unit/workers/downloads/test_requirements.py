@@ -35,7 +35,10 @@ def test_without_ytdlp_it_says_how_to_get_it(
     error = download(site.clip("/a.mp4")).error
 
     assert isinstance(error, Permanent)
-    assert str(error) == "video_download needs yt-dlp: pip install 'jobq[media]'"
+    assert str(error) == (
+        "video_download needs yt-dlp: pipx inject jobq yt-dlp, "
+        "or in jobq's venv: pip install yt-dlp"
+    )
 
 
 @pytest.mark.parametrize("version", ["2025.12.31", "2026.07.03", "2026.7.3.1"])

@@ -1,0 +1,181 @@
+"""Supervisors in the background: started where none takes jobs, one at a time, and ended."""
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Collection
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+
+import psutil
+
+from jobq.config.environment import JOB_ID_VAR, START_LOCK_VAR, SUPERVISOR_VAR, job_environment
+from jobq.config.settings import Settings
+from jobq.errors import JobqError
+from jobq.models import SupervisorInfo
+from jobq.queue import JobQueue, backend_of
+from jobq.system.permissions import make_directory, open_file
+from jobq.system.processes import boot_id, host_name
+
+AUTOSTART_IDLE_TIMEOUT_S = 600.0
+"""Seconds without a job after which a supervisor that was started by an `add` exits."""
+
+START_TIMEOUT_S = 30.0
+POLL_INTERVAL_S = 0.02
+
+_MAX_LOG_BYTES = 1 << 20
+_MAX_ERROR_CHARS = 1000
+
+
+def taking_jobs(queue: JobQueue) -> list[SupervisorInfo]:
+    """Return the supervisors that take jobs, as far as is known."""
+    backend = backend_of(queue)
+    silent_since = queue.now() - timedelta(seconds=2 * queue.settings.lease)
+    there = [
+        each
+        for each in backend.supervisors.all()
+        if each.takes_jobs and each.heartbeat_at > silent_since
+    ]
+    dead = backend.supervisors.dead([each.id for each in there])
+    return [each for each in there if each.id not in dead]
+
+
+def is_inside_a_job() -> bool:
+    """Return whether this process belongs to a job: what it starts would end with that."""
+    return SUPERVISOR_VAR in os.environ or JOB_ID_VAR in os.environ
+
+
+def log_file(settings: Settings) -> Path:
+    """Return the file that takes what a supervisor in the background prints."""
+    return Path(f"{settings.database}.work.log")
+
+
+def start_if_needed(queue: JobQueue) -> bool:
+    """Start a supervisor that exits once idle, unless one takes jobs, or is being started.
+
+    Return whether one is being started. Nobody waits for it: it takes what was added before.
+    """
+    if is_inside_a_job() or taking_jobs(queue):
+        return False
+    lock = _start_lock(queue.settings)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        if taking_jobs(queue):  # it has registered meanwhile
+            return False
+        _spawn(queue.settings, lock, ["--idle-timeout", f"{AUTOSTART_IDLE_TIMEOUT_S:.0f}"])
+        return True
+    finally:
+        os.close(lock)
+
+
+def start(queue: JobQueue, slots: int | None) -> SupervisorInfo | None:
+    """Start a supervisor, and return it once it takes jobs; None if one did already.
+
+    Raises:
+        JobqError: it ended, or did not take jobs in time; the message has its last words.
+    """
+    lock = _start_lock(queue.settings)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if taking_jobs(queue):
+            return None
+        process = _spawn(queue.settings, lock, ["--jobs", str(slots)] if slots else [])
+    finally:
+        os.close(lock)
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline and process.poll() is None:
+        if found := [each for each in taking_jobs(queue) if each.pid == process.pid]:
+            return found[0]
+        time.sleep(POLL_INTERVAL_S)
+    log = log_file(queue.settings)
+    raise JobqError(f"the supervisor did not start: {_last_line(log) or 'see'} ({log})")
+
+
+def release_start_lock() -> None:
+    """Let others start supervisors again: this one, which was being started, takes jobs now."""
+    if (descriptor := os.environ.pop(START_LOCK_VAR, "")).isdigit():
+        with suppress(OSError):
+            os.close(int(descriptor))
+
+
+def _start_lock(settings: Settings) -> int:
+    make_directory(settings.database.parent)
+    file = f"{settings.database}.start.lock"
+    return open_file(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
+
+
+def _spawn(settings: Settings, lock: int, options: list[str]) -> "subprocess.Popen[bytes]":
+    """Start `jobq work` in a session of its own; it holds the lock until it takes jobs."""
+    config = ["--config", str(settings.path.absolute())] if settings.path else []
+    log = log_file(settings)
+    with suppress(FileNotFoundError):
+        if log.stat().st_size > _MAX_LOG_BYTES:
+            log.replace(f"{log}.1")
+    output = open_file(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW)
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", "jobq", *config, "work", *options],
+            cwd=settings.path.absolute().parent if settings.path else settings.database.parent,
+            env={**job_environment(settings), START_LOCK_VAR: str(lock)},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            pass_fds=(lock,),
+        )
+    finally:
+        os.close(output)
+
+
+def _last_line(file: Path) -> str:
+    with suppress(OSError):
+        lines = file.read_text("utf-8", errors="replace").splitlines()
+        return lines[-1][:_MAX_ERROR_CHARS].removeprefix("jobq: ") if lines else ""
+    return ""
+
+
+# -- ending ----------------------------------------------------------------------------------
+
+
+def working_here(queue: JobQueue) -> list[SupervisorInfo]:
+    """Return the supervisors of `jobq work` on this host, those that drain included."""
+    host, boot = host_name(), boot_id()
+    there = [
+        each
+        for each in backend_of(queue).supervisors.all()
+        if (each.host, each.boot_id) == (host, boot) and _works(each)
+    ]
+    return still_there(queue, there)
+
+
+def _works(supervisor: SupervisorInfo) -> bool:
+    """Return whether it is one of `jobq work`: one that drains looks like one of `jobq run`."""
+    if supervisor.takes_jobs:
+        return True
+    with suppress(psutil.Error):
+        words = psutil.Process(supervisor.pid).cmdline()
+        return next((word for word in words if word in ("work", "run")), "") == "work"
+    return False
+
+
+def ask_to_stop(supervisors: Collection[SupervisorInfo]) -> None:
+    """Ask supervisors of this host to stop, one step further at each call."""
+    for each in supervisors:
+        with suppress(ProcessLookupError):
+            os.kill(each.pid, signal.SIGTERM)
+
+
+def still_there(queue: JobQueue, supervisors: Collection[SupervisorInfo]) -> list[SupervisorInfo]:
+    """Return those of these supervisors that have not ended, as they are registered now."""
+    backend = backend_of(queue)
+    ids = {each.id for each in supervisors}
+    there = [each for each in backend.supervisors.all() if each.id in ids]
+    dead = backend.supervisors.dead([each.id for each in there])
+    return [each for each in there if each.id not in dead]
