@@ -44,14 +44,14 @@ def test_jobs_are_listed_the_newest_last(cli: Cli) -> None:
     assert "echo 2" in result.lines[3]
 
 
-def test_people_are_shown_the_newest_fifty_and_told_of_more(cli: Cli) -> None:
+def test_people_are_shown_fifty_and_told_of_more(cli: Cli, project: Path) -> None:
     cli.queue.add_many([{"args": {"argv": ["true"]}}] * 50)
-    assert "more" not in cli("list").err
+    assert "Only" not in on_terminal(project, "list").text
     cli.add()
-    shown = cli("list")
-    assert [shown.lines[1].split()[0], shown.lines[-1].split()[0]] == ["2", "51"]
-    assert "Only the newest 50 are shown: --limit 0 shows all" in shown.err
-    assert len(cli("list", "--limit", "0").lines) == 52
+    shown = on_terminal(project, "list").lines
+    assert shown[-2] == "51 jobs: 51 pending" or shown[-3] == "51 jobs: 51 pending"
+    assert "Only 50 are shown: --limit 0 shows all." in shown
+    assert len(on_terminal(project, "list", "--limit", "0", stderr=False).lines) == 52
 
 
 def test_how_many_can_be_said(cli: Cli) -> None:
@@ -66,6 +66,7 @@ def test_scripts_get_all(cli: Cli) -> None:
     assert len(ids(cli)) == 60
     assert len(cli("list", "--json").json) == 60
     assert len(cli("list", "--jsonl").lines) == 60
+    assert len(cli("list").lines) == 61
     assert ids(cli, "--limit", "2") == [59, 60]
     assert len(cli("list", "1-60").lines) == 61
 
@@ -410,7 +411,7 @@ def test_columns_go_as_the_terminal_narrows(cli: Cli, project: Path) -> None:
         columns: on_terminal(project, "list", columns=columns, stderr=False).lines[0].split()
         for columns in (40, 160)
     }
-    assert titles[160] == ["id", "status", "prio", "queue", "job", "attempts", "time", "done"]
+    assert titles[160] == ["id", "status", "queue", "job", "attempts", "time", "done"]
     assert titles[40][:3] == ["id", "status", "job"]
 
 
@@ -454,3 +455,55 @@ def test_hot_verbs_import_nothing_heavy(cli: Cli, project: Path) -> None:
             check=True,
         )
         assert done.stdout.splitlines()[-1] == "[]"
+
+
+# -- many jobs -----------------------------------------------------------------------------------
+
+
+def test_of_many_jobs_those_that_matter_are_shown(cli: Cli, project: Path) -> None:
+    running = cli.running(name="runs").job
+    failed = cli.failed(name="broke")
+    urgent = cli.add(name="urgent", priority=9)
+    cli.queue.add_many([{"args": {"argv": ["true"]}}] * 100)
+    newest = cli.completed(name="newest")
+    shown = on_terminal(project, "list", stderr=False)
+    listed = [int(line.split()[0]) for line in shown.lines[1:-1]]
+    assert listed[:3] == [running.id, failed.id, urgent.id]
+    assert listed[-1] == newest.id
+    assert len(listed) == len(set(listed)) == 50
+    assert shown.lines[-1] == "104 jobs: 101 pending, 1 running, 1 completed, 1 failed"
+    chosen = on_terminal(project, "list", "--status", "pending", stderr=False).lines
+    assert chosen[1].split()[0] == str(urgent.id)
+    assert len(chosen) == 51
+
+
+def test_a_long_name_is_cut_in_the_middle(cli: Cli, project: Path) -> None:
+    for number in (1, 2):
+        cli.add(name=f"{'holiday pictures ' * 10}{number}")
+    lines = on_terminal(project, "list", stderr=False).lines[1:]
+    assert [line.split("  ")[2].strip()[-2:] for line in lines] == [" 1", " 2"]
+    assert all("…" in line for line in lines)
+
+
+def test_a_column_of_one_value_is_left_out(cli: Cli) -> None:
+    cli.add(priority=7)
+    assert "prio" in cli("list").lines[0]
+    cli.add(priority=7)
+    assert "prio" not in cli("list").lines[0]
+    cli.add(priority=2)
+    assert "prio" in cli("list").lines[0]
+
+
+def test_in_a_pipe_the_job_is_last_and_pads_nothing(cli: Cli) -> None:
+    cli.add(name="x" * 300)
+    cli.add(name="short")
+    first, second = cli("list").lines[1:]
+    assert first.endswith("x" * 300)
+    assert len(second) < 60
+
+
+def test_a_cancelled_job_shows_how_long_it_ran(cli: Cli) -> None:
+    claim = cli.running()
+    assert cli.queue.fail(claim, "stop") is not None
+    cli.queue.cancel(claim.job.id)
+    assert cli("list").lines[1].split()[-2].endswith("s")

@@ -43,7 +43,8 @@ def test_types_are_listed(cli: Cli, workers: Path) -> None:
     assert result.code == 0
     rows = {line.split()[0]: line for line in result.lines}
     assert "Shrink a picture." in rows["thumbnail"]
-    assert rows["thumbnail"].endswith("workers/thumbnail.py")
+    assert rows["thumbnail"].split()[1] == "workers/thumbnail.py"
+    assert rows["thumbnail"].endswith("Shrink a picture.")
     assert rows["shell"].endswith("built in")
 
 

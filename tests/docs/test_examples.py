@@ -221,7 +221,9 @@ def test_the_verbs_and_options_in_examples_exist(page: Path) -> None:
     text = page.read_text("utf-8")
     examples = [block for _, block in blocks(text, "sh", "console", "crontab")]
     examples += re.findall(r"`(jobq [^`]+)`", text)
-    for verb, rest in re.findall(r"(?:(?<!inject )\bjobq|\$JOBQ) ([a-z]+)(.*)", "\n".join(examples)):
+    for verb, rest in re.findall(
+        r"(?:(?<!inject )\bjobq|\$JOBQ) ([a-z]+)(.*)", "\n".join(examples)
+    ):
         assert verb in VERBS, verb
         words = re.split(r"\s--\s|  #|[|)]", rest)[0].split()
         given = {word for word in words if re.fullmatch(r"--[a-z-]+", word)}

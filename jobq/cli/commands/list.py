@@ -12,6 +12,7 @@ from jobq.cli.rendering.hints import hint_no_supervisor
 from jobq.cli.rendering.job_text import attempts_of, progress_of, time_of
 from jobq.cli.rendering.output import (
     COLOURS,
+    is_terminal,
     note,
     print_json_array,
     print_jsonl,
@@ -22,7 +23,7 @@ from jobq.clock import utcnow
 from jobq.describe import describe
 from jobq.errors import NotFound, UsageError
 from jobq.limits import listed
-from jobq.models import DEFAULT_QUEUE, Job, JobFilter, JobStatus
+from jobq.models import DEFAULT_QUEUE, FINISHED, Job, JobFilter, JobStatus
 from jobq.queue import JobQueue
 from jobq.redaction import ShownJob
 from jobq.serializers import job_document
@@ -30,6 +31,8 @@ from jobq.units import format_moment
 
 DEFAULT_LIMIT = 50
 """Jobs in the table where neither ids nor --limit are given."""
+
+NORMAL_PRIORITY = 5
 
 _FAILED = frozenset({JobStatus.FAILED})
 _ORDER = list(JobStatus)
@@ -71,7 +74,8 @@ def command(
 ) -> None:
     """List jobs, the newest last.
 
-    The table has the newest 50, unless you give ids or --limit; the formats for scripts have all.
+    On a terminal, of more than 50 it shows those that run, failed last, come next, and the newest
+    ones, unless you give ids or --limit. In a pipe, it lists all.
 
     Examples:
         jobq list --status failed --since 1d
@@ -88,9 +92,13 @@ def command(
             _watch(queue, wanted, cli, as_jsonl=as_jsonl)
             return
         for_people = not (plain or as_json or as_jsonl)
-        by_default = pick.limit is None and for_people and wanted.ids is None
+        by_default = pick.limit is None and for_people and wanted.ids is None and is_terminal()
         limit = DEFAULT_LIMIT if by_default else pick.limit or None
         jobs, more = fetch(queue, wanted, sort, limit)
+        if more and by_default and sort == "id":
+            from jobq.cli.rendering.overview import overview  # only where there are many
+
+            jobs = overview(queue, wanted, DEFAULT_LIMIT)
         if for_people:
             _show(cli, queue, wanted, [queue.shown(job) for job in jobs])
         elif plain:
@@ -99,7 +107,7 @@ def command(
             documents = (job_document(queue.shown(job), queue.logs.path(job.id)) for job in jobs)
             (print_json_array if as_json else print_jsonl)(documents)
         if more and by_default:
-            note(f"Only the newest {DEFAULT_LIMIT} are shown: --limit 0 shows all.")
+            _tell_of_more(queue, wanted)
         if wanted.ids is not None:
             _require(queue, wanted.ids)
 
@@ -168,6 +176,14 @@ def _show(cli: Cli, queue: JobQueue, wanted: JobFilter, jobs: list[ShownJob]) ->
         note("No jobs yet: jobq add -- echo hello")
 
 
+def _tell_of_more(queue: JobQueue, wanted: JobFilter) -> None:
+    if wanted == JobFilter():
+        counts = queue.counts()
+        parts = ", ".join(f"{number:,} {status}" for status, number in counts.items() if number)
+        print(f"{sum(counts.values()):,} jobs: {parts}")
+    note(f"Only {DEFAULT_LIMIT} are shown: --limit 0 shows all.")
+
+
 def print_table(jobs: Sequence[ShownJob], now: datetime, *, color: bool, errors: bool) -> None:
     """Print a line for each job; leave out columns that are empty."""
     columns = {
@@ -178,19 +194,33 @@ def print_table(jobs: Sequence[ShownJob], now: datetime, *, color: bool, errors:
         "job": [job.name or describe(job) for job in jobs],
         "attempts": [attempts_of(job) for job in jobs],
         "time": [time_of(job, now) for job in jobs],
-        "done": [progress_of(job) for job in jobs],
+        "done": ["" if job.status in FINISHED else progress_of(job) for job in jobs],
         "error": [job.error or "" for job in jobs],
     }
     if all(job.queue == DEFAULT_QUEUE for job in jobs):
         del columns["queue"]
-    del columns["prio" if errors else "error"]
+    if (
+        errors
+        or all(job.priority == NORMAL_PRIORITY for job in jobs)
+        or _are_alike(columns["prio"])
+    ):
+        del columns["prio"]
+    if not errors:
+        del columns["error"]
+    if not is_terminal():  # last, so that names of any length pad no line
+        columns["job"] = columns.pop("job")
     print_columns(
         columns,
         color=color,
         styles={"status": [COLOURS[job.status] for job in jobs]},
         flexible=("job", "error"),
+        middle=("job",),
         optional=("prio", "attempts", "queue", "done", "time"),
     )
+
+
+def _are_alike(column: list[str]) -> bool:
+    return len(column) > 1 and len(set(column)) == 1
 
 
 # -- for scripts -----------------------------------------------------------------------------

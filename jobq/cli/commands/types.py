@@ -41,12 +41,15 @@ def command(ctx: Context, name: TypeName = None, as_json: AsJson = False) -> Non
     if as_json:
         print_json([_document(job_type) for job_type in found])
     else:
+        columns = {
+            "type": [each.name for each in found],
+            "description": [each.description for each in found],
+            "source": [_source(each) for each in found],
+        }
+        if not is_terminal():  # last, so that a long description pads no line
+            columns["description"] = columns.pop("description")
         print_columns(
-            {
-                "type": [each.name for each in found],
-                "description": [each.description for each in found],
-                "source": [_source(each) for each in found],
-            },
+            columns,
             color=cli.color,
             flexible=("description", "source"),
             optional=("source",),

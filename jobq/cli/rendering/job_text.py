@@ -23,7 +23,9 @@ def time_of(job: Job, now: datetime) -> str:
             return (
                 "stopping" if job.cancel_requested else format_elapsed(job.started_at or now, now)
             )
-        case JobStatus.COMPLETED | JobStatus.FAILED if job.started_at and job.finished_at:
+        case JobStatus.COMPLETED | JobStatus.FAILED | JobStatus.CANCELLED if (
+            job.started_at and job.finished_at
+        ):
             return format_elapsed(job.started_at, job.finished_at)
     return ""
 

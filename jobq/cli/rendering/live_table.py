@@ -9,7 +9,7 @@ from jobq.cli.rendering.job_text import attempts_of, progress_of, time_of
 from jobq.cli.rendering.output import COLOURS, cut, styled, width_of
 from jobq.cli.rendering.table import table_lines
 from jobq.describe import describe
-from jobq.models import DEFAULT_QUEUE, Job, JobStatus
+from jobq.models import DEFAULT_QUEUE, FINISHED, Job, JobStatus
 from jobq.redaction import ShownJob
 from jobq.units import format_duration
 
@@ -96,7 +96,9 @@ def _columns(
         columns["queue"] = [job.queue for job in jobs]
     columns["job"] = [job.name or describe(job) for job in jobs]
     columns["message"] = [_note(job) for job in jobs]
-    columns[_BAR] = ["".join(bar(share_of(job), bar_width)) for job in jobs]
+    columns[_BAR] = [
+        "" if job.status in FINISHED else "".join(bar(share_of(job), bar_width)) for job in jobs
+    ]
     if statuses:
         columns["attempts"] = [attempts_of(job) for job in jobs]
     columns["done"] = [progress_of(job) for job in jobs]

@@ -1,6 +1,6 @@
 """Follower of a job's log: shows output as it is written, safe for the terminal."""
 
-import codecs
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from typing import TextIO
 
 from jobq.backends.outage import Outage
 from jobq.cli.rendering import streams
-from jobq.cli.rendering.ansi import AnsiFilter
+from jobq.cli.rendering.cleaner import ERASE_LINE, NEW_LINE, Cleaner
 from jobq.cli.rendering.hints import hint_no_supervisor
 from jobq.cli.rendering.output import note
 from jobq.errors import DatabaseAwayError
@@ -32,7 +32,6 @@ REMOTE_END_TIMEOUT_S = 10.0
 _UNKNOWN = -1
 _BLOCK_BYTES = 1 << 16
 _MAX_BLOCKS = 16  # read from one file in one call
-_MAX_ESCAPE_CHARS = 32
 _DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
 
 
@@ -52,42 +51,6 @@ def exit_code(job: Job) -> int:
         if job.exit_code:
             return job.exit_code
     return 1
-
-
-class Cleaner:
-    """A filter that makes a stream of bytes safe for a terminal, in blocks of any size.
-
-    A ``raw`` one keeps the bytes as the job wrote them, as a pipe gets them.
-    """
-
-    def __init__(self, *, raw: bool, color: bool) -> None:
-        self._raw = raw
-        self._filter = AnsiFilter(color=color)
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._kept = ""
-
-    def feed(self, data: bytes, *, final: bool = False) -> str:
-        """Return what can be shown so far; hold back part of an escape sequence or line end."""
-        text = self._kept + self._decoder.decode(data, final)
-        cut = len(text)
-        if not final:
-            escape = text.rfind("\x1b", max(0, cut - _MAX_ESCAPE_CHARS))
-            if escape >= 0 and "m" not in text[escape:]:
-                cut = escape
-            elif text.endswith("\r"):
-                cut -= 1
-        self._kept = text[cut:]
-        return self._filter.shown(text[:cut].replace("\r\n", "\n").replace("\r", "\n"))
-
-    def write(self, data: bytes, to: TextIO, *, final: bool = False) -> None:
-        """Write what can be shown so far."""
-        if self._raw:
-            to.flush()
-            to.buffer.write(data)
-            to.buffer.flush()
-        else:
-            to.write(self.feed(data, final=final))
-            to.flush()
 
 
 @dataclass(slots=True)
@@ -134,7 +97,7 @@ class Follower:
                 name=name,
                 to=to,
                 dim=name != STDOUT and terminal and color and len(names) > 1,
-                cleaner=Cleaner(raw=raw or not to.isatty(), color=color),
+                cleaner=_live_cleaner(to, raw=raw, color=color),
                 at=(offsets or {}).get(name, 0),
             )
             self._streams.append(stream)
@@ -239,19 +202,38 @@ class Follower:
                 if not data:
                     break
                 data = stream.pending + data
-                whole = data.rfind(b"\n") + 1 or (len(data) if len(data) > _BLOCK_BYTES else 0)
+                ends = data.rfind(b"\n"), data.rfind(b"\r")
+                whole = max(ends) + 1 or (len(data) if len(data) > _BLOCK_BYTES else 0)
                 stream.pending = data[whole:]
                 self._write(stream, data[:whole])
 
     def _write(self, stream: _Stream, data: bytes, *, final: bool = False) -> None:
         if not data and not final:
             return
+        if data and stream.to.isatty():
+            for other in self._streams:
+                if other is not stream:
+                    stream.to.write(other.cleaner.leave_line())
         if stream.dim and data:
             stream.to.write(_DIM)
         stream.cleaner.write(data, stream.to, final=final)
         if stream.dim and data:
             stream.to.write(_PLAIN)
             stream.to.flush()
+
+
+def _live_cleaner(to: TextIO, *, raw: bool, color: bool) -> Cleaner:
+    """Return the filter for output that is shown as it comes."""
+    if raw or not to.isatty():
+        return Cleaner(raw=True, color=color)
+    draws = os.environ.get("TERM") != "dumb"
+    width = os.get_terminal_size(to.fileno()).columns - 1
+    return Cleaner(
+        raw=False,
+        color=color,
+        rewrite=ERASE_LINE if draws else NEW_LINE,
+        width=width if draws and width > 0 else None,
+    )
 
 
 def follow(queue: JobQueue, follower: Follower, job_id: int) -> Job:

@@ -157,6 +157,14 @@ def cut(text: str, width: int) -> str:
     return set_cell_size(text, width - 1) + "…" if width > 0 else ""
 
 
+def cut_middle(text: str, width: int) -> str:
+    """Return text in exactly ``width`` columns: padded, or cut in the middle with an ellipsis."""
+    if width_of(text) <= width or not text.isascii() or width < 8:
+        return cut(text, width)
+    tail = (width - 1) // 2
+    return f"{text[: width - 1 - tail]}…{text[len(text) - tail :]}"
+
+
 def styled(text: str, style: str | None, *, color: bool) -> str:
     """Return text in a style, if colours are wanted."""
     if not (color and style and text):

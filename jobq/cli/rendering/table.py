@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from jobq.cli.rendering.output import cut, is_terminal, styled, width_of
+from jobq.cli.rendering.output import cut, cut_middle, is_terminal, styled, width_of
 from jobq.inert import inert
 
 Style = str | Callable[[str], str] | None
@@ -21,6 +21,7 @@ def print_columns(
     styles: Mapping[str, Sequence[Style]] | None = None,
     flexible: Collection[str] = (),
     optional: Sequence[str] = (),
+    middle: Collection[str] = (),
 ) -> None:
     """Print a table: made to fit on a terminal, with whole lines in a pipe."""
     width = None
@@ -35,6 +36,7 @@ def print_columns(
         styles=styles,
         flexible=flexible,
         optional=optional,
+        middle=middle,
     ):
         print(line)
 
@@ -48,11 +50,13 @@ def table_lines(
     flexible: Collection[str] = (),
     optional: Sequence[str] = (),
     min_width: int = MIN_WIDTH,
+    middle: Collection[str] = (),
 ) -> list[str]:
     """Return a line of titles and one for each row; empty columns are left out.
 
     If the lines are wider than ``width``, the columns named ``flexible`` are cut, down to
-    ``min_width``; then the ``optional`` ones are left out, the first one first.
+    ``min_width``; then the ``optional`` ones are left out, the first one first. Those named
+    ``middle`` are cut there, as what differs may be at the end.
     """
     cells = {title: [inert(cell) for cell in column] for title, column in columns.items()}
     widths = {t: max(map(width_of, (t, *column))) for t, column in cells.items() if any(column)}
@@ -63,7 +67,8 @@ def table_lines(
         line = []
         for title, size in widths.items():
             style = styles[title][row] if styles and title in styles else None
-            line.append(_painted(cut(cells[title][row], size), style, color=color))
+            cell = (cut_middle if title in middle else cut)(cells[title][row], size)
+            line.append(_painted(cell, style, color=color))
         lines.append(line)
     return [_GAP.join(line).rstrip() for line in lines]
 
