@@ -265,7 +265,9 @@ class JobQueue(JobReader, QueueAdmin, PullWorker, Triage):
         return effects
 
     def retry(self, job_id: int) -> Job:
-        """Put a failed or cancelled job back in line; its attempts go on counting.
+        """Put a failed or cancelled job back in line, or retry one now that waits for its retry.
+
+        Its attempts go on counting.
 
         Raises:
             NotFound: there is no such job.

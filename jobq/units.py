@@ -18,6 +18,8 @@ _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*([KMGT]?)(?:I?B)?", re.ASCII | re.IGNORECASE)
 _BYTES_OF = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
+_CLOCK_NAMES = {"noon": "12:00", "midnight": "0:00"}
+
 MAX_DURATION_S = 100 * 365 * 86400.0
 """A hundred years: longer spans are typing errors, and would overflow a date."""
 
@@ -173,7 +175,8 @@ def parse_moment(text: str, now: datetime) -> datetime:
     """Return a moment in UTC from ISO 8601 text, in local time unless it names a zone.
 
     ``HH:MM`` (the next time that the clock shows it), ``today HH:MM``, ``tomorrow HH:MM`` and
-    ``now`` are understood, too.
+    ``now`` are understood, too; so are ``yesterday`` (or a day alone: its first moment), ``noon``
+    and ``midnight``.
 
     Raises:
         UsageError: it is none of these.
@@ -181,7 +184,10 @@ def parse_moment(text: str, now: datetime) -> datetime:
     words = text.strip().lower().split()
     if words == ["now"]:
         return now
-    day = {"today": 0, "tomorrow": 1}.get(words[0]) if words else None
+    words = [_CLOCK_NAMES.get(word, word) for word in words]
+    day = {"yesterday": -1, "today": 0, "tomorrow": 1}.get(words[0]) if words else None
+    if day is not None and len(words) == 1:
+        words.append("0:00")
     clock_text = words[-1] if words and (len(words) == 1 or (day is not None)) else ""
     if match := re.fullmatch(r"(\d{1,2}):(\d{2})(?::(\d{2}))?", clock_text):
         hour, minute, second = int(match[1]), int(match[2]), int(match[3] or 0)

@@ -41,11 +41,13 @@ def remaining(
 
 
 def kind_of(job: Job) -> tuple[str, str]:
-    """Return what similar jobs share: the type, and for commands the program."""
+    """Return what similar jobs share: the type, and for commands all their words.
+
+    `sleep 1` says nothing about `sleep 50`.
+    """
     if job.type != shell.JOB_TYPE:
         return job.type, ""
-    words = job.args.get("argv") or str(job.args.get("shell") or "").split()
-    return job.type, str(words[0]) if words else ""
+    return job.type, "\0".join(map(str, job.args.get("argv") or [job.args.get("shell") or ""]))
 
 
 class PastRuns:

@@ -148,7 +148,8 @@ def _pending(facts: Facts) -> Iterator[Reason]:
         priority = facts.job.priority
         yield Reason(
             "ahead",
-            f"{facts.ahead:,} {'job is' if facts.ahead == 1 else 'jobs are'} ahead of it "
+            f"{facts.ahead:,} {'job is' if facts.ahead == 1 else 'jobs are'} ahead of it: it is "
+            f"number {facts.ahead + 1:,} of {max(facts.pending, facts.ahead + 1):,} "
             f"(its priority is {priority})",
             "jobq list --status pending --sort priority",
             {"ahead": facts.ahead, "priority": priority},

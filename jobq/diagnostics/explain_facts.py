@@ -34,6 +34,7 @@ class Facts:
     supervisors: Sequence[SupervisorInfo] = ()  # those alive
     held: Mapping[str, Sequence[int]] = field(default_factory=dict)  # running jobs by supervisor
     ahead: int = 0
+    pending: int = 0  # jobs, of all queues
     key_holder: int | None = None
     shortage: Shortage | None = None  # of disk space on this host
 
@@ -63,6 +64,7 @@ def gather(queue: JobQueue, job: Job, now: datetime) -> Facts:
         supervisors=queue.supervisors(),
         held=held,
         ahead=backend.stats.ahead(job, now) if job.status is JobStatus.PENDING else 0,
+        pending=queue.counts().get(JobStatus.PENDING, 0),
         key_holder=backend.stats.key_holder(job.unique_key)
         if job.unique_key and job.status in FINISHED
         else None,

@@ -106,13 +106,17 @@ class Registry:
 
     types: dict[str, JobType] = field(default_factory=lambda: {SHELL.name: SHELL})
     errors: list[WorkerLoadError] = field(default_factory=list)
+    ambiguous: dict[str, WorkerLoadError] = field(default_factory=dict)  # by name
 
     def get(self, name: str) -> JobType:
         """Return a job type by its name.
 
         Raises:
-            UsageError: there is none; the message names the known ones, and files that failed.
+            UsageError: there is none, or there are two; the message names the known ones, and files
+                that failed.
         """
+        if name in self.ambiguous:
+            raise UsageError(f"{self.ambiguous[name]}: rename one of them")
         if name in self.types:
             return self.types[name]
         from difflib import get_close_matches  # only for errors
@@ -138,9 +142,11 @@ class Registry:
                 "give it a name of lower-case letters, digits and _"
             )
         if name in self.types:
-            raise WorkerLoadError(
+            error = WorkerLoadError(
                 f"job type {name!r} is in two places: {self.types[name].source} and {source}"
             )
+            self.ambiguous[name] = error
+            raise error
         self.types[name] = JobType(name, _description(worker), source, worker)
 
 

@@ -101,4 +101,4 @@ def retry_refusal(retried: Retried, status: JobStatus | None) -> str:
         case RetryEffect.MISSING:
             return f"no job {retried.id}"
         case _:
-            return f"job {retried.id} is {status}: only failed and cancelled jobs are retried"
+            return f"job {retried.id} is {status}: only failed, cancelled and retrying jobs are retried"

@@ -50,6 +50,15 @@ _LABELS = {"unique": "unique key", **dict.fromkeys(CONDITIONS, "parent")}
 _UNKNOWN = f"no such column: known are {', '.join(COLUMNS)}, and args.NAME, tag.NAME, env.NAME"
 
 
+def _unknown(name: str) -> str:
+    """Return the message about a column that is not known."""
+    from difflib import get_close_matches  # only for errors
+
+    words = {"command": "shell", "cmd": "shell", "script": "shell", "prio": "priority"}
+    close = [words[name]] if name in words else get_close_matches(name[:80], COLUMNS, n=1)
+    return _UNKNOWN.replace("known", f"did you mean {close[0]}? Known", 1) if close else _UNKNOWN
+
+
 class InvalidRow(Exception):
     """A row that can't be added: columns, and what is wrong with each."""
 
@@ -106,7 +115,7 @@ class RowValidator:
             if not name:
                 wrong.append(("", f"the {_ordinal(place)} column has no name"))
             elif not _is_known(name):
-                wrong.append((name, _UNKNOWN))
+                wrong.append((name, _unknown(name)))
         return wrong
 
     def check(self, values: dict[str, Any]) -> ValidRow:
@@ -172,7 +181,7 @@ class RowValidator:
                 continue
             column, _, below = name.partition(".")
             if not _is_known(name):
-                self._problems.append((name, _UNKNOWN if name else "a column has no name"))
+                self._problems.append((name, _unknown(name) if name else "a column has no name"))
             elif not below:
                 self._fold(folded, name, _ALIASES[name], value)
             else:

@@ -18,7 +18,7 @@ def test_retry_reports_what_it_could_not_retry_and_retries_the_rest(cli: Cli) ->
     cli.failed()
     refused = cli("retry", "1", "2")
     assert (refused.code, refused.out) == (4, "2\n")
-    assert "only failed and cancelled jobs are retried" in refused.err
+    assert "only failed, cancelled and retrying jobs are retried" in refused.err
     cli.failed()
     missing = cli("retry", "1", "3", "99")
     assert (missing.code, missing.out) == (3, "3\n")
@@ -61,7 +61,7 @@ def test_retry_as_a_document(cli: Cli) -> None:
         "refused": [
             {
                 "id": 2,
-                "reason": "job 2 is completed: only failed and cancelled jobs are retried",
+                "reason": "job 2 is completed: only failed, cancelled and retrying jobs are retried",
             }
         ],
         "missing": [99],

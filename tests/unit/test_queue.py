@@ -229,7 +229,7 @@ def test_a_failed_job_is_retried_with_its_number(queue: JobQueue) -> None:
 
 def test_a_retry_that_is_refused_says_why(queue: JobQueue) -> None:
     job = add(queue)
-    with pytest.raises(WrongState, match=f"job {job.id} is pending: only failed and cancelled"):
+    with pytest.raises(WrongState, match=f"job {job.id} is pending: only failed, cancelled and"):
         queue.retry(job.id)
     failed = finish(queue, job, JobStatus.FAILED)
     child = add(queue, after=[failed.id])

@@ -453,6 +453,11 @@ def _requeue(connection: sqlite3.Connection, job_id: int) -> Retried:
         "SELECT status, unique_key, unmet_parents FROM job_queue WHERE id = ?", (job_id,)
     ).fetchone()
     status, key, unmet = row
+    if status == "retrying":  # its retry is due now
+        connection.execute(
+            "UPDATE job_queue SET status = 'pending', run_at = NULL WHERE id = ?", (job_id,)
+        )
+        return Retried(job_id, RetryEffect.PENDING)
     if status not in ("failed", "cancelled"):
         return Retried(job_id, RetryEffect.REFUSED)
     if (holder := dependents.key_holder(connection, key)) is not None:

@@ -1,5 +1,6 @@
 """``jobq add``: store a job."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -76,8 +77,22 @@ def command(
         if follow:
             from jobq.cli.rendering.log_follower import follow_job  # only here
 
-            return follow_job(queue, added.job.id, color=cli.color)
+            try:
+                return follow_job(queue, added.job.id, color=cli.color)
+            except KeyboardInterrupt:
+                _tell_of_job_that_goes_on(queue, added.job.id)
+                raise
     return None
+
+
+def _tell_of_job_that_goes_on(queue: JobQueue, job_id: int) -> None:
+    """Say on a terminal that Ctrl-C has only ended the following."""
+    job = queue.get(job_id)
+    if sys.stderr.isatty() and job.status not in FINISHED:
+        note(
+            f"Job {job_id} goes on ({job.status}): jobq tail -f {job_id}; to end it: "
+            f"jobq cancel {job_id}"
+        )
 
 
 class Added(NamedTuple):

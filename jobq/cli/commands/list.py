@@ -23,7 +23,7 @@ from jobq.clock import utcnow
 from jobq.describe import describe
 from jobq.errors import NotFound, UsageError
 from jobq.limits import listed
-from jobq.models import DEFAULT_QUEUE, FINISHED, Job, JobFilter, JobStatus
+from jobq.models import DEFAULT_QUEUE, FINISHED, NORMAL_PRIORITY, Job, JobFilter, JobStatus
 from jobq.queue import JobQueue
 from jobq.redaction import ShownJob
 from jobq.serializers import job_document
@@ -32,7 +32,6 @@ from jobq.units import format_moment
 DEFAULT_LIMIT = 50
 """Jobs in the table where neither ids nor --limit are given."""
 
-NORMAL_PRIORITY = 5
 
 _FAILED = frozenset({JobStatus.FAILED})
 _ORDER = list(JobStatus)
@@ -123,19 +122,17 @@ def fetch(
     name = sort.removeprefix("-")
     if name not in KEYS:
         raise UsageError(f"--sort {sort!r}: give one of {', '.join(KEYS)}")
-    if sort == "id":
-        if limit is None:
-            return queue.each(wanted), False
+    if sort == "id" and limit is None:
+        return queue.each(wanted), False
+    if name == "id" and limit is not None:
         last = queue.find(wanted, limit=limit + 1, newest=True)
     else:
-        last = _last(queue.each(wanted), KEYS[name], limit, backwards=sort != name)
+        last = _last(queue.each(wanted), KEYS[name], limit)
     more = limit is not None and len(last) > limit
-    return last[:limit][::-1], more
+    return last[:limit] if sort.startswith("-") else last[:limit][::-1], more
 
 
-def _last(
-    jobs: Iterable[Job], key: Callable[[Job], Any], limit: int | None, *, backwards: bool
-) -> list[Job]:
+def _last(jobs: Iterable[Job], key: Callable[[Job], Any], limit: int | None) -> list[Job]:
     """Return the last jobs in an order, one more than the limit, the last one first.
 
     Jobs without a value come before those with one.
@@ -146,8 +143,8 @@ def _last(
         return (value is not None, value, job.id)
 
     if limit is None:
-        return sorted(jobs, key=place, reverse=not backwards)
-    return (heapq.nsmallest if backwards else heapq.nlargest)(limit + 1, jobs, key=place)
+        return sorted(jobs, key=place, reverse=True)
+    return heapq.nlargest(limit + 1, jobs, key=place)
 
 
 def _require(queue: JobQueue, ids: Sequence[int]) -> None:
@@ -173,7 +170,14 @@ def _show(cli: Cli, queue: JobQueue, wanted: JobFilter, jobs: list[ShownJob]) ->
     elif wanted != JobFilter() and queue.find(limit=1):
         note("No job matches.")
     else:
-        note("No jobs yet: jobq add -- echo hello")
+        note(f"No jobs yet{_place(queue)}: jobq add -- echo hello")
+
+
+def _place(queue: JobQueue) -> str:
+    """Return which jobs these are, where that may be a surprise."""
+    if queue.settings.path is not None:
+        return ""
+    return f" in {queue.settings.database} (no jobq.toml found here or above)"
 
 
 def _tell_of_more(queue: JobQueue, wanted: JobFilter) -> None:

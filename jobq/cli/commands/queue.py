@@ -168,23 +168,38 @@ def set_limits(
     print(f"Changed queue {name}")
 
 
+SomeName = Annotated[
+    str | None,
+    Argument(metavar="[QUEUE]", help="The name of the queue.", completion="queues"),
+]
+All = Annotated[bool, option("--all", help="All queues.")]
+
+
 @verb(app)
-def pause(ctx: Context, name: Name) -> None:
+def pause(ctx: Context, name: SomeName = None, every: All = False) -> None:
     """Start no jobs of a queue until it is resumed; running jobs go on."""
     cli: Cli = ctx.obj
     with cli.queue() as queue:
-        queue.pause(name)
-        running = queue.counts_by_queue().get(name, {}).get(JobStatus.RUNNING, 0)
-    print(f"Paused queue {name}{f': {count_of(running)} still running' if running else ''}")
+        for each in _named(queue, name, every=every):
+            queue.pause(each)
+            running = queue.counts_by_queue().get(each, {}).get(JobStatus.RUNNING, 0)
+            print(f"Paused queue {each}{f': {count_of(running)} still running' if running else ''}")
 
 
 @verb(app)
-def resume(ctx: Context, name: Name) -> None:
+def resume(ctx: Context, name: SomeName = None, every: All = False) -> None:
     """Start jobs of a paused queue again."""
     cli: Cli = ctx.obj
     with cli.queue() as queue:
-        queue.resume(name)
-    print(f"Resumed queue {name}")
+        for each in _named(queue, name, every=every):
+            queue.resume(each)
+            print(f"Resumed queue {each}")
+
+
+def _named(queue: JobQueue, name: str | None, *, every: bool) -> list[str]:
+    if every == (name is not None):
+        raise UsageError("give the name of a queue, or --all")
+    return [each.name for each in queue.queues()] if name is None else [name]
 
 
 @verb(app)

@@ -28,7 +28,8 @@ def command(
 ) -> int:
     """Run failed and cancelled jobs again.
 
-    They keep their ids, and their attempts go on counting. Give ids, or select jobs by what they
+    They keep their ids, and their attempts go on counting. One that waits for its next attempt is
+    retried now. Give ids, or select jobs by what they
     have in common.
 
     Examples:
@@ -60,6 +61,8 @@ def foresee(queue: JobQueue, ids: Sequence[int]) -> list[Retried]:
     def effect(job_id: int) -> RetryEffect:
         if job_id not in there:
             return RetryEffect.MISSING
+        if there[job_id].status is JobStatus.RETRYING:
+            return RetryEffect.PENDING
         if there[job_id].status not in RETRIABLE:
             return RetryEffect.REFUSED
         return RetryEffect.BLOCKED if there[job_id].unmet_parents else RetryEffect.PENDING

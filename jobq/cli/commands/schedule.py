@@ -253,7 +253,10 @@ def _fields(schedule: Schedule, now: datetime) -> list[tuple[str, str]]:
         ("in", schedule.args.get("cwd", "") if schedule.type == command.JOB_TYPE else ""),
         ("queue", schedule.queue),
         ("priority", str(schedule.priority)),
-        ("tags", " ".join(f"{key}={value}" for key, value in schedule.tags.items())),
+        (
+            "tags",
+            " ".join(f"{k}={v}" for k, v in schedule.tags.items() if not k.startswith("jobq:")),
+        ),
         ("timeout", _span(schedule.timeout)),
         ("retries", "" if schedule.max_retries is None else str(schedule.max_retries)),
         ("retry base", _span(schedule.retry_base)),

@@ -22,6 +22,7 @@ from jobq.cli.rendering.output import (
 )
 from jobq.cli.rendering.table import print_columns
 from jobq.clock import utcnow
+from jobq.config.settings import priority_band
 from jobq.describe import describe
 from jobq.job_types import shell
 from jobq.limits import MAX_LISTED
@@ -60,7 +61,7 @@ def command(ctx: Context, job_id: Id, as_json: AsJson = False) -> None:
 def _fields(queue: JobQueue, job: ShownJob, now: datetime) -> Iterator[tuple[str, str]]:
     yield "name", job.name or ""
     yield from _what(job)
-    yield "tags", " ".join(f"{key}={value}" for key, value in job.tags.items())
+    yield "tags", " ".join(f"{k}={v}" for k, v in job.tags.items() if not k.startswith("jobq:"))
     yield "after", _parents(queue, job)
     if job.status not in FINISHED:
         yield "awaited by", format_ids(queue.descendants([job.id]))
@@ -68,7 +69,7 @@ def _fields(queue: JobQueue, job: ShownJob, now: datetime) -> Iterator[tuple[str
     yield "queue", job.queue
     yield "priority", str(job.priority)
     yield "unique key", job.unique_key or ""
-    yield "timeout", "none" if job.timeout is None else format_duration(job.timeout)
+    yield "timeout", _timeout(queue, job)
     yield "retries", f"{job.max_retries} (first after {format_duration(job.retry_base)})"
     yield from _times(job, now)
     yield from _outcome(queue, job)
@@ -85,6 +86,19 @@ def _what(job: ShownJob) -> Iterator[tuple[str, str]]:
     env = job.args.get("env") or {}
     yield "variables", shlex.join(sorted(env))
     yield "stdin", job.args.get("stdin") or ""
+
+
+def _timeout(queue: JobQueue, job: Job) -> str:
+    """Return the time limit of an attempt, and the setting that it is the same as."""
+    if job.timeout is None:
+        return "none"
+    timeouts = queue.settings.timeouts
+    by = ""
+    if job.timeout == timeouts.types.get(job.type):
+        by = f", as [timeouts.types] has for {job.type}"
+    elif job.type != shell.JOB_TYPE and job.timeout == timeouts.of_priority(job.priority):
+        by = f", by its priority: [timeouts] {priority_band(job.priority)}"
+    return f"{format_duration(job.timeout)}{by}"
 
 
 def _parents(queue: JobQueue, job: Job) -> str:

@@ -77,6 +77,9 @@ def command(
         elif log is None:
             note(_nothing(queue, found, attempt))
         else:
+            if is_terminal() and not any(ends.values()):
+                state = "has printed nothing" + ("" if found.status in FINISHED else " yet")
+                note(f"Job {job_id} is {found.status}: it {state}.")
             log.close()
 
 

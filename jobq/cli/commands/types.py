@@ -12,11 +12,14 @@ from jobq.cli.parsing.declarations import Argument, Context
 from jobq.cli.parsing.options import AsJson
 from jobq.cli.rendering.output import is_terminal, print_fields, print_json, styled
 from jobq.cli.rendering.table import print_columns
+from jobq.config.settings import Settings
 from jobq.inert import inert
 from jobq.job_types import shell
 from jobq.job_types.learned import load_project
 from jobq.job_types.registry import JobType
+from jobq.models import NORMAL_PRIORITY
 from jobq.serializers import type_document
+from jobq.units import format_duration
 
 TypeName = Annotated[
     str | None,
@@ -32,10 +35,11 @@ def command(ctx: Context, name: TypeName = None, as_json: AsJson = False) -> Non
         jobq types cleanup
     """
     cli: Cli = ctx.obj
-    registry = load_project(cli.settings())
+    settings = cli.settings()
+    registry = load_project(settings)
     if name is not None:
         job_type = registry.get(name)
-        print_json(_document(job_type)) if as_json else _show(job_type, color=cli.color)
+        print_json(_document(job_type)) if as_json else _show(job_type, settings, color=cli.color)
         return
     found = [registry.types[each] for each in sorted(registry.types)]
     if as_json:
@@ -66,12 +70,25 @@ def _source(job_type: JobType) -> str:
     return project_file(Path(job_type.source))
 
 
-def _show(job_type: JobType, *, color: bool) -> None:
+def _timeout(job_type: JobType, settings: Settings) -> str:
+    """Return the time limit of an attempt of this type, by the settings."""
+    if (seconds := settings.timeouts.types.get(job_type.name)) is not None:
+        return format_duration(seconds) if seconds else "none"
+    if job_type.worker is None:
+        return "none, unless --timeout gives one"
+    if (own := getattr(job_type.worker, "timeout", None)) is not None:
+        return f"{format_duration(own)}, of its class"
+    normal = settings.timeouts.of_priority(NORMAL_PRIORITY)
+    return f"{format_duration(normal) if normal else 'none'} at normal priority ([timeouts])"
+
+
+def _show(job_type: JobType, settings: Settings, *, color: bool) -> None:
     print_fields(
         [
             ("type", job_type.name),
             ("description", job_type.description),
             ("source", _source(job_type)),
+            ("timeout", _timeout(job_type, settings)),
             ("example", inert(example(job_type))),
         ]
     )

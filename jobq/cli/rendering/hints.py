@@ -27,6 +27,8 @@ def hint_no_supervisor(queue: JobQueue, jobs: Sequence[Job], *, until_ended: boo
 
             autostart(queue)
         elif waiting:
+            if not until_ended:  # only some of those that wait may be shown
+                waiting = max(waiting, queue.counts().get(JobStatus.PENDING, 0))
             verb = "waits" if waiting == 1 else "wait"
             note(f"{count_of(waiting)} {verb}, and no supervisor is running: jobq work")
 

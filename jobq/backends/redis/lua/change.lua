@@ -29,6 +29,11 @@ end
 local function requeue(id, at)
   local job = load(id)
   if not job then return {id, 'missing'} end
+  if job.status == 'retrying' then -- its retry is due now
+    write('HDEL', job.key, 'ra')
+    move(job, 'pending', at)
+    return {id, 'pending'}
+  end
   if job.status ~= 'failed' and job.status ~= 'cancelled' then return {id, 'refused'} end
   local holder = key_holder(job.unique)
   if holder then return {id, 'key_taken', holder} end
