@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from jobq.job_types.registry import JobType, Registry
 
 _MAX_BYTES = 1_000_000
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,7 @@ class LearnedType:
 
     description: str = ""
     arguments: Mapping[str, str] = field(default_factory=dict)  # with a few words on each
+    values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of those with a choice
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,11 @@ def recall(settings: Settings) -> Learned:
         known = json.loads(_read(_file(settings)))
         return Learned(
             {
-                str(name): LearnedType(str(about["description"]), _texts(about["arguments"]))
+                str(name): LearnedType(
+                    str(about["description"]),
+                    _texts(about["arguments"]),
+                    {str(k): tuple(map(str, v)) for k, v in about["values"].items()},
+                )
                 for name, about in known["types"].items()
             },
             tuple(map(str, known["errors"])),
@@ -90,7 +95,11 @@ def learn(settings: Settings, registry: "Registry", *, complete: bool = True) ->
             "format": _FORMAT,
             "state": _state(settings) if complete else None,
             "types": {
-                name: {"description": each.description.partition("\n")[0], "arguments": arguments}
+                name: {
+                    "description": each.description.partition("\n")[0],
+                    "arguments": arguments,
+                    "values": values_of(each),
+                }
                 for name, each in registry.types.items()
                 if each.source in own and (arguments := arguments_of(each)) is not None
             },
@@ -105,6 +114,29 @@ def arguments_of(job_type: "JobType") -> dict[str, str]:
         name: str(about.get("description") or about.get("type") or "argument")
         for name, about in job_type.schema().get("properties", {}).items()
     }
+
+
+def values_of(job_type: "JobType") -> dict[str, tuple[str, ...]]:
+    """Return the values that arguments with a choice of them take, as people type them."""
+    schema = job_type.schema()
+    found = {
+        name: tuple(_choices(about, schema.get("$defs", {})))
+        for name, about in schema.get("properties", {}).items()
+    }
+    return {name: values for name, values in found.items() if values}
+
+
+def _choices(about: Mapping[str, Any], named: Mapping[str, Any]) -> list[str]:
+    about = named.get(str(about.get("$ref", "")).rpartition("/")[2], about)
+    if about.get("type") == "boolean":
+        return ["true", "false"]
+    if "const" in about:
+        return [str(about["const"])]
+    alternatives = [*about.get("anyOf", ()), *about.get("oneOf", ())]
+    return [
+        *map(str, about.get("enum", ())),
+        *(value for each in alternatives for value in _choices(each, named)),
+    ]
 
 
 def _file(settings: Settings) -> Path:

@@ -4,15 +4,16 @@ The shell waits, and passes the output through `eval`. So nothing heavy is impor
 created, no error is shown, and only harmless characters of job names are printed.
 """
 
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from io import StringIO
 from typing import NamedTuple
 
 from jobq.config.loader import load_settings
 from jobq.config.settings import SQLITE, Settings
-from jobq.job_types.learned import LearnedType, arguments_of, recall
+from jobq.job_types.learned import LearnedType, arguments_of, recall, values_of
 from jobq.models import FINISHED, UNFINISHED, JobFilter, JobStatus
 from jobq.queue import JobQueue
 from jobq.redaction import ShownJob
@@ -35,6 +36,8 @@ Finder = Callable[[Line, str], Iterator[tuple[str, str]]]
 MAX_JOBS = 50
 """Jobs that are offered at most: the newest ones."""
 
+MAX_PROGRAMS = 200
+
 _READ_LIMIT = 1000
 _AMONG = {
     "cancel": UNFINISHED,
@@ -45,7 +48,7 @@ _AMONG = {
 }
 """The statuses of the jobs that a verb is mostly used for."""
 
-_VALUE = re.compile(r"[A-Za-z0-9_.,-]+=?")
+_VALUE = re.compile(r"[A-Za-z0-9_.,+-]+(=[A-Za-z0-9_.,+-]*)?")
 _HARMFUL = re.compile(r"[^\w .,:=@%/+-]+")
 
 
@@ -150,7 +153,7 @@ def _known_types(line: Line) -> dict[str, LearnedType]:
     with redirect_stdout(StringIO()), redirect_stderr(StringIO()):  # their output is no completion
         installed = load(()).types
     return {
-        name: LearnedType(each.description.partition("\n")[0], arguments_of(each))
+        name: LearnedType(each.description.partition("\n")[0], arguments_of(each), values_of(each))
         for name, each in installed.items()
     } | dict(recall(_settings(line)).types)
 
@@ -162,10 +165,15 @@ def _types(line: Line, incomplete: str) -> Iterator[tuple[str, str]]:
 
 
 def _words(line: Line, incomplete: str) -> Iterator[tuple[str, str]]:
-    """Find job types; after one, the names of its arguments."""
+    """Find job types; after one, the names of its arguments; after such a name, its values."""
     given = line.words
     if not given:
         yield from _types(line, incomplete)
+        return
+    name, equals, _ = incomplete.partition("=")
+    if equals:
+        for value in _known_types(line)[given[0]].values.get(name, ()):
+            yield f"{name}={value}", name
         return
     taken = {word.partition("=")[0] for word in given[1:]}
     for name, text in _known_types(line)[given[0]].arguments.items():
@@ -173,8 +181,20 @@ def _words(line: Line, incomplete: str) -> Iterator[tuple[str, str]]:
             yield f"{name}=", text
 
 
+def _programs(line: Line, incomplete: str) -> Iterator[tuple[str, str]]:
+    """Find the programs on $PATH, from the first character on."""
+    del line
+    found = set()
+    for folder in os.environ.get("PATH", os.defpath).split(os.pathsep) if incomplete else ():
+        with suppress(OSError), os.scandir(folder or ".") as entries:
+            found |= {e.name for e in entries if e.name.startswith(incomplete)}
+    for name in sorted(found)[:MAX_PROGRAMS]:
+        yield name, "program"
+
+
 FINDERS: Mapping[str, Finder] = {
     "job_ids": _job_ids,
+    "programs": _programs,
     "queues": _queues,
     "schedules": _schedules,
     "statuses": _statuses,

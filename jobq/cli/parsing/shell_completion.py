@@ -35,8 +35,25 @@ def answer(environ: Mapping[str, str]) -> Answer | None:
     split = shell and _split(environ, shell.line)
     if not shell or not split:
         return None
-    items = _items(*split)
+    words, incomplete, joined = _joined(*split)
+    items = _items(words, incomplete)
+    if items is not None and joined:  # bash completes what follows the =
+        items = [(value.partition("=")[2], about) for value, about in items]
     return None if items is None else shell.told(items, environ)
+
+
+def _joined(words: list[str], incomplete: str) -> tuple[list[str], str, bool]:
+    """Return the words with ``name = value``, which bash takes apart, as one; and if the last is."""
+    parts: list[str] = []
+    is_value = False
+    for word in (*words, incomplete):
+        if (word == "=" and parts and parts[-1].isidentifier()) or is_value:
+            parts[-1] += word
+        else:
+            parts.append(word)
+        is_value = word == "=" and parts[-1].endswith("=") and len(parts[-1]) > 1
+    joined = (incomplete == "=" and len(parts[-1]) > 1) or parts[-1] != incomplete
+    return parts[:-1], parts[-1], joined
 
 
 def _split(environ: Mapping[str, str], variable: str) -> tuple[list[str], str] | None:
@@ -62,6 +79,8 @@ def _items(words: list[str], incomplete: str) -> Items | None:
     if not words:
         verbs = [verb for verb in VERBS if verb.startswith(incomplete)]
         return [(verb, harmless(title_of(verb))) for verb in verbs]
+    if words[0] in ("add", "run") and words[-1] == "--":
+        return offered(FINDERS["programs"], Line(words[0], ()), incomplete)
     command = command_of(words)
     asked = None if command is None else sought(command, words[1:])
     if asked is None:

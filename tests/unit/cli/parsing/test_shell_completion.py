@@ -258,3 +258,42 @@ def test_bash_itself_completes(project: Path, cli: Cli) -> None:
         check=True,
     )
     assert done.stdout.split() == ["1"]
+
+
+CHOICE = """
+from typing import Literal
+from pydantic import BaseModel
+from jobq import JobWorker
+
+class Shrink(JobWorker):
+    job_type = "shrink"
+
+    class Args(BaseModel):
+        mode: Literal["fit", "fill"] = "fit"
+        flags: str = ""
+        fast: bool = False
+
+    def run(self, args, job):
+        pass
+"""
+
+
+def test_values_of_an_argument(project: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    (project / "workers").mkdir()
+    (project / "workers" / "shrink.py").write_text(CHOICE)
+    monkeypatch.chdir(project)
+    assert cli("types").code == 0
+    assert set(offered(project, "jobq add shrink mode=fi")) == {"mode=fit", "mode=fill"}
+    assert set(offered(project, "jobq add shrink fast=")) == {"fast=true", "fast=false"}
+    assert set(offered(project, "jobq add shrink f")) == {"flags=", "fast="}
+    # bash takes words apart at the =, and completes what follows it
+    assert complete("bash", project, "jobq add shrink mode = fi").lines == ["fit", "fill"]
+    assert complete("bash", project, "jobq add shrink mode =").lines == ["fit", "fill"]
+    assert complete("bash", project, "jobq add shrink mode = fit fl").lines == ["flags="]
+    assert "mode=fit" in complete("zsh", project, "jobq add shrink mode=f").out
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_commands_after_the_dashes(project: Path, shell: str) -> None:
+    assert "uname" in complete(shell, project, "jobq add -- unam").out
+    assert "uname" not in complete(shell, project, "jobq run -- echo unam").out
