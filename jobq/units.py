@@ -175,8 +175,7 @@ def parse_moment(text: str, now: datetime) -> datetime:
     """Return a moment in UTC from ISO 8601 text, in local time unless it names a zone.
 
     ``HH:MM`` (the next time that the clock shows it), ``today HH:MM``, ``tomorrow HH:MM`` and
-    ``now`` are understood, too; so are ``yesterday`` (or a day alone: its first moment), ``noon``
-    and ``midnight``.
+    ``now`` are understood, too; so are ``yesterday HH:MM``, ``noon`` and ``midnight``.
 
     Raises:
         UsageError: it is none of these.
@@ -186,8 +185,6 @@ def parse_moment(text: str, now: datetime) -> datetime:
         return now
     words = [_CLOCK_NAMES.get(word, word) for word in words]
     day = {"yesterday": -1, "today": 0, "tomorrow": 1}.get(words[0]) if words else None
-    if day is not None and len(words) == 1:
-        words.append("0:00")
     clock_text = words[-1] if words and (len(words) == 1 or (day is not None)) else ""
     if match := re.fullmatch(r"(\d{1,2}):(\d{2})(?::(\d{2}))?", clock_text):
         hour, minute, second = int(match[1]), int(match[2]), int(match[3] or 0)
@@ -241,13 +238,16 @@ def _from_local(wall: datetime) -> datetime:
 def parse_since(text: str, now: datetime) -> datetime:
     """Return a moment in the past from a duration ago (``1h``), or text for `parse_moment`.
 
+    ``yesterday`` and ``today`` are the beginning of the day.
+
     Raises:
         UsageError: it is neither.
     """
     seconds = _duration_from_text(text.strip())
     if seconds is not None:
         return now - timedelta(seconds=parse_duration(text))
-    return parse_moment(text, now)
+    is_day = text.strip().lower() in ("yesterday", "today")
+    return parse_moment(f"{text} midnight" if is_day else text, now)
 
 
 @overload

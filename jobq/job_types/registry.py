@@ -145,7 +145,8 @@ class Registry:
             error = WorkerLoadError(
                 f"job type {name!r} is in two places: {self.types[name].source} and {source}"
             )
-            self.ambiguous[name] = error
+            if name != SHELL.name:
+                self.ambiguous[name] = error
             raise error
         self.types[name] = JobType(name, _description(worker), source, worker)
 

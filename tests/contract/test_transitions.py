@@ -82,6 +82,7 @@ BECOMES = {
     ("pending", "claim"): S.RUNNING,
     ("retrying", "cancel"): S.CANCELLED,
     ("retrying", "its time comes"): S.PENDING,
+    ("retrying", "requeue"): S.PENDING,
     ("failed", "requeue"): S.PENDING,
     ("cancelled", "requeue"): S.PENDING,
     ("cancelled by its parent", "its parent is retried"): S.BLOCKED,

@@ -198,7 +198,9 @@ def test_since_is_a_duration_ago_or_a_moment() -> None:
     assert parse_since("1h 30m", NOON) == NOON - timedelta(minutes=90)
     assert parse_since("90", NOON) == NOON - timedelta(seconds=90)
     assert parse_since("2026-01-01T00:00Z", NOON) == NOON - timedelta(hours=12)
-    for odd in ("200000d", "yesterday", ""):
+    a_day = timedelta(days=1)
+    assert parse_since("yesterday", NOON) == parse_since("today", NOON) - a_day <= NOON - a_day
+    for odd in ("200000d", "tomorrow", ""):
         with pytest.raises(UsageError):
             parse_since(odd, NOON)
 
