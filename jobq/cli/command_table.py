@@ -51,42 +51,6 @@ SYNONYMS = {
 SYNONYMS_BELOW = {"ls": ("list",), "rm": ("delete", "remove", "uninstall")}
 """Other names of the verbs of groups."""
 
-OTHER_NAMES = {
-    "kill": "cancel",
-    "stop": "cancel",
-    "abort": "cancel",
-    "remove": "delete",
-    "del": "delete",
-    "clean": "prune",
-    "clear": "prune",
-    "submit": "add",
-    "enqueue": "add",
-    "push": "add",
-    "new": "add",
-    "exec": "run",
-    "start": "up",
-    "worker": "work",
-    "info": "show",
-    "inspect": "show",
-    "why": "explain",
-    "restart": "retry",
-    "rerun": "retry",
-    "requeue": "retry",
-    "queues": "queue",
-    "pause": "queue pause",
-    "resume": "queue resume",
-    "cron": "schedule",
-    "load": "import",
-    "dump": "export",
-    "setup": "init",
-    "daemon": "up",
-    "follow": "tail",
-    "watch": "list --watch",
-    "top": "list --watch",
-    "check": "verify",
-}
-"""Words that other tools have for a verb: they are suggested, and not taken for it."""
-
 GROUPS = frozenset({"queue", "schedule", "service", "token", "config"})
 """Verbs with verbs of their own: their modules have a Typer `app`.
 

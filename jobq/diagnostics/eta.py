@@ -8,7 +8,7 @@ from jobq.job_types import shell
 from jobq.models import Job, JobFilter, JobStatus, Progress
 from jobq.queue import JobQueue, backend_of
 
-_MIN_PROGRESS_SHARE = 0.05
+MIN_PROGRESS_SHARE = 0.05
 """From this share on, a job's own progress predicts better than past runs."""
 
 _SAMPLE_SIZE = 20
@@ -35,7 +35,7 @@ def remaining(
     share = 0.0
     if progress is not None and progress.total:
         share = min(1.0, max(0.0, progress.done / progress.total))
-    if share >= _MIN_PROGRESS_SHARE or (share > 0 and typical is None):
+    if share >= MIN_PROGRESS_SHARE or (share > 0 and typical is None):
         return ran * (1 - share) / share
     return typical - ran if typical is not None and typical > ran else None
 

@@ -1,7 +1,5 @@
 """Short forms of command lines: synonyms of verbs, `jobq help VERB`, commands without ``--``."""
 
-import re
-import shlex
 import sys
 from collections.abc import Sequence
 
@@ -11,7 +9,6 @@ _GLOBAL_FLAGS = frozenset({"--no-color", "--debug"})
 _GLOBAL_OPTION = "--config"
 _ADDING = frozenset({"add", "run"})
 _HELP = frozenset({"--help", "-h"})
-_SPACE = re.compile(r"\s")
 
 
 def expanded(argv: Sequence[str]) -> list[str]:
@@ -64,6 +61,8 @@ def with_separator(argv: Sequence[str]) -> list[str]:
     meant = _meant(words, first)
     if meant is None or _is_type(words[:at], words[first]):
         return words
+    import shlex  # only where it was left out
+
     line = shlex.join(["jobq", *meant])
     if sys.stdout.isatty() and sys.stderr.isatty():
         from jobq.cli.rendering.output import note
@@ -104,7 +103,7 @@ def _meant(words: list[str], first: int) -> list[str] | None:
     """Return the line as it was meant; None if its words are no command."""
     import shutil
 
-    if _SPACE.search(words[first].strip()):
+    if len(words[first].split()) > 1:
         is_only = all(word.startswith("-") for word in words[first + 1 :])
         return [*words[:first], "--shell", *words[first:]] if is_only else None
     if "=" in words[first] or shutil.which(words[first]) is None:
@@ -114,7 +113,7 @@ def _meant(words: list[str], first: int) -> list[str] | None:
 
 def _is_type(options: Sequence[str], word: str) -> bool:
     """Return whether a word is a job type, or may be one of a worker file that does not load."""
-    if _SPACE.search(word):
+    if len(word.split()) > 1:
         return False
     from jobq.cli.context import cli_of
     from jobq.job_types.learned import load_project

@@ -5,7 +5,43 @@ import shutil
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
-from jobq.cli.command_table import OTHER_NAMES, SYNONYMS, VERBS
+from jobq.cli.command_table import SYNONYMS, VERBS
+
+OTHER_NAMES = {
+    "kill": "cancel",
+    "stop": "cancel",
+    "abort": "cancel",
+    "remove": "delete",
+    "del": "delete",
+    "clean": "prune",
+    "clear": "prune",
+    "submit": "add",
+    "enqueue": "add",
+    "push": "add",
+    "new": "add",
+    "exec": "run",
+    "start": "up",
+    "worker": "work",
+    "info": "show",
+    "inspect": "show",
+    "why": "explain",
+    "restart": "retry",
+    "rerun": "retry",
+    "requeue": "retry",
+    "queues": "queue",
+    "pause": "queue pause",
+    "resume": "queue resume",
+    "cron": "schedule",
+    "load": "import",
+    "dump": "export",
+    "setup": "init",
+    "daemon": "up",
+    "follow": "tail",
+    "watch": "list --watch",
+    "top": "list --watch",
+    "check": "verify",
+}
+"""Words that other tools have for a verb: they are suggested, and not taken for it."""
 
 
 def unknown_verb(words: Sequence[str]) -> str:

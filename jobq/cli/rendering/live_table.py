@@ -9,6 +9,7 @@ from jobq.cli.rendering.job_text import attempts_of, progress_of, time_of
 from jobq.cli.rendering.output import COLOURS, cut, styled, width_of
 from jobq.cli.rendering.table import table_lines
 from jobq.describe import describe
+from jobq.diagnostics.eta import MIN_PROGRESS_SHARE
 from jobq.models import DEFAULT_QUEUE, FINISHED, Job, JobStatus
 from jobq.redaction import ShownJob
 from jobq.units import format_duration
@@ -103,10 +104,16 @@ def _columns(
         columns["attempts"] = [attempts_of(job) for job in jobs]
     columns["done"] = [progress_of(job) for job in jobs]
     columns["time"] = [time_of(job, now) for job in jobs]
-    columns["left"] = [
-        "" if row.left is None else format_duration(max(0.0, row.left)) for row in rows
-    ]
+    columns["left"] = [_left(row) for row in rows]
     return columns
+
+
+def _left(row: Row) -> str:
+    """Return the time left, with a ``~`` where it is a guess from past runs."""
+    if row.left is None:
+        return ""
+    is_guess = (share_of(row.job) or 0.0) < MIN_PROGRESS_SHARE
+    return f"{'~' if is_guess else ''}{format_duration(max(0.0, row.left))}"
 
 
 def _note(job: Job) -> str:

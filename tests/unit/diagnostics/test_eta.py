@@ -49,6 +49,14 @@ def test_the_median_of_past_runs(queue: JobQueue, capsys: pytest.CaptureFixture[
     assert past.typical(other) is None
 
 
+def test_other_arguments_say_nothing(queue: JobQueue) -> None:
+    one, other = (queue.add("shell", {"argv": ["sleep", span]}) for span in ("1", "50"))
+    assert kind_of(one) != kind_of(other)
+    assert kind_of(queue.add("shell", {"shell": "a"})) != kind_of(
+        queue.add("shell", {"shell": "b"})
+    )
+
+
 def test_a_past_run_during_which_the_clock_was_set_back(
     queue: JobQueue, capsys: pytest.CaptureFixture[str]
 ) -> None:
