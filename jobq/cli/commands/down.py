@@ -56,7 +56,8 @@ def _wait_for_end(queue: JobQueue, here: list[SupervisorInfo]) -> None:
         if left and not noted and time.monotonic() > noted_at:
             noted = True
             running = queue.counts()[JobStatus.RUNNING]
-            note(f"Waiting for {count_of(running, 'running job')}: jobq down --now gives them back")
+            what = f"{count_of(running, 'running job')}: jobq down --now gives them back"
+            note(f"Waiting for {what if running else 'it to end'}")
         return bool(left)
 
     _wait(goes_on)

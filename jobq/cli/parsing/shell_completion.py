@@ -59,6 +59,8 @@ def _joined(words: list[str], incomplete: str) -> tuple[list[str], str, bool]:
 def _split(environ: Mapping[str, str], variable: str) -> tuple[list[str], str] | None:
     """Return the words before the one that is being typed, and its beginning."""
     line = environ.get(variable, "")
+    if variable == "COMP_WORDS":
+        line = line.replace("\n", " ")  # which the script for bash puts between words
     if not line.isprintable() or _HARD.intersection(line):
         return None
     words = line.split()

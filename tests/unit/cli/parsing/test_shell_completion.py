@@ -297,3 +297,25 @@ def test_values_of_an_argument(project: Path, cli: Cli, monkeypatch: pytest.Monk
 def test_commands_after_the_dashes(project: Path, shell: str) -> None:
     assert "uname" in complete(shell, project, "jobq add -- unam").out
     assert "uname" not in complete(shell, project, "jobq run -- echo unam").out
+
+
+def test_in_a_real_bash(project: Path, cli: Cli) -> None:
+    cli.add()
+    (project / "bin").mkdir()
+    (project / "bin" / "jobq").symlink_to(Path(sys.executable).with_name("jobq"))
+    script = """
+        eval "$(jobq --show-completion bash)"
+        asked() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _jobq_completion jobq; echo "${COMPREPLY[*]}"; }
+        asked jobq expl
+        asked jobq add -- unam
+        asked jobq add cleanup dry_run = t
+    """
+    done = subprocess.run(
+        ["bash", "--norc", "-c", script],
+        cwd=project,
+        env={**os.environ, "PATH": f"{project}/bin:{os.environ['PATH']}"},
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+    )
+    assert done.stdout.split() == ["explain", "uname", "true"]
