@@ -23,11 +23,11 @@ from jobq.clock import utcnow
 from jobq.describe import describe
 from jobq.errors import NotFound, UsageError
 from jobq.limits import listed
-from jobq.models import DEFAULT_QUEUE, FINISHED, NORMAL_PRIORITY, Job, JobFilter, JobStatus
+from jobq.models import DEFAULT_QUEUE, FINISHED, Job, JobFilter, JobStatus
 from jobq.queue import JobQueue
 from jobq.redaction import ShownJob
 from jobq.serializers import job_document
-from jobq.units import format_moment
+from jobq.units import Priority, format_moment
 
 DEFAULT_LIMIT = 50
 """Jobs in the table where neither ids nor --limit are given."""
@@ -205,7 +205,7 @@ def print_table(jobs: Sequence[ShownJob], now: datetime, *, color: bool, errors:
         del columns["queue"]
     if (
         errors
-        or all(job.priority == NORMAL_PRIORITY for job in jobs)
+        or all(job.priority == Priority.NORMAL for job in jobs)
         or _are_alike(columns["prio"])
     ):
         del columns["prio"]

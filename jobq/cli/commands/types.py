@@ -17,9 +17,8 @@ from jobq.inert import inert
 from jobq.job_types import shell
 from jobq.job_types.learned import load_project
 from jobq.job_types.registry import JobType
-from jobq.models import NORMAL_PRIORITY
 from jobq.serializers import type_document
-from jobq.units import format_duration
+from jobq.units import Priority, format_duration
 
 TypeName = Annotated[
     str | None,
@@ -78,7 +77,7 @@ def _timeout(job_type: JobType, settings: Settings) -> str:
         return "none, unless --timeout gives one"
     if (own := getattr(job_type.worker, "timeout", None)) is not None:
         return f"{format_duration(own)}, of its class"
-    normal = settings.timeouts.of_priority(NORMAL_PRIORITY)
+    normal = settings.timeouts.of_priority(Priority.NORMAL)
     return f"{format_duration(normal) if normal else 'none'} at normal priority ([timeouts])"
 
 
