@@ -150,17 +150,16 @@ def working_here(queue: JobQueue) -> list[SupervisorInfo]:
     there = [
         each
         for each in backend_of(queue).supervisors.all()
-        if (each.host, each.boot_id) == (host, boot) and _works(each)
+        if (each.host, each.boot_id) == (host, boot)
+        and (each.takes_jobs or is_process_of_work(each.pid))
     ]
     return still_there(queue, there)
 
 
-def _works(supervisor: SupervisorInfo) -> bool:
-    """Return whether it is one of `jobq work`: one that drains looks like one of `jobq run`."""
-    if supervisor.takes_jobs:
-        return True
+def is_process_of_work(pid: int) -> bool:
+    """Return whether a live process is one of `jobq work`: one of `jobq run` registers, too."""
     with suppress(psutil.Error):
-        words = psutil.Process(supervisor.pid).cmdline()
+        words = psutil.Process(pid).cmdline()
         return next((word for word in words if word in ("work", "run")), "") == "work"
     return False
 

@@ -41,6 +41,7 @@ def command(
             if now:
                 background.ask_to_stop(background.still_there(queue, here))
             _wait_for_end(queue, here)
+            _wait(lambda: any(background.is_process_of_work(each.pid) for each in here))
             print(f"Ended {count_of(len(here), 'supervisor')}")
         if others := len({each.id for each in there} - {each.id for each in here}):
             note(f"{count_of(others, 'supervisor')} of other hosts: jobq down there ends them.")
