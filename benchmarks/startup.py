@@ -76,7 +76,7 @@ def tail(bench: Bench) -> Iterator[Result]:
     project = bench.project("tail")
     with project.queue() as queue:
         job = queue.add("shell", {"argv": ["true"]})
-        queue.logs.create(job.id).close()
+        queue.logs.create(job).close()
         _write_log(queue.logs.path(job.id) / "stdout.log", bench.scale.log_bytes)
     words = ("-n", "100", str(job.id))
     floor = floors.typer_app(project.folder, "tail", *words)

@@ -33,6 +33,7 @@ from jobq.jobs.spec import (
 )
 from jobq.jobs.validation import checked_ids, checked_number, checked_owner, checked_text
 from jobq.logs.directory import JobLogs
+from jobq.logs.owner import Owner
 from jobq.models import (
     FINISHED,
     CancelEffect,
@@ -60,7 +61,7 @@ class JobQueue(JobReader, QueueAdmin, PullWorker, Triage):
 
     def __init__(self, settings: Settings, backend: Backend) -> None:
         self.settings = settings
-        self.logs = JobLogs(settings.log_dir)
+        self.logs = JobLogs(settings.log_dir, backend.identity)
         self._backend = backend
         self._registry: Registry | None = None
 
@@ -365,17 +366,19 @@ class JobQueue(JobReader, QueueAdmin, PullWorker, Triage):
         deleted: list[int] = []
         for batch in batches(ids, self._backend.batch_size):
             gone = self._delete_rows(batch)
-            deleted += gone
-            for job_id in gone:
+            deleted += [owner.job_id for owner in gone]
+            for owner in gone:
                 try:
-                    self.logs.delete(job_id)
+                    self.logs.delete(owner)
                 except OSError as error:
-                    (on_left or self._warn_of_log)(job_id, error)
+                    (on_left or self._warn_of_log)(owner.job_id, error)
         return deleted
 
-    def _delete_rows(self, batch: Sequence[int]) -> list[int]:
+    def _delete_rows(self, batch: Sequence[int]) -> list[Owner]:
+        """Delete finished jobs in one transaction, and return the owners of the logs they leave."""
         self._settle(self.now())  # a job whose dependents do not know its end is not deleted
-        return self._backend.delete(batch)
+        logs, jobs = self.logs.pinned(), self.existing(batch)
+        return [logs.owner(jobs[job_id]) for job_id in self._backend.delete(batch)]
 
     def _warn_of_log(self, job_id: int, error: OSError) -> None:
         warnings.warn(f"{self.logs.path(job_id)}: not deleted: {error}", stacklevel=4)
@@ -390,7 +393,7 @@ def backend_of(queue: JobQueue) -> Backend:
     return queue._backend  # noqa: SLF001 - this is the one door to it
 
 
-def delete_rows(queue: JobQueue, batch: Sequence[int]) -> list[int]:
+def delete_rows(queue: JobQueue, batch: Sequence[int]) -> list[Owner]:
     """Delete finished jobs in one transaction, return their ids, and leave their logs behind."""
     return queue._delete_rows(batch)  # noqa: SLF001 - no part of the API
 

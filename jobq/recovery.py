@@ -121,6 +121,9 @@ class Recovery:
         been started does not count as a crash of its job.
         """
         lost = list(attempts)
+        if not lost:
+            return 0
+        logs = self.logs.pinned()
         # Of a lease that ran out: another machine of the same name has files of its own.
         elsewhere = self.backend.spans_hosts and lease_before is not None
         results = [
@@ -130,14 +133,12 @@ class Recovery:
                     attempt.key,
                     self.policy,
                     f"its supervisor {attempt.supervisor} died or lost its lease",
-                    begun=elsewhere or _was_begun(self.logs, job, attempt),
+                    begun=elsewhere or _was_begun(logs, job, attempt),
                 ),
                 job,
             )
             for job, attempt in lost
         ]
-        if not results:
-            return 0
         self._compact_logs(lost)
         ended = self.backend.end(results, self.backend.now(), lease_before=lease_before)
         for (job, _), took_effect in zip(lost, ended, strict=True):
@@ -154,6 +155,7 @@ class Recovery:
             return
         from jobq.system.processes import ProcessTree, boot_id, host_name, kill_all, kill_workers
 
+        logs = self.logs.pinned()
         host, boot = host_name(), boot_id()
         here = {
             info.id
@@ -162,7 +164,7 @@ class Recovery:
         }
         kill_all(
             [
-                tree_left(self.logs, job, attempt)
+                tree_left(logs, job, attempt)
                 if attempt.supervisor in here
                 else ProcessTree(attempt.supervisor, job.id, attempt.attempt)
                 for job, attempt in lost
@@ -170,7 +172,7 @@ class Recovery:
         )
         for job, attempt in lost:
             with suppress(OSError):
-                if log := self.logs.open(job.id):
+                if log := logs.open(job):
                     with log:
                         descendants.remove(log, attempt.attempt)
         for owner in here & {attempt.supervisor for _, attempt in lost}:
@@ -180,9 +182,10 @@ class Recovery:
         """Make ordinary files of the logs that dead supervisors had truncated."""
         from jobq.logs.truncation import compact  # ctypes, which few calls need
 
+        logs = self.logs.pinned()
         for job, _ in lost:
             with suppress(OSError):  # a full disk: the next attempt tries again
-                if log := self.logs.open(job.id):
+                if log := logs.open(job):
                     with log:
                         compact(log)
 
@@ -266,7 +269,7 @@ def _was_begun(logs: JobLogs, job: Job, attempt: Attempt) -> bool:
     if attempt.pid is not None or attempt.attempt > 1 or not here:
         return True
     with suppress(OSError):
-        log = logs.open(job.id)
+        log = logs.open(job)
         if log is None:
             return False
         with log:
@@ -280,7 +283,7 @@ def tree_left(logs: JobLogs, job: Job, attempt: Attempt) -> "ProcessTree":
 
     seen: dict[int, int] = {}
     with suppress(OSError):
-        if log := logs.open(job.id):
+        if log := logs.open(job):
             with log:
                 seen = descendants.read(log, attempt.attempt)
     return ProcessTree(

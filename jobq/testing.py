@@ -158,7 +158,7 @@ def _run_claim(queue: JobQueue, claim: Claim) -> Exit:
         return _run_command(queue, claim)
     worker = queue.job_type(claim.job.type).worker
     assert worker is not None
-    with queue.logs.create(claim.job.id) as log:
+    with queue.logs.create(claim.job) as log:
         done = _run(
             worker,
             claim.job.args,
@@ -187,7 +187,7 @@ def _run_claim(queue: JobQueue, claim: Claim) -> Exit:
 def _run_command(queue: JobQueue, claim: Claim) -> Exit:
     args = shell.ShellArgs(**claim.job.args)
     with (
-        queue.logs.create(claim.job.id) as log,
+        queue.logs.create(claim.job) as log,
         os.fdopen(log.append(STDOUT), "wb") as out,
         os.fdopen(log.append(STDERR), "wb") as err,
         suppress(subprocess.TimeoutExpired),

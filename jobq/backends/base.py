@@ -35,7 +35,14 @@ from typing import ClassVar
 from jobq.backends.failures import FailureStore
 from jobq.backends.lists import JobLists
 from jobq.backends.log_relay import LogRelay
-from jobq.backends.messages import ClaimRequest, Exchange, History, Report, Setup
+from jobq.backends.messages import (
+    ClaimRequest,
+    Exchange,
+    History,
+    Report,
+    Setup,
+    StoreIdentity,
+)
 from jobq.clock import utcnow
 from jobq.models import (
     Attempt,
@@ -298,6 +305,10 @@ class Backend(ABC):
     @abstractmethod
     def change_counter(self) -> int:
         """Return a number that differs from the last one if another process may have made changes."""
+
+    @abstractmethod
+    def identity(self) -> StoreIdentity:
+        """Return the identity of the store, which marks its log directories."""
 
     @abstractmethod
     def maintain(self) -> None:

@@ -103,8 +103,17 @@ class LogChunk(NamedTuple):
     data: bytes
 
 
+class StoreIdentity(NamedTuple):
+    """What tells a store from every other one. A copy has it too, and so has a migrated store."""
+
+    id: str
+    marked_after: int  # log directories of jobs up to this id may have no mark: see `logs.owner`
+
+
 class Setup(NamedTuple):
     """All that is kept besides jobs and supervisors."""
+
+    store: StoreIdentity
 
     last_job_id: int  # the highest id ever given; 0: none was
     last_schedule_id: int

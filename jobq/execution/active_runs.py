@@ -124,7 +124,7 @@ class ActiveRuns:
             run.pid_started = start_time(run.pid)
         self._outbox.add_start(run)
         if self._shipper is not None:
-            self._shipper.watch(run.key, run.offsets)
+            self._shipper.watch(run.key, run.owner, run.offsets)
         self._events.send(self._event("started", run))
         self._record_soon()
 
@@ -202,5 +202,5 @@ class ActiveRuns:
         run.close()
         if self._shipper is not None:
             if not run.watched:
-                self._shipper.watch(run.key, run.offsets)
+                self._shipper.watch(run.key, run.owner, run.offsets)
             self._shipper.ended(run.key)

@@ -30,6 +30,7 @@ from jobq.config.trust import distrust
 from jobq.errors import DatabaseError
 from jobq.execution import programs
 from jobq.logs.directory import JobLogs, append_line, event_line
+from jobq.logs.owner import Owner
 from jobq.models import FINISHED, Job, JobStatus, JsonObject
 from jobq.redaction import Redaction
 from jobq.serializers import job_document
@@ -63,6 +64,7 @@ class Call:
     argv: tuple[str, ...] | None  # None: a notification
     document: JsonObject
     job: Job
+    owner: Owner  # of the job's log directory
 
 
 class Hooks:
@@ -71,6 +73,7 @@ class Hooks:
     def __init__(
         self,
         settings: Settings,
+        logs: JobLogs,
         get: Callable[[Collection[int]], Mapping[int, Job]],
         on_message: Callable[[str], None],
         *,
@@ -89,7 +92,7 @@ class Hooks:
         self._on_message = on_message
         self._is_new = is_new
         self._timeout = timeout
-        self._logs = JobLogs(settings.log_dir)
+        self._logs = logs
         self._noted: dict[int, int] = {}  # attempts by job
         self._waiting: queues.SimpleQueue[Call | None] = queues.SimpleQueue()
         self._threads: list[threading.Thread] = []
@@ -135,10 +138,11 @@ class Hooks:
             if job.status not in FINISHED:
                 continue
             document = job_document(self._settings.redactor.job(job), self._logs.path(job.id))
+            owner = self._logs.owner(job)
             if job.tags.get(TAG) == "1":
-                self._add(Call(job.id, job.attempts, None, document, job))
+                self._add(Call(job.id, job.attempts, None, document, job, owner))
             for argv in self._settings.on_finish:
-                self._add(Call(job.id, job.attempts, argv, document, job))
+                self._add(Call(job.id, job.attempts, argv, document, job, owner))
 
     @property
     def left(self) -> int:
@@ -265,7 +269,7 @@ class Hooks:
         assert call.argv is not None
         argv = Redaction(self._settings.redactor).value(call.argv)
         with suppress(OSError):
-            log = self._logs.open(call.job_id)
+            log = self._logs.open(call.owner)
             if log is not None:
                 with log:
                     line = event_line(

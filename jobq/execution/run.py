@@ -1,6 +1,7 @@
 """One attempt that is under way: its files, its processes, and its progress."""
 
 import asyncio
+import errno
 import os
 import threading
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from jobq.job_types.shell import JOB_TYPE as SHELL
 from jobq.jobs.outcome import StopReason
 from jobq.logs import descendants, progress
 from jobq.logs.directory import STDERR, JobLog, JobLogs, append_line, event_line
+from jobq.logs.owner import Owner
 from jobq.logs.truncation import SETTING, Trimmed, compact
 from jobq.models import AttemptKey, Claim, LogOffsets, Progress, Started
 from jobq.redaction import Redaction, Redactor
@@ -36,6 +38,7 @@ class Run:
     logs: JobLogs
     redactor: Redactor
     key: AttemptKey = field(init=False)
+    owner: Owner = field(init=False)  # of its directory
     offsets: LogOffsets = field(default_factory=LogOffsets)
     pid: int | None = None
     pid_started: int | None = None
@@ -69,6 +72,7 @@ class Run:
 
     def __post_init__(self) -> None:
         self.key = self.claim.key
+        self.owner = self.logs.owner(self.claim.job)
 
     @property
     def is_command(self) -> bool:
@@ -77,14 +81,18 @@ class Run:
 
     @property
     def log(self) -> JobLog:
-        """Its directory.
+        """Its directory, which `open` or its child has made. It is not made again once it is pruned.
 
         Raises:
-            OSError: it can't be made or used.
+            OSError: it is not there, or can't be used.
         """
         with self._opening:
             if self._log is None:
-                self._log = self.logs.create(self.claim.job.id)
+                path = str(self.logs.path(self.claim.job.id))
+                found = self.logs.open(self.owner)
+                if found is None:
+                    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+                self._log = found
                 self._log.hold()
             return self._log
 
@@ -99,16 +107,19 @@ class Run:
         """Make its directory.
 
         Raises:
-            OSError: as `log` does.
+            OSError: it can't be made or used.
         """
-        _ = self.log
+        with self._opening:
+            self._log = self.logs.create(self.owner)
+            self._log.hold()
 
     def open_again(self) -> None:
         """Clear away what an earlier attempt left, and note where the output of this one starts.
 
         Raises:
-            OSError: as `log` does.
+            OSError: as `open` does.
         """
+        self.open()
         with suppress(FileNotFoundError):
             os.unlink(progress.FILE, dir_fd=self.log.descriptor)
         with suppress(OSError):  # a full disk

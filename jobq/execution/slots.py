@@ -49,6 +49,7 @@ class Slots:
     ) -> None:
         """``wake`` has the supervisor record and claim; ``may_start``: the claims are still held."""
         self._queue = queue
+        self._logs = queue.logs
         self._max_jobs = options.max_jobs
         self._claimed = 0
         self._outbox = outbox
@@ -82,7 +83,12 @@ class Slots:
         self._timers: set[Callable[[], None]] = set()  # what will be called in a moment
 
     def open(self) -> None:
-        """Start the processes that runs are started from."""
+        """Start the processes that runs are started from.
+
+        Raises:
+            DatabaseError: the store can't be used.
+        """
+        self._logs = self._queue.logs.pinned()
         self._spare.open()
         self._pool.open()
 
@@ -138,7 +144,7 @@ class Slots:
         """Take claims, to be started as slots get free."""
         self._claimed += len(claims)
         for claim in claims:
-            run = Run(claim, self._queue.logs, self._queue.settings.redactor, spare=self._spare)
+            run = Run(claim, self._logs, self._queue.settings.redactor, spare=self._spare)
             run.held_since = asyncio.get_running_loop().time()
             self._prefetched.add(run)
 

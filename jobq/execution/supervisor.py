@@ -77,6 +77,7 @@ class Supervisor:
         self._disks = Disks(queue.settings, events.message)
         self._hooks = Hooks(
             queue.settings,
+            queue.logs,
             self._backend.get,
             self._message_from_a_thread,
             is_new=queue.is_new_failure,

@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import TypeVar
 
 from jobq.backends.base import Backend
 from jobq.errors import NotFound
@@ -13,6 +14,8 @@ from jobq.jobs.queue_limits import UNUSED_DEFAULT
 from jobq.limits import listed
 from jobq.logs.directory import STDIN, JobLogs
 from jobq.models import Inserted, Job, JobStatus, NewJob, Queue
+
+T = TypeVar("T")
 
 
 def insert(
@@ -41,7 +44,8 @@ def insert(
             create_unused(unused, backend)
             inserted = backend.insert(batch, now)
             if stdin is not None and inserted[0].created:
-                with logs.create(inserted[0].id) as log:
+                added = as_added(batch[0], inserted[0].id, inserted[0].at or now)
+                with logs.create(added) as log:
                     log.adopt(stdin, STDIN)
         done.update(zip(places, inserted, strict=True))
     if any(job.parents for job in new):
@@ -61,7 +65,7 @@ def create_unused(queues: Iterable[Queue], backend: Backend) -> None:
         backend.put_queues(unused)
 
 
-def batches(items: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+def batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     """Yield a sequence in parts of up to ``size``."""
     for start in range(0, len(items), size):
         yield items[start : start + size]

@@ -15,12 +15,21 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
+from jobq.backends.messages import StoreIdentity
 from jobq.errors import LogDirectoryError
 from jobq.logs import gaps
 from jobq.logs.file import LogFile
 from jobq.logs.gaps import Gap, Layout
-from jobq.models import LogOffsets
-from jobq.system.permissions import DIRECTORY_MODE, make_directory, open_file, repair
+from jobq.logs.owner import Entry, Owner, create, entries, find, owner_of
+from jobq.models import Job, LogOffsets
+from jobq.system.permissions import (
+    OTHERS_WRITE,
+    is_ours,
+    make_directory,
+    make_private,
+    open_file,
+    repair,
+)
 
 STDOUT = "stdout.log"
 STDERR = "stderr.log"
@@ -50,80 +59,131 @@ _MAX_GAPS_BYTES = 1 << 16
 class JobLogs:
     """The log directories of all jobs under one root."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, identity: Callable[[], StoreIdentity] | None = None) -> None:
+        """``identity`` is the backend's, for `owner`."""
         self.root = root
         self._jobs = root / "jobs"
+        self._identity = identity
+
+    def pinned(self) -> "JobLogs":
+        """Return the same, for a store that is not replaced meanwhile: it is asked only once.
+
+        Raises:
+            DatabaseError: it can't be used.
+        """
+        assert self._identity is not None
+        store = self._identity()
+        return JobLogs(self.root, lambda: store)
+
+    def owner(self, job: Job) -> Owner:
+        """Return what tells the directory of a job from those of others.
+
+        Raises:
+            DatabaseError: the store can't be used.
+        """
+        assert self._identity is not None
+        return owner_of(job, self._identity())
+
+    def _owner(self, of: Job | Owner) -> Owner:
+        return of if isinstance(of, Owner) else self.owner(of)
 
     def path(self, job_id: int) -> Path:
         """Return the path of a job's directory, whether it is there or not."""
         return self._jobs / str(job_id)
 
-    def create(self, job_id: int) -> "JobLog":
+    def create(self, of: Job | Owner) -> "JobLog":
         """Open a job's directory, making it first if it is not there.
 
+        What another job has in its place is moved aside, where that job still finds it.
+
         Raises:
-            OSError: it can't be made, or something else is in its place.
+            OSError: it can't be made, something else is in its place, or a running job of another
+                store uses what is there.
         """
+        owner = self._owner(of)
         try:
             jobs = os.open(self._jobs, _DIRECTORY)
         except FileNotFoundError:
             make_directory(self._jobs)
             jobs = os.open(self._jobs, _DIRECTORY)
         try:
-            self._make(str(job_id), jobs)
-            return self._open(job_id, jobs)
+            return JobLog(self.path(owner.job_id), create(jobs, owner))
+        except OSError as error:
+            raise _named_in_full(error, self._jobs) from None
         finally:
             os.close(jobs)
 
-    def _make(self, name: str, jobs: int) -> None:
-        try:
-            os.mkdir(name, DIRECTORY_MODE, dir_fd=jobs)
-            os.chmod(name, DIRECTORY_MODE, dir_fd=jobs)
-        except FileExistsError:
-            pass
-        except OSError as error:
-            raise _named_in_full(error, self._jobs) from None
-
-    def open(self, job_id: int) -> "JobLog | None":
+    def open(self, of: Job | Owner) -> "JobLog | None":
         """Open a job's directory; return None if it has none yet."""
-        try:
-            jobs = os.open(self._jobs, _DIRECTORY)
-        except FileNotFoundError:
-            return None
-        try:
-            return self._open(job_id, jobs)
-        except FileNotFoundError:
-            return None
-        finally:
-            os.close(jobs)
+        owner = self._owner(of)
+        with self._opened() as jobs:
+            if jobs is None or (found := find(jobs, owner)) is None:
+                return None
+            name, descriptor = found
+            return JobLog(self._jobs / name, descriptor)
 
-    def _open(self, job_id: int, jobs: int) -> "JobLog":
-        try:
-            return JobLog(self.path(job_id), os.open(str(job_id), _DIRECTORY, dir_fd=jobs))
-        except OSError as error:
-            raise _named_in_full(error, self._jobs) from None
+    def location(self, of: Job | Owner) -> Path | None:
+        """Return the path of a job's directory; None if it has none here, or it can't be opened."""
+        with suppress(OSError):
+            if log := self.open(of):
+                log.close()
+                return log.path
+        return None
 
-    def delete(self, job_id: int) -> None:
+    def delete(self, of: Job | Owner) -> None:
         """Remove a job's directory and all in it; a symbolic link is removed, not followed.
+
+        Directories of other jobs stay, whatever their names.
 
         Raises:
             OSError: something in it can't be deleted; the rest is.
         """
-        for _ in self.deletion(job_id):
+        for _ in self.deletion(of):
             pass
 
-    def deletion(self, job_id: int) -> Iterator[None]:
+    def deletion(self, of: Job | Owner) -> Iterator[None]:
         """Delete as `delete` does, in small steps."""
         from jobq.system.directory_tree import delete_tree  # `add` does without
 
+        owner = self._owner(of)
+        with self._opened() as jobs:
+            if jobs is None:
+                return
+            if self.path(owner.job_id).is_symlink():
+                os.unlink(owner.name, dir_fd=jobs)
+            while (name := _name_to_delete(jobs, owner)) is not None:
+                yield from delete_tree(jobs, name, self._jobs)
+
+    def delete_entry(self, entry: Entry) -> None:
+        """Remove a log directory that `entries` found, unless it is another one by now.
+
+        Raises:
+            OSError: something in it can't be deleted; the rest is.
+        """
+        from jobq.system.directory_tree import delete_tree
+
+        with self._opened() as jobs:
+            if jobs is not None and entry in entries(jobs):
+                for _ in delete_tree(jobs, entry.name, self._jobs):
+                    pass
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield the log directories that are here, of whatever store."""
+        with self._opened() as jobs:
+            yield from () if jobs is None else entries(jobs)
+
+    @contextmanager
+    def _opened(self) -> Iterator[int | None]:
+        """Open the directory that has those of the jobs; None if it is not there."""
         try:
             jobs = os.open(self._jobs, _DIRECTORY)
         except FileNotFoundError:
+            yield None
             return
         try:
-            yield from delete_tree(jobs, str(job_id), self._jobs)
-        finally:
-            os.close(jobs)
+            yield jobs
+        except OSError as error:
+            raise _named_in_full(error, self._jobs) from None
 
     def make_root(self) -> Path:
         """Make the root, for its owner alone, and return it.
@@ -191,6 +251,21 @@ class JobLogs:
         return total
 
 
+def _name_to_delete(jobs: int, owner: Owner) -> str | None:
+    """Return the name of a job's directory; give its owner access to it, if the job has taken it."""
+    try:
+        found = find(jobs, owner)
+    except PermissionError:
+        from jobq.system.directory_tree import grant_access
+
+        grant_access(owner.name, jobs)
+        found = find(jobs, owner)
+    if found is None:
+        return None
+    os.close(found[1])
+    return found[0]
+
+
 def _named_in_full(error: OSError, folder: Path) -> OSError:
     """Complete the path in an error, which is relative to the directory that was open."""
     if error.filename is not None:
@@ -240,7 +315,8 @@ class JobLog:
         """Open a regular file of the directory, private if it is new; return its descriptor."""
         opener = open_file if flags & os.O_CREAT else os.open
         try:
-            return _regular(opener(name, flags | _COMMON, dir_fd=self.descriptor), name)
+            descriptor = opener(name, flags | _COMMON, dir_fd=self.descriptor)
+            return _checked(descriptor, name, writes=flags != os.O_RDONLY)
         except OSError as error:
             raise _named_in_full(error, self.path) from None
 
@@ -353,12 +429,21 @@ def _new(name: str) -> str:
     return f".{name}.new"
 
 
-def _regular(descriptor: int, name: str) -> int:
-    """Return a descriptor if it is of a regular file, else close it and raise an OSError."""
-    if stat.S_ISREG(os.fstat(descriptor).st_mode):
-        return descriptor
-    os.close(descriptor)
-    raise OSError(errno.EINVAL, "not a regular file", name)
+def _checked(descriptor: int, name: str, *, writes: bool) -> int:
+    """Return a descriptor if it is of a regular file of ours, else close it and raise an OSError.
+
+    What is written to is private from here on.
+    """
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", name)
+    if not is_ours(found):
+        os.close(descriptor)
+        raise OSError(errno.EPERM, "belongs to another user", name)
+    if writes and found.st_mode & OTHERS_WRITE:
+        make_private(descriptor)
+    return descriptor
 
 
 def event_line(event: str, at: datetime, attempt: int, **details: Any) -> bytes:

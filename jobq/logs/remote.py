@@ -27,7 +27,7 @@ def open_log(
     With ``attempt``, that one counts in the place of the last. Where nothing was shipped, it is the
     files, if there are any.
     """
-    log = logs.open(job.id)
+    log = logs.open(job)
     if not backend.logs.ships or not job.attempts or (log and wrote(log, attempt or job.attempts)):
         return log
     shipped = RemoteLog(backend, job)

@@ -17,6 +17,7 @@ from jobq.backends.base import Backend
 from jobq.backends.messages import LogChunk
 from jobq.errors import DatabaseError
 from jobq.logs.directory import EVENTS, LOG, STDERR, STDOUT, JobLog, JobLogs
+from jobq.logs.owner import Owner
 from jobq.models import AttemptKey, LogOffsets
 from jobq.system.resources import start_thread
 
@@ -48,6 +49,7 @@ RETRY_INTERVALS_S = (1.0, 5.0)
 @dataclass(slots=True, eq=False)
 class _Attempt:
     key: AttemptKey
+    owner: Owner
     at: dict[str, int]  # the offset up to which each file was shipped
     until: dict[str, int] = field(default_factory=dict)  # where the next attempt's output begins
     log: JobLog | None = None
@@ -81,12 +83,15 @@ class Shipper:
                     if before.key.job_id == key.job_id:
                         before.until = _by_file(offsets)
 
-    def watch(self, key: AttemptKey, offsets: LogOffsets) -> None:
-        """Begin to ship an attempt that has started, and whose output begins at the offsets."""
+    def watch(self, key: AttemptKey, owner: Owner, offsets: LogOffsets) -> None:
+        """Begin to ship an attempt that has started, and whose output begins at the offsets.
+
+        ``owner`` is that of the log directory.
+        """
         with self._changed:
             if not (self._running or self._ended):
                 self._changed.notify()  # otherwise the thread is not idle
-            self._running[key] = _Attempt(key, _by_file(offsets))
+            self._running[key] = _Attempt(key, owner, _by_file(offsets))
         self.start()
 
     def start(self) -> None:
@@ -182,7 +187,7 @@ class Shipper:
             return
         with suppress(OSError):  # the job plays with its files
             if attempt.log is None:
-                attempt.log = self._logs.open(attempt.key.job_id)
+                attempt.log = self._logs.open(attempt.owner)
             if attempt.log is not None:
                 for name in FILES:
                     yield from _chunk(attempt, attempt.log, name)

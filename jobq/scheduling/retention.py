@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 
+from jobq.logs.owner import Owner
 from jobq.models import Finished, JobStatus
 from jobq.queue import JobQueue, backend_of, delete_rows
 
@@ -35,7 +36,7 @@ class Expiry:
         self._spans = {status: timedelta(seconds=span) for status, span in spans.items() if span}
         # By status, the last job read: jobs before it are deleted or kept, and not read again.
         self._checked_to: dict[JobStatus, Finished] = {}
-        self._deletions: deque[tuple[int, Iterator[None]]] = deque()
+        self._deletions: deque[tuple[Owner, Iterator[None]]] = deque()
 
     def step(self, now: datetime) -> None:
         """Delete expired jobs in batches, for at most `STEP_LIMIT_S` or one batch per status."""
@@ -56,13 +57,13 @@ class Expiry:
     def _delete_logs(self, until: float) -> bool:
         """Delete the logs of deleted jobs until a time; return true if none are left."""
         while self._deletions:
-            job_id, steps = self._deletions[0]
+            owner, steps = self._deletions[0]
             try:
                 for _ in steps:
                     if time.monotonic() >= until:
                         return False
             except OSError as error:
-                self._report_left(job_id, error)
+                self._report_left(owner.job_id, error)
             self._deletions.popleft()
         return True
 
@@ -73,7 +74,7 @@ class Expiry:
         expired = [each.id for each in found if each.status is status]
         deleted = delete_rows(self._queue, expired) if expired else []
         logs = self._queue.logs
-        self._deletions.extend((job_id, logs.deletion(job_id)) for job_id in deleted)
+        self._deletions.extend((owner, logs.deletion(owner)) for owner in deleted)
         if len(deleted) < len(expired):
             return False  # the dependents of some are not settled yet: next time
         if found:

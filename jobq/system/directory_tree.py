@@ -223,7 +223,7 @@ def _open_for_deletion(name: str, parent: int) -> int:
     try:
         descriptor = os.open(name, _DIRECTORY, dir_fd=parent)
     except PermissionError:
-        _grant_access(name, parent)
+        grant_access(name, parent)
         descriptor = os.open(name, _DIRECTORY, dir_fd=parent)
     if os.fstat(descriptor).st_mode & _OWNER_ACCESS != _OWNER_ACCESS:
         with suppress(OSError):  # then deletion says why not
@@ -231,7 +231,7 @@ def _open_for_deletion(name: str, parent: int) -> int:
     return descriptor
 
 
-def _grant_access(name: str, parent: int) -> None:
+def grant_access(name: str, parent: int) -> None:
     """Change the mode of a directory that can't be opened, never that of a link's target."""
     if not hasattr(os, "O_PATH"):
         os.chmod(name, _OWNER_ACCESS, dir_fd=parent, follow_symlinks=False)

@@ -15,6 +15,7 @@ FILE_MODE = 0o600
 SHARED_DIRECTORY_MODE = 0o755
 SHARED_FILE_MODE = 0o644
 """For what others may read, if the umask lets them."""
+OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def make_directory(folder: Path, mode: int = DIRECTORY_MODE) -> None:
@@ -40,6 +41,20 @@ def open_file(
     descriptor = os.open(path, flags | os.O_CLOEXEC, mode, dir_fd=dir_fd)
     repair(descriptor)
     return descriptor
+
+
+def is_ours(found: os.stat_result) -> bool:
+    """Return whether a file or directory belongs to this user, or to root; root may use all."""
+    user = os.geteuid()
+    return user == 0 or found.st_uid in (user, 0)
+
+
+def make_private(descriptor: int) -> None:
+    """Take the right to write from others, if this user is the owner of a file or directory."""
+    mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
+    if mode & OTHERS_WRITE:
+        with suppress(PermissionError):
+            os.fchmod(descriptor, mode & ~OTHERS_WRITE)
 
 
 def repair(descriptor: int) -> None:

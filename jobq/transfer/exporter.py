@@ -106,7 +106,8 @@ class Export:
     def _command(self, job: Job) -> dict[str, Any]:
         args = job.args
         if args.get("stdin") == shell.OWN_STDIN:
-            stdin = (self._queue.logs.path(job.id) / STDIN).absolute()
+            folder = self._queue.logs.location(job) or self._queue.logs.path(job.id)
+            stdin = (folder / STDIN).absolute()
             args = {**args, "stdin": str(stdin)}
         # An empty field of a table counts as absent, so an empty text is kept in JSON.
         return {"args": args} if "" in args.values() else args

@@ -29,6 +29,7 @@ pytestmark = pytest.mark.slow
 OLD = DATA / "schema_v1.sql"
 STEPS = [
     "m001_jobs", "m002_rates", "m003_job_keys", "m004_schedules", "m005_counts", "m006_signatures",
+    "m007_store",
 ]  # fmt: skip
 
 NEWER = """
@@ -106,6 +107,30 @@ def test_an_old_database_loses_nothing(project: Project, version: int) -> None:
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+@pytest.mark.parametrize("version", range(1, SCHEMA_VERSION))
+def test_the_logs_of_an_old_database_stay_where_they_are(project: Project, version: int) -> None:
+    path = project.root / "old.db"
+    old_database(path, version)
+    ids = [job["id"] for job in rows(path)["job_queue"]]
+    folders = [project.root / "logs" / "jobs" / str(job_id) for job_id in (*ids, ids[-1] + 1)]
+    for folder in folders:  # the last one is of another database
+        folder.mkdir(parents=True)
+        (folder / "stdout.log").write_text("before\n")
+    env = {"JOBQ_DATABASE": str(path)}
+    assert project.jobq("cancel", "7", env=env).returncode == 0  # its arguments are made up
+    new = project.jobq("add", "--", "echo", "new", env=env).stdout.strip()
+    assert new == folders[-1].name
+    project.jobq("work", "--drain", env=env)
+    for folder in folders[:-1]:
+        assert project.jobq("tail", folder.name, "-n", "all", env=env).stdout.startswith("before\n")
+        assert (folder / "stdout.log").read_text().startswith("before\n")
+    retried = folders[-2]
+    assert (retried / ".owner").exists()
+    assert project.jobq("tail", new, env=env).stdout == "new\n"
+    kept = folders[-1].with_name(f"{new}.unmarked")
+    assert (kept / "stdout.log").read_text() == "before\n"
 
 
 def test_every_step_is_known_here() -> None:

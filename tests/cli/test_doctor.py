@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ def cli(
     with JobQueue.open() as queue:
         queue.add_many([{"args": {"argv": ["echo", "x" * 500]}} for _ in range(60)])
         cli = Cli(queue, capsys)
-        with queue.logs.create(cli.completed().id) as log:
+        with queue.logs.create(cli.completed()) as log:
             os.close(log.append(STDOUT))
         backend_of(queue).supervisors.listen("past").close()
         backend_of(queue).supervisors.unregister(["past"])
@@ -329,10 +330,12 @@ def test_a_file_from_the_future(cli: Cli, project: Path) -> None:
 
 def test_orphaned_logs_are_deleted_only_if_that_is_said_twice(cli: Cli, project: Path) -> None:
     jobs = project / "logs" / "jobs"
-    for name in ("98", "99"):
-        (jobs / name).mkdir(0o700)
-        (jobs / name / "stdout.log").touch(0o600)
-    for path in (jobs / "98" / "stdout.log", jobs / "98"):
+    with JobQueue.open() as queue:
+        lost = queue.get(1)
+        for job_id in (98, 99):
+            with queue.logs.create(replace(lost, id=job_id)) as log:
+                os.close(log.append(STDOUT))
+    for path in (*(jobs / "98").iterdir(), jobs / "98"):
         age(path, 2 * HOUR)
     (jobs / "notes").mkdir(0o700)
     assert "98, 99" in found(cli, "--fix", level="warning")["orphans"]["message"]
@@ -367,6 +370,23 @@ def test_an_orphan_that_can_not_be_deleted_holds_up_no_other(cli: Cli, project: 
         f"[Errno 16] Device or resource busy: '{jobs}/97/artifacts'"
     ) in said.stdout, said
     assert {path.name for path in jobs.iterdir()} == {"61", "97"}
+
+
+def test_log_directories_of_another_database_are_left_to_that_one(
+    cli: Cli, project: Path, tmp_path: Path
+) -> None:
+    folder = project / "logs" / "jobs"
+    with JobQueue.open() as queue:
+        lost = queue.get(1)
+    with JobQueue.from_settings(replace(queue.settings, database=tmp_path / "other.db")) as other:
+        other.add("shell", {"argv": ["true"]})
+        other.logs.create(replace(lost, id=98)).close()
+    (folder / "99").mkdir(0o700)  # of a version that made no marks, and another database, too
+    for path in (*folder.glob("9?/*"), *folder.glob("9?")):
+        age(path, 2 * HOUR)
+    message = found(cli, "--fix", "--yes", level="warning")["foreign logs"]["message"]
+    assert message == "log directories of another database: 98, 99"
+    assert {path.name for path in folder.iterdir()} == {"61", "98", "99"}
 
 
 def test_a_job_whose_logs_are_gone(cli: Cli, project: Path) -> None:

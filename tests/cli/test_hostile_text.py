@@ -114,7 +114,7 @@ def jobs(cli: Cli) -> list[int]:
     cli.queue.set_queue("default", description=NASTY[1])
     job = {"args": {"argv": NASTY}, "tags": {"tag": NASTY[0]}}
     Schedules(cli.queue).add("nightly", "@daily", job)
-    with cli.queue.logs.create(ids[0]) as log:
+    with cli.queue.logs.create(cli.queue.get(ids[0])) as log:
         for name in ("stdout.log", "stderr.log", "job.log", "events.jsonl"):
             os.write(log.append(name), OUTPUT)
     return ids

@@ -22,7 +22,7 @@ def test_prune_goes_by_the_configured_retention(cli: Cli, project: Path) -> None
 
 def test_prune_takes_the_logs_along(cli: Cli) -> None:
     cli.completed()
-    cli.queue.logs.create(1).close()
+    cli.queue.logs.create(cli.queue.get(1)).close()
     assert cli("prune", "--older-than", "0").code == 0
     assert not cli.queue.logs.path(1).exists()
 
@@ -85,7 +85,7 @@ def test_many_jobs_are_deleted_in_batches(cli: Cli, monkeypatch: pytest.MonkeyPa
 
 def test_a_job_that_left_directories_nested_by_the_thousand(cli: Cli) -> None:
     for job in (cli.completed(), cli.completed()):
-        cli.queue.logs.create(job.id).close()
+        cli.queue.logs.create(job).close()
     nest(cli.queue.logs.path(1) / "artifacts", 2000)
     assert cli("stats").code == 0
     assert cli("prune", "--older-than", "0").out == "Deleted 2 jobs (1-2)\n"
@@ -97,7 +97,7 @@ def test_what_stays_of_a_job_costs_one_line_with_its_whole_path(
     cli: Cli, project: Path, tmp_path: Path
 ) -> None:
     for job in (cli.completed(), cli.completed()):
-        cli.queue.logs.create(job.id).close()
+        cli.queue.logs.create(job).close()
     points = [cli.queue.logs.path(1) / "artifacts" / name for name in ("a", "b")]
     (tmp_path / "library").mkdir()
     (tmp_path / "library" / "film.mkv").touch()

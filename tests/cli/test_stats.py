@@ -5,7 +5,7 @@ def test_stats_document(cli: Cli) -> None:
     cli.completed()
     cli.failed()
     cli.add()
-    cli.queue.logs.create(1).close()
+    cli.queue.logs.create(cli.queue.get(1)).close()
     cli.register_supervisor()
     document = cli("stats", "--json").json
     assert list(document) == [

@@ -112,11 +112,13 @@ def test_stdin_is_not_read_through_a_link(project: Path, elsewhere: Path) -> Non
 def test_stdin_takes_the_place_of_a_link_and_not_of_what_it_points_to(
     project: Path, elsewhere: Path, queue: JobQueue
 ) -> None:
+    job = queue.add("shell", {"argv": ["cat"]})
+    queue.logs.create(job).close()
     link_file(STDIN)(project / "logs", elsewhere)
     before = tree(elsewhere)
     spooled = project / "logs" / "stdin-1"
     spooled.write_text("mine")
-    with queue.logs.create(1) as log:
+    with queue.logs.create(job) as log:
         log.adopt(spooled, STDIN)
     assert (project / "logs" / "jobs" / "1" / STDIN).read_text() == "mine"
     assert tree(elsewhere) == before

@@ -278,6 +278,12 @@ def test_nothing_is_moved_while_a_job_runs(jobs: Jobs) -> None:
 
 
 def test_a_store_that_nobody_has_used_has_its_default_queue(backend: Backend) -> None:
+    store = backend.identity()
     assert backend.transfer.setup() == Setup(
-        last_job_id=0, last_schedule_id=0, queues=(Queue(name="default"),), starts=(), schedules=()
+        store=store,
+        last_job_id=0,
+        last_schedule_id=0,
+        queues=(Queue(name="default"),),
+        starts=(),
+        schedules=(),
     )

@@ -86,7 +86,7 @@ def test_tail_of_a_running_job_goes_past_what_was_dropped(capped: Project) -> No
     path = capped.queue.logs.path(job.id) / "stdout.log"
     wait_until(lambda: path.exists() and path.read_bytes().endswith(b"up\n"))
     assert b"\0" in path.read_bytes()
-    with capped.queue.logs.create(job.id) as log:
+    with capped.queue.logs.create(job) as log:
         assert compact(log) == []  # it is in use
     whole = capped.jobq("tail", str(job.id), "-n", "all", "--stdout").stdout
     assert whole.startswith("100001\n")

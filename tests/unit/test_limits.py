@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobq import JobQueue, UsageError
+from jobq import Job, JobQueue, UsageError
 from jobq.limits import (
     DROPPED_KEY,
     MAX_DEPTH,
@@ -182,13 +182,13 @@ def test_a_log_that_cannot_be_deleted_is_told_and_holds_up_no_other(
 ) -> None:
     jobs = [cli.completed() for _ in range(3)]
     for job in jobs:
-        cli.queue.logs.create(job.id).close()
+        cli.queue.logs.create(job).close()
     real = type(cli.queue.logs).delete
 
-    def delete(self: Any, job_id: int) -> None:
-        if job_id == jobs[0].id:
-            raise PermissionError(13, "Permission denied", str(self.path(job_id)))
-        real(self, job_id)
+    def delete(self: Any, job: Job) -> None:
+        if job.id == jobs[0].id:
+            raise PermissionError(13, "Permission denied", str(self.path(job.id)))
+        real(self, job)
 
     monkeypatch.setattr(type(cli.queue.logs), "delete", delete)
     done = cli("prune", "--older-than", "0s")
@@ -203,7 +203,7 @@ def test_a_job_that_is_retried_while_it_is_pruned_keeps_its_log(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = cli.failed()
-    cli.queue.logs.create(job.id).close()
+    cli.queue.logs.create(job).close()
     delete = backend_of(cli.queue).delete
 
     def retried_first(ids: Any) -> list[int]:

@@ -256,7 +256,7 @@ def test_the_retry_of_a_parent_brings_thousands_of_children_back(queue: JobQueue
 
 
 def with_log(queue: JobQueue, job: Job) -> Path:
-    queue.logs.create(job.id).close()
+    queue.logs.create(job).close()
     return queue.logs.path(job.id)
 
 

@@ -269,7 +269,8 @@ class Chaos:
             return False
         marks = process.environ()
         log_dir = Path(marks[LOG_DIR_VAR])
-        log = JobLogs(log_dir.parent.parent).open(int(marks[JOB_ID_VAR]))
+        logs = JobLogs(log_dir.parent.parent, backend_of(self.queue).identity)
+        log = logs.open(self.queue.get(int(marks[JOB_ID_VAR])))
         assert log is not None
         with log:
             seen = descendants.read(log, int(marks[ATTEMPT_VAR]))

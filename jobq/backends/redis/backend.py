@@ -14,7 +14,7 @@ from jobq.backends.base import (
     Backend,
 )
 from jobq.backends.liveness import LivenessLocks
-from jobq.backends.messages import ClaimRequest, Exchange, Report
+from jobq.backends.messages import ClaimRequest, Exchange, Report, StoreIdentity
 from jobq.backends.redis import rows
 from jobq.backends.redis.connection import ANSWER_TIMEOUT_S, RedisConnection
 from jobq.backends.redis.failures import RedisFailures
@@ -98,6 +98,10 @@ class RedisBackend(Backend):
 
     def change_counter(self) -> int:
         return int(self._db.ask("HGET", self.url.prefix + "meta", "ver") or 0)
+
+    def identity(self) -> StoreIdentity:
+        found = self._db.read("identity") or self._db.write("identify")
+        return rows.to_identity(found)
 
     def maintain(self) -> None:
         self._db.write("maintain")

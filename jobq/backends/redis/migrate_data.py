@@ -38,8 +38,9 @@ class RedisTransfer(TransferStore):
         queues = sorted(rows.to_queues(self._db.read("queues")), key=lambda queue: queue.name)
         schedules = RedisSchedules(self._db)
         names = [queue.name for queue in queues]
-        last_job, last_schedule, starts = self._db.read("setup", queues=names)
+        store, last_job, last_schedule, starts = self._db.read("setup", queues=names)
         return Setup(
+            store=rows.to_identity(store),
             last_job_id=int(last_job),
             last_schedule_id=int(last_schedule),
             queues=tuple(queues),
@@ -125,6 +126,7 @@ class RedisTransfer(TransferStore):
     def load_setup(self, setup: Setup) -> None:
         self._db.write(
             "load_setup",
+            store=setup.store,
             last_job_id=str(setup.last_job_id),
             last_schedule_id=str(setup.last_schedule_id),
             queues=list(chain(*((queue.name, rows.from_queue(queue)) for queue in setup.queues))),

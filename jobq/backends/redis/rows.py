@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from jobq.backends.messages import StoreIdentity
 from jobq.backends.text import encode, storable
 from jobq.models import (
     DEFAULT_QUEUE,
@@ -342,6 +343,10 @@ def to_queue(name: bytes, text: bytes) -> Queue:
         timeout=fields.get("timeout"),
         max_retries=fields.get("max_retries"),
     )
+
+
+def to_identity(row: Sequence[bytes]) -> StoreIdentity:
+    return StoreIdentity(row[0].decode(), int(row[1]))
 
 
 def to_queues(flat: Sequence[bytes]) -> list[Queue]:

@@ -11,7 +11,7 @@ from jobq.backends.base import SETTLE_BATCH_SIZE, Backend
 from jobq.backends.lists import require_no_text
 from jobq.backends.liveness import liveness_locks
 from jobq.backends.log_relay import LogRelay
-from jobq.backends.messages import ClaimRequest, Exchange, LogChunk, Report
+from jobq.backends.messages import ClaimRequest, Exchange, LogChunk, Report, StoreIdentity
 from jobq.backends.sqlite import dependents, rows, verify
 from jobq.backends.sqlite.claim import (
     all_queues,
@@ -31,7 +31,7 @@ from jobq.backends.sqlite.failures import SqliteFailures
 from jobq.backends.sqlite.finish import end, unclaim
 from jobq.backends.sqlite.insert import insert, require_queues, statuses_of
 from jobq.backends.sqlite.lists import SqliteLists, find
-from jobq.backends.sqlite.migrate_data import SqliteTransfer
+from jobq.backends.sqlite.migrate_data import SqliteTransfer, stored_identity
 from jobq.backends.sqlite.schedules import SqliteSchedules
 from jobq.backends.sqlite.stats import SqliteStats
 from jobq.backends.sqlite.supervisors import SqliteSupervisors
@@ -111,6 +111,10 @@ class SqliteBackend(Backend):
 
     def change_counter(self) -> int:
         return self._db.data_version()
+
+    def identity(self) -> StoreIdentity:
+        with self._db.read() as connection:
+            return stored_identity(connection)
 
     def maintain(self) -> None:
         self._db.checkpoint()

@@ -6,7 +6,13 @@ from collections.abc import Collection, Sequence
 
 from jobq.backends.base import TransferStore
 from jobq.backends.liveness import LivenessLocks
-from jobq.backends.messages import History, ParentState, ScheduleHistory, Setup
+from jobq.backends.messages import (
+    History,
+    ParentState,
+    ScheduleHistory,
+    Setup,
+    StoreIdentity,
+)
 from jobq.backends.sqlite import rows
 from jobq.backends.sqlite.claim import all_queues, select_jobs
 from jobq.backends.sqlite.connection import SqliteConnection
@@ -20,7 +26,7 @@ from jobq.models import UNFINISHED, Attempt, Condition, Job, JobStatus, KnownKey
 
 _AMONG = "IN (SELECT value FROM json_each(?))"
 _OF_JOBS = ("job_queue", "attempts", "dependencies", "unsettled_parents", "job_keys", "job_counts")
-_OF_SETUP = ("queues", "recent_starts", "schedules", "schedule_ticks")
+_OF_SETUP = ("store", "queues", "recent_starts", "schedules", "schedule_ticks")
 _FILLING_VERSION = FILLING_MARK + SCHEMA_VERSION
 
 
@@ -96,6 +102,7 @@ class SqliteTransfer(TransferStore):
     def load_setup(self, setup: Setup) -> None:
         with self._db.write() as connection:
             _empty(connection, _OF_SETUP)
+            rows.insert(connection, "store", "id, marked_after", [setup.store])
             queues = [rows.queue_row(queue) for queue in setup.queues]
             rows.insert(connection, "queues", rows.QUEUE_COLUMNS, queues)
             starts = [(queue, at.timestamp()) for queue, at in setup.starts]
@@ -123,6 +130,7 @@ def _setup(connection: sqlite3.Connection) -> Setup:
         "SELECT queue, started_at FROM recent_starts ORDER BY queue, started_at"
     )
     return Setup(
+        store=stored_identity(connection),
         last_job_id=given.get("job_queue", 0),
         last_schedule_id=given.get("schedules", 0),
         queues=tuple(sorted(all_queues(connection), key=lambda queue: queue.name)),
@@ -136,6 +144,11 @@ def _setup(connection: sqlite3.Connection) -> Setup:
             for schedule in all_schedules(connection)
         ),
     )
+
+
+def stored_identity(connection: sqlite3.Connection) -> StoreIdentity:
+    """Return the identity of a database."""
+    return StoreIdentity(*connection.execute("SELECT id, marked_after FROM store").fetchone())
 
 
 def _empty(connection: sqlite3.Connection, tables: Sequence[str]) -> None:

@@ -279,6 +279,26 @@ def m006_signatures(db: Database) -> None:
     )
 
 
+@migrations()
+def m007_store(db: Database) -> None:
+    """Add the identity of the store, which marks its log directories.
+
+    Those of the jobs up to `marked_after` were made without marks.
+    """
+    _step(
+        db,
+        7,
+        """
+        CREATE TABLE store (
+            id TEXT NOT NULL,
+            marked_after INTEGER NOT NULL
+        ) STRICT;
+        INSERT INTO store SELECT lower(hex(randomblob(8))),
+            coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'job_queue'), 0)
+        """,
+    )
+
+
 def migrate(db: Database) -> None:
     """Bring a database up to date. The caller holds the write lock."""
     migrations.apply(db)

@@ -147,7 +147,6 @@ class _Here:
         if not hasattr(self, "_follower"):
             # A worker's log is for people: cron, where nobody watches, would mail it.
             names = (STDOUT, STDERR, LOG) if sys.stdout.isatty() else (STDOUT, STDERR)
-            self._follower = Follower(
-                self._queue, self.job_id, names=names, split=True, color=self._color
-            )
+            job = self._queue.get(self.job_id)
+            self._follower = Follower(self._queue, job, names=names, split=True, color=self._color)
         return self._follower.pump(final=final)

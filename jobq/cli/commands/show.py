@@ -143,11 +143,11 @@ def _json(value: object, indent: int | None = None) -> str:
 
 def _logs(queue: JobQueue, job: Job) -> str:
     """Return where the logs are: on the host of the last attempt, if they are not here."""
-    path = queue.logs.path(job.id)
-    if queue.ships_logs and job.attempts and not path.exists():
+    path = queue.logs.location(job)
+    if queue.ships_logs and job.attempts and path is None:
         host = queue.attempts(job.id)[-1].supervisor.split(":")[0]
         return f"on {host}, in its log directory, jobs/{job.id} (`jobq tail {job.id}`)"
-    return str(path)
+    return str(path or queue.logs.path(job.id))
 
 
 def _print_history(attempts: Sequence[Attempt], now: datetime, *, color: bool) -> None:

@@ -70,7 +70,7 @@ def command(
             hint_no_supervisor(queue, [found], until_ended=True)
             hint_paused(queue, [found])
             follower = Follower(
-                queue, job_id, names=names, raw=raw, color=cli.color, offsets=ends,
+                queue, found, names=names, raw=raw, color=cli.color, offsets=ends,
                 log=log, attempt=found.attempts,
             )  # fmt: skip
             tell_failure(queue.shown(follow(queue, follower, job_id)))

@@ -70,7 +70,7 @@ class Follower:
     def __init__(
         self,
         queue: JobQueue,
-        job_id: int,
+        job: Job,
         *,
         names: Sequence[str] = (STDOUT, STDERR, LOG),
         raw: bool = False,
@@ -86,7 +86,8 @@ class Follower:
         not go to a terminal is raw in any case.
         """
         self._queue = queue
-        self._job_id = job_id
+        self._logs = queue.logs.pinned()
+        self._job = job
         self._log, self._attempt = log, attempt
         self._next_poll = 0.0
         terminal = sys.stdout.isatty()
@@ -105,7 +106,7 @@ class Follower:
     def pump(self, *, final: bool = False) -> bool:
         """Show what has been written since the last call. Return whether there was anything."""
         if self._log is None:
-            self._log = self._queue.logs.open(self._job_id)
+            self._log = self._logs.open(self._job)
             if self._log is None:
                 return False
         grown = [stream for stream in self._streams if self._grew(self._log, stream)]
@@ -267,7 +268,7 @@ def follow_job(queue: JobQueue, job_id: int, *, color: bool) -> int:
     """Follow a job that was just added. Return its exit code."""
     hint_no_supervisor(queue, [queue.get(job_id)], until_ended=True)
     streams.go_on_without_output(unread=False)
-    job = follow(queue, Follower(queue, job_id, split=True, color=color), job_id)
+    job = follow(queue, Follower(queue, queue.get(job_id), split=True, color=color), job_id)
     tell_failure(queue.shown(job))
     return exit_code(job)
 

@@ -21,6 +21,8 @@ from jobq.diagnostics.doctor.finding import (
 )
 from jobq.diagnostics.doctor.invariants import check_invariants
 from jobq.job_reader import READ_BATCH_SIZE
+from jobq.jobs.insert import batches
+from jobq.logs.owner import Entry, owner_of, store_of
 from jobq.queue import JobQueue, backend_of, recovery_of
 from jobq.recovery import is_supervisor
 from jobq.system.processes import host_name
@@ -171,12 +173,14 @@ def _checkpoint(settings: Settings) -> str:
 
 
 def check_orphans(examined: Examination, queue: JobQueue) -> Iterator[Finding]:
-    """Find log directories of jobs that do not exist."""
+    """Find log directories of jobs that do not exist, and those of other databases."""
+    orphans, foreign = _without_jobs(queue)
+    folder = queue.logs.path(0).parent
     yield if_any(
-        list(map(str, _orphans(queue))),
+        [entry.name for entry in orphans],
         warning(
             "orphans",
-            queue.logs.path(0).parent,
+            folder,
             "log directories of jobs that do not exist",
             "if `database` in jobq.toml names the right file, `jobq doctor --fix --yes` deletes "
             "those that have not changed for an hour",
@@ -185,30 +189,52 @@ def check_orphans(examined: Examination, queue: JobQueue) -> Iterator[Finding]:
         ),
         otherwise="every log directory belongs to a job",
     )
+    yield if_any(
+        [entry.name for entry in foreign],
+        warning(
+            "foreign logs",
+            folder,
+            "log directories of another database",
+            "give each database a `log_dir` of its own; delete what belongs to one that is gone",
+        ),
+        otherwise="no log directories of another database",
+    )
 
 
-def _orphans(queue: JobQueue) -> list[int]:
+def _without_jobs(queue: JobQueue) -> tuple[list[Entry], list[Entry]]:
+    """Return the log directories of jobs that this store has not, and those of other stores."""
+    orphans: list[Entry] = []
+    foreign: list[Entry] = []
+    store = backend_of(queue).identity()
     try:
-        names = [entry.name for entry in queue.logs.path(0).parent.iterdir()]
+        found = sorted(queue.logs.entries(), key=lambda entry: (entry.job_id, entry.name))
     except OSError:  # reported by the checks of files
-        return []
-    ids = sorted(int(n) for n in names if n.isascii() and n.isdigit() and str(int(n)) == n)
-    found: list[int] = []
-    for start in range(0, len(ids), READ_BATCH_SIZE):
-        chunk = ids[start : start + READ_BATCH_SIZE]
-        found += sorted(set(chunk) - backend_of(queue).get(chunk).keys())
-    return found
+        return [], []
+    for batch in batches(found, READ_BATCH_SIZE):
+        jobs = queue.existing({entry.job_id for entry in batch})
+        for entry in batch:
+            owner = owner_of(jobs[entry.job_id], store) if entry.job_id in jobs else None
+            if owner is not None and owner.has(entry.mark):
+                continue
+            is_foreign = (
+                entry.job_id > store.marked_after
+                if entry.mark is None
+                else store_of(entry.mark) != store.id
+            )
+            (foreign if is_foreign else orphans).append(entry)
+    return orphans, foreign
 
 
 def _delete_orphans(settings: Settings) -> str:
     """Delete orphans, searching again first: a job may have been added meanwhile."""
     with JobQueue.from_settings(settings) as queue:
-        orphans = _orphans(queue)
-        old = [i for i in orphans if _is_unchanged(queue.logs.path(i))]
+        folder = queue.logs.path(0).parent
+        orphans, _ = _without_jobs(queue)
+        old = [entry for entry in orphans if _is_unchanged(folder / entry.name)]
         errors: list[OSError] = []
-        for job_id in old:
+        for entry in old:
             try:
-                queue.logs.delete(job_id)
+                queue.logs.delete_entry(entry)
             except OSError as error:
                 errors.append(error)
     done = f"deleted log directories of jobs that do not exist: {len(old) - len(errors)}"
@@ -230,7 +256,8 @@ def check_missing_logs(examined: Examination, queue: JobQueue) -> Iterator[Findi
     """Find jobs, among the newest, that have attempts but no log directory."""
     del examined
     jobs = [job for job in queue.find(limit=NEWEST_JOBS, newest=True) if job.attempts]
-    missing = [job.id for job in jobs if not os.path.lexists(queue.logs.path(job.id))]
+    logs = queue.logs.pinned()
+    missing = [job.id for job in jobs if logs.location(job) is None]
     yield if_any(
         [str(job_id) for job_id in missing if _was_run_by_a_supervisor(queue, job_id)],
         warning(

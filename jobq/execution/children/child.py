@@ -30,6 +30,7 @@ from jobq.job_types.registry import Registry
 from jobq.job_types.worker import Cancelled, JobContext, JobWorker
 from jobq.jobs.outcome import timed_out
 from jobq.logs.directory import EVENTS, LOG, STDERR, STDOUT, JobLogs, append_line, event_line
+from jobq.logs.owner import Owner
 from jobq.logs.progress import ProgressFile
 from jobq.models import JobStatus, Outcome
 from jobq.queue import JobQueue
@@ -186,6 +187,7 @@ class _Run:
         self._owner = owner
         self._output = output
         self._id = task["id"]
+        self._of = Owner(*task["owner"])
         self.attempt = task["attempt"]
         self.end_noted = False
         self.written: int | None = None
@@ -194,7 +196,7 @@ class _Run:
         self._files: dict[str, int] = {}  # those that are written to here, by name
 
     def __enter__(self) -> None:
-        self.log = self._logs.create(self._id)
+        self.log = self._logs.create(self._of)
         try:
             self._open()
         except BaseException:

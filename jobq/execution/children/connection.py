@@ -56,6 +56,7 @@ class ChildConnection:
             "start_by": start_by,
             "id": job.id,
             "attempt": run.claim.attempt,
+            "owner": run.owner,
             "type": job.type,
             "args": job.args,
             "tags": job.tags,

@@ -261,7 +261,7 @@ class ForkServer:
             return []
         try:
             backend = open_backend(settings)
-            logs = JobLogs(settings.log_dir)
+            logs = JobLogs(settings.log_dir, backend.identity).pinned()
             return [
                 tree_left(logs, job, attempt)
                 for job, attempt in backend.open_attempts()

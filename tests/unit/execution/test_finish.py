@@ -88,7 +88,7 @@ class Steps:
             shipper=None,
             spare=SpareFiles(),
         )
-        hooks = Hooks(queue.settings, backend_of(queue).get, lambda _: None)
+        hooks = Hooks(queue.settings, queue.logs, backend_of(queue).get, lambda _: None)
         self.finisher = Finisher(queue, OWNER, self.runs, self.outbox, hooks, events)
         self.finished: list[Run] = []
 

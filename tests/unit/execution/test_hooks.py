@@ -200,7 +200,7 @@ def hooks_of(project: Project, seconds: float) -> tuple[Hooks, list[str]]:
     messages: list[str] = []
     settings = load_settings(project.root / "jobq.toml")
     get = backend_of(project.queue).get
-    return Hooks(settings, get, messages.append, timeout=seconds), messages
+    return Hooks(settings, project.queue.logs, get, messages.append, timeout=seconds), messages
 
 
 def test_a_hook_that_takes_too_long_is_ended_with_all_it_started(project: Project) -> None:

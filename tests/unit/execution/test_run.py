@@ -31,9 +31,9 @@ def events(run: Run) -> list[dict[str, object]]:
 
 
 def test_its_directory_is_made_when_it_is_needed(run: Run) -> None:
-    assert run.logs.open(run.key.job_id) is None
+    assert run.logs.open(run.owner) is None
     run.open()
-    opened = run.logs.open(run.key.job_id)
+    opened = run.logs.open(run.owner)
     assert opened is not None
     opened.close()
     run.close()

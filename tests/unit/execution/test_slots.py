@@ -33,7 +33,7 @@ class Scene:
             OWNER,
             WorkOptions(slots=slots, max_jobs=max_jobs),
             self.outbox,
-            Hooks(queue.settings, backend_of(queue).get, lambda _: None),
+            Hooks(queue.settings, queue.logs, backend_of(queue).get, lambda _: None),
             EventSender(lambda _: None),
             wake=self.wake,
             may_start=lambda: self.may_start,

@@ -6,11 +6,13 @@ import pytest
 
 from jobq.logs import descendants
 from jobq.logs.directory import JobLog, JobLogs
+from jobq.logs.owner import MARK
+from tests.support.log_owners import owner
 
 
 @pytest.fixture
 def log(tmp_path: Path) -> JobLog:
-    return JobLogs(tmp_path).create(1)
+    return JobLogs(tmp_path).create(owner(1))
 
 
 def test_they_are_read_as_written_by_attempt_until_removed(log: JobLog) -> None:
@@ -21,7 +23,7 @@ def test_they_are_read_as_written_by_attempt_until_removed(log: JobLog) -> None:
     (log.path / "..descendants-1.new").touch()  # as left by a kill in the middle
     descendants.remove(log, 1)
     assert descendants.read(log, 1) == {}
-    assert [path.name for path in log.path.iterdir()] == [".descendants-2"]
+    assert sorted(path.name for path in log.path.iterdir()) == [".descendants-2", MARK]
 
 
 @pytest.mark.parametrize("text", ["", "1", "1 2 3", "a b", "1 2\n3", "1 " + "9" * 5000, "\0"])

@@ -13,6 +13,7 @@ from jobq.logs import directory
 from jobq.logs.directory import EVENTS, LOG, STDERR, STDIN, STDOUT, JobLogs, append_line, event_line
 from jobq.logs.file import last_lines
 from jobq.models import LogOffsets
+from tests.support.log_owners import owner
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -23,7 +24,7 @@ def job_logs(tmp_path: Path) -> JobLogs:
 
 
 def write(job_logs: JobLogs, job_id: int, name: str, data: bytes) -> None:
-    with job_logs.create(job_id) as log:
+    with job_logs.create(owner(job_id)) as log:
         descriptor = log.append(name)
         os.write(descriptor, data)
         os.close(descriptor)
@@ -35,19 +36,19 @@ def write(job_logs: JobLogs, job_id: int, name: str, data: bytes) -> None:
 def test_attempts_append_to_the_same_files(job_logs: JobLogs) -> None:
     write(job_logs, 7, STDOUT, b"one\n")
     write(job_logs, 7, STDOUT, b"two\n")
-    with job_logs.create(7) as log, log.read(STDOUT) as file:
+    with job_logs.create(owner(7)) as log, log.read(STDOUT) as file:
         assert file is not None
         assert file.read_all() == b"one\ntwo\n"
         assert log.path == job_logs.path(7)
 
 
 def test_a_job_without_output_has_no_directory_and_no_file(job_logs: JobLogs) -> None:
-    assert job_logs.open(7) is None
-    with job_logs.create(8) as log, log.read(STDOUT) as file:
+    assert job_logs.open(owner(7)) is None
+    with job_logs.create(owner(8)) as log, log.read(STDOUT) as file:
         assert file is None
         assert log.size(STDOUT) == 0
-    assert job_logs.open(7) is None
-    opened = job_logs.open(8)
+    assert job_logs.open(owner(7)) is None
+    opened = job_logs.open(owner(8))
     assert opened is not None
     opened.close()
 
@@ -55,7 +56,7 @@ def test_a_job_without_output_has_no_directory_and_no_file(job_logs: JobLogs) ->
 def test_offsets_are_where_the_next_output_goes(job_logs: JobLogs) -> None:
     for name, size in ((STDOUT, 1), (STDERR, 2), (EVENTS, 3), (LOG, 4)):
         write(job_logs, 7, name, b"x" * size)
-    with job_logs.create(7) as log:
+    with job_logs.create(owner(7)) as log:
         assert log.offsets() == LogOffsets(stdout=1, stderr=2, events=3, log=4)
 
 
@@ -77,20 +78,20 @@ def test_a_jobs_directory_is_deleted_with_all_in_it_and_no_other(job_logs: JobLo
     write(job_logs, 7, STDOUT, b"x")
     (job_logs.path(7) / "artifacts" / "deep").mkdir(parents=True)
     write(job_logs, 70, STDOUT, b"x")
-    job_logs.delete(7)
-    job_logs.delete(7)
+    job_logs.delete(owner(7))
+    job_logs.delete(owner(7))
     assert not job_logs.path(7).exists()
     assert job_logs.path(70).exists()
 
 
 def test_nothing_is_deleted_where_nothing_is(job_logs: JobLogs) -> None:
-    job_logs.delete(7)
+    job_logs.delete(owner(7))
     assert not job_logs.root.exists()
 
 
 def test_a_spooled_stream_is_moved_to_its_job(job_logs: JobLogs) -> None:
     spooled = job_logs.spool(io.BytesIO(b"input"))
-    with job_logs.create(7) as log:
+    with job_logs.create(owner(7)) as log:
         log.adopt(spooled, STDIN)
     assert not spooled.exists()
     assert (job_logs.path(7) / STDIN).read_bytes() == b"input"
@@ -134,14 +135,14 @@ def elsewhere(tmp_path: Path) -> Path:
 
 def link_file(name: str) -> Callable[[JobLogs, Path], object]:
     def plant(job_logs: JobLogs, elsewhere: Path) -> None:
-        job_logs.path(7).mkdir(parents=True)
+        job_logs.create(owner(7)).close()
         (job_logs.path(7) / name).symlink_to(elsewhere / "precious")
 
     return plant
 
 
 def link_to_nothing(job_logs: JobLogs, elsewhere: Path) -> None:
-    job_logs.path(7).mkdir(parents=True)
+    job_logs.create(owner(7)).close()
     (job_logs.path(7) / STDOUT).symlink_to(elsewhere / "new")
 
 
@@ -186,7 +187,7 @@ def test_no_link_is_followed_for_writing_reading_or_measuring(
     before = tree(elsewhere)
 
     def read() -> bytes:
-        log = job_logs.open(7)
+        log = job_logs.open(owner(7))
         assert log is not None
         with log, log.read(STDOUT) as file:
             assert file is not None
@@ -206,7 +207,7 @@ def test_a_link_is_deleted_and_not_what_it_points_to(
 ) -> None:
     PLANTED[place](job_logs, elsewhere)
     before = tree(elsewhere)
-    job_logs.delete(7)
+    job_logs.delete(owner(7))
     assert not job_logs.path(7).is_symlink()
     assert not job_logs.path(7).exists()
     assert tree(elsewhere) == before
@@ -218,14 +219,14 @@ def test_a_linked_directory_of_all_jobs_is_not_deleted_from(
     link_jobs(job_logs, elsewhere)
     before = tree(elsewhere)
     with pytest.raises(OSError, match=r"symbolic link|Not a directory"):
-        job_logs.delete(7)
+        job_logs.delete(owner(7))
     assert tree(elsewhere) == before
 
 
 def test_the_size_of_a_link_is_its_own(job_logs: JobLogs, elsewhere: Path) -> None:
     (elsewhere / "precious").write_text("x" * 10_000)
     link_file(STDOUT)(job_logs, elsewhere)
-    with job_logs.create(7) as log:
+    with job_logs.create(owner(7)) as log:
         assert log.size(STDOUT) < 1000
 
 
@@ -249,7 +250,7 @@ def test_an_event_starts_on_a_line_of_its_own(
     job_logs: JobLogs, before: bytes, torn: bytes
 ) -> None:
     write(job_logs, 7, EVENTS, before + torn)
-    with job_logs.create(7) as log:
+    with job_logs.create(owner(7)) as log:
         descriptor = log.append_events()
         append_line(descriptor, b"[1]\n")
         append_line(descriptor, b"[2]\n")

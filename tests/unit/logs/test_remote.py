@@ -93,7 +93,7 @@ def test_a_log_is_followed_from_another_machine(
     wait_until(other.queue.supervisors)  # or tail notes, in the same file, that there is none
     tail = other.start("tail", "-f", "--stdout", str(job.id), said="tail")
     wait_until(lambda: "begins" in (other.root / "tail").read_text())
-    assert other.queue.logs.open(job.id) is None
+    assert other.queue.logs.open(job) is None
     go.touch()
     assert tail.wait(60) == 0
     lines = (other.root / "tail").read_text().splitlines()

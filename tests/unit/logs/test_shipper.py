@@ -18,6 +18,7 @@ from jobq.logs.remote import RemoteLog
 from jobq.logs.shipper import BATCH_BYTES, BATCH_CHUNKS, CHUNK_BYTES, Shipper
 from jobq.models import AttemptKey, LogOffsets
 from tests.contract.driver import NOON, new_job
+from tests.support.log_owners import owner
 from tests.support.project import project, wait_until
 
 __all__ = ["project"]
@@ -71,7 +72,10 @@ def shipper(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def write(folder: Path, job_id: int, data: bytes, name: str = STDOUT) -> None:
-    with JobLogs(folder / "logs").create(job_id) as log, open(log.append(name), "ab") as file:
+    with (
+        JobLogs(folder / "logs").create(owner(job_id)) as log,
+        open(log.append(name), "ab") as file,
+    ):
         file.write(data)
 
 
@@ -89,7 +93,7 @@ def seen(server: Server, job_id: int, name: str = STDOUT) -> bytes:
 def test_what_is_written_arrives_and_costs_a_bounded_number_of_bytes(
     server: Server, shipper: Shipper, tmp_path: Path
 ) -> None:
-    shipper.watch(key(1), LogOffsets())
+    shipper.watch(key(1), owner(1), LogOffsets())
     for number in range(20):
         write(tmp_path, 1, b"%d\n" % number)
     wait_until(lambda: seen(server, 1).count(b"\n") == 20)
@@ -125,11 +129,11 @@ def test_output_of_the_next_attempt_is_not_shipped_as_that_of_the_last(
             raise DatabaseUnreachableError("away")
 
     server.relay.before = begin_the_next
-    shipper.watch(key(1), LogOffsets())
+    shipper.watch(key(1), owner(1), LogOffsets())
     write(tmp_path, 1, b"try 1\n")
     shipper.ended(key(1))
     wait_until(lambda: bool(begun))
-    shipper.watch(second, LogOffsets(stdout=6))
+    shipper.watch(second, owner(1), LogOffsets(stdout=6))
     shipper.ended(second)
     shipper.close()
     assert seen(server, 1) == b"try 1\ntry 2\n"
@@ -139,7 +143,7 @@ def test_of_a_crowd_each_gets_its_turn_and_no_command_is_long(
     server: Server, shipper: Shipper, tmp_path: Path
 ) -> None:
     for job_id in range(1, 301):
-        shipper.watch(key(job_id), LogOffsets())
+        shipper.watch(key(job_id), owner(job_id), LogOffsets())
         write(tmp_path, job_id, b"%d\n" % job_id * 1000)
         if job_id > 100:
             shipper.ended(key(job_id))
@@ -155,13 +159,13 @@ def test_of_a_crowd_each_gets_its_turn_and_no_command_is_long(
 def test_while_nothing_can_be_shipped_nothing_piles_up_and_the_gap_is_said(
     server: Server, shipper: Shipper, tmp_path: Path
 ) -> None:
-    shipper.watch(key(1), LogOffsets())
+    shipper.watch(key(1), owner(1), LogOffsets())
     write(tmp_path, 1, b"before\n")
     wait_until(lambda: seen(server, 1) == b"before\n")
     server.relay.away, calls = True, server.relay.calls
     write(tmp_path, 1, b"lost\n" * 10_000)
     for job_id in range(2, 2 + 2 * shipper_module.MAX_ENDED):
-        shipper.watch(key(job_id), LogOffsets())
+        shipper.watch(key(job_id), owner(job_id), LogOffsets())
         shipper.ended(key(job_id))
     wait_until(lambda: server.relay.calls > calls + 3)
     assert len(shipper._ended) <= shipper_module.MAX_ENDED
@@ -178,7 +182,7 @@ def test_what_ended_last_is_shipped_at_the_end(
     server: Server, shipper: Shipper, tmp_path: Path
 ) -> None:
     for job_id in range(1, 200):
-        shipper.watch(key(job_id), LogOffsets())
+        shipper.watch(key(job_id), owner(job_id), LogOffsets())
         write(tmp_path, job_id, b"done\n")
         shipper.ended(key(job_id))
     shipper.close()

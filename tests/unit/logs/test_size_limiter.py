@@ -13,6 +13,7 @@ from jobq.logs import size_limiter
 from jobq.logs.directory import STDOUT, JobLog, JobLogs, write_all
 from jobq.logs.size_limiter import LogSizeLimiter
 from jobq.logs.truncation import Trimmed
+from tests.support.log_owners import owner
 from tests.support.project import wait_until
 
 LIMIT = 100_000
@@ -20,7 +21,7 @@ LIMIT = 100_000
 
 @pytest.fixture
 def log(tmp_path: Path) -> Iterator[JobLog]:
-    with JobLogs(tmp_path / "logs").create(7) as opened:
+    with JobLogs(tmp_path / "logs").create(owner(7)) as opened:
         yield opened
 
 

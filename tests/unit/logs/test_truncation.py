@@ -15,7 +15,9 @@ from jobq.logs import directory, truncation
 from jobq.logs.directory import EVENTS, LOG, STDERR, STDOUT, JobLog, JobLogs
 from jobq.logs.file import LogFile
 from jobq.logs.gaps import Gap
+from jobq.logs.owner import MARK
 from jobq.logs.truncation import compact, trim
+from tests.support.log_owners import owner
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 LIMIT = 1 << 20
@@ -23,7 +25,7 @@ LIMIT = 1 << 20
 
 @pytest.fixture
 def log(tmp_path: Path) -> Iterator[JobLog]:
-    with JobLogs(tmp_path / "logs").create(7) as opened:
+    with JobLogs(tmp_path / "logs").create(owner(7)) as opened:
         yield opened
 
 
@@ -68,7 +70,7 @@ def test_a_log_within_the_limit_is_left_alone(log: JobLog) -> None:
     write(log, b"x" * LIMIT)
     assert trim(log, LIMIT, NOON) == (LIMIT, [])
     assert compact(log) == []
-    assert [path.name for path in log.path.iterdir()] == [STDOUT]
+    assert sorted(path.name for path in log.path.iterdir()) == [MARK, STDOUT]
 
 
 def test_head_marker_and_tail_are_whole_lines(log: JobLog, holes: bool) -> None:
@@ -178,7 +180,7 @@ def test_the_marker_among_events_is_an_event(log: JobLog) -> None:
 def test_a_file_with_a_hole_is_not_written_anew_under_a_writer(log: JobLog, tmp_path: Path) -> None:
     write(log, numbered(0, 300_000))
     trim(log, LIMIT, NOON)
-    with JobLogs(tmp_path / "logs").create(7) as another:
+    with JobLogs(tmp_path / "logs").create(owner(7)) as another:
         another.hold()
         assert compact(log) == []
     assert len(compact(log)) == 1
@@ -263,7 +265,7 @@ def test_a_crash_between_two_steps_is_put_right(
     assert raw(log) == read(log)
     assert raw(log).endswith(b"line 299999\n")
     assert used(log) <= LIMIT
-    assert sorted(path.name for path in log.path.iterdir()) == ["cuts.json", STDOUT]
+    assert sorted(path.name for path in log.path.iterdir()) == [MARK, "cuts.json", STDOUT]
 
 
 @given(st.lists(st.tuples(st.integers(0, 60_000), st.booleans()), min_size=1, max_size=8))
@@ -272,7 +274,7 @@ def test_offsets_hold_over_any_number_of_trims(parts: list[tuple[int, bool]]) ->
     """What an attempt wrote is found by its offsets, or is said to be dropped."""
     import tempfile
 
-    with tempfile.TemporaryDirectory() as folder, JobLogs(Path(folder)).create(7) as log:
+    with tempfile.TemporaryDirectory() as folder, JobLogs(Path(folder)).create(owner(7)) as log:
         written, starts = b"", []
         for size, ends in parts:
             starts.append(log.size(STDOUT))

@@ -10,6 +10,8 @@ import pytest
 
 from jobq import JobQueue
 from jobq.clock import utcnow
+from jobq.logs.directory import JobLogs
+from jobq.logs.owner import Owner
 from jobq.models import FINISHED, Job
 from jobq.scheduling import retention
 from jobq.scheduling.maintenance import Scheduler
@@ -28,7 +30,7 @@ def cli(project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.M
 
 
 def logged(cli: Cli, job: Job) -> Path:
-    with cli.queue.logs.create(job.id) as log:
+    with cli.queue.logs.create(job) as log:
         os.close(log.append("stdout.log"))
     return cli.queue.logs.path(job.id)
 
@@ -89,11 +91,11 @@ def test_many_go_in_portions_and_those_that_stay_are_passed_over(
 def test_a_log_that_stays_is_told_of(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     log = logged(cli, cli.completed())
 
-    def refuse(job_id: int) -> Iterator[None]:
+    def refuse(logs: JobLogs, owner: Owner) -> Iterator[None]:
         yield
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr(cli.queue.logs, "deletion", refuse)
+    monkeypatch.setattr(JobLogs, "deletion", refuse)
     told: list[str] = []
     Expiry(cli.queue, told.append).step(utcnow() + timedelta(hours=2))
     assert told == [f"{log}: not deleted: [Errno 1] Operation not permitted"]

@@ -9,7 +9,8 @@ from types import ModuleType
 import pytest
 from freezegun import freeze_time
 
-from jobq import JobQueue, JobStatus, JobWorker, NotFound
+from jobq import Job, JobQueue, JobStatus, JobWorker, NotFound
+from jobq.logs.directory import JobLogs
 from jobq.testing import run
 from tests.support.workers import DAY, Clean, make_file
 
@@ -25,7 +26,7 @@ def finished(queue: JobQueue, *, age: timedelta, fail: bool = False) -> int:
         job = queue.add("shell", {"argv": ["true"]})
         claim = queue.claim(owner="t:1")
         assert claim is not None
-        with queue.logs.create(job.id) as log:
+        with queue.logs.create(job) as log:
             os.close(log.append("stdout.log"))
         if fail:
             assert queue.fail(claim, "no", retry=False)
@@ -124,14 +125,14 @@ def test_logs_that_cannot_be_deleted_hold_up_no_other_job(
     clean: Clean, queue: JobQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stuck, free = finished(queue, age=9 * DAY), finished(queue, age=9 * DAY)
-    delete = queue.logs.delete
+    delete = JobLogs.delete
 
-    def refuse(job_id: int) -> None:
-        if job_id == stuck:
+    def refuse(logs: JobLogs, job: Job) -> None:
+        if job.id == stuck:
             raise PermissionError(13, "Permission denied")
-        delete(job_id)
+        delete(logs, job)
 
-    monkeypatch.setattr(queue.logs, "delete", refuse)
+    monkeypatch.setattr(JobLogs, "delete", refuse)
     done = clean(older_than="1d")
 
     assert (done.result["jobs_deleted"], left(queue)) == (2, [])

@@ -288,7 +288,7 @@ def test_logs_nested_by_the_thousand_hold_up_no_other_job(clean: Clean, queue: J
         job = queue.add("shell", {"argv": ["true"]})
         claim = queue.claim(owner="t:1")
         assert claim is not None
-        queue.logs.create(job.id).close()
+        queue.logs.create(job).close()
         queue.complete(claim)
     nest(queue.logs.path(1) / "artifacts", 1500)
 

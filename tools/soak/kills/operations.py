@@ -72,7 +72,7 @@ def furnish(folder: Path) -> None:
         job_id = _add(queue, name=status.value, max_retries=1)
         waiting = _add(queue, name=f"after {status}", after_any=[job_id])
         _end(queue, _claim(queue, [job_id], owner), status)
-        with queue.logs.create(job_id) as log:
+        with queue.logs.create(queue.get(job_id)) as log:
             os.close(log.append("stdout.log"))
         assert queue.get(waiting)
     _add(queue, name="after cancelled", after=[cancelled := _add(queue, name="cancelled")])

@@ -38,6 +38,11 @@ local function carried(moment, now)
   return moment + (server_now or now) - now
 end
 
+-- Return what no other client returns: the same for each request of a group.
+local function new_identity()
+  return request.token or request.slot .. '-' .. whole(request.number)
+end
+
 -- -- writing --------------------------------------------------------------------------------------
 
 -- In a rehearsal, each write records the command that undoes it. Streams are not written: they are

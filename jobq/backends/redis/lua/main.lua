@@ -46,9 +46,10 @@ end
 if undo then
   roll_back()
 elseif changed then
-  if not version then call('HSET', META, 'v', request.version) end
+  if not version then call('HSET', META, 'v', request.version, 'marked_after', 0) end
+  born = call('HGET', META, 'born')
   if not born then
-    born = request.slot .. '-' .. whole(request.number)  -- unique among all clients
+    born = new_identity()
     call('HSET', META, 'born', born)
   end
   call('HINCRBY', META, 'ver', 1)

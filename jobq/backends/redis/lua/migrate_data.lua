@@ -77,6 +77,7 @@ end
 
 function verbs.load_setup(a)
   write('HSET', META, 'id', a.last_job_id, 'sid', a.last_schedule_id)
+  write('HSET', META, 'born', a.store[1], 'marked_after', a.store[2])
   write('DEL', P .. 'qs')
   load_pairs(P .. 'qs', a.queues)
   for place, start in ipairs(a.starts) do
@@ -94,7 +95,7 @@ function verbs.load_setup(a)
   return 1
 end
 
--- Return the last ids given, and the starts that count against the rates of queues.
+-- Return the identity, the last ids given, and the starts that count against the rates of queues.
 function verbs.setup(a)
   local starts = {}
   for _, name in ipairs(a.queues) do
@@ -103,8 +104,8 @@ function verbs.setup(a)
       starts[#starts + 1] = {name, whole(tonumber(found[place]))}
     end
   end
-  local f = call('HMGET', META, 'id', 'sid')
-  return {f[1] or '0', f[2] or '0', starts}
+  local f = call('HMGET', META, 'born', 'marked_after', 'id', 'sid')
+  return {{f[1] or '', f[2] or f[3] or '0'}, f[3] or '0', f[4] or '0', starts}
 end
 
 function verbs.end_filling(a)
