@@ -394,7 +394,7 @@ def backend_of(queue: JobQueue) -> Backend:
 
 
 def delete_rows(queue: JobQueue, batch: Sequence[int]) -> list[Owner]:
-    """Delete finished jobs in one transaction, return their ids, and leave their logs behind."""
+    """Delete finished jobs in one transaction, and return the owners of the logs they leave."""
     return queue._delete_rows(batch)  # noqa: SLF001 - no part of the API
 
 

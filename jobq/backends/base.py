@@ -280,7 +280,7 @@ class Backend(ABC):
 
     @abstractmethod
     def open(self) -> None:
-        """Create or check the store now, rather than at the first verb.
+        """Check the store now, if there is one, rather than at the first verb.
 
         Raises:
             DatabaseError: it can't be used.

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from errno import EDQUOT, EMFILE, ENOSPC
 
 from jobq.cli.command_table import GROUPS, READING_VERBS, VERBS
@@ -22,6 +23,7 @@ def run(argv: list[str]) -> int:
     """Run one command line and return its exit code. Errors are one line on stderr."""
     streams.prepare()
     argv = shorthand.expanded(argv)
+    warnings.showwarning = lambda message, *_: complain(str(message))
     if _changes_something(argv):
         streams.go_on_without_output()
     try:

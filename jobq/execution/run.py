@@ -110,8 +110,9 @@ class Run:
             OSError: it can't be made or used.
         """
         with self._opening:
-            self._log = self.logs.create(self.owner)
-            self._log.hold()
+            if self._log is None:
+                self._log = self.logs.create(self.owner)
+                self._log.hold()
 
     def open_again(self) -> None:
         """Clear away what an earlier attempt left, and note where the output of this one starts.

@@ -104,8 +104,6 @@ def test_a_new_project_is_healthy_and_stays_empty(
     project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
     queue: JobQueue,
 ) -> None:  # fmt: skip
-    queue.close()
-    shutil.rmtree(project / ".jobq")
     monkeypatch.chdir(project)
     assert Cli(queue, capsys)("doctor").code == 0
     assert [path.name for path in project.iterdir()] == ["jobq.toml"]
@@ -349,10 +347,13 @@ def test_orphaned_logs_are_deleted_only_if_that_is_said_twice(cli: Cli, project:
 @NEEDS_MOUNTS
 def test_an_orphan_that_can_not_be_deleted_holds_up_no_other(cli: Cli, project: Path) -> None:
     jobs = project / "logs" / "jobs"
-    for name in ("97", "98"):
-        (jobs / name / "artifacts").mkdir(0o700, parents=True)
+    with JobQueue.open() as queue:
+        lost = queue.get(1)
+        for job_id in (97, 98):
+            queue.logs.create(replace(lost, id=job_id)).close()
+            (jobs / str(job_id) / "artifacts").mkdir(0o700)
     nest(jobs / "98" / "artifacts", 2000)
-    for path in (jobs / "97" / "artifacts", jobs / "97", jobs / "98" / "artifacts", jobs / "98"):
+    for path in (*jobs.glob("9?/*"), *jobs.glob("9?")):
         age(path, 2 * HOUR)
     mount = ("-t", "tmpfs", "none", jobs / "97" / "artifacts")
     command = (sys.executable, "-m", "jobq", "doctor", "--fix", "--yes")

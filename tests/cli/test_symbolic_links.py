@@ -1,4 +1,4 @@
-"""Symbolic links that somebody planted among the logs: no verb follows them."""
+"""Symbolic links that somebody planted among the logs or beside the database: no verb follows them."""
 
 import subprocess
 import sys
@@ -122,3 +122,58 @@ def test_stdin_takes_the_place_of_a_link_and_not_of_what_it_points_to(
         log.adopt(spooled, STDIN)
     assert (project / "logs" / "jobs" / "1" / STDIN).read_text() == "mine"
     assert tree(elsewhere) == before
+
+
+@pytest.mark.parametrize("target", ["precious", "new"])
+@pytest.mark.parametrize("suffix", ["-wal", "-shm", "-journal", ".lock"])
+@pytest.mark.parametrize("has_database", [True, False])
+def test_a_link_beside_the_database_is_refused(
+    project: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    suffix: str,
+    target: str,
+    has_database: bool,
+) -> None:
+    monkeypatch.chdir(project)
+    elsewhere = project.parent / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "precious").touch()
+    with JobQueue.open() as queue:
+        if has_database:
+            queue.add("shell", {"argv": ["true"]})
+    link = project / ".jobq" / f"jobq.db{suffix}"
+    link.parent.mkdir(exist_ok=True)
+    link.unlink(missing_ok=True)
+    link.symlink_to(elsewhere / target)
+    before = tree(elsewhere)
+    cli = Cli(queue, capsys)
+    for words in (["add", "--", "true"], ["list"], ["work", "--drain"], ["prune", "--yes"]):
+        refused = cli(*words)
+        assert refused.code == 5
+        assert refused.err == (
+            f"jobq: {link}: a symbolic link, and not a file: find out what made it, and delete it\n"
+        )
+    assert "a symbolic link" in cli("doctor").out
+    assert tree(elsewhere) == before
+    assert link.is_symlink()
+
+
+def test_a_wake_up_that_a_link_leads_away_is_told_and_the_job_is_added(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project)
+    precious = project.parent / "profile"
+    precious.write_text("precious")
+    cli = Cli(JobQueue.open(), capsys)
+    assert cli("add", "--", "true").out == "1\n"
+    folder = project / ".jobq" / "jobq.db.supervisors"
+    folder.mkdir(0o700)
+    (folder / "a.wake").symlink_to(precious)
+    (project / "rows.jsonl").write_text('{"type": "shell", "argv": ["true"]}\n')
+    for words in (["add", "--", "true"], ["cancel", "1"], ["import", "rows.jsonl"]):
+        done = cli(*words)
+        assert done.code == 0
+        assert "a.wake: Too many levels of symbolic links: no supervisor can be woken" in done.err
+    assert len(cli.queue.find()) == 3
+    assert precious.read_text() == "precious"

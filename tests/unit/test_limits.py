@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobq import Job, JobQueue, UsageError
+from jobq import JobQueue, UsageError
 from jobq.limits import (
     DROPPED_KEY,
     MAX_DEPTH,
@@ -19,6 +19,7 @@ from jobq.limits import (
     bounded_text,
     listed,
 )
+from jobq.logs.owner import Owner
 from jobq.logs.progress import ProgressFile, read
 from jobq.models import Progress
 from jobq.queue import backend_of
@@ -185,10 +186,10 @@ def test_a_log_that_cannot_be_deleted_is_told_and_holds_up_no_other(
         cli.queue.logs.create(job).close()
     real = type(cli.queue.logs).delete
 
-    def delete(self: Any, job: Job) -> None:
-        if job.id == jobs[0].id:
-            raise PermissionError(13, "Permission denied", str(self.path(job.id)))
-        real(self, job)
+    def delete(self: Any, owner: Owner) -> None:
+        if owner.job_id == jobs[0].id:
+            raise PermissionError(13, "Permission denied", str(self.path(owner.job_id)))
+        real(self, owner)
 
     monkeypatch.setattr(type(cli.queue.logs), "delete", delete)
     done = cli("prune", "--older-than", "0s")

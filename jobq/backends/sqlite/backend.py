@@ -97,9 +97,7 @@ class SqliteBackend(Backend):
     # -- life ------------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Create or check the database now, rather than at the first verb."""
-        with self._db.read():
-            pass
+        self._db.check()
 
     def close(self) -> None:
         self._db.close()

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jobq.backends.liveness import liveness_locks, real_path
-from jobq.backends.sqlite.errors import raise_ours, require_file
+from jobq.backends.sqlite.errors import raise_ours
+from jobq.backends.sqlite.files import exists, require_files
 from jobq.backends.sqlite.schema import APPLICATION_ID, FILLING_MARK, SCHEMA_VERSION
 from jobq.backends.sqlite.wal import reaches, require_log
 from jobq.backends.sqlite.write_lock import WriteLock
@@ -24,6 +25,7 @@ from jobq.errors import (
     DatabaseError,
     DatabaseLockedError,
     DatabaseNewerError,
+    DatabaseReadOnlyError,
     HalfFilledError,
 )
 from jobq.system.permissions import make_directory, open_file
@@ -51,6 +53,7 @@ class _Handle:
     write_lock: WriteLock | None  # None: the connection only reads
     log: str  # the path of the write-ahead log
     log_file: int | None = None  # its descriptor, once it was needed
+    is_empty: bool = False  # there is no database yet: it stands for one without jobs
     depth: int = 0
     after_commit: set[Callable[[], None]] = field(default_factory=set)
     checkpoint_at: int = CHECKPOINT_BYTES
@@ -66,8 +69,9 @@ class _Handle:
 class SqliteConnection:
     """One database file, for every thread of this process; reopened after a fork.
 
-    With ``read_only``, no database is created or migrated, and no log is moved. With ``untouched``,
-    no file beside it is created either: then reads may be torn if another process writes meanwhile.
+    The first write creates it: until then, reads find an empty one. With ``read_only``, no database
+    is created or migrated, and no log is moved. With ``untouched``, no file beside it is created
+    either: then reads may be torn if another process writes meanwhile.
     """
 
     def __init__(self, path: Path, *, read_only: bool = False, untouched: bool = False) -> None:
@@ -122,7 +126,7 @@ class SqliteConnection:
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """Yield a write transaction, durable when the block ends; nested ones join the outer one."""
-        handle = self._handle()
+        handle = self._handle(writes=True)
         try:
             if handle.depth:
                 with _savepoint(handle):
@@ -148,6 +152,17 @@ class SqliteConnection:
         else:
             call()
 
+    def check(self) -> None:
+        """Check the database, if there is one, rather than at the first verb."""
+        if exists(self._name):
+            with self.read():
+                pass
+            return
+        try:
+            require_files(self.path, must_exist=self._read_only)
+        except OSError as error:
+            raise_ours(self.path, error)
+
     def schema_version(self) -> int:
         """Return the version of the database's schema."""
         with self.read() as connection:
@@ -155,14 +170,16 @@ class SqliteConnection:
         return version
 
     def data_version(self) -> int:
-        """Return a number that changes when another connection commits."""
+        """Return a number that changes when another connection commits; 0 without a database."""
+        if self._handle().is_empty:
+            return 0
         with self.read() as connection:
             version: int = connection.execute("PRAGMA data_version").fetchone()[0]
         return version
 
     def checkpoint(self) -> None:
         """Move the write-ahead log into the database, as far as readers allow."""
-        handle = self._handle()
+        handle = self._handle(writes=True)
         try:
             with self._locked(handle):
                 _checkpoint(handle.connection, "TRUNCATE")
@@ -182,7 +199,7 @@ class SqliteConnection:
 
     # -- opening ---------------------------------------------------------------------------
 
-    def _handle(self) -> _Handle:
+    def _handle(self, *, writes: bool = False) -> _Handle:
         handle: _Handle | None = getattr(self._local, "handle", None)
         if handle is not None and handle.depth and handle.pid == os.getpid():
             return handle  # in a transaction, before which all of this was checked
@@ -191,15 +208,26 @@ class SqliteConnection:
                 f"{self.path}: deleted or replaced while it was in use: nothing more is written; "
                 "find out what happened to it, and start again"
             )
+        if handle is not None and handle.pid == os.getpid() and self._is_outdated(handle, writes):
+            self._take(lambda each: each is handle)
+            handle.close()
+            handle = None
         if handle is None or handle.pid != os.getpid():
-            handle = self._open()
+            handle = self._open(writes=writes)
             self._local.handle = handle
             with self._lock:
                 self._handles.append(handle)
-                self._file = self._file or self._identity()
+                if not handle.is_empty:
+                    self._file = self._file or self._identity()
             for left in self._take(lambda handle: not handle.thread.is_alive()):
                 left.close()
         return handle
+
+    def _is_outdated(self, handle: _Handle, writes: bool) -> bool:
+        """Return whether a connection that was opened to read must be opened again."""
+        if writes and handle.write_lock is None and not self._read_only:
+            return True
+        return handle.is_empty and exists(self._name)
 
     def _identity(self) -> tuple[int, int] | None:
         """Return device and inode; None if there is no file. Opening it would drop SQLite's locks."""
@@ -222,16 +250,31 @@ class SqliteConnection:
             self._handles = [h for h in self._handles if h not in taken]
         return taken
 
-    def _open(self) -> _Handle:
+    def _open(self, *, writes: bool) -> _Handle:
         try:
-            require_file(self.path, must_exist=self._read_only)
-            if self._read_only:
+            require_files(self.path, must_exist=self._read_only)
+            if not exists(self._name) and (self._read_only or not writes):
+                return self._connect_to_nothing()
+            if self._read_only or not (writes or self._may_write()):
                 return self._connect_to_read()
             self._create()
             self._check_before_writing()
             return self._connect()
         except (sqlite3.Error, UnicodeDecodeError, OSError) as error:
             raise_ours(self.path, error)
+
+    def _may_write(self) -> bool:
+        """Return whether the files can be written to: reads do without, as on a read-only disk."""
+        return os.access(self.path, os.W_OK) and os.access(self.path.parent, os.W_OK)
+
+    def _connect_to_nothing(self) -> _Handle:
+        """Return a connection to an empty database in memory: reading must not create one."""
+        connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        handle = self._handle_of(connection, None)
+        handle.is_empty = True
+        if not self._read_only:
+            _create_tables(connection)
+        return handle
 
     def _connect(self) -> _Handle:
         write_lock = WriteLock(f"{self.path}.lock")
@@ -246,7 +289,15 @@ class SqliteConnection:
 
     def _connect_to_read(self) -> _Handle:
         handle = self._handle_of(self._connect_read_only(), None)
-        return self._checked(handle, lambda handle: self._version(handle.connection))
+        return self._checked(handle, self._require_migrated)
+
+    def _require_migrated(self, handle: _Handle) -> None:
+        version = self._version(handle.connection)
+        if version < SCHEMA_VERSION and not self._read_only:
+            raise DatabaseReadOnlyError(
+                f"{self.path}: has schema {version}, and has to be migrated to {SCHEMA_VERSION}: "
+                "make it and its directory writable for you"
+            )
 
     def _checked(self, handle: _Handle, check: Callable[[_Handle], object]) -> _Handle:
         """Return a handle that passes a check; close it if it does not."""
@@ -267,6 +318,11 @@ class SqliteConnection:
         there = os.path.lexists(log)
         if there:
             require_log(log)
+            if not (os.access(self.path.parent, os.W_OK) or os.path.exists(f"{self.path}-shm")):
+                raise DatabaseReadOnlyError(
+                    f"{log}: can't be read without {self.path.name}-shm, and nothing can be made "
+                    "here: copy the database and this file to a directory that you can write to"
+                )
         no_new_log = self._untouched or not os.access(self.path.parent, os.W_OK)
         how = "immutable=1" if no_new_log and not there else "mode=ro"
         uri = f"{self.path.absolute().as_uri()}?{how}"
@@ -355,14 +411,10 @@ class SqliteConnection:
             return  # another process has migrated it meanwhile
         if version:
             self._require_no_supervisor()
-        import sqlite_utils  # 50 ms, once in a database's life
-
-        from jobq.backends.sqlite.migrations import migrate
-
         # Set first, so that a database whose first step is interrupted is recognized.
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute("PRAGMA journal_mode = WAL")
-        migrate(sqlite_utils.Database(connection))
+        _create_tables(connection)
 
     def _require_no_supervisor(self) -> None:
         """Refuse to migrate under a supervisor: it would stop once it notices, and end its jobs.
@@ -389,6 +441,14 @@ class SqliteConnection:
             handle.write_lock.release()
 
 
+def _create_tables(connection: sqlite3.Connection) -> None:
+    import sqlite_utils  # 50 ms, once in a database's life
+
+    from jobq.backends.sqlite.migrations import migrate
+
+    migrate(sqlite_utils.Database(connection))
+
+
 @contextmanager
 def _transaction(handle: _Handle) -> Iterator[None]:
     connection = handle.connection
@@ -403,7 +463,8 @@ def _transaction(handle: _Handle) -> Iterator[None]:
         raise
     finally:
         handle.depth = 0
-    _checkpoint_if_due(handle)
+    with suppress(OSError, sqlite3.Error):  # the change is stored: what is wrong, others will meet
+        _checkpoint_if_due(handle)
 
 
 def _undo(connection: sqlite3.Connection, statement: str) -> None:

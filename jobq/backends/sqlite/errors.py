@@ -2,7 +2,6 @@
 
 import os
 import sqlite3
-import stat
 from errno import EACCES, EDQUOT, ENOSPC, EPERM, EROFS
 from pathlib import Path
 from typing import NoReturn
@@ -22,7 +21,6 @@ _DAMAGE_PREFIXES = ("no such ", "Could not decode ")
 """Beginnings of messages without a code of their own, where tables are not as they were created."""
 
 _RESTORE = "restore the database from a backup"
-_PLACE = "set another `database` in jobq.toml or $JOBQ_DATABASE, or put it back"
 _MAKE_ROOM = "free some disk space and try again; nothing was stored"
 _PERMIT = "make the database and its directory writable for you"
 _CHECK_PATH = "check that the path of the database is right and readable"
@@ -78,31 +76,3 @@ def _of_system(path: Path, error: OSError) -> DatabaseError:
     if error.errno in (EACCES, EPERM, EROFS):
         return DatabaseReadOnlyError(f"{where}: {error.strerror}: {_PERMIT}")
     return DatabaseError(f"{where}: {error.strerror}: {_CHECK_PATH}")
-
-
-def require_file(path: Path, *, must_exist: bool) -> None:
-    """Refuse a path that does not lead to a regular file, before SQLite opens it.
-
-    Raises:
-        DatabaseError: something else is there; or nothing is, and ``must_exist``.
-        OSError: it can't be examined.
-    """
-    try:
-        mode = path.stat().st_mode
-    except FileNotFoundError:
-        if path.is_symlink():
-            raise DatabaseError(
-                f"{path}: a symbolic link to {path.readlink()}, where nothing is: {_PLACE}"
-            ) from None
-        if must_exist:
-            raise DatabaseError(
-                f"{path}: there is no database: the first `jobq add` creates it"
-            ) from None
-        return
-    if not stat.S_ISREG(mode):
-        raise DatabaseError(f"{path}: {_kind_of(mode)}, and not a file: {_PLACE}")
-
-
-def _kind_of(mode: int) -> str:
-    kinds = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
-    return kinds.get(stat.S_IFMT(mode), "a device")

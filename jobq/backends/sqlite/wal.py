@@ -34,6 +34,26 @@ def require_log(path: Path) -> None:
         )
 
 
+def require_no_frames(database: Path, path: Path) -> None:
+    """Refuse a log with transactions beside a database that is missing or empty.
+
+    SQLite would delete it. Whoever has moved the database away may put it back.
+
+    Raises:
+        DatabaseDamagedError: there is one.
+        OSError: it can't be examined.
+    """
+    try:
+        size = os.lstat(path).st_size
+    except FileNotFoundError:
+        return
+    if size > _HEADER.size:
+        raise DatabaseDamagedError(
+            f"{path}: holds changes to a database, and {database.name} is missing or empty; left "
+            f"untouched: put {database.name} back, or move this file away to begin anew"
+        )
+
+
 def reaches(log: int, size: int) -> bool:
     """Return whether the current log in an open file is at least ``size`` bytes long.
 

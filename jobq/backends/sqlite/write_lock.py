@@ -28,7 +28,7 @@ class WriteLock:
         self._waiter: _Waiter | None = None
 
     def _open(self) -> int:
-        return open_file(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
+        return open_file(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK)
 
     def acquire(self, timeout: float) -> None:
         """Wait for the lock, up to ``timeout`` seconds.

@@ -11,6 +11,7 @@ from pathlib import Path
 from jobq.backends.sqlite.backend import SqliteBackend
 from jobq.backends.sqlite.connection import SqliteConnection
 from jobq.backends.sqlite.schema import SCHEMA_VERSION
+from jobq.backends.sqlite.wal import require_no_frames
 from jobq.clock import utcnow
 from jobq.config.settings import SQLITE, Settings
 from jobq.diagnostics.doctor.database import DATABASE_CHECKS, check_orphans
@@ -94,10 +95,11 @@ def _run(settings: Settings, check: Iterator[Finding]) -> list[Finding]:
 def _check_opens(settings: Settings) -> Iterator[Finding]:
     """Check that the database exists, belongs to jobq, and has a known schema version."""
     path = settings.database
-    if not path.is_symlink() and not path.exists():
-        yield from _check_missing(settings, "does not exist")
-        return
     try:
+        if not path.is_symlink() and not path.exists():
+            require_no_frames(path, Path(f"{path}-wal"))
+            yield from _check_missing(settings, "does not exist")
+            return
         with closing(SqliteConnection(path, untouched=True)) as connection:
             version = connection.schema_version()
     except DatabaseError as error:
@@ -125,7 +127,7 @@ def _check_missing(settings: Settings, state: str) -> Iterator[Finding]:
                 settings.database,
                 f"{state}, but {logs} holds logs of jobs",
                 "check `database` in jobq.toml, or restore a backup, before you add jobs: "
-                "new jobs would get the ids of those logs",
+                "new jobs get the ids of those, whose logs are then moved aside",
             )
             return
     yield ok("database", settings.database, f"{state}: the first `jobq add` creates it")

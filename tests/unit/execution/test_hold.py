@@ -8,6 +8,7 @@ import pytest
 
 from jobq import JobQueue
 from jobq.execution.hold import QUIET_S, RETRY_INTERVAL_S, Hold, reason_to_wait
+from tests.support.log_owners import owner
 
 
 class Scene:
@@ -79,7 +80,7 @@ def test_a_hold_ends_after_a_while_although_few_jobs_are_there(
 def test_a_job_waits_for_the_host_and_not_for_what_is_its_own(
     queue: JobQueue, number: int, name: str | None, waits: bool
 ) -> None:
-    queue.logs.create(1).close()
+    queue.logs.create(owner(1)).close()
     path = None if name is None else str(queue.logs.root.parent / name)
     error = OSError(number, os.strerror(number), path)
     assert (reason_to_wait(error, queue.logs) is not None) is waits
@@ -87,7 +88,7 @@ def test_a_job_waits_for_the_host_and_not_for_what_is_its_own(
 
 def test_a_job_waits_for_a_place_for_its_logs(queue: JobQueue, tmp_path: Path) -> None:
     error = OSError(errno.EACCES, "Permission denied", str(queue.logs.root / "jobs" / "1"))
-    queue.logs.create(1).close()
+    queue.logs.create(owner(1)).close()
     assert reason_to_wait(error, queue.logs) is None
     os.rename(queue.logs.root / "jobs", tmp_path / "away")
     (queue.logs.root / "jobs").symlink_to(tmp_path / "away")

@@ -163,7 +163,7 @@ def test_a_log_that_the_job_renamed_is_not_limited_but_counted_and_deleted(log: 
     assert trim(log, LIMIT, NOON) == (1, [])
     job_logs = JobLogs(log.path.parents[1])
     assert job_logs.total_bytes() >= 4 * LIMIT
-    job_logs.delete(7)
+    job_logs.delete(owner(7))
     assert job_logs.total_bytes() == 0
 
 

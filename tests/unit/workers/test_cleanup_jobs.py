@@ -9,8 +9,9 @@ from types import ModuleType
 import pytest
 from freezegun import freeze_time
 
-from jobq import Job, JobQueue, JobStatus, JobWorker, NotFound
+from jobq import JobQueue, JobStatus, JobWorker, NotFound
 from jobq.logs.directory import JobLogs
+from jobq.logs.owner import Owner
 from jobq.testing import run
 from tests.support.workers import DAY, Clean, make_file
 
@@ -127,10 +128,10 @@ def test_logs_that_cannot_be_deleted_hold_up_no_other_job(
     stuck, free = finished(queue, age=9 * DAY), finished(queue, age=9 * DAY)
     delete = JobLogs.delete
 
-    def refuse(logs: JobLogs, job: Job) -> None:
-        if job.id == stuck:
+    def refuse(logs: JobLogs, owner: Owner) -> None:
+        if owner.job_id == stuck:
             raise PermissionError(13, "Permission denied")
-        delete(logs, job)
+        delete(logs, owner)
 
     monkeypatch.setattr(JobLogs, "delete", refuse)
     done = clean(older_than="1d")

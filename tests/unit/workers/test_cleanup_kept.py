@@ -167,6 +167,7 @@ def test_what_a_project_has_elsewhere_or_behind_links_is_guarded(
     before = names(top)
     (top / "db/jobq.db").unlink()
     with JobQueue.open(project / "jobq.toml") as queue:
+        queue.add("shell", {"argv": ["true"]})  # which makes the database
         args = {"directories": [str(top)], "older_than": "1d", "jobs": False}
         done = run(workers["cleanup"], args, queue=queue)
 
@@ -190,6 +191,7 @@ def test_what_a_project_has_elsewhere_or_behind_links_is_guarded(
 def test_inside_of_a_project_nothing_is_cleaned(
     clean: Clean, queue: JobQueue, project: Path, place: str
 ) -> None:
+    queue.add("shell", {"argv": ["true"]})  # which makes the database
     make_project(project)
     (project / place).mkdir(parents=True, exist_ok=True)
     before = names(project)

@@ -36,10 +36,16 @@ def run_python(script: str) -> str:
     ).stdout  # fmt: skip
 
 
+def create(backend: SqliteBackend) -> None:
+    """Make the database, as the first write does."""
+    with backend.group():
+        pass
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[SqliteBackend]:
     with closing(SqliteBackend(path)) as backend:
-        backend.open()
+        create(backend)
         yield backend
 
 

@@ -31,6 +31,7 @@ SPAWN = multiprocessing.get_context("spawn")
 
 def test_every_connection_is_durable_and_never_checkpoints_out_of_turn(jobs: Jobs) -> None:
     assert isinstance(jobs.backend, SqliteBackend)
+    jobs.add()
     for _ in range(2):
         with jobs.backend._db.read() as connection:
             assert connection.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL

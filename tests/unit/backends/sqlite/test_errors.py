@@ -20,6 +20,7 @@ from jobq.models import JobFilter
 from tests.contract.driver import NOON, Jobs, new_job
 from tests.unit.backends.sqlite.databases import (
     LARGE,
+    create,
     foreign,
     ids,
     opened,
@@ -69,6 +70,7 @@ def test_another_program_that_keeps_the_database_locked_is_reported(jobs: Jobs, 
 def test_a_full_database_refuses_and_stays_whole(jobs: Jobs, path: Path) -> None:
     assert isinstance(jobs.backend, SqliteBackend)
     first = jobs.add()
+    create(jobs.backend)
     with jobs.backend._db.read() as connection:
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
         connection.execute(f"PRAGMA max_page_count = {pages + 20}")
@@ -88,6 +90,7 @@ def test_a_full_database_inside_a_group_undoes_the_group(jobs: Jobs) -> None:
             jobs.add()
             jobs.insert(*[LARGE] * 100)
 
+    create(jobs.backend)
     with jobs.backend._db.read() as connection:
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
         connection.execute(f"PRAGMA max_page_count = {pages + 20}")
@@ -121,7 +124,7 @@ def test_a_full_disk_at_the_first_open_is_taken_up_again(small_disk: Path) -> No
             file.write(b"x" * 4096)
     path = small_disk / "folder" / "jobq.db"
     with closing(SqliteBackend(path)) as backend, pytest.raises(DiskFullError):
-        backend.open()
+        create(backend)
     ballast.unlink()
     with opened(path) as backend:
         assert backend.insert([new_job()], NOON)[0].id == 1
@@ -133,4 +136,4 @@ def test_a_disk_that_is_read_only_is_an_error_of_ours(small_disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     backend = SqliteBackend(small_disk / "jobq.db")
     with closing(backend), pytest.raises(DatabaseReadOnlyError, match="writable"):
-        backend.open()
+        create(backend)

@@ -15,7 +15,7 @@ from jobq.models import Condition, Parent, Queue
 from jobq.units import Rate
 from tests.contract.driver import NOON, new_job
 from tests.support.paths import DATA
-from tests.unit.backends.sqlite.databases import ids, opened, pragma, schema
+from tests.unit.backends.sqlite.databases import create, ids, opened, pragma, schema
 
 OLD = DATA / "schema_v1.sql"
 
@@ -71,6 +71,6 @@ def test_a_first_open_that_was_interrupted_is_taken_up_again(
     with monkeypatch.context() as patch:
         patch.setattr(migrations, "migrate", interrupted)
         with pytest.raises(PowerCut):
-            SqliteBackend(path).open()
+            create(SqliteBackend(path))
     with opened(path) as backend:
         assert backend.insert([new_job()], NOON)[0].id == 1

@@ -67,7 +67,9 @@ def test_a_newer_database_whose_last_user_crashed_is_left_untouched(path: Path) 
     script = f"""
         import os, sqlite3
         from jobq.backends.sqlite.backend import SqliteBackend
-        SqliteBackend(__import__("pathlib").Path({str(path)!r})).open()
+        from pathlib import Path
+        from tests.unit.backends.sqlite.databases import create
+        create(SqliteBackend(Path({str(path)!r})))
         sqlite3.connect({str(path)!r}).execute({newer!r})
         os._exit(0)
     """

@@ -17,7 +17,7 @@ from jobq.errors import (
 )
 from jobq.models import JobStatus
 from tests.contract.driver import NOON, Jobs, new_job
-from tests.unit.backends.sqlite.databases import held, ids, opened, run_python
+from tests.unit.backends.sqlite.databases import create, held, ids, opened, run_python
 
 
 def let_waiters_go() -> None:
@@ -121,7 +121,7 @@ def test_a_first_open_that_waits_in_vain_leaks_nothing(
     with held(path), closing(SqliteBackend(path)) as backend:
         for _ in range(5):
             with pytest.raises(DatabaseLockedError):
-                backend.open()
+                create(backend)
     let_waiters_go()
     assert psutil.Process().num_fds() <= before
     with opened(path) as backend:

@@ -1,0 +1,91 @@
+"""The files of a database, checked before SQLite opens, follows, overwrites or deletes them."""
+
+import os
+import stat
+from pathlib import Path
+
+from jobq.backends.sqlite.wal import require_no_frames
+from jobq.errors import DatabaseError
+from jobq.system.permissions import is_ours
+
+FILE_SUFFIXES = ("-wal", "-shm", "-journal", ".lock")
+"""What the names of the files beside a database end with."""
+
+_PLACE = "set another `database` in jobq.toml or $JOBQ_DATABASE, or put it back"
+_DELETE = "find out what made it, and delete it"
+
+
+def exists(database: str) -> bool:
+    """Return whether there is a database: an empty file is none yet."""
+    try:
+        return os.stat(database).st_size > 0
+    except OSError:
+        return False
+
+
+def require_files(path: Path, *, must_exist: bool) -> None:
+    """Refuse a path at which SQLite would do harm, or which leads to no database.
+
+    Raises:
+        DatabaseError: there is something else, or nothing, and ``must_exist``; or a file beside it
+            is not what SQLite made there.
+        OSError: something can't be examined.
+    """
+    _require_own_files(path)
+    if not exists(str(path)):
+        require_no_frames(path, Path(f"{path}-wal"))
+    _require_file(path, must_exist=must_exist)
+
+
+def _require_file(path: Path, *, must_exist: bool) -> None:
+    """Refuse a path that does not lead to a regular file, before SQLite opens it.
+
+    Raises:
+        DatabaseError: something else is there; or nothing is, and ``must_exist``.
+        OSError: it can't be examined.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise DatabaseError(
+                f"{path}: a symbolic link to {path.readlink()}, where nothing is: {_PLACE}"
+            ) from None
+        if must_exist:
+            raise DatabaseError(
+                f"{path}: there is no database: the first `jobq add` creates it"
+            ) from None
+        return
+    if not stat.S_ISREG(mode):
+        raise DatabaseError(f"{path}: {_kind_of(mode)}, and not a file: {_PLACE}")
+
+
+def _require_own_files(path: Path) -> None:
+    """Refuse links, and files of other users, in the places of the files beside a database.
+
+    SQLite would follow a link, and overwrite what it leads to.
+
+    Raises:
+        DatabaseError: one of them is something else than a regular file of this user.
+        OSError: one can't be examined.
+    """
+    for suffix in FILE_SUFFIXES:
+        beside = f"{path}{suffix}"
+        try:
+            found = os.lstat(beside)
+        except FileNotFoundError:
+            continue
+        if not stat.S_ISREG(found.st_mode):
+            raise DatabaseError(f"{beside}: {_kind_of(found.st_mode)}, and not a file: {_DELETE}")
+        if not is_ours(found):
+            raise DatabaseError(f"{beside}: belongs to another user: {_DELETE}")
+
+
+def _kind_of(mode: int) -> str:
+    kinds = {
+        stat.S_IFLNK: "a symbolic link",
+        stat.S_IFDIR: "a directory",
+        stat.S_IFIFO: "a FIFO",
+        stat.S_IFSOCK: "a socket",
+    }
+    return kinds.get(stat.S_IFMT(mode), "a device")
