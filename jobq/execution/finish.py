@@ -144,6 +144,7 @@ class Finisher:
         now = self._backend.now()
         ended = list(zip(self._outbox.take(), took_effect, strict=True))
         for (run, result), counts in ended:
+            run.recorded = True
             if run.lost or run.c_lost:
                 self._note_lost_output(run)
             if counts:

@@ -52,6 +52,7 @@ class Run:
     timers: list[asyncio.TimerHandle] = field(default_factory=list)
     crashed: bool = False
     detached: bool = False  # its child goes on with others: that process is not its own any more
+    recorded: bool = False  # its end is: the job may be deleted
     end_noted: bool = False  # its child has noted in its events that it completed
     unread_progress: bool = True  # there may be some
     written: int | None = None  # bytes in its log files; None: not known
@@ -81,20 +82,24 @@ class Run:
 
     @property
     def log(self) -> JobLog:
-        """Its directory, which `open` or its child has made. It is not made again once it is pruned.
+        """Its directory, which is made if it is not there; but not again once it may be pruned.
 
         Raises:
-            OSError: it is not there, or can't be used.
+            OSError: it can't be made or used.
         """
         with self._opening:
             if self._log is None:
-                path = str(self.logs.path(self.claim.job.id))
-                found = self.logs.open(self.owner)
-                if found is None:
-                    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-                self._log = found
+                self._log = self._open_directory()
                 self._log.hold()
             return self._log
+
+    def _open_directory(self) -> JobLog:
+        if not (self.recorded or self.stopped is StopReason.LOST):
+            return self.logs.create(self.owner)
+        if (found := self.logs.open(self.owner)) is None:
+            path = str(self.logs.path(self.claim.job.id))
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        return found
 
     @property
     def hide(self) -> Redaction:
@@ -107,20 +112,16 @@ class Run:
         """Make its directory.
 
         Raises:
-            OSError: it can't be made or used.
+            OSError: as `log` does.
         """
-        with self._opening:
-            if self._log is None:
-                self._log = self.logs.create(self.owner)
-                self._log.hold()
+        _ = self.log
 
     def open_again(self) -> None:
         """Clear away what an earlier attempt left, and note where the output of this one starts.
 
         Raises:
-            OSError: as `open` does.
+            OSError: as `log` does.
         """
-        self.open()
         with suppress(FileNotFoundError):
             os.unlink(progress.FILE, dir_fd=self.log.descriptor)
         with suppress(OSError):  # a full disk

@@ -184,6 +184,8 @@ class JobLogs:
             yield jobs
         except OSError as error:
             raise _named_in_full(error, self._jobs) from None
+        finally:
+            os.close(jobs)
 
     def make_root(self) -> Path:
         """Make the root, for its owner alone, and return it.

@@ -190,7 +190,7 @@ class Follower:
         """Continue at the beginning of a file that was truncated, as by logrotate's copytruncate."""
         self._write(stream, stream.pending, final=True)
         stream.at, stream.pending = 0, b""
-        note(f"{stream.name} of job {self._job_id} was truncated: continuing with what is new")
+        note(f"{stream.name} of job {self._job.id} was truncated: continuing with what is new")
 
     def _show(self, log: JobLog | RemoteLog, stream: _Stream) -> None:
         """Show whole lines; the rest of a line waits until nothing more comes."""

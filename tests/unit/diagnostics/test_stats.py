@@ -81,7 +81,7 @@ def test_jobs_count_in_the_hour_and_the_day_that_they_completed_in(queue: JobQue
 def test_logs_are_measured(queue: JobQueue) -> None:
     import os
 
-    with queue.logs.create(queue.get(1)) as log:
+    with queue.logs.create(queue.add("shell", {"argv": ["true"]})) as log:
         descriptor = log.append("stdout.log")
         os.write(descriptor, b"x" * 10_000)
         os.close(descriptor)

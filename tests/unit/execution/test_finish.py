@@ -168,6 +168,7 @@ def test_logs_are_compacted_and_progress_is_read_before_the_result_is_in_the_out
 
 def test_what_is_recorded_is_noted_shown_and_closed(steps: Steps) -> None:
     run = claim_shell(steps.queue, "false")
+    run.open()
     steps.exit(run, Exit(outcome=Outcome.FAILED, exit_code=1, error="exit code 1"))
     steps.finisher.recorded([True], after_outage=False)
     assert not steps.outbox

@@ -40,7 +40,6 @@ def test_its_directory_is_made_when_it_is_needed(run: Run) -> None:
 
 
 def test_last_words_are_the_last_line_of_this_attempt(run: Run) -> None:
-    run.open()
     assert last_words(run) == ""
     write(run, "stderr.log", "of the attempt before\n")
     run.offsets = run.log.offsets()
@@ -51,7 +50,6 @@ def test_last_words_are_the_last_line_of_this_attempt(run: Run) -> None:
 
 
 def test_an_attempt_after_the_first_starts_behind_what_is_there(run: Run) -> None:
-    run.open()
     write(run, "stdout.log", "one\n")
     write(run, "progress", "50%")
     run.open_again()
@@ -61,7 +59,6 @@ def test_an_attempt_after_the_first_starts_behind_what_is_there(run: Run) -> Non
 
 
 def test_progress_is_read_once(run: Run) -> None:
-    run.open()
     write(run, "progress", "1/4 one")
     assert run.read_progress() == Progress(1, 4, "one")
     assert run.read_progress() is None
@@ -69,7 +66,6 @@ def test_progress_is_read_once(run: Run) -> None:
 
 
 def test_a_trimmed_log_is_noted_once_and_at_the_end_with_how_much(run: Run) -> None:
-    run.open()
     for dropped in (10, 20, 30):
         run.note_trimmed(Trimmed("stdout.log", dropped))
     run.tidy()
@@ -78,7 +74,6 @@ def test_a_trimmed_log_is_noted_once_and_at_the_end_with_how_much(run: Run) -> N
 
 
 def test_a_full_disk_loses_an_event_and_no_more(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    run.open()
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -92,7 +87,6 @@ def test_a_full_disk_loses_an_event_and_no_more(run: Run, monkeypatch: pytest.Mo
 
 
 def test_its_descendants_are_on_disk_until_it_is_closed(run: Run) -> None:
-    run.open()
     run.pid, run.pid_started = 10, 1
     living = {10: (1, 1), 11: (10, 2), 12: (11, 3), 13: (1, 4)}
     run.note_descendants(living)
@@ -107,6 +101,7 @@ def test_its_descendants_are_on_disk_until_it_is_closed(run: Run) -> None:
 def test_the_directory_of_a_job_that_was_pruned_is_not_made_again(run: Run) -> None:
     run.open()
     run.close()
+    run.recorded = True
     run.logs.delete(run.owner)
     run.event("finished", utcnow())
     run.tidy()

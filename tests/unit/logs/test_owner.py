@@ -200,3 +200,21 @@ def test_jobs_are_told_apart_by_the_time_at_which_they_were_added() -> None:
     second = replace(first, created_at=NOON + timedelta(microseconds=1))
     store = StoreIdentity("store", 5)
     assert owner_of(first, store).mark != owner_of(second, store).mark
+
+
+def test_no_descriptor_is_left_open(logs: JobLogs) -> None:
+    def use_all() -> None:
+        write(logs, MINE, b"x")
+        write(logs, OTHER, b"x")
+        write(logs, RAN_BEFORE, b"x")
+        read(logs, OTHER)
+        read(logs, owner(8))
+        list(logs.entries())
+        logs.delete(OTHER)
+        logs.delete(MINE)
+
+    use_all()
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(10):
+        use_all()
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
