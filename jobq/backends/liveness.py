@@ -111,7 +111,7 @@ class LivenessLocks:
         try:
             with self._opened() as directory:
                 names = os.listdir(directory)  # noqa: PTH208 - of a descriptor
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return set()
         suffixes = (_SUFFIX_LOCK, _SUFFIX_WAKE)
         return {name[: -len(end)] for name in names for end in suffixes if name.endswith(end)}

@@ -167,6 +167,7 @@ def test_another_users_database(cli: Cli, project: Path) -> None:
 
 
 def test_a_database_that_others_may_write_to_or_replace(cli: Cli, project: Path) -> None:
+    cli.add()
     (project / ".jobq" / "jobq.db").chmod(0o666)
     assert "jobq.db: other users may write to it" in cli("list").err
     assert cli("doctor", "--fix").code == 0
@@ -301,6 +302,7 @@ def test_an_error_that_shows_only_when_a_file_runs_is_remembered(
 def test_what_is_remembered_is_not_trusted(cli: Cli, project: Path, worker: Path) -> None:
     memory, precious = project / ".jobq" / "jobq.db.types.json", project / "precious"
     precious.write_text("precious")
+    cli.add()
     for text in (
         "", "[]", "{", '{"types": {"$(touch ran)": {"description": "`x`", "arguments": {}}}}',
         '{"types": {"a": 1}, "errors": [], "state": [], "format": 1}', "[" * 100_000,

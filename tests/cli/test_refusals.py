@@ -16,6 +16,7 @@ def test_refusals_are_one_line_on_a_terminal_too(cli: Cli, project: Path) -> Non
     "argv", [["list"], ["show", "1"], ["stats"], ["queue", "list"], ["cancel", "1"], ["prune"]]
 )
 def test_a_damaged_database_is_exit_code_5(cli: Cli, project: Path, argv: list[str]) -> None:
+    cli.add()
     cli.queue.close()
     (project / ".jobq" / "jobq.db").write_bytes(b"not a database at all" * 100)
     result = cli(*argv)

@@ -159,6 +159,7 @@ def test_a_link_beside_the_database_is_refused(
     assert link.is_symlink()
 
 
+@pytest.mark.filterwarnings("always")
 def test_a_wake_up_that_a_link_leads_away_is_told_and_the_job_is_added(
     project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

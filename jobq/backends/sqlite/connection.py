@@ -16,9 +16,17 @@ from pathlib import Path
 
 from jobq.backends.liveness import liveness_locks, real_path
 from jobq.backends.sqlite.errors import raise_ours
-from jobq.backends.sqlite.files import exists, require_files
+from jobq.backends.sqlite.files import (
+    Stamp,
+    connect_to_read,
+    create,
+    exists,
+    may_write,
+    require_files,
+    stamp_of,
+)
 from jobq.backends.sqlite.schema import APPLICATION_ID, FILLING_MARK, SCHEMA_VERSION
-from jobq.backends.sqlite.wal import reaches, require_log
+from jobq.backends.sqlite.wal import reaches
 from jobq.backends.sqlite.write_lock import WriteLock
 from jobq.errors import (
     DatabaseDamagedError,
@@ -28,7 +36,6 @@ from jobq.errors import (
     DatabaseReadOnlyError,
     HalfFilledError,
 )
-from jobq.system.permissions import make_directory, open_file
 
 LOCK_TIMEOUT_S = 20.0
 """Longest wait for the write lock: many times the longest wait measured among 64 writers."""
@@ -54,6 +61,7 @@ class _Handle:
     log: str  # the path of the write-ahead log
     log_file: int | None = None  # its descriptor, once it was needed
     is_empty: bool = False  # there is no database yet: it stands for one without jobs
+    fixed_at: Stamp | None = None  # it reads the file as it was then, and sees no changes
     depth: int = 0
     after_commit: set[Callable[[], None]] = field(default_factory=set)
     checkpoint_at: int = CHECKPOINT_BYTES
@@ -227,6 +235,8 @@ class SqliteConnection:
         """Return whether a connection that was opened to read must be opened again."""
         if writes and handle.write_lock is None and not self._read_only:
             return True
+        if handle.fixed_at is not None:
+            return handle.fixed_at != stamp_of(self._name)
         return handle.is_empty and exists(self._name)
 
     def _identity(self) -> tuple[int, int] | None:
@@ -255,17 +265,13 @@ class SqliteConnection:
             require_files(self.path, must_exist=self._read_only)
             if not exists(self._name) and (self._read_only or not writes):
                 return self._connect_to_nothing()
-            if self._read_only or not (writes or self._may_write()):
+            if self._read_only or not (writes or may_write(self.path)):
                 return self._connect_to_read()
-            self._create()
+            create(self.path)
             self._check_before_writing()
             return self._connect()
         except (sqlite3.Error, UnicodeDecodeError, OSError) as error:
             raise_ours(self.path, error)
-
-    def _may_write(self) -> bool:
-        """Return whether the files can be written to: reads do without, as on a read-only disk."""
-        return os.access(self.path, os.W_OK) and os.access(self.path.parent, os.W_OK)
 
     def _connect_to_nothing(self) -> _Handle:
         """Return a connection to an empty database in memory: reading must not create one."""
@@ -288,7 +294,10 @@ class SqliteConnection:
         return self._checked(self._handle_of(connection, write_lock), self._prepare)
 
     def _connect_to_read(self) -> _Handle:
-        handle = self._handle_of(self._connect_read_only(), None)
+        stamp = stamp_of(self._name)
+        connection, is_fixed = connect_to_read(self.path, untouched=self._untouched)
+        handle = self._handle_of(connection, None)
+        handle.fixed_at = stamp if is_fixed else None
         return self._checked(handle, self._require_migrated)
 
     def _require_migrated(self, handle: _Handle) -> None:
@@ -312,30 +321,6 @@ class SqliteConnection:
         thread = threading.current_thread()
         return _Handle(os.getpid(), thread, connection, write_lock, f"{self.path}-wal")
 
-    def _connect_read_only(self) -> sqlite3.Connection:
-        # Without a log, a reader would create one: it stays, and a read-only disk refuses it.
-        log = Path(f"{self.path}-wal")
-        there = os.path.lexists(log)
-        if there:
-            require_log(log)
-            if not (os.access(self.path.parent, os.W_OK) or os.path.exists(f"{self.path}-shm")):
-                raise DatabaseReadOnlyError(
-                    f"{log}: can't be read without {self.path.name}-shm, and nothing can be made "
-                    "here: copy the database and this file to a directory that you can write to"
-                )
-        no_new_log = self._untouched or not os.access(self.path.parent, os.W_OK)
-        how = "immutable=1" if no_new_log and not there else "mode=ro"
-        uri = f"{self.path.absolute().as_uri()}?{how}"
-        return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
-
-    def _create(self) -> None:
-        if self.path.exists():
-            return
-        make_directory(self.path.parent)
-        with suppress(FileExistsError):
-            # SQLite gives its -wal and -shm files the permissions of this one.
-            os.close(open_file(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL))
-
     def _check_before_writing(self) -> None:
         """Refuse a foreign database with a crashed program's log, using a read-only connection.
 
@@ -346,7 +331,7 @@ class SqliteConnection:
         except FileNotFoundError:
             return
         if left:
-            with closing(self._connect_read_only()) as connection:
+            with closing(connect_to_read(self.path, untouched=False)[0]) as connection:
                 self._version(connection)
 
     def _prepare(self, handle: _Handle) -> None:

@@ -1,12 +1,17 @@
 """The files of a database, checked before SQLite opens, follows, overwrites or deletes them."""
 
 import os
+import sqlite3
 import stat
+from contextlib import suppress
 from pathlib import Path
 
-from jobq.backends.sqlite.wal import require_no_frames
-from jobq.errors import DatabaseError
-from jobq.system.permissions import is_ours
+from jobq.backends.sqlite.wal import require_log, require_no_frames
+from jobq.errors import DatabaseError, DatabaseReadOnlyError
+from jobq.system.permissions import is_ours, make_directory, open_file
+
+Stamp = tuple[int, int, bool]
+"""Size and modification time of a database, and whether there is a write-ahead log."""
 
 FILE_SUFFIXES = ("-wal", "-shm", "-journal", ".lock")
 """What the names of the files beside a database end with."""
@@ -21,6 +26,53 @@ def exists(database: str) -> bool:
         return os.stat(database).st_size > 0
     except OSError:
         return False
+
+
+def may_write(path: Path) -> bool:
+    """Return whether a database can be written to; one that is not there, if it can be made."""
+    return os.access(path.parent, os.W_OK) and (os.access(path, os.W_OK) or not path.exists())
+
+
+def create(path: Path) -> None:
+    """Create an empty database for this user alone, if there is none."""
+    if path.exists():
+        return
+    make_directory(path.parent)
+    with suppress(FileExistsError):
+        # SQLite gives its -wal and -shm files the permissions of this one.
+        os.close(open_file(path, os.O_RDWR | os.O_CREAT | os.O_EXCL))
+
+
+def connect_to_read(path: Path, *, untouched: bool) -> tuple[sqlite3.Connection, bool]:
+    """Open a database without changing it; return also whether later changes are not seen.
+
+    They are not where SQLite would have to make a write-ahead log, and must not or can't.
+
+    Raises:
+        DatabaseError: it has a log that can't be read here.
+    """
+    log = Path(f"{path}-wal")
+    has_log = os.path.lexists(log)
+    if has_log:
+        require_log(log)
+        if not (os.access(path.parent, os.W_OK) or os.path.exists(f"{path}-shm")):
+            raise DatabaseReadOnlyError(
+                f"{log}: can't be read without {path.name}-shm, and nothing can be made "
+                "here: copy the database and this file to a directory that you can write to"
+            )
+    is_fixed = not has_log and (untouched or not may_write(path))
+    uri = f"{path.absolute().as_uri()}?{'immutable=1' if is_fixed else 'mode=ro'}"
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+    return connection, is_fixed
+
+
+def stamp_of(database: str) -> Stamp | None:
+    """Return what differs once a database has been changed; None if it is not there."""
+    try:
+        found = os.stat(database)
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns, os.path.lexists(f"{database}-wal")
 
 
 def require_files(path: Path, *, must_exist: bool) -> None:

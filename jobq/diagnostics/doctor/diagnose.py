@@ -10,8 +10,8 @@ from pathlib import Path
 
 from jobq.backends.sqlite.backend import SqliteBackend
 from jobq.backends.sqlite.connection import SqliteConnection
+from jobq.backends.sqlite.files import require_files
 from jobq.backends.sqlite.schema import SCHEMA_VERSION
-from jobq.backends.sqlite.wal import require_no_frames
 from jobq.clock import utcnow
 from jobq.config.settings import SQLITE, Settings
 from jobq.diagnostics.doctor.database import DATABASE_CHECKS, check_orphans
@@ -97,7 +97,7 @@ def _check_opens(settings: Settings) -> Iterator[Finding]:
     path = settings.database
     try:
         if not path.is_symlink() and not path.exists():
-            require_no_frames(path, Path(f"{path}-wal"))
+            require_files(path, must_exist=False)
             yield from _check_missing(settings, "does not exist")
             return
         with closing(SqliteConnection(path, untouched=True)) as connection:
