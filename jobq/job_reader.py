@@ -230,7 +230,7 @@ class JobReader:
         Waiting goes on while no server answers; ``tell`` is called with a message about it.
 
         Raises:
-            NotFound: there is no such job.
+            NotFound: there is no such job, or another one has its number by now.
             TimeoutError: they have not ended in time.
             DatabaseAwayError: no server answered when the time was over.
         """
@@ -238,12 +238,12 @@ class JobReader:
 
         deadline = None if timeout is None else time.monotonic() + parse_duration(timeout)
         outage = Outage(tell)
-        seen = None
+        seen, added_at = None, None
         while True:
             version = outage.until_answered(self.change_counter, deadline)
             if version != seen:
                 jobs = outage.until_answered(lambda: self.get_many(ids), deadline)
-                seen = version
+                seen, added_at = version, _require_same(jobs, added_at)
                 if all(job.status in FINISHED for job in jobs):
                     return jobs
             if deadline is not None and time.monotonic() >= deadline:
@@ -277,3 +277,19 @@ def _order(name: Order | str) -> Order:
         return Order(name)
     except ValueError:
         raise UsageError(f"no order {name!r}: give one of {', '.join(Order)}") from None
+
+
+def _require_same(jobs: Sequence[Job], added_at: list[datetime] | None) -> list[datetime]:
+    """Return when jobs were added.
+
+    Raises:
+        NotFound: one was added at another time than before: the store has lost data since.
+    """
+    now = [job.created_at for job in jobs]
+    for job, before, after in zip(jobs, added_at or now, now, strict=True):
+        if before != after:
+            raise NotFound(
+                f"job {job.id} is gone, and another one has its number: the queue has lost its "
+                "last changes: see `jobq list`"
+            )
+    return now

@@ -310,6 +310,9 @@ class Backend(ABC):
     def identity(self) -> StoreIdentity:
         """Return the identity of the store, which marks its log directories."""
 
+    def hold_store(self) -> None:  # noqa: B027 - a database that is replaced is refused anyway
+        """Raise a DatabaseError, from here on, once the store was emptied or replaced."""
+
     @abstractmethod
     def maintain(self) -> None:
         """Do the upkeep that the storage needs from time to time, such as a checkpoint."""

@@ -166,7 +166,6 @@ def move(
     """
     require_another(source, target, names)
     require_idle(source, names[0], silent)
-    source.identity()  # which a store that older versions have made gets by this
     changes = source.change_counter()
     try:
         after_id = target.transfer.begin_filling(names[0], restart=restart)

@@ -1,6 +1,8 @@
 """Errors of a Redis server: a command prints one line, and leaves nothing half done."""
 
 import ssl
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -232,3 +234,23 @@ def test_an_address_that_is_none(add: Add, url: str) -> None:
     assert "jobq.toml:1: backend: expected" in said.err
     assert "redis://HOST:PORT/DB" in said.err
     assert "s3cret" not in said.err
+
+
+def test_what_waits_for_jobs_ends_once_the_server_was_emptied(
+    tmp_path: Path, server: RedisServer
+) -> None:
+    (tmp_path / "jobq.toml").write_text(f'backend = "{server.url}"\n')
+    with JobQueue.open(tmp_path / "jobq.toml") as queue:
+        queue.add("shell", {"argv": ["true"]})
+        for words in (["wait", "1"], ["list", "--watch", "--jsonl"], ["tail", "-f", "1"]):
+            process = subprocess.Popen(
+                [sys.executable, "-m", "jobq", *words],
+                cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8",
+            )  # fmt: skip
+            assert process.stderr is not None
+            assert process.stderr.readline()  # that there is no supervisor, or what it watches
+            server.client.flushall()
+            assert queue.add("shell", {"argv": ["true"]}).id == 1
+            out, err = process.communicate(timeout=20)
+            assert (process.returncode, out) == (5, "")
+            assert "the server was emptied or replaced" in err

@@ -1,5 +1,7 @@
+import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -91,6 +93,26 @@ def test_waiting_in_vain_times_out_and_names_the_jobs(queue: JobQueue) -> None:
     with pytest.raises(TimeoutError, match=f"not ended in time: {pending.id}$"):
         queue.wait_all([done.id, pending.id], timeout=0)
     assert queue.wait(done.id, timeout=0).id == done.id
+
+
+def test_waiting_ends_when_another_job_has_the_number(
+    queue: JobQueue, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that was restored from an older copy gives numbers again."""
+    job = add(queue)
+    looks = 0
+
+    def change_counter() -> int:
+        nonlocal looks
+        looks += 1
+        if looks == 2:
+            with closing(sqlite3.connect(project / ".jobq" / "jobq.db")) as other, other:
+                other.execute("UPDATE job_queue SET created_at = created_at + 0.001")
+        return looks
+
+    monkeypatch.setattr(queue, "change_counter", change_counter)
+    with pytest.raises(NotFound, match=f"job {job.id} is gone, and another one has its number"):
+        queue.wait(job.id, timeout=20)
 
 
 # -- supervisors -----------------------------------------------------------------------------------

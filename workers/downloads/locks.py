@@ -27,6 +27,7 @@ def locked(lock_file: Path, name: str) -> int:
         Snooze: another job holds the lock.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    lock_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(lock_file, flags, 0o600)
     try:
         place = int(digest(name)[:15], 16)

@@ -1,5 +1,6 @@
 """The distributed backend: a Redis server, shared by supervisors on several hosts."""
 
+import zlib
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -97,11 +98,15 @@ class RedisBackend(Backend):
         return facts | {"time": to_moment(int(seconds) * 1_000_000 + int(micros))}
 
     def change_counter(self) -> int:
-        return int(self._db.ask("HGET", self.url.prefix + "meta", "ver") or 0)
+        # With the identity: a server that was emptied may have as many changes again.
+        changes, born = self._db.ask("HMGET", self.url.prefix + "meta", "ver", "born")
+        return int(changes or 0) + (zlib.crc32(born or b"") << 64)
 
     def identity(self) -> StoreIdentity:
-        found = self._db.read("identity") or self._db.write("identify")
-        return rows.to_identity(found)
+        return rows.to_identity(self._db.read("identity"))
+
+    def hold_store(self) -> None:
+        self._db.hold_store()
 
     def maintain(self) -> None:
         self._db.write("maintain")

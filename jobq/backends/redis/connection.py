@@ -166,10 +166,14 @@ class RedisConnection:
         self._client = self._first = None
         self._is_cluster = False
 
+    def hold_store(self) -> None:
+        """Refuse, from here on, a server that is another one than at the next answer, or emptied."""
+        self._born = self._born or ""
+
     def listener(self, lock: int) -> RedisListener:
         """Return a subscription to wake-ups, for the owner of the lock."""
         channel = self.url.prefix + "wake"
-        self._born = self._born or ""
+        self.hold_store()
         try:
             return RedisListener(self.client, channel, lock)
         except (RedisError, OSError) as error:

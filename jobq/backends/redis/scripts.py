@@ -26,7 +26,7 @@ _VERBS: dict[str, tuple[str, ...]] = {
     "exchange unclaim": (*_END, "claim", "heartbeat", "exchange"),
     "started progress heartbeat cancel_requests": (*_END, "heartbeat"),
     "queues put_queues delete_queue register unregister supervisors maintain "
-    "correct_waits identity identify": (
+    "correct_waits identity": (
         *_QUEUES, "upkeep",
     ),
     "signatures failures unsigned sign": (*_JOBS, "failures"),

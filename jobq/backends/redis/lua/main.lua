@@ -5,7 +5,7 @@
 
 local LOCK, SLOT = P .. 'lock', request.slot and P .. 'r:' .. request.slot
 
-local version, born = unpack(call('HMGET', META, 'v', 'born'))
+local version, born, marked_after = unpack(call('HMGET', META, 'v', 'born', 'marked_after'))
 if version and version ~= request.version then return {'version', version} end
 if not version and call('EXISTS', META) == 1 then return {'foreign'} end
 -- A store that lost its data starts numbers over: a client would take other attempts for its own.
@@ -46,7 +46,10 @@ end
 if undo then
   roll_back()
 elseif changed then
-  if not version then call('HSET', META, 'v', request.version, 'marked_after', 0) end
+  if not version then call('HSET', META, 'v', request.version) end
+  if not marked_after then  -- it is new, or was made by a version without marks
+    call('HSETNX', META, 'marked_after', version and call('HGET', META, 'id') or '0')
+  end
   born = call('HGET', META, 'born')
   if not born then
     born = new_identity()

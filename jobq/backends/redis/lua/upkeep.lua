@@ -46,22 +46,8 @@ end
 
 -- Return the identity of the store, and the last id whose log directory may have no mark.
 function verbs.identity()
-  local f = call('HMGET', META, 'born', 'marked_after')
-  if f[1] and f[2] then return f end
-end
-
--- Complete the identity of a store that is new, or that versions without marks have used.
-function verbs.identify()
   local f = call('HMGET', META, 'born', 'marked_after', 'id')
-  if not f[1] then
-    f[1] = new_identity()
-    write('HSET', META, 'born', f[1])
-  end
-  if not f[2] then
-    f[2] = f[3] or '0'
-    write('HSET', META, 'marked_after', f[2])
-  end
-  return {f[1], f[2]}
+  return {f[1] or '', f[2] or f[3] or '0'}
 end
 
 -- Delete the consumers of dead supervisors, but only without pending entries, which would go too.

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from jobq.errors import DatabaseError
 from jobq.models import JobFilter, JobStatus
 from tests.contract.driver import NOON, Jobs, after, new_job
 from tests.contract.test_supervisors import supervisor
@@ -67,3 +68,34 @@ def test_indexes_that_say_what_is_not_so_are_flaws(
     client.delete(f"{TAG}i:failed")
     client.zadd(f"{TAG}ls", {"1": 1})
     assert jobs.backend.flaws(thorough=False) == ["0 jobs are running, and 1 leases are held"]
+
+
+def test_a_server_that_was_emptied_and_has_as_many_changes_again_has_changed(
+    jobs: Jobs, client: Any
+) -> None:
+    jobs.insert(new_job())
+    before = jobs.backend.change_counter()
+    store = jobs.backend.identity()
+    assert jobs.backend.change_counter() == before
+    client.delete(*client.keys("*"))
+    jobs.insert(new_job())
+    assert jobs.backend.change_counter() != before
+    assert jobs.backend.identity().id != store.id
+
+
+def test_a_store_that_is_held_is_not_read_once_it_is_another_one(jobs: Jobs, client: Any) -> None:
+    (job_id,) = jobs.insert_ids(new_job())
+    jobs.backend.hold_store()
+    assert jobs.backend.get([job_id])
+    client.delete(*client.keys("*"))
+    with pytest.raises(DatabaseError, match="the server was emptied or replaced"):
+        jobs.backend.get([job_id])
+
+
+def test_the_logs_of_a_store_of_an_older_version_belong_to_it(jobs: Jobs, client: Any) -> None:
+    before = jobs.insert_ids(*[new_job()] * 2)[-1]
+    client.hdel(f"{TAG}meta", "marked_after")
+    assert jobs.backend.identity().marked_after == before
+    (after_it,) = jobs.insert_ids(new_job())
+    jobs.insert(new_job())
+    assert before <= jobs.backend.identity().marked_after <= after_it
