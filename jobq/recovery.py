@@ -286,6 +286,8 @@ def tree_left(logs: JobLogs, job: Job, attempt: Attempt) -> "ProcessTree":
         if log := logs.open(job):
             with log:
                 seen = descendants.read(log, attempt.attempt)
+    if attempt.pid_started is not None:  # what was there before it does not descend from it
+        seen = {pid: begun for pid, begun in seen.items() if begun >= attempt.pid_started}
     return ProcessTree(
         attempt.supervisor,
         job.id,

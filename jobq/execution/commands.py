@@ -122,7 +122,7 @@ def _open_stdin(stdin: str | None, log: JobLog) -> int:
     # Without a writer, opening a FIFO would hold up every other job.
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
     if stdin == shell.OWN_STDIN:
-        descriptor = os.open(STDIN, flags | os.O_NOFOLLOW, dir_fd=log.descriptor)
+        descriptor = log.open(STDIN, flags)
     else:
         descriptor = os.open(os.devnull if stdin is None else stdin, flags)
     os.set_blocking(descriptor, True)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from jobq.logs.directory import JobLog, write_all
+from jobq.system.permissions import OTHERS_WRITE
 
 _MAX_FILE_BYTES = 1 << 20
 
@@ -17,10 +18,16 @@ def write(log: JobLog, attempt: int, descendants: Mapping[int, int]) -> None:
 
 
 def read(log: JobLog, attempt: int) -> dict[int, int]:
-    """Return what was stored; nothing where the file makes no sense."""
+    """Return what was stored; nothing where the file makes no sense.
+
+    These processes get signals, so a file counts only if no other user can have written to it.
+    """
     with suppress(OSError, ValueError):
         descriptor = log.open(_name(attempt), os.O_RDONLY)
         try:
+            found = os.fstat(descriptor)
+            if found.st_uid != os.geteuid() or found.st_mode & OTHERS_WRITE:
+                return {}
             lines = os.read(descriptor, _MAX_FILE_BYTES).splitlines()
         finally:
             os.close(descriptor)

@@ -1,4 +1,5 @@
 import time
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -7,9 +8,10 @@ from freezegun.api import FrozenDateTimeFactory
 
 from jobq import JobQueue, JobStatus
 from jobq.clock import utcnow
+from jobq.logs import descendants
 from jobq.models import Outcome
 from jobq.queue import backend_of, recovery_of
-from jobq.recovery import ExpiredLeases
+from jobq.recovery import ExpiredLeases, tree_left
 from tests.support.queues import NOON, add
 
 
@@ -82,3 +84,14 @@ def test_leases_are_doubted_by_who_was_kept_waiting_itself(project: Path) -> Non
             assert expired.rescue(utcnow()) == 0
             clock.tick(1)
         assert expired.rescue(utcnow()) == 1
+
+
+def test_what_was_there_before_a_process_is_none_of_its_descendants(queue: JobQueue) -> None:
+    """A file in a log directory names processes, and each of them is sent signals."""
+    job = add(queue)
+    assert queue.claim(owner="gone") is not None
+    ((_, attempt),) = backend_of(queue).open_attempts()
+    with queue.logs.create(job) as log:
+        descendants.write(log, 1, {10: 99, 11: 100, 12: 101})
+    begun = replace(attempt, pid=9, pid_started=100)
+    assert tree_left(queue.logs, job, begun).descendants == {11: 100, 12: 101}

@@ -1,5 +1,6 @@
 """What a job has started, on disk: in a directory that is the job's own."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -40,3 +41,18 @@ def test_no_link_is_followed(log: JobLog, tmp_path: Path) -> None:
     assert descendants.read(log, 1) == {}
     descendants.write(log, 1, {3: 4})
     assert (descendants.read(log, 1), elsewhere.read_text()) == ({3: 4}, "1 2\n")
+
+
+def test_what_another_user_may_have_written_is_nothing(
+    log: JobLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even root, who may read all, would end processes that a stranger has chosen."""
+    descendants.write(log, 1, {1: 2})
+    path = log.path / ".descendants-1"
+    path.chmod(0o666)
+    assert descendants.read(log, 1) == {}
+    path.chmod(0o600)
+    assert descendants.read(log, 1) == {1: 2}
+    owner_of_all = path.stat().st_uid
+    monkeypatch.setattr(os, "geteuid", lambda: owner_of_all + 1)
+    assert descendants.read(log, 1) == {}
