@@ -209,6 +209,10 @@ class JobReader:
         """Return a number that differs from the last one if anything may have changed."""
         return self._backend.change_counter()
 
+    def hold_store(self) -> None:
+        """Raise a DatabaseError, from here on, once the store was emptied or replaced."""
+        self._backend.hold_store()
+
     def wait(self, job_id: int, timeout: Duration | None = None) -> Job:
         """Wait until a job has ended, and return it as it ended.
 

@@ -204,6 +204,37 @@ def test_a_log_whose_header_is_damaged_is_not_taken_for_an_empty_one(
         assert contents(project / ".jobq") == before, verb
 
 
+READING_VERBS = (
+    ["list"], ["list", "--json"], ["stats"], ["show", "1"], ["tail", "1"], ["wait", "1"], ["verify"],
+    ["explain", "1"], ["queue", "list"], ["schedule", "list"], ["export"], ["config"],
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("emptied", [False, True])
+def test_a_log_without_its_database_is_left_alone(cli: Cli, project: Path, emptied: bool) -> None:
+    crash(project)
+    path = database(project)
+    moved = path.read_bytes()
+    path.write_bytes(b"") if emptied else path.unlink()
+    before = contents(project / ".jobq")
+    for verb in (*VERBS, *READING_VERBS[:-1]):
+        refused(cli(*verb), "jobq.db-wal: holds changes to a database, and jobq.db is missing")
+        assert contents(project / ".jobq") == before, verb
+    doctor = cli("doctor")
+    assert (doctor.code, "put jobq.db back" in doctor.out) == (1, True)
+    assert contents(project / ".jobq") == before
+    path.write_bytes(moved)
+    assert len(cli("list", "--json", "--limit", "0").json) == 63
+
+
+def test_reading_makes_no_database(cli: Cli, project: Path) -> None:
+    shutil.rmtree(project / ".jobq")
+    before = sorted(project.rglob("*"))
+    for verb in (*READING_VERBS, ["doctor"]):
+        assert cli(*verb).code in (0, 3), verb
+        assert sorted(project.rglob("*")) == before, verb
+
+
 def test_the_log_of_another_programs_database_is_not_moved_into_ours(
     cli: Cli, project: Path, tmp_path: Path
 ) -> None:

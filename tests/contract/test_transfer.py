@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from jobq.backends.base import Backend, TransferStore
+from jobq.backends.base import Backend
 from jobq.backends.messages import Setup
 from jobq.backends.sqlite.backend import SqliteBackend
+from jobq.backends.transfer_store import TransferStore
 from jobq.diagnostics.verify import verify
 from jobq.errors import DatabaseError, HalfFilledError, UsageError, WrongState
 from jobq.models import (

@@ -6,7 +6,6 @@ from typing import Any
 
 from redis.connection import parse_url
 
-from jobq.backends.base import TransferStore
 from jobq.backends.messages import History, ParentState, ScheduleHistory, Setup
 from jobq.backends.redis import rows
 from jobq.backends.redis.connection import RedisConnection, Refused
@@ -15,6 +14,7 @@ from jobq.backends.redis.rows import given, to_micros, to_moment
 from jobq.backends.redis.schedules import RedisSchedules
 from jobq.backends.redis.scripts import place_script
 from jobq.backends.text import encode
+from jobq.backends.transfer_store import TransferStore
 from jobq.errors import DatabaseNewerError, WrongState
 from jobq.models import JobStatus, KnownKey
 

@@ -4,7 +4,6 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 
-from jobq.backends.base import TransferStore
 from jobq.backends.liveness import LivenessLocks
 from jobq.backends.messages import (
     History,
@@ -21,6 +20,7 @@ from jobq.backends.sqlite.insert import known_keys
 from jobq.backends.sqlite.schedules import all_schedules, fired_for, put_schedule
 from jobq.backends.sqlite.schema import FILLING_MARK, SCHEMA_VERSION
 from jobq.backends.text import encode
+from jobq.backends.transfer_store import TransferStore
 from jobq.errors import WrongState
 from jobq.models import UNFINISHED, Attempt, Condition, Job, JobStatus, KnownKey
 

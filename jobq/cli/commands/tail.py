@@ -18,7 +18,7 @@ from jobq.limits import MAX_COUNT
 from jobq.logs.directory import EVENTS, LOG, OFFSET_FIELDS, STDERR, STDOUT, JobLog
 from jobq.logs.remote import RemoteLog, wrote
 from jobq.models import FINISHED, Job, LogOffsets
-from jobq.queue import JobQueue, backend_of
+from jobq.queue import JobQueue
 
 DEFAULT_LINES = 100
 
@@ -55,7 +55,7 @@ def command(
         raise UsageError("give -f or --attempt, not both: -f follows the current attempt")
     with cli.queue() as queue:
         if following:
-            backend_of(queue).hold_store()
+            queue.hold_store()
         job_id = parse_one_id(job, queue)
         found = queue.get(job_id)
         log = queue.open_log(found, attempt)

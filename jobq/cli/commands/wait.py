@@ -16,7 +16,6 @@ from jobq.cli.rendering.output import count_of, print_json_array
 from jobq.describe import describe
 from jobq.errors import NotFound
 from jobq.models import Job, JobStatus
-from jobq.queue import backend_of
 from jobq.redaction import ShownJob
 from jobq.serializers import job_document
 
@@ -55,7 +54,7 @@ def command(
     cli: Cli = ctx.obj
     seconds = None if timeout is None else parse_span("--timeout", timeout)
     with cli.queue() as queue:
-        backend_of(queue).hold_store()
+        queue.hold_store()
         wanted = pick.job_filter(queue, ids)
         chosen, _ = choose(queue, wanted, among=frozenset(JobStatus), limit=pick.limit)
         if not chosen:

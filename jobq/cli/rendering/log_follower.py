@@ -17,7 +17,7 @@ from jobq.job_types import shell
 from jobq.logs.directory import LOG, OFFSET_FIELDS, STDERR, STDOUT, JobLog
 from jobq.logs.remote import RemoteLog, wrote
 from jobq.models import FINISHED, Job, JobStatus, LogOffsets
-from jobq.queue import JobQueue, backend_of
+from jobq.queue import JobQueue
 from jobq.redaction import ShownJob
 
 POLL_INTERVAL_S = 0.05
@@ -266,7 +266,7 @@ def follow(queue: JobQueue, follower: Follower, job_id: int) -> Job:
 
 def follow_job(queue: JobQueue, job_id: int, *, color: bool) -> int:
     """Follow a job that was just added. Return its exit code."""
-    backend_of(queue).hold_store()
+    queue.hold_store()
     hint_no_supervisor(queue, [queue.get(job_id)], until_ended=True)
     streams.go_on_without_output(unread=False)
     job = follow(queue, Follower(queue, queue.get(job_id), split=True, color=color), job_id)

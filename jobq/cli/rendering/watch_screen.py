@@ -24,7 +24,7 @@ from jobq.diagnostics.eta import PastRuns, remaining
 from jobq.errors import DatabaseAwayError
 from jobq.inert import inert
 from jobq.models import FINISHED, UNFINISHED, Job, JobFilter, JobStatus
-from jobq.queue import JobQueue, backend_of
+from jobq.queue import JobQueue
 from jobq.redaction import ShownJob
 from jobq.serializers import job_document
 
@@ -44,7 +44,7 @@ def watch(
     queue: JobQueue, wanted: JobFilter, *, color: bool, draws: bool, as_jsonl: bool = False
 ) -> None:
     """Show jobs as they change, until Ctrl-C, or q on a terminal that is not dumb (``draws``)."""
-    backend_of(queue).hold_store()
+    queue.hold_store()
     if as_jsonl or not (draws and is_terminal()):
         _print_all_changes(queue, wanted, as_jsonl=as_jsonl)
     else:
