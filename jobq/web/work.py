@@ -8,6 +8,7 @@ after the other.
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -63,13 +64,13 @@ class _Threads:
             self._changed.notify()
         return task.future
 
-    def close(self, timeout: float) -> None:
-        """Finish what waits, and end the threads, in this time at most."""
+    def close(self, until: float) -> None:
+        """Finish what waits, and end the threads, until this time of the monotonic clock."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
         for thread in self._threads:
-            thread.join(timeout)
+            thread.join(max(0.0, until - time.monotonic()))
 
     def _loop(self) -> None:
         while True:
@@ -121,10 +122,13 @@ class Work:
         return await self._keeper.submit(call)
 
     def close(self, timeout: float) -> None:
-        """Let writes that wait take effect, and end the threads."""
-        self._writer.close(timeout)
-        self._readers.close(0)
-        self._keeper.close(0)
+        """Let writes that wait take effect, and end the threads, in this time at most.
+
+        The queue is closed next, which no thread may be using then.
+        """
+        until = time.monotonic() + timeout
+        for threads in (self._writer, self._keeper, self._readers):
+            threads.close(until)
 
     def _run_each(self, tasks: Sequence[_Task]) -> None:
         for task in tasks:

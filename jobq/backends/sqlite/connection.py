@@ -187,6 +187,8 @@ class SqliteConnection:
 
     def checkpoint(self) -> None:
         """Move the write-ahead log into the database, as far as readers allow."""
+        if not exists(self._name):
+            return
         handle = self._handle(writes=True)
         try:
             with self._locked(handle):
