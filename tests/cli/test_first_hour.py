@@ -103,7 +103,7 @@ def test_internal_tags_are_not_shown(cli: Cli) -> None:
 
 def test_a_silent_job_says_so_on_a_terminal(cli: Cli, project: Path) -> None:
     job = cli.completed()
-    cli.queue.logs.create(job.id).close()
+    cli.queue.logs.create(job).close()
     assert "Job 1 is completed: it has printed nothing." in on_terminal(project, "tail", "1").text
     assert cli("tail", "1").err == ""
 
