@@ -39,6 +39,7 @@ test-quick: $(STAMP) ## Run the unit and architecture tests that are not slow (4
 SECONDS ?= 600
 
 soak: $(STAMP) ## Kill at every step, fill to the limits, disturb at random (SECONDS=600 SEED=…)
+	JOBQ_TEST_EXAMPLES=500 $(PYTEST) $(CPUS) tests/contract/test_model.py tests/contract/test_model_schedules.py
 	$(BIN)/python -m tools.soak.kills
 	$(BIN)/python -m tools.soak.kills --torn finish add_many cancel prune import
 	$(BIN)/python -m tools.soak.limits

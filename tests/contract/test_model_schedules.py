@@ -23,6 +23,7 @@ from jobq.errors import WrongState
 from jobq.models import Fired, JobFilter, Schedule
 from tests.contract.conftest import BACKENDS
 from tests.contract.driver import NOON, new_job
+from tests.contract.test_model import EXAMPLES
 from tests.contract.test_schedules import schedule
 
 HOUR = timedelta(hours=1)
@@ -156,7 +157,7 @@ def test_a_backend_keeps_schedules_as_the_model_does(name: str) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=60,
+            max_examples=EXAMPLES,
             stateful_step_count=30,
             suppress_health_check=list(HealthCheck),
         ),
