@@ -18,12 +18,18 @@ from jobq.web.auth import OPEN, READER
 from jobq.web.gate import Gate, Origins, origins_of
 from jobq.web.maintenance import maintain
 from jobq.web.problems import answer_problem
-from jobq.web.routers import health, jobs, session
+from jobq.web.routers import health, job_actions, jobs, session
 from jobq.web.routing import ApiRoute, api_router
 from jobq.web.schemas import ProblemOut, answer
 from jobq.web.state import Server, create_server
 
-ROUTERS: Sequence[APIRouter] = (session.router, health.router, health.probes, jobs.router)
+ROUTERS: Sequence[APIRouter] = (
+    session.router,
+    health.router,
+    health.probes,
+    jobs.router,
+    job_actions.router,
+)
 """The parts of the API."""
 
 CLOSE_TIMEOUT_S = 1.0

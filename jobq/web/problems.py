@@ -19,6 +19,7 @@ from jobq.errors import (
     DatabaseError,
     DatabaseUnavailableError,
     JobqError,
+    KeyReusedError,
     LogDirectoryError,
     NotFound,
     UsageError,
@@ -83,6 +84,7 @@ class Problem(HTTPException):
 _OF_ERRORS: Sequence[tuple[type[JobqError], int, str]] = (
     (ConfigError, 500, "configuration"),  # the server's, not the caller's
     (ArgsError, 422, "invalid_args"),
+    (KeyReusedError, 422, "key_reused"),
     (UsageError, 422, "invalid"),
     (NotFound, 404, "not_found"),
     (WrongState, 409, "wrong_state"),

@@ -32,7 +32,8 @@ class ApiRoute(APIRoute):
         async def checked(request: Request) -> Response:
             requirement(request)
             strict = JsonRequest(request.scope, request.receive)
-            if self.body_field is not None:
+            field = self.body_field
+            if field is not None and (field.field_info.is_required() or await strict.body()):
                 await strict.json()
             return await handle(strict)
 

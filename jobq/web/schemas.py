@@ -81,10 +81,9 @@ Status = Literal[
 Parents = Annotated[list[int], Field(max_length=1000)]
 
 
-class JobIn(Input):
-    """A job to add: the fields of `JobSpec`."""
+class JobOptions(Input):
+    """The fields of `JobSpec` besides the type."""
 
-    type: str
     args: dict[str, JsonValue] | None = None
     queue: str = "default"
     priority: int | str = 5
@@ -100,6 +99,12 @@ class JobIn(Input):
     max_retries: int | None = None
     retry_base: Span | None = None
     added_by: JobId | None = None
+
+
+class JobIn(JobOptions):
+    """A job to add: the fields of `JobSpec`."""
+
+    type: str
 
 
 class ParentOut(Output):
@@ -151,6 +156,41 @@ class Job(Output):
     links: dict[str, str]
 
 
+class LightJob(Output):
+    """A job in a list: without arguments, result and parents, and with texts of 300 characters."""
+
+    id: int
+    type: str
+    name: str | None
+    status: Status
+    summary: str
+    queue: str
+    priority: int
+    tags: dict[str, str]
+    unique_key: str | None
+    unmet_parents: int
+    added_by: int | None
+    attempts: int
+    failures: int
+    crashes: int
+    max_retries: int
+    retry_base: float
+    timeout: float | None
+    created_at: str
+    run_at: str | None
+    started_at: str | None
+    finished_at: str | None
+    cancel_requested: bool
+    cancelled_by: int | None
+    progress: ProgressOut | None
+    exit_code: int | None
+    signal: int | None
+    error: str | None
+    reason: str | None
+    can: list[Literal["cancel", "retry", "delete", "clone"]]
+    links: dict[str, str]
+
+
 class AddedJob(Job):
     """A job that was added, or the one that holds its unique key."""
 
@@ -172,6 +212,20 @@ def job_document(job: ShownJob) -> JsonObject:
         "can": actions_on(job.status),
         "links": {"self": own, "attempts": f"{own}/attempts", "logs": f"{own}/logs"},
     }
+
+
+def light_document(job: ShownJob) -> JsonObject:
+    """Return a job as lists have it."""
+    document = job_document(job)
+    for field in ("args", "result", "parents"):
+        del document[field]
+    for field in ("name", "unique_key", "error", "reason"):
+        document[field] = bounded_text(document[field], MAX_SUMMARY_CHARS)
+    document["tags"] = {
+        bounded_text(key, MAX_SUMMARY_CHARS): bounded_text(value, MAX_SUMMARY_CHARS)
+        for key, value in document["tags"].items()
+    }
+    return document
 
 
 def actions_on(status: JobStatus) -> list[str]:
@@ -212,6 +266,11 @@ def to_json(document: Any) -> bytes:
     )
 
 
+def indented(document: Any) -> str:
+    """Return a document as text for people, in which JavaScript does not round the numbers."""
+    return json.dumps(document, ensure_ascii=False, indent=2)
+
+
 def answer(
     document: Any, status: int = 200, *, headers: Mapping[str, str] | None = None
 ) -> Response:
@@ -219,28 +278,49 @@ def answer(
     return Response(to_json(document), status, headers, media_type="application/json")
 
 
-def etag_of(document: Any) -> str:
-    """Return the entity tag of a document: equal as long as nothing of it changes."""
-    return f'"{hashlib.sha256(to_json(document)).hexdigest()[:24]}"'
+def etag_of(document: Any, version: Any = None) -> str:
+    """Return the entity tag of a document: equal as long as nothing of it changes.
+
+    ``version``: the part of it that clients change. `If-Match` compares that part alone: counts and
+    next times change by themselves.
+    """
+    digest = hashlib.sha256(to_json(document)).hexdigest()[:24]
+    if version is None:
+        return f'"{digest}"'
+    return f'"{hashlib.sha256(to_json(version)).hexdigest()[:24]}.{digest}"'
 
 
-def answer_tagged(request: Request, document: Any) -> Response:
-    """Return a document with its ETag; 304 if the client has it already."""
-    body = to_json(document)
-    tag = f'"{hashlib.sha256(body).hexdigest()[:24]}"'
-    if tag in _tags(request, "if-none-match"):
+def answer_tagged(
+    request: Request,
+    document: Any,
+    *,
+    version: Any = None,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """Return a document with its ETag; 304 if a client that reads it has it already."""
+    tag = etag_of(document, version)
+    if request.method in ("GET", "HEAD") and tag in _tags(request, "if-none-match"):
         return Response(status_code=304, headers={"ETag": tag})
-    return Response(body, 200, {"ETag": tag}, media_type="application/json")
+    return answer(document, status, headers={"ETag": tag, **(headers or {})})
 
 
-def require_match(request: Request, document: Any) -> None:
+def has_condition(request: Request) -> bool:
+    """Return whether a change depends on the version that the client has seen."""
+    return "if-match" in request.headers
+
+
+def require_match(request: Request, document: Any, version: Any = None) -> None:
     """Refuse a change if the client has seen another version of the document.
 
     Raises:
         Problem: `If-Match` names none of its tags: 412.
     """
+    if not has_condition(request):
+        return
     wanted = _tags(request, "if-match")
-    if wanted and "*" not in wanted and etag_of(document) not in wanted:
+    known = {tag.strip('"').partition(".")[0] for tag in wanted}
+    if "*" not in wanted and etag_of(document, version).strip('"').partition(".")[0] not in known:
         raise Problem(412, "changed", "it has changed since you read it: read it again")
 
 

@@ -1,18 +1,24 @@
 """The rules for jobs that come over HTTP: which types, and what a command may ask for."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from jobq.config.settings import Serve
+from jobq.errors import NotFound, UsageError
 from jobq.job_types import shell
-from jobq.jobs.spec import JobSpec
+from jobq.jobs.prepare import InvalidJob, Preparer
+from jobq.jobs.spec import JobSpec, given_fields
+from jobq.models import Job
+from jobq.queue import JobQueue
+from jobq.redaction import SECRETS_TAG, ShownJob, is_redacted
 from jobq.web.caller import BY_TAG, Caller
-from jobq.web.problems import FieldError, Problem
-from jobq.web.schemas import JobIn
+from jobq.web.problems import FieldError, Problem, problem_of
+from jobq.web.schemas import JobIn, JobOptions
 
 OWN_TAGS = "jobq:"
 """The prefix of tags that only jobq sets."""
@@ -34,24 +40,135 @@ def to_spec(job: JobIn, caller: Caller, serve: Serve) -> JobSpec:
     Raises:
         Problem: its type may not be added (403), or it asks for what is not allowed (422).
     """
-    if not may_submit(serve, job.type):
+    require_submittable(serve, job.type)
+    given = job.model_dump(exclude_unset=True)
+    refuse_forbidden(job.type, given, serve)
+    return JobSpec(
+        **_with_time({**given, "tags": {**(given.get("tags") or {}), **own_tags(caller)}})
+    )
+
+
+def require_submittable(serve: Serve, job_type: str) -> None:
+    """Refuse a type of which no jobs may be added.
+
+    Raises:
+        Problem: 403.
+    """
+    if not may_submit(serve, job_type):
         raise Problem(
             403,
             "type_not_allowed",
-            f"jobs of type {job.type!r:.80} may not be added over HTTP: name the type in "
+            f"jobs of type {job_type!r:.80} may not be added over HTTP: name the type in "
             "[serve] submit of jobq.toml",
         )
-    given = job.model_dump(exclude_unset=True)
+
+
+def refuse_forbidden(job_type: str, given: Mapping[str, Any], serve: Serve) -> None:
+    """Refuse tags that are jobq's, and what commands may not ask for.
+
+    Raises:
+        Problem: 422, with each field.
+    """
     errors = [*_tag_errors(given.get("tags") or {})]
-    if job.type == shell.JOB_TYPE:
+    if job_type == shell.JOB_TYPE:
         errors += _command_errors(given.get("args") or {}, serve)
     if errors:
         first = errors[0]
         raise Problem(422, "not_allowed", f"{first.pointer}: {first.message}", errors=errors)
+
+
+def own_tags(caller: Caller) -> dict[str, str]:
+    """Return the tags that say where a job came from."""
+    return {VIA_TAG: "http", BY_TAG: caller.sub}
+
+
+def _with_time(given: dict[str, Any]) -> dict[str, Any]:
     if given.get("at") is not None:
         given["at"] = datetime.fromisoformat(given["at"])
-    own = {VIA_TAG: "http", BY_TAG: caller.sub}
-    return JobSpec(**{**given, "tags": {**(given.get("tags") or {}), **own}})
+    return given
+
+
+def to_specs(jobs: Sequence[JobIn], caller: Caller, serve: Serve) -> list[JobSpec]:
+    """Return what is added for jobs that a caller describes together.
+
+    Raises:
+        Problem: one is refused: see `to_spec`; the pointers say which.
+    """
+    specs = []
+    for place, job in enumerate(jobs):
+        try:
+            specs.append(to_spec(job, caller, serve))
+        except Problem as problem:
+            errors = problem.errors or [FieldError("/type", problem.detail)]
+            problem.errors = [FieldError(f"/jobs/{place}{p}", m) for p, m in errors]
+            raise
+    return specs
+
+
+def clone_of(
+    job: Job, shown: ShownJob, changes: JobOptions, caller: Caller, serve: Serve
+) -> JobSpec:
+    """Return what is added as a copy of a job, with changed fields.
+
+    Secrets are copied with what they are in; a field that is changed has to name them anew, so that
+    nobody can send a secret that they can't read to another place. A unique key and parents are
+    not copied.
+
+    Raises:
+        Problem: its type may not be added (403), it has an input of its own (409), or a change is
+            not allowed (422).
+    """
+    require_submittable(serve, job.type)
+    given = changes.model_dump(exclude_unset=True)
+    for field in ("args", "tags", "name"):
+        if field in given and given[field] == getattr(shown, field):
+            del given[field]  # as it was read
+        elif is_redacted(given.get(field)):
+            text = "it has a secret that was left out: give the secret itself"
+            raise Problem(
+                422, "redacted", f"/{field}: {text}", errors=[FieldError(f"/{field}", text)]
+            )
+    refuse_forbidden(job.type, given, serve)
+    if "args" not in given and job.args.get("stdin") == shell.OWN_STDIN:
+        raise Problem(409, "own_stdin", f"job {job.id} read a stdin that is not kept for others")
+    kept = {k: v for k, v in job.tags.items() if not k.startswith(OWN_TAGS)}
+    named = {k: v for k, v in job.tags.items() if k == SECRETS_TAG}
+    tags = {**(given.pop("tags", kept) or {}), **named, **own_tags(caller)}
+    return JobSpec(**_with_time({**_copied(job), **given, "tags": tags}))
+
+
+def _copied(job: Job) -> dict[str, Any]:
+    fields = ("type", "args", "queue", "priority", "name", "max_retries", "retry_base")
+    return {**{name: getattr(job, name) for name in fields}, "timeout": job.timeout or 0}
+
+
+@contextmanager
+def naming_fields(
+    queue: JobQueue, specs: Sequence[JobSpec], prefix: str = "/jobs/{}"
+) -> Iterator[None]:
+    """Add the fields that are wrong to the problem of jobs that can't be added.
+
+    Raises:
+        Problem: one can't be.
+    """
+    try:
+        yield
+    except (UsageError, NotFound) as error:
+        problem = problem_of(error)
+        for place, spec in enumerate(specs):
+            problem.errors = _field_errors(queue, spec, prefix.format(place))
+            if problem.errors:
+                break
+        raise problem from None
+
+
+def _field_errors(queue: JobQueue, spec: JobSpec, prefix: str) -> list[FieldError]:
+    preparer = Preparer(queue.job_type, queue.queue, queue.settings, queue.now())
+    try:
+        preparer.prepare(given_fields(spec))
+    except InvalidJob as invalid:
+        return [FieldError(f"{prefix}/{field}", str(error)) for field, error in invalid.errors]
+    return []
 
 
 def _tag_errors(tags: Mapping[str, str]) -> list[FieldError]:

@@ -52,6 +52,7 @@ class App:
         self.app = create_app(self.queue, log=self._note)
         self.server = self.app.state.server
         self.lines: list[str] = []
+        self._tokens: dict[tuple[str, ...], str] = {}
         self.client = TestClient(
             self.app, base_url=LOCAL_URL, raise_server_exceptions=False, follow_redirects=False
         )
@@ -69,8 +70,10 @@ class App:
         return text
 
     def call(self, method: str, path: str, *roles: str, **options: Any) -> httpx2.Response:
-        """Send a request, with a new token of these roles."""
-        headers = {"Authorization": f"Bearer {self.token(*roles)}"} | options.pop("headers", {})
+        """Send a request, with a token of these roles: the same one each time."""
+        if roles not in self._tokens:
+            self._tokens[roles] = self.token(*roles)
+        headers = {"Authorization": f"Bearer {self._tokens[roles]}"} | options.pop("headers", {})
         answer: httpx2.Response = self.client.request(method, path, headers=headers, **options)
         return answer
 
@@ -91,6 +94,15 @@ def make_app(tmp_path: Path) -> Iterator[Callable[..., App]]:
     for app in made:
         app.client.__exit__(None, None, None)
         app.queue.close()
+
+
+@pytest.fixture(scope="module")
+def api(backend_setting: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    """The application on every backend, shared by the tests of a module."""
+    app = App(tmp_path_factory.mktemp("api"), backend_setting + SETTINGS)
+    with app.client:
+        yield app
+    app.queue.close()
 
 
 @pytest.fixture
