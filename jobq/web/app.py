@@ -18,7 +18,7 @@ from jobq.web.auth import OPEN, READER
 from jobq.web.gate import Gate, Origins, origins_of
 from jobq.web.maintenance import maintain
 from jobq.web.problems import answer_problem
-from jobq.web.routers import health, job_actions, jobs, session
+from jobq.web.routers import bulk, health, job_actions, jobs, session
 from jobq.web.routing import ApiRoute, api_router
 from jobq.web.schemas import ProblemOut, answer
 from jobq.web.state import Server, create_server
@@ -29,6 +29,7 @@ ROUTERS: Sequence[APIRouter] = (
     health.probes,
     jobs.router,
     job_actions.router,
+    bulk.router,
 )
 """The parts of the API."""
 
