@@ -35,6 +35,17 @@ TAG = "schedule"
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _Choice = TypeVar("_Choice", Missed, Overlap)
+_TIME_FIELDS = ("cron", "tz", "missed", "overlap")
+_JOB_FIELDS = (
+    "type",
+    "args",
+    "queue",
+    "priority",
+    "tags",
+    "timeout",
+    "max_retries",
+    "retry_base",
+)
 _UNUSABLE = ("key", "unique", "after", "after_any", "after_fail", "at", "delay", "added_by")
 
 
@@ -111,6 +122,43 @@ class Schedules:
         prepare_jobs(self._queue, [spec_of(schedule)], now)  # which refuses it if it is invalid
         self._backend.schedules.add(schedule)
         return self.get(name)
+
+    def change(self, name: str, **fields: Any) -> Schedule:
+        """Change fields of a schedule: `cron`, `tz`, `missed`, `overlap`, and those of its job.
+
+        Raises:
+            UsageError: a field, or the job as it is then, is invalid.
+            NotFound: there is no schedule of that name, or no such queue.
+        """
+        unknown = fields.keys() - {*_JOB_FIELDS, *_TIME_FIELDS}
+        if unknown:
+            raise UsageError(f"a schedule has no {', '.join(sorted(unknown))}")
+        return self._change(name, lambda schedule: self._changed(schedule, fields))
+
+    def _changed(self, before: Schedule, fields: Mapping[str, Any]) -> Schedule:
+        wanted = {name: fields.get(name, getattr(before, name)) for name in _TIME_FIELDS}
+        job = {name: fields.get(name, getattr(before, name)) for name in _JOB_FIELDS}
+        if "cron" in fields:
+            refuse_long_steps(wanted["cron"])
+        times = {
+            "cron": wanted["cron"].strip(),
+            "tz": wanted["tz"],
+            "missed": _choice(Missed, "missed", wanted["missed"]),
+            "overlap": _choice(Overlap, "overlap", wanted["overlap"]),
+        }
+        made = _schedule(
+            JobSpec(**job),
+            name=before.name,
+            created_at=before.created_at,
+            settled_until=before.settled_until,
+            **times,
+        )
+        after = replace(before, **times, **{name: getattr(made, name) for name in _JOB_FIELDS})
+        now = self._backend.now()
+        if (after.cron, after.tz) != (before.cron, before.tz):
+            after = replace(after, next_at=_next_at(after, now))
+        prepare_jobs(self._queue, [spec_of(after)], now)  # which refuses it if it is invalid
+        return after
 
     def pause(self, name: str) -> Schedule:
         """Add no jobs until the schedule is resumed; existing jobs go on."""

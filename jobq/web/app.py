@@ -10,6 +10,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import Response
 
 from jobq.errors import JobqError
@@ -17,8 +18,21 @@ from jobq.queue import JobQueue
 from jobq.web.auth import OPEN, READER
 from jobq.web.gate import Gate, Origins, origins_of
 from jobq.web.maintenance import maintain
-from jobq.web.problems import answer_problem
-from jobq.web.routers import bulk, health, job_actions, jobs, session
+from jobq.web.old_paths import moved_to, place_of
+from jobq.web.problems import Problem, answer_problem, problem_of
+from jobq.web.routers import (
+    bulk,
+    export,
+    health,
+    job_actions,
+    jobs,
+    queues,
+    schedules,
+    session,
+    suggest,
+    types,
+    workers,
+)
 from jobq.web.routing import ApiRoute, api_router
 from jobq.web.schemas import ProblemOut, answer
 from jobq.web.state import Server, create_server
@@ -27,9 +41,15 @@ ROUTERS: Sequence[APIRouter] = (
     session.router,
     health.router,
     health.probes,
+    export.router,  # before /jobs/{id}
     jobs.router,
     job_actions.router,
     bulk.router,
+    suggest.router,
+    queues.router,
+    schedules.router,
+    types.router,
+    workers.router,
 )
 """The parts of the API."""
 
@@ -78,6 +98,7 @@ def create_app(
     app.state.server = server
     for router in (*ROUTERS, _own_routes(app)):
         app.include_router(router)
+    app.add_exception_handler(404, answer_missing)
     for error in (JobqError, HTTPException, RequestValidationError, OSError):
         app.add_exception_handler(error, answer_problem)
     app.add_middleware(
@@ -104,6 +125,19 @@ def _own_routes(app: FastAPI) -> APIRouter:
     both.include_router(router)
     both.include_router(page)
     return both
+
+
+async def answer_missing(request: Request, error: Exception) -> Response:
+    """Return where the path has moved to, or what does the same here; else the problem."""
+    if isinstance(error, Problem):
+        return await answer_problem(request, error)
+    path = request.scope["path"]
+    if target := moved_to(path, request.scope["query_string"]):
+        return Response(status_code=308, headers={"Location": target})
+    problem = problem_of(error)
+    if place := place_of(path):
+        problem.more = {"see": place}
+    return await answer_problem(request, problem)
 
 
 def openapi_of(app: FastAPI) -> dict[str, Any]:

@@ -120,14 +120,7 @@ def clone_of(
     """
     require_submittable(serve, job.type)
     given = changes.model_dump(exclude_unset=True)
-    for field in ("args", "tags", "name"):
-        if field in given and given[field] == getattr(shown, field):
-            del given[field]  # as it was read
-        elif is_redacted(given.get(field)):
-            text = "it has a secret that was left out: give the secret itself"
-            raise Problem(
-                422, "redacted", f"/{field}: {text}", errors=[FieldError(f"/{field}", text)]
-            )
+    drop_unchanged(given, shown, ("args", "tags", "name"))
     refuse_forbidden(job.type, given, serve)
     if "args" not in given and job.args.get("stdin") == shell.OWN_STDIN:
         raise Problem(409, "own_stdin", f"job {job.id} read a stdin that is not kept for others")
@@ -135,6 +128,21 @@ def clone_of(
     named = {k: v for k, v in job.tags.items() if k == SECRETS_TAG}
     tags = {**(given.pop("tags", kept) or {}), **named, **own_tags(caller)}
     return JobSpec(**_with_time({**_copied(job), **given, "tags": tags}))
+
+
+def drop_unchanged(given: dict[str, Any], shown: object, fields: Sequence[str]) -> None:
+    """Drop fields that are given as they were shown: with their secrets, they stay as stored.
+
+    Raises:
+        Problem: another value has a mark in place of a secret: 422.
+    """
+    for field in fields:
+        if field in given and given[field] == getattr(shown, field):
+            del given[field]
+        elif is_redacted(given.get(field)):
+            text = "it has a secret that was left out: give the secret itself"
+            error = FieldError(f"/{field}", text)
+            raise Problem(422, "redacted", f"/{field}: {text}", errors=[error])
 
 
 def _copied(job: Job) -> dict[str, Any]:
