@@ -31,6 +31,7 @@ _TERM = re.compile(
 _BARE = re.compile(r'[^\s":]+')
 _BARE_VALUE = re.compile(r'[^\s"]+')
 _MAX_ID_DIGITS = 18
+_SIGNATURE = re.compile(r"[0-9A-Fa-f]{8}")
 
 
 class Term(NamedTuple):
@@ -159,6 +160,12 @@ def _parse_id(text: str) -> int:
     raise UsageError(f"{text!r:.80} is not a job id")
 
 
+def _parse_signature(text: str) -> str:
+    if _SIGNATURE.fullmatch(text):
+        return text.lower()
+    raise UsageError(f"{text!r:.80} is not a signature: `jobq triage` lists them")
+
+
 _FIELDS: Mapping[str, tuple[str, Callable[[str, datetime], Any]]] = {
     "state": ("statuses", lambda text, _: parse_statuses(text.lower().split(","))),
     "queue": ("queue", lambda text, _: text),
@@ -170,6 +177,7 @@ _FIELDS: Mapping[str, tuple[str, Callable[[str, datetime], Any]]] = {
     "ids": ("ids", _parse_ids),
     "parent": ("parent", lambda text, _: _parse_id(text)),
     "added_by": ("added_by", lambda text, _: _parse_id(text)),
+    "signature": ("signature", lambda text, _: _parse_signature(text)),
 }
 """Conditions that are given once: the field of `JobFilter`, and what reads the value."""
 

@@ -22,6 +22,7 @@ from jobq.web.old_paths import moved_to, place_of
 from jobq.web.problems import Problem, answer_problem, problem_of
 from jobq.web.routers import (
     bulk,
+    dead,
     export,
     health,
     job_actions,
@@ -45,6 +46,7 @@ ROUTERS: Sequence[APIRouter] = (
     jobs.router,
     job_actions.router,
     bulk.router,
+    dead.router,
     suggest.router,
     queues.router,
     schedules.router,

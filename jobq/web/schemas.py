@@ -150,6 +150,7 @@ class Job(Output):
     exit_code: int | None
     signal: int | None
     error: str | None
+    signature: str | None
     reason: str | None
     result: Any
     can: list[Literal["cancel", "retry", "delete", "clone"]]
@@ -186,6 +187,7 @@ class LightJob(Output):
     exit_code: int | None
     signal: int | None
     error: str | None
+    signature: str | None
     reason: str | None
     can: list[Literal["cancel", "retry", "delete", "clone"]]
     links: dict[str, str]

@@ -29,6 +29,20 @@ _Value = Annotated[str | None, Field(max_length=MAX_QUERY_CHARS)]
 _Values = Annotated[list[Annotated[str, Field(max_length=MAX_QUERY_CHARS)]], Field(max_length=50)]
 
 
+_ONCE = (
+    "queue",
+    "type",
+    "since",
+    "until",
+    "ended_since",
+    "ids",
+    "parent",
+    "added_by",
+    "signature",
+)
+"""The parameters that have the name of a condition, and are given once."""
+
+
 class JobQuery(BaseModel):
     """The parameters that select jobs. All conditions have to hold."""
 
@@ -50,6 +64,7 @@ class JobQuery(BaseModel):
     parent: _Value = Field(None, description="Waits, or has waited, for this job.")
     added_by: _Value = Field(None, description="Added by this job.")
     error: _Value = Field(None, description="A text in the error.")
+    signature: _Value = Field(None, description="Failed as the jobs of a group of `/dead` did.")
     text: _Value = Field(None, description="A text in anything that is shown of a job.")
 
     def conditions(self) -> Iterator[tuple[str, str]]:
@@ -58,7 +73,7 @@ class JobQuery(BaseModel):
             yield "q", self.q
         if self.status:
             yield "status", f"state:{_quoted(','.join(self.status))}"
-        for name in ("queue", "type", "since", "until", "ended_since", "ids", "parent", "added_by"):
+        for name in _ONCE:
             if (value := getattr(self, name)) is not None:
                 yield name, f"{name}:{_quoted(value)}"
         yield from (("tag", f"tag:{_quoted(tag)}") for tag in self.tag)

@@ -22,6 +22,7 @@ _FIELDS: Mapping[str, str] = {
     "ids": "ids and ranges: 1,2,9-14",
     "parent": "waits for a job",
     "added_by": "added by a job",
+    "signature": "failed in the same way",
     "name": "text in its name",
     "error": "text in its error",
     "args.": "text in an argument: args.url:example",

@@ -201,6 +201,14 @@ def test_rows_are_light(jobs: Jobs) -> None:
     assert full.args == large
 
 
+def test_rows_have_the_signature_of_their_failure(jobs: Jobs) -> None:
+    first, second = jobs.add(), jobs.add()
+    for job_id, signature in ((first, "3fa9c1aa"), (second, "00000000")):
+        jobs.end(jobs.start(job_id), status=JobStatus.FAILED, signature=signature)
+    found = page(jobs, JobFilter(signature="3fa9c1aa"))
+    assert [(job.id, job.signature) for job in found.jobs] == [(first, "3fa9c1aa")]
+
+
 def test_the_backend_does_not_search_text(jobs: Jobs) -> None:
     """It does not know what is secret."""
     wanted = JobFilter(text=TextSearch(words=("a",)))

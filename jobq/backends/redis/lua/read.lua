@@ -270,7 +270,8 @@ function verbs.ended_after(a)
 end
 
 local LIGHT = {
-  's', 'h', 'u', 'um', 'n', 'f', 'c', 'ra', 'sa', 'fa', 'cr', 'cb', 'pg', 'ec', 'sg', 'er', 'rs',
+  's', 'h', 'u', 'um', 'n', 'f', 'c', 'ra', 'sa', 'fa', 'cr', 'cb', 'pg', 'ec', 'sg', 'si', 'er',
+  'rs',
 }
 
 -- Return a job as `shown` does, without its result, and with something else for large arguments.
