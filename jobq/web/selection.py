@@ -22,6 +22,9 @@ from jobq.web.state import Server
 MAX_QUERY_CHARS = 4000
 MAX_PAGE_SIZE = 200
 
+MAX_TEXTS = 20
+"""Texts that are searched for: the time that a page may take is looked at between batches alone."""
+
 PAGE_TIME_S = 0.06
 """A page ends after this time, whatever it has found."""
 
@@ -94,7 +97,10 @@ class JobQuery(BaseModel):
         """
         for name, text in self.conditions():
             _parsed(name, text, now)
-        return _parsed("q", self.as_query(), now)
+        jobs = _parsed("q", self.as_query(), now)
+        if jobs.text is not None and sum(map(len, jobs.text)) > MAX_TEXTS:
+            raise _invalid("q", f"more than {MAX_TEXTS} texts to search for")
+        return jobs
 
 
 class PageQuery(JobQuery):
@@ -210,8 +216,11 @@ def _parsed(parameter: str, text: str, now: datetime) -> JobFilter:
     try:
         return parse_query(text, now)
     except UsageError as error:
-        field = FieldError(f"query:{parameter}", str(error))
-        raise Problem(422, "invalid", str(error), errors=[field]) from None
+        raise _invalid(parameter, str(error)) from None
+
+
+def _invalid(parameter: str, why: str) -> Problem:
+    return Problem(422, "invalid", why, errors=[FieldError(f"query:{parameter}", why)])
 
 
 def _quoted(text: str) -> str:

@@ -8,8 +8,6 @@ from jobq.models import JobStatus, JsonObject
 
 MAX_SUGGESTIONS = 20
 
-_LAST_TERM = re.compile(r'(?:[^\s"]|"(?:[^"\\]|\\.)*"?)*\Z')
-
 _FIELDS: Mapping[str, str] = {
     "state": "status of a job",
     "queue": "its queue",
@@ -59,10 +57,8 @@ def suggest(query: str, at: int, values: Mapping[str, Values]) -> list[Suggestio
         at: the place of the cursor, in characters.
         values: by field, a function that returns the values that are known.
     """
-    before = query[:at]
-    match = _LAST_TERM.search(before)
-    assert match is not None  # it may be empty
-    term, start = match[0], match.start()
+    start = _start_of_term(query[:at])
+    term = query[start:at]
     field, colon, value = term.partition(":")
     if not colon:
         return _fields(term, start)
@@ -81,6 +77,21 @@ def suggest(query: str, at: int, values: Mapping[str, Values]) -> list[Suggestio
         Suggestion(f"{field}:{_quoted(each)} ", hint, "value", start)
         for each, hint in found[:MAX_SUGGESTIONS]
     ]
+
+
+def _start_of_term(text: str) -> int:
+    """Return where the last term of a text begins, of which the rest may be missing."""
+    start, quoted, escaped = 0, False, False
+    for place, character in enumerate(text):
+        if escaped:
+            escaped = False
+        elif quoted and character == "\\":
+            escaped = True
+        elif character == '"':
+            quoted = not quoted
+        elif character.isspace() and not quoted:
+            start = place + 1
+    return start
 
 
 def _fields(term: str, start: int) -> list[Suggestion]:

@@ -11,6 +11,7 @@ import pytest
 
 from jobq import JobSpec
 from jobq.secret_text import REDACTED
+from jobq.web import schemas
 from tests.web.conftest import App
 
 SHELL = {"type": "shell", "args": {"argv": ["true"]}, "delay": "1h"}
@@ -163,6 +164,15 @@ def test_lists_are_light(api: App) -> None:
     assert len(light["name"]) < 350
 
 
+def test_documents_have_the_fields_of_their_models(api: App) -> None:
+    whole = add(api, tags={"k": "models"})
+    assert whole.keys() == schemas.AddedJob.model_fields.keys()
+    (light,) = pages(api, "tag=k%3Dmodels")[0]["jobs"]
+    assert light.keys() == schemas.LightJob.model_fields.keys()
+    schemas.LightJob.model_validate(light)
+    schemas.AddedJob.model_validate(whole)
+
+
 def test_a_search_sees_what_is_shown(api: App) -> None:
     api.queue.create_queue("secrets")
     argv = ["curl", "--token", "hunter2hunter2"]
@@ -189,6 +199,7 @@ def test_a_search_sees_what_is_shown(api: App) -> None:
         ("q=owner:me", "query:q"),
         ("q=queue:a&queue=b", "query:q"),
         ("q=" + "x+" * 5000, "query:q"),
+        ("q=" + "x+" * 21, "query:q"),
     ],
 )
 def test_a_wrong_filter_is_named(api: App, query: str, pointer: str) -> None:
@@ -288,7 +299,8 @@ def test_a_running_job_is_asked_to_stop(api: App) -> None:
     claim = api.queue.claim(owner="test", types=["shell"])
     assert claim is not None
     assert claim.job.id == job.id
-    answer = api.call("POST", f"/api/v1/jobs/{job.id}/cancel")
+    tag = api.call("GET", f"/api/v1/jobs/{job.id}").headers["etag"]
+    answer = api.call("POST", f"/api/v1/jobs/{job.id}/cancel", headers={"If-Match": tag})
     assert (answer.status_code, answer.json()["cancel_requested"]) == (202, True)
     api.queue.complete(claim)
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from jobq.web.routers.queues import QueueOut
 from tests.web.conftest import App
 
 
@@ -20,6 +21,7 @@ def test_the_life_of_a_queue(api: App) -> None:
     api.queue.add("shell", {"argv": ["true"]}, queue="plans", delay="1h")
     shown = api.call("GET", path, "read").json()
     assert shown["counts"] == {"scheduled": 1}
+    assert shown.keys() == QueueOut.model_fields.keys()
     assert shown in api.call("GET", "/api/v1/queues", "read").json()["queues"]
     changed = api.call("PATCH", path, "operate", json={"max_concurrent": None}).json()
     assert (changed["max_concurrent"], changed["rate"]) == (None, "10/min")

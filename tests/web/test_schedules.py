@@ -8,6 +8,7 @@ import pytest
 from jobq.clock import utcnow
 from jobq.scheduling.schedules import Schedules
 from jobq.secret_text import REDACTED
+from jobq.web.routers.schedules import ScheduleOut
 from tests.web.conftest import App
 
 PATH = "/api/v1/schedules"
@@ -40,6 +41,7 @@ def test_the_life_of_a_schedule(api: App) -> None:
     assert api.call("POST", f"{path}/resume").json()["next_runs"] == changed["next_runs"]
     shown = api.call("GET", path, "read").json()
     assert shown["history"] == []
+    assert shown.keys() == ScheduleOut.model_fields.keys()
     assert shown["last_job_id"] == ran.json()["id"]
     assert [each["name"] for each in api.call("GET", PATH, "read").json()["schedules"]] == [
         "nightly"

@@ -18,6 +18,7 @@ from tests.web.conftest import App
         ("type:sh", 7, ["type:shell "]),
         ("tag:", 4, ['tag:"a=b c" ']),
         ("since:24", 8, ["since:24h "]),
+        ('"a b" tag:"a=b', 14, ['tag:"a=b c" ']),
         ("owner:", 6, []),
         ("", 0, None),
     ],
