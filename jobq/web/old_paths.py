@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from urllib.parse import quote
 
-from jobq.web.routing import PREFIX
+from jobq.web.problems import PREFIX
 
 _PLACES: Sequence[tuple[re.Pattern[str], str]] = [
     (re.compile(pattern + "/?", re.ASCII), place)

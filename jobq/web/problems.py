@@ -27,6 +27,9 @@ from jobq.errors import (
 )
 from jobq.limits import bounded_text
 
+PREFIX = "/api/v1"
+"""The beginning of all paths of the API."""
+
 MEDIA_TYPE = "application/problem+json"
 MAX_ERRORS = 20
 """Errors that one document lists."""
@@ -118,7 +121,7 @@ def problem_of(error: Exception) -> Problem:
 
 def _plain_problem(error: HTTPException) -> Problem:
     details = {
-        404: ("no_such_path", "no such path: see /api/v1/openapi.json"),
+        404: ("no_such_path", f"no such path: see {PREFIX}/openapi.json"),
         405: ("method_not_allowed", "no such method here: see the Allow header"),
     }
     code, detail = details.get(error.status_code, ("malformed", "the request is malformed"))

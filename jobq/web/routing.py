@@ -10,9 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from jobq.web.auth import Requirement
+from jobq.web.problems import PREFIX
 from jobq.web.requests import JsonRequest
-
-PREFIX = "/api/v1"
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 

@@ -20,8 +20,7 @@ from jobq.models import FINISHED, JobStatus, JsonObject
 from jobq.redaction import ShownJob
 from jobq.serializers import job_fields
 from jobq.units import parse_duration, parse_moment
-from jobq.web.problems import Problem
-from jobq.web.routing import PREFIX
+from jobq.web.problems import PREFIX, Problem
 
 MAX_ID = 2**53 - 1
 """Larger numbers are not exact in JavaScript."""

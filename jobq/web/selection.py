@@ -12,11 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from jobq.backends.lists import Order, Page, Position
 from jobq.errors import UsageError
-from jobq.models import JobFilter, JsonObject
+from jobq.models import JobFilter
 from jobq.query import parse_query
 from jobq.queue import JobQueue
+from jobq.web.light_jobs import LightJobs
 from jobq.web.problems import FieldError, Problem
-from jobq.web.schemas import LightJob, Output, light_document
+from jobq.web.schemas import LightJob, Output, to_json
 from jobq.web.state import Server
 
 MAX_QUERY_CHARS = 4000
@@ -164,8 +165,8 @@ def parse_cursor(text: str, digest: str) -> Cursor:
     return cursor
 
 
-def read_page(queue: JobQueue, query: PageQuery) -> JsonObject:
-    """Return a page of jobs, as a document.
+def read_page(queue: JobQueue, light_jobs: LightJobs, query: PageQuery) -> bytes:
+    """Return a page of jobs, as JSON.
 
     Raises:
         Problem: a condition is wrong (422), or the cursor is (400).
@@ -182,8 +183,7 @@ def read_page(queue: JobQueue, query: PageQuery) -> JsonObject:
         within=PAGE_TIME_S,
     )
     goes_on = not page.complete and page.last is not None
-    return {
-        "jobs": [light_document(queue.shown(job)) for job in page.jobs],
+    rest = {
         "next": Cursor(digest, began_at, page.last).text() if goes_on and page.last else None,
         "total": queue.total(jobs),
         "looked": {
@@ -192,6 +192,7 @@ def read_page(queue: JobQueue, query: PageQuery) -> JsonObject:
             "complete": page.complete,
         },
     }
+    return b'{"jobs":[%b],%b' % (b",".join(map(light_jobs.json_of, page.jobs)), to_json(rest)[1:])
 
 
 async def each_page(

@@ -11,6 +11,7 @@ from jobq.config.settings import Serve, Settings
 from jobq.queue import JobQueue
 from jobq.units import Rate
 from jobq.web.audit import Audit
+from jobq.web.light_jobs import LightJobs
 from jobq.web.rates import RateLimiter
 from jobq.web.tokens import TokenStore
 from jobq.web.work import Work
@@ -29,6 +30,7 @@ class Server:
     work: Work
     rates: RateLimiter
     failures: RateLimiter  # by address
+    light_jobs: LightJobs
     started_at: datetime = field(default_factory=utcnow)
     leaving: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the server shuts down: streams and long polls end."""
@@ -61,6 +63,7 @@ def create_server(queue: JobQueue) -> Server:
         work=Work(queue, serve.threads),
         rates=RateLimiter(serve.rate, 2 * serve.rate.count),
         failures=RateLimiter(FAILED_LOGINS, FAILED_LOGINS.count),
+        light_jobs=LightJobs(queue.settings.redactor),
     )
 
 

@@ -158,7 +158,7 @@ def test_a_rare_text_is_found_in_pieces(api: App, monkeypatch: pytest.MonkeyPatc
 
 def test_lists_are_light(api: App) -> None:
     job = add(api, name="n" * 400, tags={"k": "light"})
-    (light,) = pages(api, "tag=k%3Dlight")[0]["jobs"]
+    (light,) = (job for page in pages(api, "tag=k%3Dlight") for job in page["jobs"])
     assert light["id"] == job["id"]
     assert not light.keys() & {"args", "result", "parents"}
     assert len(light["name"]) < 350
@@ -167,10 +167,24 @@ def test_lists_are_light(api: App) -> None:
 def test_documents_have_the_fields_of_their_models(api: App) -> None:
     whole = add(api, tags={"k": "models"})
     assert whole.keys() == schemas.AddedJob.model_fields.keys()
-    (light,) = pages(api, "tag=k%3Dmodels")[0]["jobs"]
+    (light,) = (job for page in pages(api, "tag=k%3Dmodels") for job in page["jobs"])
     assert light.keys() == schemas.LightJob.model_fields.keys()
     schemas.LightJob.model_validate(light)
     schemas.AddedJob.model_validate(whole)
+
+
+def test_a_list_shows_each_state_of_a_job(api: App) -> None:
+    api.queue.create_queue("states")
+    job = add(api, queue="states")
+    path = "/api/v1/jobs?queue=states"
+    first, again = (api.call("GET", path, "read").json() for _ in range(2))
+    assert first["jobs"] == again["jobs"]
+    assert first["jobs"][0]["can"] == ["cancel", "clone"]
+    for reason in ("first", "second"):
+        api.queue.cancel(job["id"], reason)
+        (light,) = api.call("GET", path, "read").json()["jobs"]
+        assert (light["reason"], light["can"]) == (reason, ["retry", "delete", "clone"])
+        api.queue.retry(job["id"])
 
 
 def test_a_search_sees_what_is_shown(api: App) -> None:

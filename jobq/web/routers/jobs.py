@@ -20,7 +20,8 @@ from jobq.web import schemas
 from jobq.web.auth import READER, ReaderOrSubmitter, Submitter
 from jobq.web.caller import Caller
 from jobq.web.once import AddedJobs, add_one, add_together, key_of
-from jobq.web.routing import PREFIX, api_router
+from jobq.web.problems import PREFIX
+from jobq.web.routing import api_router
 from jobq.web.schemas import (
     AddedJob,
     Input,
@@ -241,7 +242,8 @@ async def list_jobs(request: Request, query: Annotated[PageQuery, Query()]) -> R
     `next` goes on, whether any were found or not.
     """
     server = get_server(request)
-    return answer(await server.work.read(partial(read_page, server.queue, query)))
+    read = partial(read_page, server.queue, server.light_jobs, query)
+    return Response(await server.work.read(read), media_type="application/json")
 
 
 @router.get("/jobs/{id}", response_model=JobOut, responses=_NOT_CHANGED)

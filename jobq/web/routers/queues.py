@@ -13,7 +13,8 @@ from jobq.queue import JobQueue, backend_of
 from jobq.serializers import queue_document
 from jobq.web.auth import READER, Operator
 from jobq.web.caller import Caller
-from jobq.web.routing import PREFIX, api_router
+from jobq.web.problems import PREFIX
+from jobq.web.routing import api_router
 from jobq.web.schemas import (
     Input,
     Output,

@@ -17,9 +17,9 @@ from jobq.units import format_moment
 from jobq.web.auth import READER, Operator, audit_refusal
 from jobq.web.caller import Caller
 from jobq.web.once import Added, AddedJobs
-from jobq.web.problems import Problem
+from jobq.web.problems import PREFIX, Problem
 from jobq.web.routers.jobs import answer_added
-from jobq.web.routing import PREFIX, api_router
+from jobq.web.routing import api_router
 from jobq.web.schemas import (
     AddedJob,
     Input,
