@@ -106,3 +106,22 @@ def test_changes_are_audited(app: App) -> None:
     assert [(line["action"], line["ids"]) for line in lines] == [("queue create", ["audited"])]
     assert app.call("GET", "/api/v1/audit", "read").status_code == 403
     assert app.call("GET", "/api/v1/audit?limit=0").status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/api/v1/queues"),
+        ("GET", "/api/v1/jobs"),
+        ("GET", "/api/v1/jobs/1"),
+        ("GET", "/api/v1/types"),
+        ("GET", "/api/v1/audit"),
+        ("GET", "/api/v1/dead"),
+        ("POST", "/api/v1/jobs/1/retry"),
+        ("DELETE", "/api/v1/queues/default"),
+    ],
+)
+def test_unknown_parameters_are_refused(api: App, method: str, path: str) -> None:
+    answer = api.call(method, f"{path}?dry_run=1")
+    assert answer.status_code == 422
+    assert [error["pointer"] for error in answer.json()["errors"]] == ["query:dry_run"]
