@@ -123,8 +123,10 @@ class Schedules:
         self._backend.schedules.add(schedule)
         return self.get(name)
 
-    def change(self, name: str, **fields: Any) -> Schedule:
+    def change(self, name: str, /, **fields: Any) -> Schedule:
         """Change fields of a schedule: `cron`, `tz`, `missed`, `overlap`, and those of its job.
+
+        With other times, it goes on from now: those that have passed are skipped.
 
         Raises:
             UsageError: a field, or the job as it is then, is invalid.
@@ -153,7 +155,8 @@ class Schedules:
             settled_until=before.settled_until,
             **times,
         )
-        after = replace(before, **times, **{name: getattr(made, name) for name in _JOB_FIELDS})
+        own = {name: getattr(made, name) for name in _JOB_FIELDS}
+        after = replace(before, **times, **own, last_error=None)
         now = self._backend.now()
         if (after.cron, after.tz) != (before.cron, before.tz):
             after = replace(after, next_at=_next_at(after, now))
