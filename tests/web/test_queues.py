@@ -88,8 +88,9 @@ def test_types_say_what_may_be_added(app: App) -> None:
 
 
 def test_pull_workers_are_known_by_what_they_hold(api: App) -> None:
-    job = api.queue.add("shell", {"argv": ["true"]}, priority=9)
-    claim = api.queue.claim(owner="http:me:worker:a1b2", types=["shell"])
+    api.queue.create_queue("held")
+    job = api.queue.add("shell", {"argv": ["true"]}, queue="held")
+    claim = api.queue.claim("held", owner="http:me:worker:a1b2")
     assert claim is not None
     found = api.call("GET", "/api/v1/workers", "read").json()
     assert found["supervisors"] == []
