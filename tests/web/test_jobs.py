@@ -292,7 +292,10 @@ def test_what_is_no_id_is_no_job(api: App, job_id: str) -> None:
 
 
 def test_cancel_retry_and_delete(api: App) -> None:
-    path = f"/api/v1/jobs/{add(api)['id']}"
+    job = api.queue.get(add(api)["id"])
+    path = f"/api/v1/jobs/{job.id}"
+    with api.queue.logs.create(job):
+        assert api.queue.logs.path(job.id).exists()
     early = api.call("POST", f"{path}/delete")
     assert (early.status_code, early.json()["code"]) == (409, "wrong_state")
     cancelled = api.call("POST", f"{path}/cancel", json={"reason": "not needed"})
@@ -304,6 +307,7 @@ def test_cancel_retry_and_delete(api: App) -> None:
     stopped = api.call("DELETE", path)
     assert (stopped.status_code, stopped.json()["status"]) == (200, "cancelled")
     assert api.call("POST", f"{path}/delete").status_code == 204
+    assert not api.queue.logs.path(job.id).exists()
     for method, end in (("GET", ""), ("DELETE", ""), ("POST", "/retry"), ("POST", "/delete")):
         assert api.call(method, path + end).status_code == 404
 

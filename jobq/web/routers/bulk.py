@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from jobq.backends.lists import Position
 from jobq.clock import utcnow
+from jobq.logs.owner import Owner
 from jobq.models import (
     FINISHED,
     UNFINISHED,
@@ -132,6 +133,7 @@ class Effect(NamedTuple):
 
     done: list[int]
     refused: list[tuple[int, str]]
+    logs: Sequence[Owner] = ()  # that deleted jobs leave
 
     def plus(self, more: "Effect") -> "Effect":
         """Return both together."""
@@ -307,13 +309,14 @@ async def _apply(server: Server, caller: Caller, bulk: BulkIn, ids: Sequence[int
     queue = server.queue
     effect = await server.work.write(lambda: _changed(queue, bulk, ids))
     if bulk.action == "delete":
-        await delete_logs(server, effect.done)
+        await delete_logs(server, effect.logs)
     outcome = f"{len(effect.done)} done, {len(effect.refused)} refused"
     server.audit.of(caller, f"bulk {bulk.action}", outcome, effect.done)
     return effect
 
 
 def _changed(queue: JobQueue, bulk: BulkIn, ids: Sequence[int]) -> Effect:
+    owners: list[Owner] = []
     match bulk.action:
         case "cancel":
             effects = queue.cancel_many(ids, bulk.reason)
@@ -321,11 +324,13 @@ def _changed(queue: JobQueue, bulk: BulkIn, ids: Sequence[int]) -> Effect:
         case "retry":
             codes = {each.id: RETRY_CODES.get(each.effect) for each in queue.retry_many(ids)}
         case "delete":
-            deleted = set(delete_rows(queue, ids))
+            owners = delete_rows(queue, ids)
+            deleted = {owner.job_id for owner in owners}
             there = queue.existing([job_id for job_id in ids if job_id not in deleted])
             left = {job_id: "wrong_state" if job_id in there else "not_found" for job_id in ids}
             codes = {job_id: None if job_id in deleted else left[job_id] for job_id in ids}
     return Effect(
         [job_id for job_id, code in codes.items() if code is None],
         [(job_id, code) for job_id, code in codes.items() if code is not None],
+        owners,
     )

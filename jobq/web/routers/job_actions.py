@@ -1,6 +1,6 @@
 """What is done with one job: cancel, retry, delete and clone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any, TypeVar
 
@@ -10,6 +10,7 @@ from starlette.responses import Response
 from jobq.errors import NotFound, WrongState
 from jobq.jobs.retry import retry_refusal
 from jobq.jobs.spec import JobSpec
+from jobq.logs.owner import Owner
 from jobq.models import FINISHED, JsonObject, RetryEffect
 from jobq.queue import JobQueue, backend_of, delete_rows
 from jobq.web import schemas
@@ -108,29 +109,30 @@ async def delete_job(request: Request, caller: Operator, id: JobId) -> Response:
     """Delete a job that has ended, with its logs."""
     server = get_server(request)
 
-    def delete(queue: JobQueue = server.queue) -> None:
+    def delete(queue: JobQueue = server.queue) -> list[Owner]:
         job = queue.get(id)
         if job.status not in FINISHED:
             raise WrongState(f"job {id} is {job.status}: cancel it first")
-        if not delete_rows(queue, [id]):
+        owners = delete_rows(queue, [id])
+        if not owners:
             raise NotFound(f"no job {id}: see `jobq list`")
+        return owners
 
-    await _change(request, id, delete)
-    left = await delete_logs(server, [id])
+    left = await delete_logs(server, await _change(request, id, delete))
     server.audit.of(caller, "delete", "deleted, logs left" if left else "deleted", [id])
     return Response(status_code=204)
 
 
-async def delete_logs(server: Server, ids: list[int]) -> list[int]:
+async def delete_logs(server: Server, owners: Sequence[Owner]) -> list[int]:
     """Delete the logs of jobs that are gone; return those whose logs could not be."""
 
     def delete() -> list[int]:
         left = []
-        for job_id in ids:
+        for owner in owners:
             try:
-                server.queue.logs.delete(job_id)
+                server.queue.logs.delete(owner)
             except OSError:
-                left.append(job_id)
+                left.append(owner.job_id)
         return left
 
     return await server.work.read(delete)
