@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         WorkerLoadError,
         WrongState,
     )
+    from jobq.job_types.function import job_type
     from jobq.job_types.worker import (
         Cancelled,
         JobContext,
@@ -74,6 +75,7 @@ __all__ = [
     "WrongState",
     "format_query",
     "format_size",
+    "job_type",
     "parse_duration",
     "parse_query",
     "parse_since",
@@ -93,6 +95,7 @@ _MODULES = {
         "WorkerLoadError",
         "WrongState",
     ),
+    "jobq.job_types.function": ("job_type",),
     "jobq.job_types.worker": (
         "Cancelled",
         "JobContext",

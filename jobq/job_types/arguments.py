@@ -54,7 +54,7 @@ def validate(
     from pydantic import ValidationError
 
     model = args_model(worker)
-    _require_known(name, model, args)
+    require_known(name, model, args)
     _require_finite(name, args)  # before pydantic makes null of a number in a field of any type
     secrets = secret_tag(worker)
     try:
@@ -68,8 +68,12 @@ def validate(
     return dumped
 
 
-def _require_known(name: str, model: type[BaseModel], args: Mapping[str, Any]) -> None:
-    """Refuse arguments that the model does not have, which pydantic would ignore."""
+def require_known(name: str, model: type[BaseModel], args: Mapping[str, Any]) -> None:
+    """Refuse arguments that the model does not have, which pydantic would ignore.
+
+    Raises:
+        ArgsError: there is one; the message names it.
+    """
     if model.model_config.get("extra") == "allow":
         return
     known = [field.alias or key for key, field in model.model_fields.items()]

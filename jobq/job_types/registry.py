@@ -1,4 +1,4 @@
-"""The registry of job types: the built-in one, and the `JobWorker` classes in worker folders.
+"""The registry of job types: the built-in one, and the workers in worker folders.
 
 Each folder becomes a package of its own in `sys.modules`, so that its files can import each other
 (``from .common import …``). A file that does not import only loses its own job types.
@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import inspect
+import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -20,10 +22,12 @@ from typing import Any
 
 from jobq.errors import NotFound, UsageError, WorkerLoadError
 from jobq.job_types import shell
+from jobq.job_types.function import is_worker_function, worker_of
 from jobq.job_types.worker import BUNDLED, NO_TYPE, JobWorker
 from jobq.job_types.worker_files import (
     PROJECT,
     TrustedFinder,
+    WorkerLoader,
     import_error,
     refuse_file,
     refuse_folder,
@@ -129,12 +133,18 @@ class Registry:
             f"{', '.join(sorted(self.types))}{failed}"
         )
 
-    def add(self, worker: type[JobWorker], source: str) -> None:
-        """Register a worker class.
+    def add(self, found: type[JobWorker] | Callable[..., Any], source: str) -> None:
+        """Register a worker class, or a function under `@job_type`.
 
         Raises:
-            WorkerLoadError: its name is missing, invalid, or taken by another file.
+            WorkerLoadError: its name is missing, invalid, or taken by another file; or it can't be
+                called with the arguments of a job.
         """
+        try:
+            worker = worker_of(found)
+        except WorkerLoadError as error:
+            raise WorkerLoadError(f"{source}: {error}") from error
+        _require_callable(worker, source)
         name = worker.job_type
         if not _TYPE_NAME.fullmatch(name):
             raise WorkerLoadError(
@@ -183,6 +193,20 @@ def load(
     return registry
 
 
+def _require_callable(worker: type[JobWorker], source: str) -> None:
+    run = inspect.getattr_static(worker, "run")
+    if not inspect.isfunction(run):
+        return
+    signature = inspect.signature(run)
+    try:
+        signature.bind(None, None, None)
+    except TypeError:
+        raise WorkerLoadError(
+            f"{source}: {worker.__name__}.run{signature}: "
+            "jobq calls run(self, args, job), even where the type takes no arguments"
+        ) from None
+
+
 def bundled_folder() -> Path:
     """Return the folder of the bundled workers: inside the wheel, or beside it in a checkout."""
     here = Path(__file__).parents[1]
@@ -222,9 +246,9 @@ def _load_folder(
         except WorkerLoadError as error:
             registry.errors.append(error)
             continue
-        for worker in _workers_in(module):
+        for found in _workers_in(module):
             try:
-                registry.add(worker, str(file))
+                registry.add(found, str(file))
             except WorkerLoadError as error:
                 registry.errors.append(error)
 
@@ -232,13 +256,14 @@ def _load_folder(
 def _load_file(file: Path, name: str) -> ModuleType:
     if name in sys.modules:
         return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, file)
+    loader = WorkerLoader(name, str(file)) if name.startswith(PROJECT) else None
+    spec = importlib.util.spec_from_file_location(name, file, loader=loader)
     if spec is None or spec.loader is None:
         raise WorkerLoadError(f"{file}: not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # what a module prints is no output of ours
+        with _stdout_kept():
             spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
@@ -246,16 +271,33 @@ def _load_file(file: Path, name: str) -> ModuleType:
     return module
 
 
-def _workers_in(module: ModuleType) -> list[type[JobWorker]]:
-    return [
-        found
-        for found in vars(module).values()
-        if isinstance(found, type)
-        and issubclass(found, JobWorker)
-        and found.__module__ == module.__name__
+@contextlib.contextmanager
+def _stdout_kept() -> Iterator[None]:
+    """Send what worker files print at their import to stderr: it is no output of ours."""
+    with contextlib.ExitStack() as stack:
+        if threading.active_count() == 1:  # other threads may be writing to it
+            with contextlib.suppress(OSError):  # there is no stdout, or no stderr
+                stdout = os.dup(1)
+                stack.callback(os.close, stdout)
+                os.dup2(2, 1)
+                stack.callback(os.dup2, stdout, 1)
+        stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        yield
+
+
+def _workers_in(module: ModuleType) -> list[type[JobWorker] | Callable[..., Any]]:
+    found = [each for each in vars(module).values() if _is_worker(each)]
+    return [each for each in dict.fromkeys(found) if each.__module__ == module.__name__]
+
+
+def _is_worker(found: Any) -> bool:
+    if not isinstance(found, type):
+        return is_worker_function(found)
+    return (
+        issubclass(found, JobWorker)
         and not inspect.isabstract(found)
         and not (found.job_type == NO_TYPE and found.__name__.startswith("_"))
-    ]
+    )
 
 
 def _load_entry_points(registry: Registry, is_wanted: Callable[[str], bool]) -> None:
@@ -266,12 +308,17 @@ def _load_entry_points(registry: Registry, is_wanted: Callable[[str], bool]) -> 
         if not is_wanted(source):
             continue
         try:
-            registry.add(entry.load(), source)
-        except WorkerLoadError as error:
-            registry.errors.append(error)
-        except Exception as error:  # noqa: BLE001 - foreign code may raise anything
+            with _stdout_kept():
+                loaded = entry.load()
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - foreign code may raise anything
             message = f"{source}: does not import: {type(error).__name__}: {error}"
             registry.errors.append(WorkerLoadError(message))
+            continue
+        for found in _workers_in(loaded) if isinstance(loaded, ModuleType) else [loaded]:
+            try:
+                registry.add(found, source)
+            except WorkerLoadError as error:
+                registry.errors.append(error)
 
 
 def require_types(registry: Registry, names: Sequence[str]) -> None:

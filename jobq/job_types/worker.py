@@ -144,6 +144,14 @@ class JobWorker(ABC):
     """If true, a request to stop only sets ``job.cancelled``, and `run` has the grace period to
     return. Otherwise `Cancelled` is raised in `run`."""
 
+    @classmethod  # noqa: B027 - there may be nothing to do
+    def setup(cls) -> None:
+        """Prepare the process, before the first job of this type that runs in it."""
+
+    @classmethod  # noqa: B027 - as `setup`
+    def teardown(cls) -> None:
+        """Tidy up after `setup`, when the process exits. Not called after a crash."""
+
     @abstractmethod
     def run(self, args: Any, job: JobContext) -> Any:
         """Do the work of one attempt."""

@@ -1,15 +1,23 @@
 """Worker files: which of them may be loaded, and what is wrong with them. Runs none of them."""
 
+import hashlib
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from importlib.machinery import ModuleSpec, PathFinder
+from contextlib import suppress
+from functools import cache
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+from jobq.clock import utcnow
 from jobq.config.trust import distrust, refuse_foreign
 from jobq.errors import WorkerLoadError
 from jobq.units import format_duration
+
+_DIGEST_CHARS = 12
+_MIN_COMPILED_AGE_S = 2.0
 
 PROJECT = "jobq_project_workers_"
 """How the names of the packages begin that hold a project's worker files."""
@@ -96,6 +104,64 @@ def import_error(file: Path, error: BaseException) -> str:
     return f"{where}: does not import: {type(error).__name__}: {message}"
 
 
+FileState = tuple[int, int] | None
+"""The time and the size of a file; None: there is none."""
+
+
+def file_states(folders: Iterable[Path], files: Iterable[str] = ()) -> dict[str, FileState]:
+    """Return the states of the worker files in these folders, and of other files."""
+    found: dict[str, FileState] = {}
+    for folder in folders:
+        try:
+            with os.scandir(folder) as entries:
+                names = [entry.path for entry in entries if entry.name.endswith(".py")]
+        except OSError:  # there may be one later
+            continue
+        found.update({name: _file_state(name) for name in names})
+    return found | {name: _file_state(name) for name in files if name not in found}
+
+
+def _file_state(name: str) -> FileState:
+    try:
+        found = os.stat(name)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
+
+
+def files_below(folders: Iterable[Path]) -> list[str]:
+    """Return the files of all modules that were imported from these folders, at any depth."""
+    places = tuple(f"{folder}{os.sep}" for folder in folders)
+    files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
+    return sorted({file for file in files if file and file.startswith(places)})
+
+
+@cache
+def code_digest(package: str) -> str:
+    """Return a digest of the files of a package that are imported."""
+    digest = hashlib.sha256()
+    for name, each in sorted(sys.modules.items()):
+        if name.partition(".")[0] == package and (file := getattr(each, "__file__", None)):
+            digest.update(name.encode())
+            with suppress(OSError):  # it is gone by now
+                digest.update(Path(file).read_bytes())
+    return digest.hexdigest()[:_DIGEST_CHARS]
+
+
+class WorkerLoader(SourceFileLoader):
+    """Loader of worker files, which may change twice in a second.
+
+    Python takes compiled code for that of a file if second and size are the same. So none is kept
+    of a file that has only just changed.
+    """
+
+    def set_data(self, path: str, data: Any, *, _mode: int = 0o666) -> None:
+        """Keep compiled code."""
+        age = utcnow().timestamp() - os.stat(self.path).st_mtime
+        if age > _MIN_COMPILED_AGE_S:
+            super().set_data(path, data, _mode=_mode)
+
+
 class TrustedFinder:
     """Finder of what a project's worker files import from their folder: only what is trusted."""
 
@@ -121,6 +187,8 @@ class TrustedFinder:
         for place in places:
             if reason := distrust(place):
                 raise ImportError(f"{place}: {reason}")
+        if isinstance(spec.loader, SourceFileLoader):
+            spec.loader = WorkerLoader(fullname, spec.loader.path)
         return spec
 
     @classmethod

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from jobq.errors import ArgsError
+from jobq.job_types import function
 from jobq.job_types.worker import (
     BUNDLED,
     Cancelled,
@@ -26,7 +27,7 @@ from jobq.job_types.worker_files import PROJECT
 from jobq.limits import MAX_ERROR_CHARS, bounded_result, bounded_text
 from jobq.models import Outcome
 
-_OURS = {__file__, str(Path(__file__).with_name("child.py"))}
+_OURS = {__file__, str(Path(__file__).with_name("child.py")), function.__file__}
 
 
 class Interrupt:
@@ -140,6 +141,12 @@ def _last_frame(error: BaseException) -> str | None:
             code = frame.f_code
             return f"{os.path.basename(code.co_filename)}:{code.co_qualname}"
     return None
+
+
+def was_awaited(error: BaseException) -> bool:
+    """Return whether an exception came out of a coroutine."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_code is Interrupt.drive.__code__ for frame, _ in frames)
 
 
 def _own_frames(error: BaseException) -> TracebackType | None:
