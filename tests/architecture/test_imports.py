@@ -28,6 +28,7 @@ ORDER = (
     "execution",
     "web",
     "cli testing",
+    "pytest_plugin",
 )
 """A room imports from the lines above its own; rooms of one line do not know each other."""
 

@@ -70,7 +70,7 @@ def test_a_cut_text_says_how_much_is_left_out(text: str, most: int) -> None:
 def test_ten_megabytes_of_error_result_and_progress(cli: Cli) -> None:
     failed = cli.queue.add("anything", {"fail": True})
     completed = cli.queue.add("anything")
-    drain(cli.queue)
+    drain(cli.queue, real=True)
     error = cli.queue.get(failed.id).error
     assert error is not None
     assert error.startswith("RuntimeError: eee")

@@ -52,7 +52,7 @@ def test_the_jobs_know_who_added_them(site: Site, queue: JobQueue, out: Path) ->
     url = site.numbered_feed("/feed", 2)
     parent = queue.add("channel_download", {"url": url, "output_dir": str(out)}, priority=7)
 
-    _, *children = drain(queue)
+    _, *children = drain(queue, real=True)
 
     assert [child.status for child in children] == [JobStatus.COMPLETED] * 2
     assert {child.added_by for child in children} == {parent.id}
@@ -63,7 +63,7 @@ def test_the_jobs_know_who_added_them(site: Site, queue: JobQueue, out: Path) ->
 def test_a_feed_that_grows(channel: Channel, site: Site, queue: JobQueue, out: Path) -> None:
     url = site.numbered_feed("/feed", 3)
     assert listed(channel(url)) == (3, 3, 0)
-    drain(queue)
+    drain(queue, real=True)
     queue.prune()  # what was downloaded is remembered without the jobs
     for path in out.iterdir():
         path.unlink()  # ... and without the files
@@ -94,7 +94,7 @@ def test_another_directory_has_a_record_of_its_own(
 ) -> None:
     url = site.numbered_feed("/feed", 1)
     channel(url)
-    drain(queue)
+    drain(queue, real=True)
 
     assert listed(channel(url, output_dir=str(tmp_path / "elsewhere"))) == (1, 1, 0)
 
@@ -109,7 +109,7 @@ def test_what_waits_for_one_directory_is_new_in_another(
     done = channel(url, job_type="playlist_download", output_dir=str(elsewhere), metadata=True)
 
     assert listed(done) == (1, 1, 0)
-    drain(queue)
+    drain(queue, real=True)
     assert titles_in(elsewhere) == ["001 - Clip 1.mp4"]
     extracted = [job.result["path"] for job in queue.find(type="metadata_extraction")]
     assert len(set(extracted)) == 2
@@ -121,7 +121,7 @@ def test_what_is_gone_for_good_is_left_until_somebody_prunes_it(
     url = site.numbered_feed("/feed", 2)
     site.page("/clip1.mp4", answers(403))
     channel(url)
-    drain(queue)
+    drain(queue, real=True)
 
     again = channel(url)
 
@@ -141,7 +141,7 @@ def test_what_ran_out_of_retries_is_offered_again(
     (child,) = channel(url).added
     queue.cancel(child.id)
     queue.add("video_download", child.args, unique=child.unique_key, max_retries=0)
-    assert drain(queue)[0].status is JobStatus.FAILED
+    assert drain(queue, real=True)[0].status is JobStatus.FAILED
 
     assert listed(channel(url)) == (1, 1, 0)
 
@@ -158,7 +158,7 @@ def test_metadata_follows_each_download(
     assert (follower.status, second.status) == (JobStatus.BLOCKED, JobStatus.PENDING)
     assert (follower.queue, follower.name) == ("default", "metadata: Clip 1")
 
-    drain(queue)
+    drain(queue, real=True)
 
     extracted = queue.get(follower.id).result
     assert extracted["path"] == queue.get(first.id).result["path"]
@@ -173,7 +173,7 @@ def test_metadata_of_what_failed_is_cancelled_and_of_what_is_too_old_is_empty(
     site.page("/clip2.mp4", sends(clip(), Last_Modified="Wed, 01 Jul 2020 10:00:00 GMT"))
 
     done = channel(url, metadata=True, since="1d")
-    drain(queue)
+    drain(queue, real=True)
 
     gone, of_gone, old, of_old = queue.get_many([job.id for job in done.added])
     assert (gone.status, of_gone.status) == (JobStatus.FAILED, JobStatus.CANCELLED)
@@ -236,7 +236,7 @@ def test_files_go_beside_the_configuration_by_default(
 ) -> None:
     queue.add("channel_download", {"url": site.numbered_feed("/feed", 1)})
 
-    drain(queue)
+    drain(queue, real=True)
 
     assert titles_in(project / "downloads") == ["Clip 1.mp4"]
 

@@ -265,7 +265,7 @@ def test_all_that_is_known_is_kept_as_an_artifact(queue: JobQueue, site: Site) -
     url = site.page("/watch", sends(page.encode(), "text/html"))
     job = queue.add("metadata_extraction", {"url": url})
 
-    drain(queue)
+    drain(queue, real=True)
 
     ended = queue.get(job.id)
     assert ended.status is JobStatus.COMPLETED
@@ -324,7 +324,7 @@ def test_of_download_wants_a_download_to_wait_for(queue: JobQueue, clip: Path) -
     lonely = queue.add("metadata_extraction", {"of_download": True})
     follower = queue.add("metadata_extraction", {"of_download": True}, after=[other.id])
 
-    drain(queue)
+    drain(queue, real=True)
 
     for job in queue.get_many([lonely.id, follower.id]):
         assert (job.status, job.attempts) == (JobStatus.FAILED, 1)
@@ -336,7 +336,7 @@ def test_of_download_after_a_download(queue: JobQueue, site: Site, tmp_path: Pat
     download = queue.add("video_download", args)
     follower = queue.add("metadata_extraction", {"of_download": True}, after=[download.id])
 
-    drain(queue)
+    drain(queue, real=True)
 
     found = queue.get(follower.id).result
     assert (found["path"], found["size_bytes"]) == (

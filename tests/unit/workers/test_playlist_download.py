@@ -16,7 +16,7 @@ def test_a_playlist_is_numbered_and_in_order(
     url = site.feed("/list", entries)
 
     done = channel(url, job_type="playlist_download")
-    finished = drain(queue)
+    finished = drain(queue, real=True)
 
     assert listed(done) == (3, 3, 0)
     assert [job.name for job in finished] == titles
@@ -28,6 +28,6 @@ def test_a_playlist_that_grows_keeps_counting(
 ) -> None:
     for count in (2, 3):
         channel(site.numbered_feed("/list", count), job_type="playlist_download")
-        drain(queue)
+        drain(queue, real=True)
 
     assert titles_in(out) == ["001 - Clip 1.mp4", "002 - Clip 2.mp4", "003 - Clip 3.mp4"]

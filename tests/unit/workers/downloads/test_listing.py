@@ -27,7 +27,7 @@ def test_limit_is_how_much_of_the_list_is_looked_at(
     url = site.numbered_feed("/feed", 5)
 
     assert listed(channel(url, limit=2)) == (2, 2, 0)
-    drain(queue)
+    drain(queue, real=True)
     assert listed(channel(url, limit=2)) == (2, 0, 2)
     assert listed(channel(url, limit=3)) == (3, 1, 2)
 
@@ -55,7 +55,7 @@ def test_an_item_without_a_date_is_looked_at_once(
     url = site.feed("/feed", [Entry("Old", site.page("/old.mp4", old))])
 
     (child,) = channel(url, since="30d").added
-    drain(queue)
+    drain(queue, real=True)
     again = channel(url, since="30d")
 
     assert queue.get(child.id).result["path"] is None
@@ -110,7 +110,7 @@ def test_files_with_one_guid_are_all_downloaded(
     same_title = [Entry("Episode", site.url(f"/{n}.mp4"), guid="1") for n in (3, 2, 1)]
 
     done = channel(site.feed("/feed", same_title))
-    drain(queue)
+    drain(queue, real=True)
 
     assert listed(done) == (3, 3, 0)
     assert titles_in(out) == ["Episode.mp4"] * 3
@@ -128,7 +128,7 @@ def test_a_guid_that_is_used_again_is_no_reason_to_leave_files_out(
         new = name.format(number)
         paths = [new, *paths] if newest_first else [*paths, new]
         done = channel(episodes(site, *paths))
-        drain(queue)
+        drain(queue, real=True)
         assert [job.name for job in done.added] == [new]
     assert listed(channel(episodes(site, *paths[:2]))) == (2, 0, 2)
     assert listed(channel(episodes(site, *paths[2:]))) == (2, 0, 2)
@@ -150,7 +150,7 @@ def test_signatures_do_not_make_files_with_one_guid_new(
     channel: Channel, site: Site, queue: JobQueue
 ) -> None:
     channel(episodes(site, "/2.mp4?signature=1", "/1.mp4?signature=1"))
-    drain(queue)
+    drain(queue, real=True)
     again = channel(episodes(site, "/3.mp4?signature=2", "/2.mp4?signature=2"))
 
     assert [job.name for job in again.added] == ["/3.mp4?signature=2"]
@@ -158,7 +158,7 @@ def test_signatures_do_not_make_files_with_one_guid_new(
 
 def test_a_file_that_moves_keeps_its_guid(channel: Channel, site: Site, queue: JobQueue) -> None:
     channel(episodes(site, "/1.mp4"))
-    drain(queue)
+    drain(queue, real=True)
 
     assert listed(channel(episodes(site, "/moved/1.mp4"))) == (1, 0, 1)
 
@@ -166,23 +166,23 @@ def test_a_file_that_moves_keeps_its_guid(channel: Channel, site: Site, queue: J
 def test_a_corrected_address_is_tried(channel: Channel, site: Site, queue: JobQueue) -> None:
     wrong = site.feed("/feed", [Entry("One", site.url("/wrnog.mp4"), guid="1")])
     channel(wrong)
-    (failed,) = drain(queue)
+    (failed,) = drain(queue, real=True)
     assert failed.status is JobStatus.FAILED
     assert channel(wrong).result["skipped_because"] == {"failed for good before": 1}
 
     channel(site.feed("/feed", [Entry("One", site.clip("/right.mp4"), guid="1")]))
 
-    assert drain(queue)[0].status is JobStatus.COMPLETED
+    assert drain(queue, real=True)[0].status is JobStatus.COMPLETED
 
 
 def test_a_corrected_query_is_tried(channel: Channel, site: Site, queue: JobQueue) -> None:
     channel(site.feed("/feed", [Entry("One", site.url("/get.mp4?id=11"), guid="1")]))
-    drain(queue)
+    drain(queue, real=True)
     site.clip("/get.mp4")
 
     channel(site.feed("/feed", [Entry("One", site.url("/get.mp4?id=1"), guid="1")]))
 
-    assert drain(queue)[0].status is JobStatus.COMPLETED
+    assert drain(queue, real=True)[0].status is JobStatus.COMPLETED
 
 
 def test_what_is_cancelled_stays_away(channel: Channel, site: Site, queue: JobQueue) -> None:
@@ -218,11 +218,11 @@ def test_words_for_media_are_asked_for_another_night(
     (child,) = channel(url).added
     queue.cancel(child.id)
     queue.add("video_download", child.args, unique=child.unique_key, max_retries=0)
-    assert drain(queue)[0].status is JobStatus.FAILED
+    assert drain(queue, real=True)[0].status is JobStatus.FAILED
     site.clip("/clip1.mp4")
 
     assert listed(channel(url)) == (1, 1, 0)
-    assert drain(queue)[0].status is JobStatus.COMPLETED
+    assert drain(queue, real=True)[0].status is JobStatus.COMPLETED
 
 
 def test_ids_of_one_feed_are_not_those_of_another_host(
@@ -244,7 +244,7 @@ def test_hostile_titles_in_a_feed(
     done = channel(site.feed("/feed", [Entry(title, site.clip("/1.mp4"))]))
     assert listed(done) == (1, 1, 0)
 
-    (job,) = drain(queue)
+    (job,) = drain(queue, real=True)
 
     assert job.status is JobStatus.COMPLETED
     assert Path(job.result["path"]).parent == out
@@ -256,7 +256,7 @@ def test_one_item_is_a_list_of_one(
     channel: Channel, site: Site, queue: JobQueue, out: Path
 ) -> None:
     assert listed(channel(site.clip("/talk.mp4"))) == (1, 1, 0)
-    drain(queue)
+    drain(queue, real=True)
     assert titles_in(out) == ["talk.mp4"]
 
 
@@ -268,7 +268,7 @@ def test_a_page_with_several_players(
     page = b'<html><title>Talks</title><video src="/a.mp4"></video><video src="/b.mp4"></video>'
 
     done = channel(site.page("/talks", sends(page, "text/html")))
-    drain(queue)
+    drain(queue, real=True)
 
     assert listed(done) == (2, 2, 0)
     assert titles_in(out) == ["Talks (1).mp4", "Talks (2).mp4"]

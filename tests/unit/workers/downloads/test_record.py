@@ -18,7 +18,7 @@ def test_the_record_is_private_lines_of_json(
     channel: Channel, site: Site, queue: JobQueue, out: Path
 ) -> None:
     channel(site.numbered_feed("/feed", 2))
-    done: list[Job] = drain(queue)
+    done: list[Job] = drain(queue, real=True)
 
     lines = [json.loads(line) for line in record_of(queue).read_text().splitlines()]
     assert [line["item"] for line in lines] == [job.args["item"] for job in done]
@@ -32,7 +32,7 @@ def test_a_deleted_line_has_its_item_fetched_again(
 ) -> None:
     url = site.numbered_feed("/feed", 2)
     channel(url)
-    drain(queue)
+    drain(queue, real=True)
     _, second = record_of(queue).read_text().splitlines(keepends=True)
     record_of(queue).write_text(second)
 
@@ -47,7 +47,7 @@ def test_what_was_downloaded_stays_so_when_it_is_found_too_old(
     site.page("/clip1.mp4", old)
     (child,) = channel(url).added
     queue.add("video_download", {**child.args, "since": "2021-01-01"})
-    drain(queue)
+    drain(queue, real=True)
 
     again = channel(url)
 
@@ -60,7 +60,7 @@ def test_a_record_that_a_power_cut_tore_is_gone_on_with(
 ) -> None:
     url = site.numbered_feed("/feed", 1)
     channel(url)
-    drain(queue)
+    drain(queue, real=True)
     whole = record_of(queue).read_bytes()
     record_of(queue).write_bytes(
         b'\xff\xfe{"item"\n[]\n{"item": 1}\n' + whole + whole[: len(whole) // 2]
@@ -68,7 +68,7 @@ def test_a_record_that_a_power_cut_tore_is_gone_on_with(
 
     assert listed(channel(url)) == (1, 0, 1)
     channel(site.numbered_feed("/feed", 2))
-    drain(queue)
+    drain(queue, real=True)
     assert listed(channel(url)) == (2, 0, 2)
 
 
@@ -77,7 +77,7 @@ def test_lines_of_before_their_source_was_noted_count(
 ) -> None:
     url = site.numbered_feed("/feed", 1)
     channel(url)
-    drain(queue)
+    drain(queue, real=True)
     entry = json.loads(record_of(queue).read_text())
     del entry["source"]
     record_of(queue).write_text(json.dumps(entry) + "\n")
@@ -95,7 +95,7 @@ def test_the_record_holds_the_urls_of_items_without_an_id_only(
         Entry("Two", site.url("/2.mp4?token=secret2")),
     ]
     channel(site.feed("/feed", entries))
-    drain(queue)
+    drain(queue, real=True)
 
     assert "secret1" not in record_of(queue).read_text()
     assert "secret2" in record_of(queue).read_text()
