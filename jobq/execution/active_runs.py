@@ -164,6 +164,8 @@ class ActiveRuns:
             run.stopped = reason
             run.kill_at = asyncio.get_running_loop().time() + self.grace
             run.event("stopping", utcnow(), reason=reason.value)
+            if reason is StopReason.TIMEOUT:
+                run.note_stack()
             run.signal(signal.SIGTERM)
         elif self.grace:
             return

@@ -16,4 +16,5 @@ class WorkOptions:
     wait_retries: bool = False  # and nothing waits for its next attempt
     idle_timeout: float | None = None  # exit after so many seconds without a job
     max_jobs: int | None = None  # exit after having started this many
+    reload: bool = True  # load worker files again when they have changed
     cancel_at_stop: bool = False  # end running jobs at the first request to stop, and cancel them

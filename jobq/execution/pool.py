@@ -56,7 +56,7 @@ class Pool:
             on_silent=self._replace_children,
         )
         self._children = self._new_children()
-        self._retired: list[ChildPool] = []  # whose fork servers did not answer any more
+        self._retired: list[ChildPool] = []  # replaced: they only finish jobs
 
     def open(self) -> None:
         """Start the process that children are forked from, which is also this process's guard."""
@@ -86,6 +86,22 @@ class Pool:
         self._children = self._new_children()
         self._children.open()
         self._retired[-1].retire()
+
+    def reload(self) -> int:
+        """Have children forked with the worker files as they are now; return how many go on.
+
+        Those finish their jobs with the code that they have.
+        """
+        self._retired.append(self._children)
+        self._children = self._new_children()
+        self._children.open()
+        self._retired[-1].retire(answering=True)
+        return self._retired[-1].busy
+
+    @property
+    def worker_files(self) -> list[str]:
+        """The files of the project's workers that were imported."""
+        return self._children.files
 
     def start(self, run: Run) -> None:
         """Start an attempt in a slot of its own; its process may be known only later.

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import re
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
@@ -12,18 +13,20 @@ from signal import Signals
 from typing import Any
 
 from jobq.clock import utcnow
+from jobq.execution.stack_signal import STACK_SIGNAL
 from jobq.job_types.shell import JOB_TYPE as SHELL
-from jobq.jobs.outcome import StopReason
+from jobq.jobs.outcome import StopReason, timed_out
 from jobq.logs import descendants, progress
 from jobq.logs.directory import STDERR, JobLog, JobLogs, append_line, event_line
 from jobq.logs.owner import Owner
 from jobq.logs.truncation import SETTING, Trimmed, compact
 from jobq.models import AttemptKey, Claim, LogOffsets, Progress, Started
 from jobq.redaction import Redaction, Redactor
-from jobq.system.processes import ProcessTree, signal_group
+from jobq.system.processes import ProcessTree, signal_group, start_time
 from jobq.system.resources import SpareFiles
 
-_LAST_WORDS_BYTES = 4096
+_LAST_WORDS_BYTES = 16384
+_FAULT = re.compile(r"^Fatal Python error: ([^\n]+)\n.*?^  File ([^\n]+)", re.MULTILINE | re.DOTALL)
 _LAST_WORDS_CHARACTERS = 300
 
 
@@ -159,6 +162,19 @@ class Run:
         if not self.spare.call(lambda: self._signal_tree(number), otherwise=False):
             self._signal_group(number)
 
+    def note_stack(self) -> None:
+        """Have its worker's stack written to its stderr, if it is one: it has exceeded its timeout."""
+        if self.is_command or self.pid is None or self.detached or STACK_SIGNAL is None:
+            return
+        if self.pid_started is None or start_time(self.pid) != self.pid_started:
+            return
+        limit = timed_out(self.claim.job.timeout or 0)
+        with suppress(OSError):
+            descriptor = self.log.append(STDERR)
+            os.write(descriptor, f"jobq: {limit}; innermost call first:\n".encode())
+            os.close(descriptor)
+            os.kill(self.pid, STACK_SIGNAL)
+
     def kill(self) -> None:
         """End its processes."""
         self.note_descendants()
@@ -240,10 +256,12 @@ class Run:
 
 def last_words(run: Run) -> str:
     """Return the last line of this attempt's stderr, which usually names what went wrong."""
-    lines: list[str] = []
+    text = ""
     with suppress(OSError), run.log.read(STDERR) as file:
         if file is None:
             return ""
         at = max(run.offsets.stderr, file.layout().end - _LAST_WORDS_BYTES)
-        lines = file.read(at, _LAST_WORDS_BYTES)[0].decode("utf-8", "replace").strip().splitlines()
-    return lines[-1].strip()[:_LAST_WORDS_CHARACTERS] if lines else ""
+        text = file.read(at, _LAST_WORDS_BYTES)[0].decode("utf-8", "replace").strip()
+    if fault := _FAULT.search(text):
+        text = f"{fault[1].lower()} at {fault[2]}"
+    return text.rpartition("\n")[2].strip()[:_LAST_WORDS_CHARACTERS]

@@ -274,11 +274,31 @@ class Slots:
             self._pool.take_back()
             self._prefetched.drop(self._prefetched.keys - held)
 
+    def put_back(self) -> None:
+        """Give back all that is prefetched."""
+        self._pool.take_back()
+        self._put_back(self._prefetched.keys)
+
+    @property
+    def worker_files(self) -> list[str]:
+        """The files of the project's workers that were imported."""
+        return self._pool.worker_files
+
+    def reload(self) -> int | None:
+        """Load the workers again; return how many jobs go on with the old code.
+
+        None: nothing more is started, so that nothing was loaded.
+        """
+        if self._is_draining:
+            return None
+        busy = self._pool.reload()
+        self._put_back(self._prefetched.keys)  # what it has taken back
+        return busy
+
     def drain(self) -> None:
         """Start nothing more, and give back all that is prefetched."""
         self._is_draining = True
-        self._pool.take_back()
-        self._put_back(self._prefetched.keys)
+        self.put_back()
 
     def release(self, reason: StopReason) -> None:
         """Stop all runs, those included that begin later."""

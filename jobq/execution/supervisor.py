@@ -14,6 +14,7 @@ from datetime import datetime
 
 from jobq.backends.messages import ClaimRequest
 from jobq.errors import DatabaseAwayError, DatabaseError, DatabaseUnavailableError
+from jobq.execution.code_watch import CodeWatch
 from jobq.execution.events import Event, EventSender
 from jobq.execution.hooks import HOOK_TIMEOUT_S, Hooks
 from jobq.execution.idle import IdleTimer
@@ -102,6 +103,8 @@ class Supervisor:
             on_types=self._on_types,
         )
         self._runs = self._slots.runs
+        folders = queue.settings.worker_paths if options.reload else ()
+        self._code = CodeWatch(folders, self._slots, events, self._on_code_changed)
         self._leases = Leases(
             queue, self.id, self._slots, events, announce=self._announce, wake=self._wake.set
         )
@@ -127,6 +130,7 @@ class Supervisor:
             self._started_at = self._backend.now()
             self._backend.supervisors.register(self._info())
             self._leases.begin()
+            self._code.begin()
             self._slots.open()
             self._slots.take(claim_first(self.id) if claim_first else ())
             self._backend.limit_waits(DATABASE_WAIT_S)
@@ -251,6 +255,7 @@ class Supervisor:
             self._may_claim = True
         self._hooks.run_noted()
         self._hooks.start_waiting()
+        self._code.look()
         limit, ahead = self._slots.room()
         if self._outbox or (limit + ahead and self._may_claim):
             short = self._disks.are_short()
@@ -265,7 +270,8 @@ class Supervisor:
         self._slots.fill()
 
     def _request(self, limit: int, ahead: int = 0) -> ClaimRequest:
-        runnable, wanted = self._runnable_types(), self._options.types
+        wanted = self._options.types
+        runnable = self._runnable_types() if self._types_known else self._wanted({SHELL})
         return ClaimRequest(
             owner=self.id,
             limit=limit,
@@ -279,8 +285,11 @@ class Supervisor:
         )
 
     def _runnable_types(self) -> set[str]:
-        types = self._options.types
-        return self._types if types is None else self._types & set(types)
+        return self._wanted(self._types)
+
+    def _wanted(self, types: set[str]) -> set[str]:
+        wanted = self._options.types
+        return types if wanted is None else types & set(wanted)
 
     def _takes_no_more(self) -> bool:
         return (
@@ -435,11 +444,16 @@ class Supervisor:
         """Take jobs of the types that children can run."""
         for error in errors:
             self._events.message(error)
+        self._code.note_loaded()
         self._types = {SHELL, *types}
         self._types_known = True
         self._may_claim = True
         self._announce()
         self._wake.set()
+
+    def _on_code_changed(self) -> None:
+        """Take no jobs of workers until they are loaded again."""
+        self._types_known = False
 
     def _on_outage(self, error: DatabaseUnavailableError) -> None:
         """Note that the database can't be used: results are kept, and recorded later."""

@@ -99,7 +99,7 @@ class _Here:
 
     async def run(self) -> Job | None:
         """Run the job. Return it as it ended; None if another job holds its unique key."""
-        options = WorkOptions(slots=1, ids=(), drain=True, cancel_at_stop=True)
+        options = WorkOptions(slots=1, ids=(), drain=True, reload=False, cancel_at_stop=True)
         supervisor = Supervisor(self._queue, options)
         streams.go_on_without_output(unread=False)
         with_output = asyncio.create_task(self._show(supervisor))

@@ -60,10 +60,17 @@ class WorkSelection(Group):
     ] = None
 
 
+NoReload = Annotated[
+    bool,
+    option("--no-reload", help="Keep the worker files as they are now, even if they change."),
+]
+
+
 def command(
     ctx: Context,
     pick: WorkSelection,
     jobs: Slots = None,
+    no_reload: NoReload = False,
 ) -> int:
     """Run jobs until told to stop.
 
@@ -95,6 +102,7 @@ def command(
                 else parse_span("--idle-timeout", pick.idle_timeout)
             ),
             max_jobs=pick.max_jobs,
+            reload=not no_reload,
         )
         with Screen(opened, color=cli.color) if sys.stdout.isatty() else printer() as screen:
             supervisor = Supervisor(opened, options, screen.show)

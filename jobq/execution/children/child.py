@@ -5,29 +5,35 @@ Python, by a C library, or by a program that the job starts.
 """
 
 import ctypes
+import faulthandler
 import json
 import logging
 import os
+import re
 import resource
 import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
+from functools import cache
 from typing import Any, NoReturn
 
 from jobq.clock import steady_time, utcnow
 from jobq.config.environment import ATTEMPT_VAR, JOB_ID_VAR, LOG_DIR_VAR, SUPERVISOR_VAR
 from jobq.config.settings import Settings
-from jobq.execution.children.call import Interrupt, call, jsonable, report_of
+from jobq.execution.children.call import Interrupt, call, jsonable, report_of, was_awaited
 from jobq.execution.children.output import Output
-from jobq.execution.children.process_state import ProcessState
+from jobq.execution.children.process_state import STDERR_DESCRIPTOR, ProcessState
 from jobq.execution.hold import reason_to_wait
-from jobq.job_types.arguments import args_model
+from jobq.execution.stack_signal import STACK_SIGNAL
+from jobq.job_types.arguments import args_model, require_known
 from jobq.job_types.registry import Registry
-from jobq.job_types.worker import Cancelled, JobContext, JobWorker
+from jobq.job_types.worker import BUNDLED, Cancelled, JobContext, JobWorker
+from jobq.job_types.worker_files import PROJECT
 from jobq.jobs.outcome import timed_out
 from jobq.logs.directory import EVENTS, LOG, STDERR, STDOUT, JobLogs, append_line, event_line
 from jobq.logs.owner import Owner
@@ -37,6 +43,14 @@ from jobq.queue import JobQueue
 from jobq.redaction import Redaction
 
 _LIBC = ctypes.CDLL(None)
+
+JOB_LOGGER = "jobq.job"
+
+_PACKAGE = re.compile(rf"^({BUNDLED}|{PROJECT}\d+)\.")
+
+_LATE_SHARE = 0.9
+"""The share of its timeout after which a run that is stopped has most likely exceeded that: the
+supervisor's clock for it runs a little ahead."""
 
 
 class Child:
@@ -49,14 +63,21 @@ class Child:
         settings: Settings,
         registry: Registry,
         output: Output,
+        *,
+        digests: Mapping[str, str],
     ) -> None:
-        """``tokens`` is read a byte at a time: a task runs here if its token was read here."""
+        """``tokens`` is read a byte at a time: a task runs here if its token was read here.
+
+        ``digests`` are those of the code of each job type.
+        """
         self._tasks = tasks
         self._lines = tasks.makefile("rb")
         self._tokens = tokens
         self._settings = settings
         self._registry = registry
         self._output = output
+        self._digests = digests
+        self._set_up: list[type[JobWorker]] = []  # to be torn down
         self._logs = JobLogs(settings.log_dir)
         self._owner = os.environ[SUPERVISOR_VAR]
         self._cancelled = False
@@ -67,6 +88,9 @@ class Child:
     def serve(self) -> NoReturn:
         """Run jobs until the supervisor closes the connection."""
         signal.signal(signal.SIGTERM, self._on_terminate)
+        if STACK_SIGNAL is not None:
+            faulthandler.register(STACK_SIGNAL, STDERR_DESCRIPTOR)
+        logging.root.setLevel(min(logging.root.level, logging.INFO))
         self._baseline = ProcessState()
         self._meter = Meter()
         self._pid = os.getpid()
@@ -79,6 +103,9 @@ class Child:
                 break
         while self._lines.readline():  # what is left behind is ended once this process is gone
             pass
+        for worker in reversed(self._set_up):
+            with suppress(Exception):  # nothing is left that it could fail
+                worker.teardown()
         os._exit(0)
 
     def _next(self) -> dict[str, Any] | None:
@@ -103,7 +130,7 @@ class Child:
         self._cancelled = False
         self._meter.start()
         self._output.begin()
-        run = _Run(self._logs, task, self._owner, self._output)
+        run = _Run(self._logs, task, self._owner, self._output, self._digests.get(task["type"]))
         try:
             with run:
                 report = self._call(task, run)
@@ -142,12 +169,16 @@ class Child:
         try:
             worker = self._registry.get(task["type"]).worker
             assert worker is not None
-            args = args_model(worker).model_validate(task["args"])
+            model = args_model(worker)
+            require_known(task["type"], model, task["args"])  # it may be for newer code
+            args = model.model_validate(task["args"])
+            hide = cache(lambda: self._settings.redactor.of(task["args"], task["tags"]))
+            logging.lastResort = _LogHandler(run, hide, logging.INFO)
             context = JobContext(
                 job_id=task["id"],
                 attempt=task["attempt"],
                 tags=task["tags"],
-                log=_logger(run, lambda: self._settings.redactor.of(task["args"], task["tags"])),
+                log=_logger(run, hide),
                 log_dir=run.log.path,
                 report=run.progress.write,
                 open_queue=lambda: JobQueue.from_settings(self._settings),
@@ -163,14 +194,24 @@ class Child:
                 context.log.handlers.clear()  # what it would write to is closed
         except BaseException as error:  # noqa: BLE001 - whatever a worker raises is its outcome
             self._running = None
+            if self._cancelled and self._is_late(task) and was_awaited(error):
+                traceback.print_exception(error)  # the stack is that of the event loop
             return report_of(error)
         finally:
             self._running = None
+            logging.lastResort = None
+
+    def _is_late(self, task: dict[str, Any]) -> bool:
+        return task["timeout"] is not None and self._meter.seconds > task["timeout"] * _LATE_SHARE
 
     def _result(self, worker: type[JobWorker], args: Any, context: JobContext) -> Any:
         self._running = worker
         if self._cancelled:
             raise Cancelled
+        if worker not in self._set_up:
+            worker.setup()
+            self._set_up.append(worker)
+            self._baseline.allow_threads()
         result = call(worker, args, context, self._interrupt)
         self._running = None
         return jsonable(result)
@@ -182,10 +223,18 @@ class Child:
 class _Run:
     """The files of one attempt: descriptors 1 and 2 are on them, and its marks in the environment."""
 
-    def __init__(self, logs: JobLogs, task: dict[str, Any], owner: str, output: Output) -> None:
+    def __init__(
+        self,
+        logs: JobLogs,
+        task: dict[str, Any],
+        owner: str,
+        output: Output,
+        digest: str | None,
+    ) -> None:
         self._logs = logs
         self._owner = owner
         self._output = output
+        self._digest = digest
         self._id = task["id"]
         self._of = Owner(*task["owner"])
         self.attempt = task["attempt"]
@@ -202,7 +251,7 @@ class _Run:
         except BaseException:
             self.__exit__()
             raise
-        self.note("started", utcnow(), pid=os.getpid(), supervisor=self._owner)
+        self.note("started", utcnow(), pid=os.getpid(), supervisor=self._owner, code=self._digest)
 
     def _open(self) -> None:
         self._marks = {
@@ -281,7 +330,7 @@ def _flush() -> bool:
 
 def _logger(run: _Run, hide: Callable[[], Redaction]) -> logging.Logger:
     """Return the job's own logger: to job.log for people, and to events.jsonl for programs."""
-    logger = logging.getLogger("jobq.job")
+    logger = logging.getLogger(JOB_LOGGER)
     logger.setLevel(logging.DEBUG)
     logger.propagate = False
     logger.disabled = False  # `logging.config` disables all loggers that it is not given
@@ -291,16 +340,20 @@ def _logger(run: _Run, hide: Callable[[], Redaction]) -> logging.Logger:
 
 
 class _LogHandler(logging.Handler):
-    """Writes what a job logs to both of its logs."""
+    """Writes what a job, or a library that it uses, logs to both of its logs."""
 
-    def __init__(self, run: _Run, hide: Callable[[], Redaction]) -> None:
-        super().__init__()
+    def __init__(
+        self, run: _Run, hide: Callable[[], Redaction], level: int = logging.NOTSET
+    ) -> None:
+        super().__init__(level)
         self._run = run
         self._hide = hide
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             text = self.format(record)
+            if record.name != JOB_LOGGER:
+                text = f"{_PACKAGE.sub('', record.name)}: {text}"
             now = utcnow()
             self._run.write_log(
                 f"{now.isoformat(timespec='milliseconds')} {record.levelname} {text}\n"

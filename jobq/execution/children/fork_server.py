@@ -35,6 +35,7 @@ from jobq.execution.late_imports import import_late_modules
 from jobq.job_types.arguments import args_model
 from jobq.job_types.learned import learn
 from jobq.job_types.registry import Registry, load
+from jobq.job_types.worker_files import code_digest, files_below
 from jobq.logs.directory import JobLogs
 from jobq.recovery import tree_left
 from jobq.system.processes import ProcessTree, hook_trees, kill_all, marked_trees, parents
@@ -47,6 +48,9 @@ GOODBYE = b"-"
 
 _GUARD_ROUNDS = 2
 _GUARD_INTERVAL_S = 0.2
+TEARDOWN_TIMEOUT_S = 1.5
+"""Seconds that the children of a supervisor that exits have for the teardown of their workers."""
+
 _FORK_FAILED = 70  # the exit code of a child that could not begin: EX_SOFTWARE
 _DESCRIPTORS_PER_CHILD = 2
 _HEADER = struct.Struct("!I")
@@ -105,12 +109,23 @@ class ForkServer:
             if self._connection in ready:
                 request, descriptors = self._request()
                 if request == GOODBYE:
+                    self._await_children(wake)
                     os._exit(0)
                 if not request:
                     self._guard()
                 if request == FORK:
                     self._asked.append(descriptors)
             self._fork_those_asked_for()
+
+    def _await_children(self, wake: socket.socket) -> None:
+        """Wait until children, whose supervisor lets them go, have tidied up and exited."""
+        deadline = time.monotonic() + TEARDOWN_TIMEOUT_S
+        while self._children and (left := deadline - time.monotonic()) > 0:
+            if select.select([wake], [], [], left)[0]:
+                wake.recv(4096)
+            with suppress(ChildProcessError):
+                while pid := os.waitpid(-1, os.WNOHANG)[0]:
+                    self._children.discard(pid)
 
     def _leave_if_told(self) -> None:
         """Exit if the supervisor has finished already, since there was nothing to do."""
@@ -140,8 +155,18 @@ class ForkServer:
         # What is alive now is shared with every child: the garbage collector must not touch it.
         gc.collect()
         gc.freeze()
-        types = [job_type.name for job_type in registry.types.values() if job_type.worker]
-        self._report({"types": types, "errors": [str(error) for error in registry.errors]})
+        self._digests = {
+            job_type.name: code_digest(job_type.worker.__module__.partition(".")[0])
+            for job_type in registry.types.values()
+            if job_type.worker
+        }
+        self._report(
+            {
+                "types": list(self._digests),
+                "errors": [str(error) for error in registry.errors],
+                "files": files_below(self._settings.worker_paths),
+            }
+        )
         return registry
 
     def _fork_those_asked_for(self) -> None:
@@ -192,7 +217,9 @@ class ForkServer:
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
         self._connection.close()
         tasks, tokens = (socket.socket(fileno=descriptor) for descriptor in descriptors)
-        Child(tasks, tokens, self._settings, self._registry, self._output).serve()
+        Child(
+            tasks, tokens, self._settings, self._registry, self._output, digests=self._digests
+        ).serve()
 
     def _reap(self) -> None:
         with suppress(ChildProcessError):

@@ -58,13 +58,17 @@ class ChildPool:
         ``on_short`` gets the reason why the fork server can't be started now. ``on_silent`` is
         called when it does not answer any more: then this is to be retired.
         """
+        self._on_silent = on_silent
         self._settings = settings
         self._events = events
         self.on_types = on_types
         self.on_server_short = on_short
         self._server = ServerProcess(settings, environment, self)
-        self._silence = SilenceWatch(self._awaited, lambda: self._server.loaded_at, on_silent)
+        self._silence = SilenceWatch(
+            self._awaited, lambda: self._server.loaded_at, self._on_silence
+        )
         self._is_retired = False
+        self._is_answering = True  # the fork server tells what becomes of children
         self._idle: list[ChildConnection] = []
         self._to_send: set[ChildConnection] = set()
         self._unborn: deque[ChildConnection] = deque()  # asked for, their pids not known yet
@@ -85,9 +89,28 @@ class ChildPool:
         for child in self._all():
             self._hang_up(child)
 
-    def retire(self) -> None:
-        """Let busy children go on to the end of their jobs, without a fork server that answers."""
-        self._is_retired = True
+    @property
+    def files(self) -> list[str]:
+        """The files of the project's workers that were imported."""
+        return self._server.files
+
+    @property
+    def busy(self) -> int:
+        """The number of children that run a job."""
+        return sum(child.run is not None for child in self._all())
+
+    def _on_silence(self) -> None:
+        if self._is_retired:
+            self.retire()
+        else:
+            self._on_silent()
+
+    def retire(self, *, answering: bool = False) -> None:
+        """Let busy children go on to the end of their jobs, and start no other ones.
+
+        ``answering``: the fork server still tells what becomes of them.
+        """
+        self._is_retired, self._is_answering = True, answering
         self._server.retire()
         for child in list(self._unborn):
             if (run := self._taken_from(child)) is not None:
@@ -95,21 +118,26 @@ class ChildPool:
         for child in [*self._unborn, *self._idle]:
             if child.run is None:
                 self._hang_up(child)
-        for child in _dead(self._living.values()):
+        for child in _dead(self._living.values()) if not answering else ():
             del self._living[child.pid or 0]
             self._bury(child)
         self._end_retired()
 
     def _end_retired(self) -> None:
         """End a retired fork server once its children have nothing to do."""
-        if self.is_done:
+        if not self._is_retired or self.busy:
+            return
+        if self._is_answering and self._server.loaded_at is not None:
+            self._server.close()  # its children may have something to tidy up
+            self._stop_listening()
+        else:
             self._stop_listening()
             self._server.kill()
 
     @property
     def is_done(self) -> bool:
-        """True once this is retired, and none of its children has anything to do."""
-        return self._is_retired and not any(child.run for child in self._all())
+        """True once this is retired, and its processes have ended."""
+        return self._is_retired and not self.busy and self._server.has_exited
 
     @property
     def is_ready(self) -> bool:
@@ -202,7 +230,9 @@ class ChildPool:
 
     def _awaited(self) -> list[ChildConnection]:
         """Return the children of which the fork server should tell: born, or dead."""
-        return [] if self._is_retired else [*self._unborn, *_dead(self._living.values())]
+        if self._is_retired and not self._is_answering:
+            return []
+        return [*self._unborn, *_dead(self._living.values())]
 
     def _give(self, child: ChildConnection, run: Run, start_by: float | None) -> None:
         child.give(run, start_by)
@@ -248,7 +278,7 @@ class ChildPool:
     def _on_child(self, child: ChildConnection) -> None:
         if self._read(child):
             return
-        if self._is_retired:  # nothing tells its status
+        if not self._is_answering:  # nothing tells its status
             self._living.pop(child.pid or 0, None)
             self._bury(child)
         else:  # its status comes from the fork server, which waits for it

@@ -25,6 +25,8 @@ _SIGNALS = tuple(map(int, signal.valid_signals()))
 _LIMITS = sorted({getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")})
 
 
+STDERR_DESCRIPTOR = 2
+
 _REFUSALS = (OSError, ValueError, TypeError)
 
 
@@ -43,6 +45,12 @@ class ProcessState:
         self._streams = (sys.stdin, sys.stdout, sys.stderr)
         self._environ = (os.environ, os.environb)
         self._before = [trait.read() for trait in _TRAITS]
+        self._threads = 1
+        faulthandler.enable(STDERR_DESCRIPTOR)
+
+    def allow_threads(self) -> None:
+        """Let the threads that there are now go on from one job to the next."""
+        self._threads = threading.active_count()
 
     def restore(self) -> bool:
         """Restore everything; return whether that worked, and nothing else is left."""
@@ -51,10 +59,11 @@ class ProcessState:
         sys.stdin, sys.stdout, sys.stderr = self._streams
         os.environ, os.environb = self._environ
         faulthandler.cancel_dump_traceback_later()  # which may have been told to end the process
+        faulthandler.enable(STDERR_DESCRIPTOR)  # again, where the job has given it a file
         restored = [
             _restored(trait, before) for trait, before in zip(_TRAITS, self._before, strict=True)
         ]
-        return all(restored) and threading.active_count() == 1
+        return all(restored) and threading.active_count() <= self._threads
 
 
 def _restored(trait: _Trait, before: Any) -> bool:

@@ -70,6 +70,8 @@ class ServerProcess:
         self._is_retired = False
         self.is_awaited = False
         """True while the host has no room for it."""
+        self.files: list[str] = []
+        """The files of the project's workers that it has imported."""
         self.loaded_at: float | None = None
         """The loop's time at which it had loaded the workers; None: it has not."""
 
@@ -146,6 +148,12 @@ class ServerProcess:
     def retire(self) -> None:
         """Start no other one when this one dies."""
         self._is_retired = True
+        self._cancel_timers()
+
+    @property
+    def has_exited(self) -> bool:
+        """True unless its process is there."""
+        return self._process is None or self._process.poll() is not None
 
     def kill(self) -> None:
         """End it, and all of its children with it."""
@@ -193,6 +201,9 @@ class ServerProcess:
         if "loading" in message:
             self._note_loading(message["loading"])
         elif "types" in message:
+            if self._is_retired:
+                return
+            self.files = message["files"]
             self.loaded_at = asyncio.get_running_loop().time()
             self._deaths.clear()
             self._cancel_import_timer()
