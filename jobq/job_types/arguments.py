@@ -1,12 +1,11 @@
-"""The arguments of jobs: checked against a worker's model, read from text, secrets found."""
+"""The arguments of jobs: checked against a worker's model, and secrets found."""
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from jobq.errors import ArgsError, WorkerLoadError
 from jobq.job_types.worker import JobWorker
@@ -131,7 +130,7 @@ def _secret_fields(model: type[BaseModel], seen: set[Any]) -> set[str]:
     seen.add(model)
     names: set[str] = set()
     for key, info in model.model_fields.items():
-        for kind in _kinds(info.annotation):
+        for kind in kinds(info.annotation):
             kind = getattr(kind, "__origin__", kind)  # noqa: PLW2901 - of Secret[int], Secret
             if not isinstance(kind, type):
                 continue
@@ -142,11 +141,11 @@ def _secret_fields(model: type[BaseModel], seen: set[Any]) -> set[str]:
     return names
 
 
-def _kinds(annotation: Any) -> Iterator[Any]:
+def kinds(annotation: Any) -> Iterator[Any]:
     """Yield a type, then all that it is made of."""
     yield annotation
     for below in getattr(annotation, "__args__", ()):
-        yield from _kinds(below)
+        yield from kinds(below)
 
 
 def _revealed(dumped: Any, plain: Any) -> Any:
@@ -162,101 +161,3 @@ def _revealed(dumped: Any, plain: Any) -> Any:
     if isinstance(dumped, list) and not isinstance(plain, str | bytes | BaseModel):
         return [_revealed(*pair) for pair in zip(dumped, plain, strict=True)]
     return dumped
-
-
-# -- reading text ------------------------------------------------------------------------------
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON value")
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{text:.40} is too large for a number")
-    return number
-
-
-def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise ValueError(f"{name!r} is given twice")
-        found[name] = value
-    return found
-
-
-STRICT_JSON: Mapping[str, Any] = {
-    "parse_constant": _refuse_constant,
-    "parse_float": _finite,
-    "object_pairs_hook": _each_once,
-}
-"""What a decoder of JSON is given to refuse, with a ValueError, what Python's would take and change:
-NaN and infinity, numbers that are as large, and of a name that is given twice all but the last."""
-
-
-def parse_words(name: str, worker: type[JobWorker] | None, words: Sequence[str]) -> dict[str, Any]:
-    """Return ``key=value`` words as arguments: text where the type takes text, JSON elsewhere.
-
-    Raises:
-        ArgsError: a word is not ``key=value``, names an argument twice, or is not valid JSON.
-    """
-    given: dict[str, Any] = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals or not key:
-            raise ArgsError(
-                f"{word!r:.80} is not key=value; a command goes after --: `jobq add -- {word:.80} …`"
-            )
-        if key in given:
-            raise ArgsError(f"{name}: argument {key!r} is given twice")
-        given[key] = value
-    return decode_texts(name, worker, given)
-
-
-def decode_texts(
-    name: str, worker: type[JobWorker] | None, given: Mapping[str, str]
-) -> dict[str, Any]:
-    """Return arguments from text, as people type them: JSON where text can't be a value.
-
-    Raises:
-        ArgsError: it is not valid JSON.
-    """
-    decoded: dict[str, Any] = dict(given)
-    for key in given.keys() & _structured_arguments(worker):
-        try:
-            decoded[key] = json.loads(given[key], **STRICT_JSON)
-        except (ValueError, RecursionError) as error:
-            raise ArgsError(
-                f"{name}: argument {key!r:.80}: expected JSON such as "
-                f"""'["a", "b"]', got {given[key]!r:.100}: {error!s:.100}"""
-            ) from None
-    return decoded
-
-
-@cache
-def _structured_arguments(worker: type[JobWorker] | None) -> frozenset[str]:
-    """Return arguments that text can't be a value of: lists, objects, and choices among such."""
-    if worker is None:
-        return _STRUCTURED_IN_SHELL
-    from pydantic import TypeAdapter, ValidationError
-
-    structured = set()
-    for key, info in args_model(worker).model_fields.items():
-        adapter: TypeAdapter[Any] = TypeAdapter(info.annotation or Any)
-        try:
-            adapter.validate_python("")
-        except ValidationError as error:
-            kinds = {item["type"] for item in error.errors()}
-            if kinds <= _NOT_FROM_TEXT:
-                structured.add(info.alias or key)
-    return frozenset(structured)
-
-
-_STRUCTURED_IN_SHELL = frozenset({"argv", "env"})
-_NOT_FROM_TEXT = {
-    "list_type", "tuple_type", "set_type", "frozen_set_type", "dict_type", "model_type",
-    "model_attributes_type", "dataclass_type", "mapping_type", "iterable_type",
-    "sequence_str", "is_instance_of", "none_required",
-}  # fmt: skip

@@ -70,9 +70,9 @@ class JobType:
             ArgsError: a word is not ``key=value``, names an argument twice, or is not valid JSON
                 where the argument takes JSON.
         """
-        from jobq.job_types import arguments
+        from jobq.job_types import argument_text
 
-        return arguments.parse_words(self.name, self.worker, words)
+        return argument_text.parse_words(self.name, self.worker, words)
 
     def decode_texts(self, given: Mapping[str, str]) -> dict[str, Any]:
         """Return arguments from text, as people type them.
@@ -80,9 +80,9 @@ class JobType:
         Raises:
             ArgsError: a text is not valid JSON where the argument takes JSON.
         """
-        from jobq.job_types import arguments
+        from jobq.job_types import argument_text
 
-        return arguments.decode_texts(self.name, self.worker, given)
+        return argument_text.decode_texts(self.name, self.worker, given)
 
     def secret_tag(self) -> dict[str, str]:
         """Return the tag that names a job's secret arguments; empty if it has none."""

@@ -15,7 +15,7 @@ from pathlib import PurePath
 from typing import Any, BinaryIO, NamedTuple, Self, TextIO
 
 from jobq.errors import UsageError
-from jobq.job_types.arguments import STRICT_JSON
+from jobq.job_types.argument_text import STRICT_JSON
 from jobq.redaction import Redaction
 
 FORMATS = ("jsonl", "json", "csv", "tsv")

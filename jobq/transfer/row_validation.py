@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobq.errors import UsageError
 from jobq.job_types import shell
-from jobq.job_types.arguments import STRICT_JSON
+from jobq.job_types.argument_text import STRICT_JSON
 from jobq.jobs.prepare import InvalidJob, Limits, Preparer
 from jobq.jobs.spec import CONDITIONS, JobSpec, given_fields
 from jobq.jobs.validation import checked_shape, checked_text

@@ -224,7 +224,7 @@ def _args(queue: JobQueue, job_type: str, words: list[str], job: JobOptions) -> 
 def _json_args(text: str) -> dict[str, Any]:
     import json
 
-    from jobq.job_types.arguments import STRICT_JSON  # not for plain commands
+    from jobq.job_types.argument_text import STRICT_JSON  # not for plain commands
 
     try:
         given = piped_in().read().removeprefix("\ufeff") if text == "-" else text

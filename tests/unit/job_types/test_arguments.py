@@ -119,3 +119,64 @@ def test_what_is_stored_can_be_read_by_the_model_again(write: Write) -> None:
     }  # fmt: skip
     stored = tile.parse(given)
     assert tile.parse(stored) == stored
+
+
+RICH = (
+    "wait: __import__('datetime').timedelta = None; ports: list[int] = []; words: set[str] = None; "
+    "video: 'Video' = None; labels: dict[str, str] = {}; maybe: list[str] | None = None; "
+    "waits: list[__import__('datetime').timedelta] = []"
+)
+VIDEO = (
+    "class Video(BaseModel):\n    codec: str = 'vp9'\n    sizes: list[int] = []\n"
+    "    keep: __import__('datetime').timedelta = None\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("words", "stored"),
+    [
+        ("wait=10m", {"wait": "PT10M"}),
+        ("wait=1h30m", {"wait": "PT1H30M"}),
+        ("wait=PT5S", {"wait": "PT5S"}),
+        ("ports=80,443", {"ports": [80, 443]}),
+        ("ports=80 ports=443", {"ports": [80, 443]}),
+        ("ports=80", {"ports": [80]}),
+        ("ports=", {"ports": []}),
+        ("ports=[80]", {"ports": [80]}),
+        ("maybe=a,b", {"maybe": ["a", "b"]}),
+        ("maybe=a,b maybe=c", {"maybe": ["a,b", "c"]}),
+        ("waits=1s,2m", {"waits": ["PT1S", "PT2M"]}),
+        ("video.codec=av1 video.sizes=1,2", {"video": {"codec": "av1", "sizes": [1, 2]}}),
+        ("video.keep=1d", {"video": {"keep": "P1D"}}),
+        ('video={"codec":"av1"}', {"video": {"codec": "av1"}}),
+        ("labels.a=b labels.c.d=e", {"labels": {"a": "b", "c.d": "e"}}),
+    ],
+)
+def test_words_may_be_spans_lists_and_parts(
+    write: Write, words: str, stored: dict[str, object]
+) -> None:
+    rich = load([write("a.py", VIDEO + worker("rich", RICH)).parent]).get("rich")
+    assert rich.parse(rich.parse_words(words.split())) == stored
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ("wait=soon", "argument 'wait': .*got 'soon'"),
+        ("ports=80,http", "argument 'ports.1': .*got 'http'"),
+        ("wait=1s wait=2s", "argument 'wait' is given twice"),
+        ("video.codec=a video.codec=b", "argument 'video.codec' is given twice"),
+        (
+            'video={"codec":"a"} video.codec=b',
+            "argument 'video' is given twice: whole, and in parts",
+        ),
+        ('ports=["80"', "argument 'ports': expected JSON"),
+        ("wait.codec=5", "no argument 'wait.codec'"),
+    ],
+)
+def test_words_that_are_no_spans_lists_or_parts_are_refused(
+    write: Write, words: str, complaint: str
+) -> None:
+    rich = load([write("a.py", VIDEO + worker("rich", RICH)).parent]).get("rich")
+    with pytest.raises(ArgsError, match=complaint):
+        rich.parse(rich.parse_words(words.split()))

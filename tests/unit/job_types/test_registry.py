@@ -188,3 +188,29 @@ def test_types_that_are_asked_for_must_be_there() -> None:
     require_types(Registry(), ["shell"])
     with pytest.raises(NotFound, match="tile"):
         require_types(Registry(), ["shell", "tile"])
+
+
+def test_an_entry_point_of_an_installed_package_may_name_a_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "acme_workers.py").write_text(
+        "from jobq import JobWorker, job_type\n"
+        "print('loud')\n"
+        "@job_type('one')\ndef one(): ...\n"
+        "class Two(JobWorker):\n    job_type = 'two'\n    def run(self, args, job): ...\n"
+    )
+    info = tmp_path / "acme-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[jobq.workers]\nacme = acme_workers\nagain = acme_workers:one\nend = acme_end\n"
+    )
+    (tmp_path / "acme_end.py").write_text("raise SystemExit\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    found = load([])
+    assert set(found.types) == {"shell", "one", "two"}
+    assert found.get("one").source == "entry point acme (acme_workers)"
+    again, end = sorted(map(str, found.errors))
+    assert "job type 'one' is in two places" in end + again
+    assert "entry point end (acme_end): does not import: SystemExit" in end + again
+    assert capfd.readouterr().out == ""
