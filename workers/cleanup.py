@@ -96,6 +96,7 @@ class Cleanup(JobWorker):
             default=None,
             description='delete jobs and files older than this, such as "30d"; '
             "by default, jobs by [retention] in jobq.toml, and files of any age",
+            examples=["30d"],
         )
         jobs: bool = Field(default=True, description="prune finished jobs and their logs")
         status: list[Literal["completed", "failed", "cancelled"]] | None = Field(

@@ -43,10 +43,10 @@ class CodeWatch:
         """Note the files. Call this before they are loaded."""
         self._known = file_states(self._folders)
 
-    def note_loaded(self) -> None:
+    def note_loaded(self, files: list[str]) -> None:
         """Watch what they have imported, too."""
         if self._folders:
-            self._known = file_states((), self._slots.worker_files) | self._known
+            self._known = file_states((), files) | self._known
 
     def look(self) -> None:
         """Look for a change, unless that was a moment ago. Call this before jobs are claimed."""

@@ -32,12 +32,12 @@ class Pool:
         settings: Settings,
         owner: str,
         events: RunEvents,
-        on_types: Callable[[list[str], list[str]], None],
+        on_types: Callable[[list[str], list[str], list[str]], None],
         *,
         on_short: Callable[[str], None] = lambda _: None,
         on_message: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """``on_types`` gets the job types that children can run, and why others can't be.
+        """``on_types`` gets the job types that children can run, why others can't be run, and their files.
 
         ``on_short`` gets the reason why nothing can be started now, `is_ready` being false.
         """
@@ -95,13 +95,7 @@ class Pool:
         self._retired.append(self._children)
         self._children = self._new_children()
         self._children.open()
-        self._retired[-1].retire(answering=True)
-        return self._retired[-1].busy
-
-    @property
-    def worker_files(self) -> list[str]:
-        """The files of the project's workers that were imported."""
-        return self._children.files
+        return self._retired[-1].retire(answering=True)
 
     def start(self, run: Run) -> None:
         """Start an attempt in a slot of its own; its process may be known only later.

@@ -45,7 +45,7 @@ class Slots:
         *,
         wake: Callable[[], None],
         may_start: Callable[[], bool],
-        on_types: Callable[[list[str], list[str]], None],
+        on_types: Callable[[list[str], list[str], list[str]], None],
     ) -> None:
         """``wake`` has the supervisor record and claim; ``may_start``: the claims are still held."""
         self._queue = queue
@@ -278,11 +278,6 @@ class Slots:
         """Give back all that is prefetched."""
         self._pool.take_back()
         self._put_back(self._prefetched.keys)
-
-    @property
-    def worker_files(self) -> list[str]:
-        """The files of the project's workers that were imported."""
-        return self._pool.worker_files
 
     def reload(self) -> int | None:
         """Load the workers again; return how many jobs go on with the old code.

@@ -440,11 +440,11 @@ class Supervisor:
         dues = (self._claimable_at, self._fires_at)
         return min((due for due in dues if due is not None), default=None)
 
-    def _on_types(self, types: list[str], errors: list[str]) -> None:
+    def _on_types(self, types: list[str], errors: list[str], files: list[str]) -> None:
         """Take jobs of the types that children can run."""
         for error in errors:
             self._events.message(error)
-        self._code.note_loaded()
+        self._code.note_loaded(files)
         self._types = {SHELL, *types}
         self._types_known = True
         self._may_claim = True

@@ -1,9 +1,11 @@
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from jobq.cli.commands.types import arguments_of, kind_of
+from jobq.cli.commands.types import arguments_of, example, kind_of
+from jobq.job_types.registry import load
 from tests.support.cli_runner import Cli
 
 WORKER = '''
@@ -96,3 +98,48 @@ def test_kinds_of_arguments() -> None:
         "open": "anything",
     }
     assert dict(arguments_of(schema))["either"] == "integer"
+
+
+ALL_KINDS = """
+import datetime, enum, uuid
+import shlex
+from pathlib import Path
+from typing import Annotated, Literal
+from pydantic import BaseModel, Field, HttpUrl
+from jobq import job_type
+
+class Mode(enum.Enum):
+    FIT = "fit"
+
+class Box(BaseModel):
+    width: int = Field(ge=16)
+    name: str
+
+@job_type("kinds")
+def kinds(
+    path: Path, text: str, count: Annotated[int, Field(ge=10)], share: float, mode: Mode,
+    how: Literal["fit", "fill"], on: bool, day: datetime.date, at: datetime.datetime,
+    wait: datetime.timedelta, link: HttpUrl, id: uuid.UUID, ports: list[int], tags: set[str],
+    labels: dict[str, str], box: Box, either: int | str, maybe: str | None,
+): ...
+
+@job_type("optional")
+def optional(width: int = 320): ...
+"""
+
+
+def test_the_command_line_of_a_type_can_be_copied(cli: Cli, workers: Path) -> None:
+    (workers / "kinds.py").write_text(ALL_KINDS)
+    registry = load([workers])
+    assert registry.errors == []
+    for job_type in registry.types.values():
+        if job_type.worker is not None:
+            jobq, add, name, *words = shlex.split(example(job_type))
+            assert (jobq, add, name) == ("jobq", "add", job_type.name)
+            assert job_type.parse(job_type.parse_words(words)).keys() >= set(
+                job_type.schema().get("required", ())
+            )
+    assert example(registry.types["optional"]) == "jobq add optional width=320"
+    assert example(registry.types["kinds"]).startswith(
+        "jobq add kinds path=FILE text=TEXT count=10"
+    )

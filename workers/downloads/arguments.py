@@ -85,7 +85,7 @@ Directory = Annotated[Path, AfterValidator(_absolute)]
 class ItemArgs(BaseModel):
     """The arguments of both a list and a single item."""
 
-    url: Url = Field(description="http or https URL")
+    url: Url = Field(description="http or https URL", examples=["https://example.org/video"])
     output_dir: Directory | None = Field(
         default=None,
         description="directory for the files, relative to where you add the job; "

@@ -137,22 +137,47 @@ def kind_of(about: dict[str, Any], schema: dict[str, Any]) -> str:
     return str(kind)
 
 
-_SAMPLES = {"integer": "1", "number": "1.5", "boolean": "true", "array": "[]", "object": "{}"}
+_SAMPLES = {
+    "boolean": "true", "object": "{}", "path": "FILE", "uri": "https://example.org/",
+    "date": "2026-01-31", "date-time": "2026-01-31T12:00", "time": "12:00", "duration": "10m",
+    "uuid": "00000000-0000-4000-8000-000000000000", "email": "ada@example.org",
+}  # fmt: skip
+"""By format, or type where there is none."""
 
 
 def example(job_type: JobType) -> str:
-    """Return a command line that adds such a job, with its required arguments."""
+    """Return a command line that adds such a job: with its required arguments, or one if none is."""
     if job_type.name == shell.JOB_TYPE:
         return "jobq add -- COMMAND ARG…"
     schema = job_type.schema()
-    words = [f"{name}={_sample(schema['properties'][name])}" for name in schema.get("required", ())]
+    properties = schema.get("properties", {})
+    typical = [name for name, about in properties.items() if about.get("examples")]
+    wanted = schema.get("required") or (typical or list(properties))[:1]
+    words = [f"{name}={_sample(properties[name], schema)}" for name in wanted]
     return shlex.join(["jobq", "add", job_type.name, *words])
 
 
-def _sample(about: dict[str, Any]) -> str:
-    if about.get("examples"):
-        value = about["examples"][0]
-        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+def _sample(about: dict[str, Any], schema: dict[str, Any]) -> str:
+    """Return a value of an argument, as it is typed: an example, the default, or one of its type."""
+    for value in (*about.get("examples", ()), about.get("default"), about.get("const")):
+        if value is not None:
+            return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if "$ref" in about:
+        return _sample(schema["$defs"][about["$ref"].rsplit("/", 1)[-1]], schema)
+    if choices := about.get("anyOf") or about.get("oneOf"):
+        return _sample(choices[0], schema)
+    return _sample_of_kind(about, schema)
+
+
+def _sample_of_kind(about: dict[str, Any], schema: dict[str, Any]) -> str:
+    kind = about.get("type", "")
     if "enum" in about:
         return str(about["enum"][0])
-    return _SAMPLES.get(about.get("type", ""), "TEXT")
+    if kind == "array":
+        return _sample(about.get("items", {}), schema)
+    if kind in ("integer", "number"):
+        return str(about.get("minimum", about.get("maximum", 1)))
+    if kind == "object" and about.get("required"):
+        parts = {name: _sample(about["properties"][name], schema) for name in about["required"]}
+        return json.dumps(parts)
+    return _SAMPLES.get(about.get("format") or kind, "TEXT")

@@ -48,24 +48,25 @@ class ChildPool:
         settings: Settings,
         environment: dict[str, str],
         events: RunEvents,
-        on_types: Callable[[list[str], list[str]], None],
+        on_types: Callable[[list[str], list[str], list[str]], None],
         *,
         on_short: Callable[[str], None] = lambda _: None,
-        on_silent: Callable[[], None] = lambda: None,
+        on_silent: Callable[[], object] = lambda: None,
     ) -> None:
-        """``on_types`` gets the job types that children can run, and why others can't be run.
+        """``on_types`` gets the job types that children can run, why others can't be run, and their files.
 
         ``on_short`` gets the reason why the fork server can't be started now. ``on_silent`` is
         called when it does not answer any more: then this is to be retired.
         """
-        self._on_silent = on_silent
         self._settings = settings
         self._events = events
         self.on_types = on_types
         self.on_server_short = on_short
         self._server = ServerProcess(settings, environment, self)
         self._silence = SilenceWatch(
-            self._awaited, lambda: self._server.loaded_at, self._on_silence
+            self._awaited,
+            lambda: self._server.loaded_at,
+            lambda: self.retire() if self._is_retired else on_silent(),
         )
         self._is_retired = False
         self._is_answering = True  # the fork server tells what becomes of children
@@ -89,24 +90,8 @@ class ChildPool:
         for child in self._all():
             self._hang_up(child)
 
-    @property
-    def files(self) -> list[str]:
-        """The files of the project's workers that were imported."""
-        return self._server.files
-
-    @property
-    def busy(self) -> int:
-        """The number of children that run a job."""
-        return sum(child.run is not None for child in self._all())
-
-    def _on_silence(self) -> None:
-        if self._is_retired:
-            self.retire()
-        else:
-            self._on_silent()
-
-    def retire(self, *, answering: bool = False) -> None:
-        """Let busy children go on to the end of their jobs, and start no other ones.
+    def retire(self, *, answering: bool = False) -> int:
+        """Let busy children go on to the end of their jobs, and start no others; return how many.
 
         ``answering``: the fork server still tells what becomes of them.
         """
@@ -122,10 +107,11 @@ class ChildPool:
             del self._living[child.pid or 0]
             self._bury(child)
         self._end_retired()
+        return _busy(self._all())
 
     def _end_retired(self) -> None:
         """End a retired fork server once its children have nothing to do."""
-        if not self._is_retired or self.busy:
+        if not self._is_retired or _busy(self._all()):
             return
         if self._is_answering and self._server.loaded_at is not None:
             self._server.close()  # its children may have something to tidy up
@@ -137,7 +123,7 @@ class ChildPool:
     @property
     def is_done(self) -> bool:
         """True once this is retired, and its processes have ended."""
-        return self._is_retired and not self.busy and self._server.has_exited
+        return self._is_retired and not _busy(self._all()) and self._server.has_exited
 
     @property
     def is_ready(self) -> bool:
@@ -373,6 +359,10 @@ def _takes_more(child: ChildConnection) -> bool:
         return False
     given = child.given - child.runs[0][0]
     return child.given < _MAX_JOBS_PER_CHILD and given < _MAX_TASKS_GIVEN
+
+
+def _busy(children: Collection[ChildConnection]) -> int:
+    return sum(child.run is not None for child in children)
 
 
 def _dead(children: Collection[ChildConnection]) -> list[ChildConnection]:

@@ -46,8 +46,8 @@ class ServerEvents(Protocol):
     def on_server_lost(self) -> None:
         """Note that the fork server has died, and all children with it."""
 
-    def on_types(self, types: list[str], errors: list[str]) -> None:
-        """Note the job types that children can run, and why others can't be run."""
+    def on_types(self, types: list[str], errors: list[str], files: list[str]) -> None:
+        """Note the job types that children can run, why others can't be run, and their files."""
 
 
 class ServerProcess:
@@ -70,8 +70,6 @@ class ServerProcess:
         self._is_retired = False
         self.is_awaited = False
         """True while the host has no room for it."""
-        self.files: list[str] = []
-        """The files of the project's workers that it has imported."""
         self.loaded_at: float | None = None
         """The loop's time at which it had loaded the workers; None: it has not."""
 
@@ -203,11 +201,10 @@ class ServerProcess:
         elif "types" in message:
             if self._is_retired:
                 return
-            self.files = message["files"]
             self.loaded_at = asyncio.get_running_loop().time()
             self._deaths.clear()
             self._cancel_import_timer()
-            self._events.on_types(message["types"], message["errors"])
+            self._events.on_types(message["types"], message["errors"], message["files"])
         elif "forked" in message:
             self._events.on_forked(message["forked"])
         elif "refused" in message:
@@ -230,7 +227,7 @@ class ServerProcess:
             return
         if self._deaths[""] == MAX_IMPORT_DEATHS:
             text = "the process that runs workers can't be started: no worker can run until it can"
-            self._events.on_types([], [text])
+            self._events.on_types([], [text], [])
         self._start_later(_RESTART_INTERVAL_S)
 
     # -- imports -----------------------------------------------------------------------------

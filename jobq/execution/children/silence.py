@@ -16,7 +16,7 @@ class SilenceWatch:
         self,
         awaited: Callable[[], Collection[ChildConnection]],
         loaded_at: Callable[[], float | None],
-        on_silent: Callable[[], None],
+        on_silent: Callable[[], object],
     ) -> None:
         """``awaited`` returns the children of which it should tell.
 
