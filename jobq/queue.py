@@ -216,6 +216,24 @@ class JobQueue(JobReader, QueueAdmin, PullWorker, Triage):
             return self._insert_claimed(owned, owner, stdin)
         return inserted, claim
 
+    def claim_job(self, job_id: int, *, owner: str) -> Claim:
+        """Claim this job and no other.
+
+        Raises:
+            NotFound: there is no such job.
+            WrongState: it is not pending, or its queue is paused or at its limit.
+        """
+        self._recover_regularly(owner)
+        lease = self._lease(None)
+        claim = self._claim(ClaimRequest(owner=owner, limit=1, lease=lease, ids=(job_id,)))
+        if claim is None:
+            job = self.get(job_id)
+            stands: str = job.status
+            if job.status is JobStatus.PENDING:
+                stands = f"pending, and queue {job.queue} is paused or at its limit"
+            raise WrongState(f"job {job_id} is {stands}: it can't be started now")
+        return claim
+
     def _insert_claimed(
         self, spec: JobSpec, owner: str, stdin: Path | None
     ) -> tuple[Inserted, Claim | None]:

@@ -12,12 +12,12 @@ from jobq.cli.commands.add import does
 from jobq.cli.context import INTERRUPTED, Cli, complain
 from jobq.cli.event_loop import run_to_end
 from jobq.cli.parsing.arguments import piped_in
-from jobq.cli.parsing.declarations import Context, option
+from jobq.cli.parsing.declarations import Context, Group, option
 from jobq.cli.parsing.job_options import JobOptions, JobRequest, SingleJobOptions, job_spec
 from jobq.cli.rendering import streams
 from jobq.cli.rendering.log_follower import POLL_INTERVAL_S, Follower, exit_code, tell_failure
 from jobq.cli.rendering.output import note, note_paused
-from jobq.errors import DiskFullError, WrongState
+from jobq.errors import DiskFullError, UsageError, WrongState
 from jobq.execution.options import WorkOptions
 from jobq.execution.supervisor import Supervisor
 from jobq.jobs.same_work import held_by_other
@@ -25,14 +25,31 @@ from jobq.jobs.spec import JobSpec
 from jobq.logs.directory import LOG, STDERR, STDOUT
 from jobq.models import Claim, Job, JobStatus
 from jobq.queue import JobQueue
+from jobq.recovery import owner_id
 from jobq.redaction import ShownJob
 from jobq.system.disk_space import shortage
+from jobq.system.processes import host_name
+
+
+class HereOptions(Group):
+    """The options that run a job in this very process."""
+
+    here: Annotated[
+        bool,
+        option("--here", help="Run it in this process, on this terminal: breakpoint() works."),
+    ] = False
+    pdb: Annotated[bool, option("--pdb", help="With --here: debug an exception, with pdb.")] = False
+    id_: Annotated[
+        int | None,
+        option("--id", metavar="ID", least=1, help="With --here: run this job, which is queued."),
+    ] = None
 
 
 def command(
     ctx: Context,
     job: JobOptions,
     single: SingleJobOptions,
+    place: HereOptions,
     quiet: Annotated[
         bool, option("--quiet", "-q", help="Record its output without showing it.")
     ] = False,
@@ -50,6 +67,10 @@ def command(
     with cli.queue(runs=True) as jobs:
         if short := shortage(jobs.settings):
             raise DiskFullError(f"{short}: free some disk space; no job was started")
+        if place.here:
+            return _run_here(jobs, job, single, place)
+        if place.pdb or place.id_ is not None:
+            raise UsageError(f"{'--pdb' if place.pdb else '--id'} goes with --here")
         spooled = jobs.logs.spool(piped_in().buffer) if single.stdin == "-" else None
         try:
             spec = job_spec(jobs, JobRequest(job, single))
@@ -74,6 +95,51 @@ def command(
     tell_failure(jobs.shown(ended))
     interrupted = ended.status is JobStatus.CANCELLED and here.interrupted
     return INTERRUPTED if interrupted else exit_code(ended)
+
+
+def _run_here(
+    queue: JobQueue, job: JobOptions, single: SingleJobOptions, place: HereOptions
+) -> int:
+    """Run a job in this process. Output is not recorded: a debugger needs the terminal."""
+    from jobq.execution.here import run_here
+
+    claim = _claim_here(queue, job, single, place)
+
+    def debug(error: Exception) -> None:
+        if place.pdb:
+            import pdb  # noqa: T100 - asked for
+
+            pdb.post_mortem(error.__traceback__)
+
+    ended = run_here(queue, claim, debug)
+    tell_failure(queue.shown(ended))
+    if ended.status is JobStatus.CANCELLED and ended.reason == "interrupted":
+        return INTERRUPTED
+    return exit_code(ended)
+
+
+def _claim_here(
+    queue: JobQueue, job: JobOptions, single: SingleJobOptions, place: HereOptions
+) -> Claim:
+    owner = owner_id(host_name())
+    if place.id_ is not None:
+        if job.words or job.argv or job.shell:
+            raise UsageError("give --id, or a job to add, not both")
+        return queue.claim_job(place.id_, owner=owner)
+    if single.stdin == "-":
+        raise UsageError("--stdin - does not go with --here: the job has this terminal")
+    spec = job_spec(queue, JobRequest(job, single))
+    queue.job_type(spec.type)  # as in `command`
+    inserted, claim = queue.insert_claimed(
+        replace(spec, max_retries=spec.max_retries or 0), owner=owner
+    )
+    if claim is None:
+        if not inserted.created:
+            raise WrongState(
+                f"job {inserted.id} holds the key {single.unique!r}: no job was started"
+            )
+        return queue.claim_job(inserted.id, owner=owner)  # which tells why not
+    return claim
 
 
 READER_LEFT = 128 + signal.SIGPIPE
