@@ -225,7 +225,11 @@ def _run(
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
             checked = args_model(worker).model_validate(dict(args))
-            done.result = jsonable(call(worker, checked, context))
+            worker.setup()
+            try:
+                done.result = jsonable(call(worker, checked, context))
+            finally:
+                worker.teardown()
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
                 raise

@@ -19,6 +19,7 @@ from jobq.job_types import shell
 from jobq.job_types.arguments import args_model
 from jobq.job_types.worker import Cancelled, JobContext, JobWorker
 from jobq.jobs.outcome import Exit, attempt_result, exit_of_process
+from jobq.jobs.signature import signed
 from jobq.logs.directory import LOG, JobLog, append_line, event_line
 from jobq.models import Claim, Job, Outcome, Progress
 from jobq.queue import JobQueue, backend_of
@@ -53,7 +54,8 @@ def run_here(
         status = result.status.value
         _note(log, now, claim, "finished", outcome=result.outcome.value, status=status)
     backend = backend_of(queue)
-    backend.end([result], now)
+    hide = queue.settings.redactor.of(claim.job.args, claim.job.tags)
+    backend.end([signed(result, claim.job, hide, end.frame)], now)
     while backend.settle_dependents(now):
         pass  # there may be no supervisor to do so
     return queue.get(claim.job.id)

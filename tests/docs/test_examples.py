@@ -2,10 +2,13 @@
 
 import re
 import socket
+import sqlite3
 import subprocess
 import sys
 import textwrap
+import tomllib
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -78,15 +81,32 @@ def test_the_tests_of_writing_a_worker_md_pass(worker_project: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout
-    assert "3 passed" in done.stdout
+    assert "4 passed" in done.stdout
+
+
+def test_the_workers_of_the_readme_are_those_of_the_page_and_short() -> None:
+    page = {
+        text.splitlines()[0]: text for _, text in blocks(text_of("writing-a-worker.md"), "python")
+    }
+    readme = [text for _, text in blocks((ROOT / "README.md").read_text("utf-8"), "python")]
+    assert len(readme) == 4
+    for text in readme:
+        assert page[text.splitlines()[0]] == text
+    codes = [text.rpartition("\n\n\n")[2].splitlines() for text in readme]
+    function, _, of_class, _ = (list(filter(None, code)) for code in codes)
+    assert (function[0], len(function)) == ('@job_type("shout")', 4)
+    assert (of_class[0], len(of_class)) == ("class Compress(JobWorker):", 12)
 
 
 def test_the_workers_of_writing_a_worker_md_run(worker_project: Path, tmp_path: Path) -> None:
     registry = load([worker_project / "workers"])
     assert registry.errors == []
-    reach, merge = (registry.types[name].worker for name in ("reach", "merge"))
+    names = ("reach", "merge", "lookup", "translate")
+    reach, merge, lookup, translate = (registry.types[name].worker for name in names)
     assert reach is not None
     assert merge is not None
+    assert lookup is not None
+    assert translate is not None
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         assert run(reach, {"host": "127.0.0.1", "ports": [port]}).result == {str(port): True}
@@ -97,6 +117,28 @@ def test_the_workers_of_writing_a_worker_md_run(worker_project: Path, tmp_path: 
     assert isinstance(run(merge, args, cancelled=True).error, jobq.Cancelled)
     assert run(merge, args).result == 2
     assert (tmp_path / "all").read_text() == "onetwo"
+    with closing(sqlite3.connect(worker_project / "workers" / "words.db")) as words:
+        words.execute("CREATE TABLE words (word, meaning)")
+        words.execute("INSERT INTO words VALUES ('jobq', 'a queue')")
+        words.commit()
+    assert run(lookup, {"word": "jobq"}, check=True).result == "a queue"
+    assert run(translate, {"word": "abc"}, check=True).result == "cba"
+
+
+def test_the_package_of_writing_a_worker_md_brings_its_job_type(
+    worker_project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = worker_project / "acme"
+    points = tomllib.loads((package / "pyproject.toml").read_text())["project"]["entry-points"]
+    info = package / "acme-1.0.dist-info"
+    info.mkdir()
+    lines = [f"{name} = {value}" for name, value in points["jobq.workers"].items()]
+    (info / "entry_points.txt").write_text("\n".join(["[jobq.workers]", *lines, ""]))
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n")
+    monkeypatch.syspath_prepend(package)
+    invoice = load([]).types["acme.invoice"].worker
+    assert invoice is not None
+    assert run(invoice, {"number": 7}).result == "invoice 7"
 
 
 # -- batches -------------------------------------------------------------------------------------
