@@ -22,7 +22,6 @@ from typing import Any
 
 from jobq.errors import NotFound, UsageError, WorkerLoadError
 from jobq.job_types import shell
-from jobq.job_types.function import is_worker_function, worker_of
 from jobq.job_types.worker import BUNDLED, NO_TYPE, JobWorker
 from jobq.job_types.worker_files import (
     PROJECT,
@@ -140,6 +139,8 @@ class Registry:
             WorkerLoadError: its name is missing, invalid, or taken by another file; or it can't be
                 called with the arguments of a job.
         """
+        from jobq.job_types.function import worker_of  # a shell job is spared it
+
         try:
             worker = worker_of(found)
         except WorkerLoadError as error:
@@ -291,6 +292,8 @@ def _workers_in(module: ModuleType) -> list[type[JobWorker] | Callable[..., Any]
 
 
 def _is_worker(found: Any) -> bool:
+    from jobq.job_types.function import is_worker_function  # as above
+
     if not isinstance(found, type):
         return is_worker_function(found)
     return (

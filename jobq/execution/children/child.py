@@ -78,6 +78,7 @@ class Child:
         self._output = output
         self._digests = digests
         self._set_up: list[type[JobWorker]] = []  # to be torn down
+        self._library_log = _LogHandler(logging.INFO)
         self._logs = JobLogs(settings.log_dir)
         self._owner = os.environ[SUPERVISOR_VAR]
         self._cancelled = False
@@ -173,7 +174,8 @@ class Child:
             require_known(task["type"], model, task["args"])  # it may be for newer code
             args = model.model_validate(task["args"])
             hide = cache(lambda: self._settings.redactor.of(task["args"], task["tags"]))
-            logging.lastResort = _LogHandler(run, hide, logging.INFO)
+            self._library_log.run, self._library_log.hide = run, hide
+            logging.lastResort = self._library_log
             context = JobContext(
                 job_id=task["id"],
                 attempt=task["attempt"],
@@ -335,19 +337,17 @@ def _logger(run: _Run, hide: Callable[[], Redaction]) -> logging.Logger:
     logger.propagate = False
     logger.disabled = False  # `logging.config` disables all loggers that it is not given
     logger.filters.clear()
-    logger.handlers[:] = [_LogHandler(run, hide)]
+    handler = _LogHandler()
+    handler.run, handler.hide = run, hide
+    logger.handlers[:] = [handler]
     return logger
 
 
 class _LogHandler(logging.Handler):
     """Writes what a job, or a library that it uses, logs to both of its logs."""
 
-    def __init__(
-        self, run: _Run, hide: Callable[[], Redaction], level: int = logging.NOTSET
-    ) -> None:
-        super().__init__(level)
-        self._run = run
-        self._hide = hide
+    run: _Run  # the one that it writes for, and what hides its secrets
+    hide: Callable[[], Redaction]
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -355,11 +355,11 @@ class _LogHandler(logging.Handler):
             if record.name != JOB_LOGGER:
                 text = f"{_PACKAGE.sub('', record.name)}: {text}"
             now = utcnow()
-            self._run.write_log(
+            self.run.write_log(
                 f"{now.isoformat(timespec='milliseconds')} {record.levelname} {text}\n"
             )
-            shown = self._hide().text(text)
-            self._run.note("log", now, level=record.levelname, message=shown)
+            shown = self.hide().text(text)
+            self.run.note("log", now, level=record.levelname, message=shown)
         except Exception:  # noqa: BLE001 - logging must not fail the job; this prints what went wrong
             self.handleError(record)
 
