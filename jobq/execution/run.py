@@ -22,7 +22,7 @@ from jobq.logs.owner import Owner
 from jobq.logs.truncation import SETTING, Trimmed, compact
 from jobq.models import AttemptKey, Claim, LogOffsets, Progress, Started
 from jobq.redaction import Redaction, Redactor
-from jobq.system.processes import ProcessTree, signal_group, start_time
+from jobq.system.processes import ProcessTree, send_signal, signal_group
 from jobq.system.resources import SpareFiles
 
 _LAST_WORDS_BYTES = 16384
@@ -166,14 +166,12 @@ class Run:
         """Have its worker's stack written to its stderr, if it is one: it has exceeded its timeout."""
         if self.is_command or self.pid is None or self.detached or STACK_SIGNAL is None:
             return
-        if self.pid_started is None or start_time(self.pid) != self.pid_started:
-            return
         limit = timed_out(self.claim.job.timeout or 0)
         with suppress(OSError):
             descriptor = self.log.append(STDERR)
             os.write(descriptor, f"jobq: {limit}; innermost call first:\n".encode())
             os.close(descriptor)
-            os.kill(self.pid, STACK_SIGNAL)
+            send_signal(self.pid, self.pid_started, STACK_SIGNAL)
 
     def kill(self) -> None:
         """End its processes."""

@@ -117,7 +117,8 @@ def file_states(folders: Iterable[Path], files: Iterable[str] = ()) -> dict[str,
                 names = [entry.path for entry in entries if entry.name.endswith(".py")]
         except OSError:  # there may be one later
             continue
-        found.update({name: _file_state(name) for name in names})
+        # An editor's lock is a link to nowhere.
+        found.update({name: state for name in names if (state := _file_state(name))})
     return found | {name: _file_state(name) for name in files if name not in found}
 
 

@@ -114,7 +114,7 @@ def group_exists(pid: int) -> bool:
     return any(_group_of(each) == pid for each in parents())
 
 
-def send_signal(pid: int, started: int | None, number: signal.Signals) -> None:
+def send_signal(pid: int, started: int | None, number: int) -> None:
     """Send a signal to one process, unless that is gone and another has its pid."""
     if started is None:
         return
