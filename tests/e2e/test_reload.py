@@ -1,10 +1,12 @@
 """Worker files that change while `jobq work` runs."""
 
 import json
+import sys
 from pathlib import Path
 from textwrap import dedent
 
 from jobq import Job, JobStatus
+from jobq.job_types.worker_files import PROJECT
 from tests.support.project import Project, wait_until
 
 CODE = """
@@ -36,11 +38,12 @@ def run(project: Project, type_: str = "tell", **args: object) -> Job:
     return project.queue.wait(project.queue.add(type_, args, max_retries=0).id, timeout=20)
 
 
-def run_anew(project: Project, *words: str) -> Job:
-    """Run a job that is added by a process that loads the workers now."""
-    added = project.jobq("add", "--retries", "0", "--json", *words)
-    assert added.returncode == 0, added.stderr
-    return project.queue.wait(json.loads(added.stdout)["id"], timeout=20)
+def run_anew(project: Project, type_: str, **args: object) -> Job:
+    """Run a job that is added as by a new process: one that loads the workers now."""
+    for name in [name for name in sys.modules if name.startswith(PROJECT)]:
+        del sys.modules[name]
+    project.reopen()
+    return run(project, type_, **args)
 
 
 def started(project: Project, job: Job) -> dict[str, object]:
@@ -69,7 +72,7 @@ def test_changed_workers_are_loaded_again_between_jobs(project: Project) -> None
     (project.root / "workers" / "lib" / "words.py").write_text("WORD = 'two'\n")
     assert run(project).result == "new two"
     write(project, "more", ", loud: bool = False")
-    assert run_anew(project, "tell", "loud=true").result == "more two"
+    assert run_anew(project, "tell", loud=True).result == "more two"
     write(project, "born", name="new_type")
     assert run_anew(project, "new_type").result == "born two"
 
@@ -92,7 +95,7 @@ def test_without_reload_an_unknown_argument_fails_the_job_by_name(project: Proje
     project.work("--no-reload", said="said")
     assert run(project).result == "old one"
     write(project, "new", ", loud: bool = False")
-    failed = run_anew(project, "tell", "loud=true")
+    failed = run_anew(project, "tell", loud=True)
     assert failed.status is JobStatus.FAILED
     assert failed.error == "tell: no argument 'loud': it takes wait"
     assert run(project).result == "old one"
