@@ -223,16 +223,15 @@ class JobQueue(JobReader, QueueAdmin, PullWorker, Triage):
             NotFound: there is no such job.
             WrongState: it is not pending, or its queue is paused or at its limit.
         """
-        self._recover_regularly(owner)
-        lease = self._lease(None)
-        claim = self._claim(ClaimRequest(owner=owner, limit=1, lease=lease, ids=(job_id,)))
-        if claim is None:
+        request = ClaimRequest(owner=owner, limit=1, lease=self._lease(None), ids=(job_id,))
+        claims = self._claim_recovered(request)
+        if not claims:
             job = self.get(job_id)
             stands: str = job.status
             if job.status is JobStatus.PENDING:
                 stands = f"pending, and queue {job.queue} is paused or at its limit"
             raise WrongState(f"job {job_id} is {stands}: it can't be started now")
-        return claim
+        return claims[0]
 
     def _insert_claimed(
         self, spec: JobSpec, owner: str, stdin: Path | None

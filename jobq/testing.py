@@ -135,7 +135,6 @@ def drain(
         ids.append(claim.job.id)
         end, error = _run_claim(queue, claim)
         now = utcnow()
-        end = _run_claim(queue, claim)
         result = attempt_result(
             claim,
             end,

@@ -271,7 +271,9 @@ class Supervisor:
 
     def _request(self, limit: int, ahead: int = 0) -> ClaimRequest:
         wanted = self._options.types
-        runnable = self._runnable_types() if self._types_known else self._wanted({SHELL})
+        runnable = self._runnable_types()
+        if not self._types_known:
+            runnable = runnable & {SHELL}
         return ClaimRequest(
             owner=self.id,
             limit=limit,
@@ -285,11 +287,8 @@ class Supervisor:
         )
 
     def _runnable_types(self) -> set[str]:
-        return self._wanted(self._types)
-
-    def _wanted(self, types: set[str]) -> set[str]:
-        wanted = self._options.types
-        return types if wanted is None else types & set(wanted)
+        types = self._options.types
+        return self._types if types is None else self._types & set(types)
 
     def _takes_no_more(self) -> bool:
         return (

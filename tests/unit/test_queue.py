@@ -381,3 +381,17 @@ def test_an_empty_unique_key_is_refused(queue: JobQueue) -> None:
     with pytest.raises(UsageError, match="unique key ''"):
         add(queue, unique="")
     assert queue.find() == []
+
+
+def test_one_job_is_claimed_and_no_other(queue: JobQueue) -> None:
+    first, second = queue.add_many([{"type": "shell", "args": {"argv": ["true"]}}] * 2)
+    claim = queue.claim_job(second.id, owner="me")
+    assert claim.job.id == second.id
+    assert queue.get(first.id).status is JobStatus.PENDING
+    with pytest.raises(WrongState, match="job 2 is running: it can't be started now"):
+        queue.claim_job(second.id, owner="me")
+    queue.pause("default")
+    with pytest.raises(WrongState, match="queue default is paused"):
+        queue.claim_job(first.id, owner="me")
+    with pytest.raises(NotFound):
+        queue.claim_job(9, owner="me")
