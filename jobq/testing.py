@@ -174,6 +174,7 @@ class _OwnQueue(JobQueue):
             self._registry = load(self.settings.worker_paths)
             for worker in self._workers:
                 self._registry.types.pop(worker.job_type, None)
+                self._registry.ambiguous.pop(worker.job_type, None)
                 self._registry.add(worker, "the test")
         return self._registry
 

@@ -153,12 +153,12 @@ class Registry:
                 "give it a name of lower-case letters, digits and _"
             )
         if name in self.types:
-            error = WorkerLoadError(
+            clash = WorkerLoadError(
                 f"job type {name!r} is in two places: {self.types[name].source} and {source}"
             )
             if name != SHELL.name:
-                self.ambiguous[name] = error
-            raise error
+                self.ambiguous[name] = clash
+            raise clash
         self.types[name] = JobType(name, _description(worker), source, worker)
 
 

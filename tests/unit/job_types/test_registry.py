@@ -209,7 +209,7 @@ def test_an_entry_point_of_an_installed_package_may_name_a_module(
     monkeypatch.syspath_prepend(tmp_path)
     found = load([])
     assert set(found.types) == {"shell", "one", "two"}
-    assert found.get("one").source == "entry point acme (acme_workers)"
+    assert found.types["one"].source == "entry point acme (acme_workers)"
     again, end = sorted(map(str, found.errors))
     assert "job type 'one' is in two places" in end + again
     assert "entry point end (acme_end): does not import: SystemExit" in end + again
