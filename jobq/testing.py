@@ -30,10 +30,14 @@ from jobq.job_types.registry import JobType, Registry, load
 from jobq.job_types.worker import JobContext, JobWorker
 from jobq.jobs.outcome import Exit, attempt_result, exit_of_process
 from jobq.jobs.signature import signed
+from jobq.limits import MAX_COUNT
 from jobq.logs.directory import LOG, STDERR, STDOUT
 from jobq.models import Claim, Job, Outcome, Progress
 from jobq.queue import JobQueue, backend_of
 from jobq.units import parse_duration
+
+_NO_JOB_ID = MAX_COUNT
+"""The id in a run without a job: the largest that may stand in ``added_by``, and no job's."""
 
 _OWNER = "testing:0:00000000"  # as a supervisor, which keeps logs
 
@@ -203,7 +207,7 @@ def _run(
     *,
     cancelled: bool = False,
     attempt: int = 1,
-    job_id: int = 0,
+    job_id: int = _NO_JOB_ID,
 ) -> tuple[Run, dict[str, Any]]:
     """Run a worker; return that, and the report of its outcome as a supervisor would get it."""
     done, report = Run(), {"outcome": Outcome.COMPLETED}

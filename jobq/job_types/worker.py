@@ -101,8 +101,7 @@ class JobContext:
         While the server does not answer, this waits until it does, or the job is stopped.
         """
         self._outage.until_answered(self.queue.change_counter)
-        own = self.id or None  # 0 in `jobq.testing.run`: no job of the queue
-        return self.queue.add(job_type, args, added_by=own, **options)
+        return self.queue.add(job_type, args, added_by=self.id, **options)
 
     def close(self) -> None:
         """Close what the run opened. The creator of the context calls it."""
