@@ -36,7 +36,7 @@ def run_here(
     Its output goes where that of this process goes, and not into its log. ``on_error`` gets an
     exception of its worker.
     """
-    with queue.logs.create(claim.job.id) as log, _kept(queue, claim):
+    with queue.logs.create(claim.job) as log, _kept(queue, claim):
         _note(log, queue.now(), claim, "started", pid=os.getpid(), supervisor=claim.owner)
         if claim.job.type == shell.JOB_TYPE:
             end = _run_command(queue, claim, log)
