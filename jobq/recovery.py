@@ -38,7 +38,7 @@ def is_supervisor(owner: str) -> bool:
     return _OWNER_ID.fullmatch(owner) is not None
 
 
-_OWNER_ID = re.compile(r".+:\d+:[0-9a-f]{8}", re.DOTALL)
+_OWNER_ID = re.compile(r"(?!http:).+:\d+:[0-9a-f]{8}", re.DOTALL)  # http: see jobq.web.claim_token
 
 
 def dead(backend: Backend, supervisors: Sequence[SupervisorInfo]) -> set[str]:

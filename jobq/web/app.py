@@ -22,6 +22,7 @@ from jobq.web.old_paths import moved_to, place_of
 from jobq.web.problems import Problem, answer_problem, problem_of
 from jobq.web.routers import (
     bulk,
+    claims,
     dead,
     export,
     health,
@@ -52,6 +53,7 @@ ROUTERS: Sequence[APIRouter] = (
     schedules.router,
     types.router,
     workers.router,
+    claims.router,
 )
 """The parts of the API."""
 
@@ -164,5 +166,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         upkeep.cancel()
         with suppress(asyncio.CancelledError):
             await upkeep
+        await server.claiming.wakeups.close()
         await asyncio.to_thread(server.work.close, CLOSE_TIMEOUT_S)
         server.audit.close()

@@ -21,12 +21,14 @@ async def maintain(server: Server) -> None:
     owner = f"{host_name()}:{os.getpid()}:{secrets.token_hex(4)}"
     scheduler = Scheduler(server.queue, owner)
     swept_at = server.started_at - EXPIRED_INTERVAL
+    lease = timedelta(seconds=server.settings.lease)
 
     def tick() -> None:
         nonlocal swept_at
         now = server.queue.now()
         scheduler.tick(now, ())
-        scheduler.rescue_unrenewed(now)
+        if now - server.started_at >= lease:  # while no server ran, none could be renewed
+            scheduler.rescue_unrenewed(now)
         if abs(now - swept_at) >= EXPIRED_INTERVAL:
             swept_at = now
             server.tokens.forget_expired(now)

@@ -11,6 +11,7 @@ from jobq.config.settings import Serve, Settings
 from jobq.queue import JobQueue
 from jobq.units import Rate
 from jobq.web.audit import Audit
+from jobq.web.claiming import Claiming
 from jobq.web.light_jobs import LightJobs
 from jobq.web.rates import RateLimiter
 from jobq.web.tokens import TokenStore
@@ -28,6 +29,7 @@ class Server:
     tokens: TokenStore
     audit: Audit
     work: Work
+    claiming: Claiming
     rates: RateLimiter
     failures: RateLimiter  # by address
     light_jobs: LightJobs
@@ -56,11 +58,13 @@ def create_server(queue: JobQueue) -> Server:
     tokens = TokenStore(queue.settings)
     tokens.open()
     serve = queue.settings.serve
+    work = Work(queue, serve.threads)
     return Server(
         queue=queue,
         tokens=tokens,
         audit=Audit(tokens.folder),
-        work=Work(queue, serve.threads),
+        work=work,
+        claiming=Claiming(queue, work),
         rates=RateLimiter(serve.rate, 2 * serve.rate.count),
         failures=RateLimiter(FAILED_LOGINS, FAILED_LOGINS.count),
         light_jobs=LightJobs(queue.settings.redactor),

@@ -40,7 +40,7 @@ def server(backend_setting: str, tmp_path_factory: pytest.TempPathFactory) -> It
 @pytest.fixture(scope="module")
 def client(server: WebServer) -> httpx2.Client:
     """A client of that server with every role."""
-    return server.client(server.token())
+    return server.client(server.token(), timeout=60)
 
 
 class App:
