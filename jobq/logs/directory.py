@@ -427,6 +427,16 @@ class JobLog:
         os.rename(file, name, dst_dir_fd=self.descriptor)
 
 
+def open_directory(name: str, parent: int) -> int:
+    """Open a directory below another one, which is no link; return its descriptor."""
+    return os.open(name, _DIRECTORY, dir_fd=parent)
+
+
+def open_regular(name: str, parent: int) -> int:
+    """Open a regular file below a directory for reading; return its descriptor."""
+    return _regular(os.open(name, os.O_RDONLY | _COMMON, dir_fd=parent), name)
+
+
 def _new(name: str) -> str:
     return f".{name}.new"
 

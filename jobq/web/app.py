@@ -28,6 +28,7 @@ from jobq.web.routers import (
     health,
     job_actions,
     jobs,
+    logs,
     queues,
     schedules,
     session,
@@ -54,6 +55,7 @@ ROUTERS: Sequence[APIRouter] = (
     types.router,
     workers.router,
     claims.router,
+    logs.router,
 )
 """The parts of the API."""
 

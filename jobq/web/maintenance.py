@@ -5,6 +5,7 @@ import os
 import secrets
 from datetime import timedelta
 
+from jobq.clock import steady_time
 from jobq.errors import JobqError
 from jobq.scheduling.maintenance import Scheduler
 from jobq.system.processes import host_name
@@ -21,13 +22,14 @@ async def maintain(server: Server) -> None:
     owner = f"{host_name()}:{os.getpid()}:{secrets.token_hex(4)}"
     scheduler = Scheduler(server.queue, owner)
     swept_at = server.started_at - EXPIRED_INTERVAL
-    lease = timedelta(seconds=server.settings.lease)
+    # While no server ran, pull workers could not renew their leases.
+    renewed_by = steady_time() + server.settings.lease
 
     def tick() -> None:
         nonlocal swept_at
         now = server.queue.now()
         scheduler.tick(now, ())
-        if now - server.started_at >= lease:  # while no server ran, none could be renewed
+        if steady_time() >= renewed_by:
             scheduler.rescue_unrenewed(now)
         if abs(now - swept_at) >= EXPIRED_INTERVAL:
             swept_at = now

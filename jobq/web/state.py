@@ -13,6 +13,7 @@ from jobq.units import Rate
 from jobq.web.audit import Audit
 from jobq.web.claiming import Claiming
 from jobq.web.light_jobs import LightJobs
+from jobq.web.log_reader import LineIndexes
 from jobq.web.rates import RateLimiter
 from jobq.web.tokens import TokenStore
 from jobq.web.work import Work
@@ -33,6 +34,7 @@ class Server:
     rates: RateLimiter
     failures: RateLimiter  # by address
     light_jobs: LightJobs
+    line_indexes: LineIndexes = field(default_factory=LineIndexes)
     started_at: datetime = field(default_factory=utcnow)
     leaving: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the server shuts down: streams and long polls end."""
