@@ -26,7 +26,8 @@ ORDER = (
     "queue",
     "scheduling transfer diagnostics",
     "execution",
-    "web",
+    "pulled_job",
+    "client web",
     "cli testing",
     "pytest_plugin",
 )

@@ -1,0 +1,442 @@
+"""`Client`: the jobs of a `jobq serve`, with the names, arguments, models and errors of `JobQueue`.
+
+It needs httpx2 (``pip install 'jobq[client]'``). What can be sent twice without harm is sent again
+while the server can't be reached, for a time.
+"""
+
+import copy
+import json
+import os
+import threading
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple, Self
+
+import httpx2
+
+from jobq.errors import (
+    ArgsError,
+    DatabaseAwayError,
+    DatabaseError,
+    DatabaseUnavailableError,
+    JobqError,
+    KeyReusedError,
+    NotFound,
+    UsageError,
+    WrongState,
+)
+from jobq.jobs.spec import Duration, JobSpec, given_fields, to_spec
+from jobq.jobs.validation import checked_json
+from jobq.models import (
+    FINISHED,
+    Claim,
+    Condition,
+    Inserted,
+    Job,
+    JobStatus,
+    Parent,
+    Progress,
+)
+from jobq.pulled_job import ClaimLost, HttpClaim, Run, work
+from jobq.units import parse_duration
+
+URL_VAR = "JOBQ_URL"
+TOKEN_VAR = "JOBQ_TOKEN"  # noqa: S105 - the name of a variable
+
+MAX_WAIT_S = 60.0
+"""Seconds that the server lets one request wait."""
+
+RETRY_LIMIT_S = 60.0
+"""Time for which a request is sent again while the server can't be reached."""
+
+TIMEOUT_S = 30.0
+FOLLOW_INTERVAL_S = 0.5
+_BINARY = {"Content-Type": "application/octet-stream"}
+_MOMENTS = ("created_at", "run_at", "started_at", "finished_at")
+_BUSY = (429, 502, 503, 504)
+
+
+class ServerError(JobqError):
+    """An answer that is an error of no other kind, such as a token that is not accepted."""
+
+    def __init__(self, message: str, status: int, code: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+class ServerEvent(NamedTuple):
+    """One event of a stream; ``id`` is where to go on behind it."""
+
+    name: str
+    data: Any
+    id: str | None
+
+
+class Client:
+    """The jobs of a server. Safe to share between threads."""
+
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        *,
+        retry_for: Duration = RETRY_LIMIT_S,
+        transport: httpx2.BaseTransport | None = None,
+    ) -> None:
+        """Take the URL that `jobq serve` prints, and a token of `jobq token create`."""
+        self._retry_s = parse_duration(retry_for)
+        self._instance = os.urandom(8).hex()
+        self._http = httpx2.Client(
+            base_url=url.rstrip("/") + "/api/v1/",
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=TIMEOUT_S,
+            transport=transport,
+        )
+
+    @classmethod
+    def open(cls) -> Self:
+        """Return a client for `$JOBQ_URL` with `$JOBQ_TOKEN`.
+
+        Raises:
+            UsageError: one of them is not set.
+        """
+        for name in (URL_VAR, TOKEN_VAR):
+            if not os.environ.get(name):
+                raise UsageError(f"${name} is not set: set it, or use Client(url, token)")
+        return cls(os.environ[URL_VAR], os.environ[TOKEN_VAR])
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- jobs ------------------------------------------------------------------------------
+
+    def add(self, type: str, args: Mapping[str, Any] | None = None, **options: Any) -> Job:  # noqa: A002 - as `JobQueue` has it
+        """Add one job, with the options of `JobSpec`; return it, or its unique key's holder."""
+        spec = to_spec({"type": type, "args": args, **options})
+        return to_job(self._add(spec, os.urandom(16).hex()).json())
+
+    def add_once(self, spec: JobSpec | Mapping[str, Any], key: str) -> Inserted:
+        """Add a job, unless this token has added one with this key before; return its id."""
+        answer = self._add(to_spec(spec), key)
+        return Inserted(answer.json()["id"], created=answer.status_code == 201)
+
+    def _add(self, spec: JobSpec, key: str) -> httpx2.Response:
+        defaults = given_fields(JobSpec())
+        given = {k: v for k, v in given_fields(spec).items() if defaults.get(k) != v or k == "type"}
+        body = {name: _as_json(value) for name, value in given.items()}
+        return self.request("POST", "jobs", json=body, headers={"Idempotency-Key": key})
+
+    def get(self, job_id: int) -> Job:
+        """Return a job as it is now."""
+        return to_job(self.request("GET", f"jobs/{int(job_id)}").json())
+
+    def wait(self, job_id: int, timeout: Duration | None = None) -> Job:
+        """Wait until a job has ended, and return it as it ended.
+
+        Raises:
+            TimeoutError: it has not ended in time.
+        """
+        deadline = None if timeout is None else time.monotonic() + parse_duration(timeout)
+        while True:
+            left = MAX_WAIT_S if deadline is None else max(0.0, deadline - time.monotonic())
+            seconds = min(left, MAX_WAIT_S)
+            answer = self.request(
+                "GET", f"jobs/{int(job_id)}", params={"wait": seconds}, timeout=seconds + TIMEOUT_S
+            )
+            job = to_job(answer.json())
+            if job.status in FINISHED:
+                return job
+            if deadline is not None and time.monotonic() >= deadline:
+                raise TimeoutError(f"not ended in time: {job_id}")
+
+    def cancel(self, job_id: int, reason: str | None = None, *, cascade: bool = False) -> Job:
+        """Cancel a job; one that runs is asked to stop. With ``cascade``, those that wait for it too."""
+        body = {"reason": reason, "cascade": cascade}
+        return to_job(self.request("POST", f"jobs/{int(job_id)}/cancel", json=body).json())
+
+    def retry(self, job_id: int) -> Job:
+        """Put a failed or cancelled job back in line; its attempts go on counting."""
+        # Not sent again: it may have failed once more since the first time.
+        return to_job(self.request("POST", f"jobs/{int(job_id)}/retry", repeat=False).json())
+
+    # -- logs and events -------------------------------------------------------------------
+
+    def tail(self, job_id: int, *, follow: bool = False, file: str = "stdout") -> Iterator[bytes]:
+        """Yield what a job has written; with ``follow``, until it has ended."""
+        at = 0
+        while True:
+            ended = not follow or self.get(job_id).status in FINISHED
+            while data := (part := self._part(job_id, file, at)).content:
+                at = int(part.headers["Jobq-Next"])
+                yield data
+            if ended:
+                return
+            time.sleep(FOLLOW_INTERVAL_S)
+
+    def _part(self, job_id: int, file: str, at: int) -> httpx2.Response:
+        return self.request("GET", f"jobs/{int(job_id)}/logs/{file}", params={"from": at})
+
+    def events(self, *watch: str, after: str | None = None) -> Iterator[ServerEvent]:
+        """Yield the events of topics, such as ``job/42``, across restarts of the server.
+
+        ``after`` is the ``id`` of an earlier event.
+        """
+        failing_since: float | None = None
+        while True:
+            try:
+                for event in self._stream(watch, after):
+                    after, failing_since = event.id or after, None
+                    yield event
+            except (httpx2.TransportError, DatabaseUnavailableError) as error:
+                failing_since = failing_since or time.monotonic()
+                if time.monotonic() - failing_since >= self._retry_s:
+                    raise DatabaseAwayError(f"no answer: {error}") from error
+            time.sleep(FOLLOW_INTERVAL_S)
+
+    def _stream(self, watch: Iterable[str], after: str | None) -> Iterator[ServerEvent]:
+        headers = {} if after is None else {"Last-Event-ID": after}
+        params = {"watch": list(watch)}
+        with self._http.stream("GET", "events", params=params, headers=headers) as answer:
+            if not answer.is_success:
+                answer.read()
+                raise error_of(answer)
+            fields: dict[str, str] = {}
+            for line in answer.iter_lines():
+                name, _, value = line.partition(":")
+                if line and name:
+                    fields[name] = value.removeprefix(" ")
+                elif not line and "data" in fields:
+                    name, data = fields.get("event", "message"), json.loads(fields["data"])
+                    yield ServerEvent(name, data, fields.get("id"))
+                    fields = {}
+
+    # -- pull workers ----------------------------------------------------------------------
+
+    def claim(
+        self,
+        queue: str | None = None,
+        *,
+        owner: str,
+        types: Collection[str] | None = None,
+        lease: Duration | None = None,
+        wait: Duration = 0,
+    ) -> HttpClaim | None:
+        """Take the next job for a worker of your own; None if there is none.
+
+        ``owner`` is a name of the worker, and ``types`` are required. Renew the lease with
+        `heartbeat`, and end the attempt with `complete`, `fail` or `release`.
+        """
+        queues = None if queue is None else [queue]
+        claims = self.claim_many(queues, owner=owner, limit=1, types=types, lease=lease, wait=wait)
+        return claims[0] if claims else None
+
+    def claim_many(
+        self,
+        queues: Collection[str] | None = None,
+        *,
+        owner: str,
+        limit: int,
+        types: Collection[str] | None = None,
+        lease: Duration | None = None,
+        wait: Duration = 0,
+    ) -> list[HttpClaim]:
+        """Take up to ``limit`` jobs, as `claim` does; with ``wait``, wait for the first of them."""
+        deadline = time.monotonic() + parse_duration(wait)
+        body = {
+            **self._owner(owner, lease),
+            "types": list(types or ()),
+            "queues": None if queues is None else list(queues),
+            "limit": limit,
+        }
+        while True:
+            seconds = min(max(0.0, deadline - time.monotonic()), MAX_WAIT_S)
+            answer = self.request(
+                "POST",
+                "claims",
+                json={**body, "wait": seconds},
+                headers={"Idempotency-Key": os.urandom(16).hex()},
+                timeout=seconds + TIMEOUT_S,
+            )
+            if answer.status_code == 200:
+                return [
+                    HttpClaim(to_job(each["job"]), each["attempt"], owner, each["claim"])
+                    for each in answer.json()["claims"]
+                ]
+            if time.monotonic() >= deadline:
+                return []
+
+    def _owner(self, name: str, lease: Duration | None) -> dict[str, Any]:
+        seconds = None if lease is None else parse_duration(lease)
+        return {"worker": name, "instance": self._instance, "lease": seconds}
+
+    def held(self, owner: str, lease: Duration | None = None) -> dict[str, bool]:
+        """Renew the leases of all that an owner holds; return by token which are to be cancelled."""
+        answer = self.request("POST", "claims/heartbeat", json=self._owner(owner, lease))
+        return {each["claim"]: each["cancel_requested"] for each in answer.json()["held"]}
+
+    def heartbeat(self, claim: Claim, lease: Duration | None = None) -> bool:
+        """Renew the owner's leases. False: the attempt is lost or to be cancelled: stop working."""
+        return self.held(claim.owner, lease).get(_token(claim)) is False
+
+    def progress(
+        self, claim: Claim, done: float, total: float | None = None, message: str | None = None
+    ) -> bool:
+        """Note how far an attempt has come. False: it was lost."""
+        body = {"done": done, "total": total, "message": message}
+        return self._report(_token(claim), "progress", body)
+
+    def complete(self, claim: Claim, result: Any = None) -> bool:
+        """End an attempt well. False: it was lost, and this changed nothing.
+
+        Raises:
+            UsageError: JSON can't hold the result.
+        """
+        checked_json("result", result)
+        return self._report(_token(claim), "complete", {"result": result})
+
+    def fail(self, claim: Claim, error: str, *, retry: bool = True) -> bool:
+        """End an attempt badly. False: it was lost, and this changed nothing."""
+        body = {"error": error or "no reason given", "retry": retry}
+        return self._report(_token(claim), "fail", body)
+
+    def release(self, claim: Claim) -> bool:
+        """Give a job back as if it had not been tried. False: it was lost, and this changed nothing."""
+        return self.release_token(_token(claim))
+
+    def release_token(self, token: str) -> bool:
+        """Give back what a heartbeat named, and no one works on: its answer was lost."""
+        return self._report(token, "release", {})
+
+    def _report(self, token: str, verb: str, body: Any) -> bool:
+        try:
+            self.request("POST", f"claims/{token}/{verb}", json=body)
+        except ClaimLost:
+            return False
+        return True
+
+    def upload(self, claim: Claim, data: bytes, offset: int, file: str = "stdout") -> int:
+        """Append output of an attempt, up to a megabyte; return how many bytes of it there are.
+
+        ``offset`` counts the bytes of the attempt. What was sent before is passed over.
+
+        Raises:
+            ClaimLost: the attempt was lost.
+            WrongState: bytes before the offset are missing.
+        """
+        path = f"claims/{_token(claim)}/logs/{file}"
+        params = {"offset": offset}
+        answer = self.request("PUT", path, params=params, content=data, headers=_BINARY)
+        return int(answer.json()["end"])
+
+    def work(
+        self,
+        types: Collection[str],
+        run: Run,
+        *,
+        queues: Collection[str] | None = None,
+        owner: str = "python",
+        max_jobs: int | None = None,
+        stop: threading.Event | None = None,
+    ) -> int:
+        """Run jobs one after the other, until there were ``max_jobs`` or ``stop`` is set.
+
+        ``run`` gets a `PulledJob`. What it returns is the job's result; if it raises, the job is
+        retried, unless that is `Permanent`. Interrupted, as by Ctrl-C, it gives the job back.
+        Returns how many jobs ended here.
+        """
+        own = copy.copy(self)
+        own._instance = os.urandom(8).hex()  # noqa: SLF001 - what others here hold is not its own
+        return work(own, types, run, queues=queues, owner=owner, max_jobs=max_jobs, stop=stop)
+
+    # -- requests --------------------------------------------------------------------------
+
+    def request(
+        self, method: str, path: str, *, repeat: bool = True, **options: Any
+    ) -> httpx2.Response:
+        """Send a request below `/api/v1/`; with ``repeat``, again while the server is away or busy.
+
+        Raises:
+            DatabaseAwayError: no answer came in time; it may have taken effect.
+            JobqError: the answer is an error.
+        """
+        deadline = time.monotonic() + (self._retry_s if repeat else 0)
+        pause = 0.1
+        while True:
+            failure: JobqError
+            try:
+                answer = self._http.request(method, path, **options)
+                if answer.is_success:
+                    return answer
+                failure = error_of(answer)
+                if answer.status_code not in _BUSY:
+                    raise failure
+                with suppress(KeyError, ValueError):
+                    pause = max(pause, float(answer.headers["Retry-After"]))
+            except httpx2.TransportError as error:
+                failure = DatabaseAwayError(f"{self._http.base_url}: no answer: {error}")
+            if time.monotonic() + pause > deadline:
+                raise failure
+            time.sleep(pause)
+            pause = min(2 * pause, 5.0)
+
+
+# -- documents -------------------------------------------------------------------------------
+
+_OF_CODES: Mapping[str, type[JobqError]] = {
+    "claim_lost": ClaimLost,
+    "database": DatabaseError,
+    "invalid_args": ArgsError,
+    "key_reused": KeyReusedError,
+}
+_OF_STATUSES: Mapping[int, type[JobqError]] = {
+    404: NotFound,
+    409: WrongState,
+    422: UsageError,
+    503: DatabaseUnavailableError,
+}
+
+
+def error_of(answer: httpx2.Response) -> JobqError:
+    """Return the error that an answer stands for."""
+    try:
+        problem = answer.json()
+        detail, code = str(problem["detail"]), str(problem["code"])
+    except (ValueError, KeyError, TypeError):
+        detail, code = f"{answer.request.url.host}: {answer.status_code}", "unknown"
+    kind = _OF_CODES.get(code) or _OF_STATUSES.get(answer.status_code)
+    return ServerError(detail, answer.status_code, code) if kind is None else kind(detail)
+
+
+def to_job(document: Mapping[str, Any]) -> Job:
+    """Return a job of its document."""
+    fields = {name: document[name] for name in Job.__dataclass_fields__ if name in document}
+    for name in _MOMENTS:
+        fields[name] = fields[name] and datetime.fromisoformat(fields[name])
+    progress = fields["progress"]
+    fields["progress"] = progress and Progress(**{n: progress[n] for n in Progress._fields})
+    fields["parents"] = tuple(Parent(p["id"], Condition(p["condition"])) for p in fields["parents"])
+    return Job(**{**fields, "status": JobStatus(fields["status"])})
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    return list(value) if isinstance(value, (tuple, set, frozenset, Iterator)) else value
+
+
+def _token(claim: Claim) -> str:
+    if not isinstance(claim, HttpClaim):
+        raise UsageError("give a claim that this client has made")
+    return claim.token
