@@ -45,6 +45,8 @@ soak: $(STAMP) ## Kill at every step, fill to the limits, disturb at random (SEC
 	$(BIN)/python -m tools.soak.limits
 	$(BIN)/python -m tools.soak.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 	$(BIN)/python -m tools.soak.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) --redis
+	$(BIN)/python -m tools.soak.pull_workers --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m tools.soak.pull_workers --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) --redis
 
 lint: $(STAMP) ## Check style and types
 	$(BIN)/ruff check .
