@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Self
 
 import httpx2
 
+from jobq.config.environment import TOKEN_VAR, URL_VAR
 from jobq.errors import (
     ArgsError,
     DatabaseAwayError,
@@ -41,9 +42,6 @@ from jobq.models import (
 )
 from jobq.pulled_job import ClaimLost, HttpClaim, Run, work
 from jobq.units import parse_duration
-
-URL_VAR = "JOBQ_URL"
-TOKEN_VAR = "JOBQ_TOKEN"  # noqa: S105 - the name of a variable
 
 MAX_WAIT_S = 60.0
 """Seconds that the server lets one request wait."""

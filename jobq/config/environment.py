@@ -21,6 +21,9 @@ SIGNATURE_VAR = "JOBQ_SIGNATURE"
 SIGNATURE_NEW_VAR = "JOBQ_SIGNATURE_NEW"
 START_LOCK_VAR = "JOBQ_START_LOCK"
 """The descriptor of the lock that a supervisor holds while it is being started."""
+URL_VAR = "JOBQ_URL"
+TOKEN_VAR = "JOBQ_TOKEN"  # noqa: S105 - the name of a variable
+"""Where `jobq.client` finds a server, and its token there."""
 
 COMPLETE_VAR = "_JOBQ_COMPLETE"
 """Set by a shell that asks for completions; the name is Typer's."""
