@@ -434,7 +434,7 @@ def open_directory(name: str, parent: int) -> int:
 
 def open_regular(name: str, parent: int) -> int:
     """Open a regular file below a directory for reading; return its descriptor."""
-    return _regular(os.open(name, os.O_RDONLY | _COMMON, dir_fd=parent), name)
+    return _checked(os.open(name, os.O_RDONLY | _COMMON, dir_fd=parent), name, writes=False)
 
 
 def _new(name: str) -> str:

@@ -28,7 +28,7 @@ from jobq.logs.directory import (
 )
 from jobq.logs.shipper import BATCH_BYTES, CHUNK_BYTES
 from jobq.logs.truncation import SETTING, compact, trim
-from jobq.models import Attempt, AttemptKey, Claim, LogOffsets, Started
+from jobq.models import Attempt, AttemptKey, Claim, Job, LogOffsets, Started
 from jobq.queue import JobQueue, backend_of
 from jobq.system.disk_space import Shortage, shortage
 from jobq.web.claim_token import HeldClaim, claim_lost
@@ -57,7 +57,7 @@ def begin_log(logs: JobLogs, claim: Claim) -> Started:
     Raises:
         OSError: it can't be made.
     """
-    with logs.create(claim.job.id) as log:
+    with logs.create(claim.job) as log:
         if claim.attempt == 1:
             return Started(claim.key, None, None, LogOffsets())
         hold_alone(log)  # what the last attempt still writes counts as its own
@@ -99,7 +99,7 @@ def upload(queue: JobQueue, held: HeldClaim, name: str, offset: int, data: bytes
             on the disk (503).
     """
     attempt = running(queue, held)
-    with queue.logs.create(held.key.job_id) as log:
+    with queue.logs.create(queue.get(held.key.job_id)) as log:
         if not hold_alone(log):
             raise Problem(503, "log_busy", "the log is in use: try again", headers=_SOON)
         attempt = running(queue, held)
@@ -140,21 +140,21 @@ def _file(descriptor: int) -> Any:
 def note_started(queue: JobQueue, claims: Sequence[Claim]) -> None:
     """Append to the events of jobs that an attempt has begun."""
     for claim in claims:
-        note(queue, claim.key, "started", supervisor=claim.owner)
+        note(queue, claim.job, claim.key, "started", supervisor=claim.owner)
 
 
-def note_end(queue: JobQueue, key: AttemptKey, details: Mapping[str, Any]) -> None:
+def note_end(queue: JobQueue, job: Job, key: AttemptKey, details: Mapping[str, Any]) -> None:
     """Append to the events how an attempt ended, and make ordinary files of trimmed logs."""
-    with suppress(OSError), queue.logs.create(key.job_id) as log:
+    with suppress(OSError), queue.logs.create(job) as log:
         for each in compact(log) if hold_alone(log) else ():
             fields = {"file": each.name, "setting": SETTING, "dropped": each.dropped}
             _note(queue, log, key, "log_trimmed", **fields)
         _note(queue, log, key, "finished", **details)
 
 
-def note(queue: JobQueue, key: AttemptKey, event: str, **details: Any) -> None:
+def note(queue: JobQueue, job: Job, key: AttemptKey, event: str, **details: Any) -> None:
     """Append to the events of a job. A full disk loses the event, not the job."""
-    with suppress(OSError), queue.logs.create(key.job_id) as log:
+    with suppress(OSError), queue.logs.create(job) as log:
         _note(queue, log, key, event, **details)
 
 

@@ -98,7 +98,7 @@ def test_events_tell_of_the_attempt(server: WebServer, puller: Puller, lane: str
     job_id = add(server.queue, lane, max_retries=1, retry_base=0.01)
     puller.post(puller.claim(), "fail", {"error": "why s3cret-word"})
     puller.post(puller.claim(wait=5), "complete")
-    log = server.queue.logs.open(job_id)
+    log = server.queue.logs.open(server.queue.get(job_id))
     assert log is not None
     with log, log.read(EVENTS) as file:
         assert file is not None
@@ -257,7 +257,7 @@ def test_an_expired_lease_is_a_crash(server: WebServer, puller: Puller, lane: st
 
 
 def written(queue: JobQueue, job_id: int, name: str = STDOUT) -> bytes:
-    log = queue.logs.open(job_id)
+    log = queue.logs.open(queue.get(job_id))
     assert log is not None
     with log, log.read(name) as file:
         return b"" if file is None else file.read_all()
@@ -337,7 +337,7 @@ def test_a_log_keeps_to_its_limit(make_app: Callable[..., App]) -> None:
         assert puller.put(claim, line * 2500, offset).json() == {"end": offset + 40_000}
     assert puller.put(claim, b"end\n", 400_000).json() == {"end": 400_004}
     puller.post(claim, "complete")
-    log = app.queue.logs.open(job_id)
+    log = app.queue.logs.open(app.queue.get(job_id))
     assert log is not None
     with log:
         assert log.size(STDOUT) == 400_004

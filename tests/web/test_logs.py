@@ -30,7 +30,7 @@ class Logged:
         self.id = app.queue.add("shell", {"argv": ["true"]}).id
 
     def write(self, data: bytes, name: str = STDOUT) -> None:
-        with self.queue.logs.create(self.id) as log:
+        with self.queue.logs.create(self.queue.get(self.id)) as log:
             descriptor = log.append(name)
             os.write(descriptor, data)
             os.close(descriptor)
@@ -39,7 +39,7 @@ class Logged:
         """Begin another attempt."""
         claim = self.queue.claim(owner="w")
         assert claim is not None
-        with self.queue.logs.create(self.id) as log:
+        with self.queue.logs.create(self.queue.get(self.id)) as log:
             backend_of(self.queue).started([Started(claim.key, None, None, log.offsets())])
         self.queue.release(claim)
 
@@ -47,8 +47,9 @@ class Logged:
         return self.app.client.get(f"/api/v1/jobs/{self.id}/logs{rest}", params=params)
 
     def artifacts(self) -> Path:
-        folder = self.queue.logs.path(self.id) / "artifacts"
-        folder.mkdir(parents=True, exist_ok=True)
+        with self.queue.logs.create(self.queue.get(self.id)) as log:
+            folder = log.path / "artifacts"
+        folder.mkdir(exist_ok=True)
         return folder
 
 
@@ -131,7 +132,7 @@ def test_what_is_asked_for_is_checked(logged: Logged, params: dict[str, int]) ->
 
 def test_what_was_dropped_is_a_marker(logged: Logged) -> None:
     logged.write(b"".join(b"line %06d\n" % number for number in range(20_000)))
-    log = logged.queue.logs.open(logged.id)
+    log = logged.queue.logs.open(logged.queue.get(logged.id))
     assert log is not None
     with log:
         trim(log, 60_000, utcnow())
@@ -173,7 +174,7 @@ def test_lines_are_counted_by_blocks(monkeypatch: pytest.MonkeyPatch, logged: Lo
     monkeypatch.setattr(log_reader, "BLOCK_BYTES", 64)
     lines = [b"x" * random.Random(number).randrange(50) + b"\n" for number in range(200)]
     logged.write(b"".join(lines))
-    log = logged.queue.logs.open(logged.id)
+    log = logged.queue.logs.open(logged.queue.get(logged.id))
     assert log is not None
     starts = [sum(map(len, lines[:number])) for number in range(201)]
     with log, log.read(STDOUT) as file:
@@ -196,7 +197,7 @@ def test_a_search_finds_each_line_once(
     rng = random.Random(block)
     text = "".join(rng.choice(["ab", "a", "b", "\n", "(a+)+$", "é"]) for _ in range(600))
     logged.write(text.encode())
-    log = logged.queue.logs.open(logged.id)
+    log = logged.queue.logs.open(logged.queue.get(logged.id))
     assert log is not None
     with log, log.read(STDOUT) as file:
         assert file is not None

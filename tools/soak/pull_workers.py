@@ -238,7 +238,7 @@ class PullSoak:
         wrong = []
         if job.status is not JobStatus.COMPLETED or completed != [attempts[-1].attempt]:
             wrong.append(f"job {job.id} is {job.status}, completed by attempts {completed}")
-        log = self.queue.logs.open(job.id)
+        log = self.queue.logs.open(job)
         if log is None:
             return [*wrong, f"job {job.id} has no log"]
         with log:

@@ -370,6 +370,6 @@ def _note_end(queue: JobQueue, held: HeldClaim, outcome: Outcome, job: ShownJob)
     details: dict[str, Any] = {"outcome": outcome.value, "status": job.status.value}
     if outcome is Outcome.FAILED and job.error is not None:
         details["error"] = job.error
-    note_end(queue, held.key, details)
+    note_end(queue, job, held.key, details)
     if job.status is JobStatus.RETRYING and job.run_at is not None:
-        note(queue, held.key, "retry", run_at=job.run_at.isoformat())
+        note(queue, job, held.key, "retry", run_at=job.run_at.isoformat())
