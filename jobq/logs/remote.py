@@ -97,12 +97,18 @@ class RemoteLog:
         self._ends: dict[tuple[str, int], int] = {}
         self._starts: dict[int, dict[str, int]] = {}
         self._came: dict[str, int] = {}
+        self._has_holes = False
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @property
+    def has_holes(self) -> bool:
+        """True if output is missing: offsets, which count what is there, differ from earlier ones."""
+        return self._has_holes
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -130,6 +136,7 @@ class RemoteLog:
         expected = self._ends.get(key, begun)
         if part.offset > expected:
             file.append(_missing(part.file, part.offset - expected))
+            self._has_holes = True
         if part.offset + len(part.data) > expected:  # else it came twice
             file.append(part.data[max(0, expected - part.offset) :])
             self._ends[key] = part.offset + len(part.data)

@@ -24,6 +24,7 @@ from jobq.web.routers import (
     bulk,
     claims,
     dead,
+    events,
     export,
     health,
     job_actions,
@@ -56,6 +57,7 @@ ROUTERS: Sequence[APIRouter] = (
     workers.router,
     claims.router,
     logs.router,
+    events.router,
 )
 """The parts of the API."""
 
@@ -161,10 +163,13 @@ def openapi_of(app: FastAPI) -> dict[str, Any]:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     server: Server = app.state.server
     upkeep = asyncio.create_task(maintain(server))
+    streams = asyncio.create_task(server.streams.tend(server.leaving))
     try:
         yield
     finally:
         server.leaving.set()
+        await streams
+        await server.streams.changes.close()
         upkeep.cancel()
         with suppress(asyncio.CancelledError):
             await upkeep

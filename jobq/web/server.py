@@ -29,6 +29,9 @@ SHUTDOWN_S = 3
 KEEP_ALIVE_S = 15
 HEADERS_TIMEOUT_S = 10.0
 BODY_TIMEOUT_S = 30.0
+WRITE_TIMEOUT_S = 20.0
+"""Time in which a client takes some of what it is sent."""
+
 MAX_CONNECTIONS = 4096
 
 Log = Callable[[str], None]
@@ -41,6 +44,7 @@ class ApiProtocol(HttpToolsProtocol):
     """
 
     _deadline: asyncio.TimerHandle | None = None
+    _write_deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Accept a connection, unless there are too many."""
@@ -53,6 +57,7 @@ class ApiProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget a connection."""
         self._expect_no_more()
+        self._expect_no_room()
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
@@ -70,6 +75,21 @@ class ApiProtocol(HttpToolsProtocol):
         self._expect_no_more()
         super().on_message_complete()
 
+    def pause_writing(self) -> None:
+        """Wait for the client to take what it was sent: one that does not is dropped."""
+        super().pause_writing()
+        self._write_deadline = self.loop.call_later(WRITE_TIMEOUT_S, self._give_up)
+
+    def resume_writing(self) -> None:
+        """Send more."""
+        self._expect_no_room()
+        super().resume_writing()
+
+    def _expect_no_room(self) -> None:
+        if self._write_deadline is not None:
+            self._write_deadline.cancel()
+            self._write_deadline = None
+
     def _expect_within(self, seconds: float) -> None:
         self._expect_no_more()
         self._deadline = self.loop.call_later(seconds, self._give_up)
@@ -80,8 +100,7 @@ class ApiProtocol(HttpToolsProtocol):
             self._deadline = None
 
     def _give_up(self) -> None:
-        if not self.transport.is_closing():
-            self.transport.abort()
+        self.transport.abort()  # even if it is closing: that waits for the client, too
 
 
 class ApiServer(uvicorn.Server):

@@ -15,6 +15,7 @@ from jobq.web.claiming import Claiming
 from jobq.web.light_jobs import LightJobs
 from jobq.web.log_reader import LineIndexes
 from jobq.web.rates import RateLimiter
+from jobq.web.streams import Streams
 from jobq.web.tokens import TokenStore
 from jobq.web.work import Work
 
@@ -31,6 +32,7 @@ class Server:
     audit: Audit
     work: Work
     claiming: Claiming
+    streams: Streams
     rates: RateLimiter
     failures: RateLimiter  # by address
     light_jobs: LightJobs
@@ -67,6 +69,7 @@ def create_server(queue: JobQueue) -> Server:
         audit=Audit(tokens.folder),
         work=work,
         claiming=Claiming(queue, work),
+        streams=Streams(queue, work, tokens),
         rates=RateLimiter(serve.rate, 2 * serve.rate.count),
         failures=RateLimiter(FAILED_LOGINS, FAILED_LOGINS.count),
         light_jobs=LightJobs(queue.settings.redactor),

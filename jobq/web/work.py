@@ -91,6 +91,7 @@ class Work:
         self._backend = backend_of(queue)
         self._readers = _Threads("read", threads, self._run_each)
         self._keeper = _Threads("maintain", 1, self._run_each)
+        self._watcher = _Threads("watch", 1, self._run_each)
         grouped = not self._backend.spans_hosts
         self._writer = _Threads(
             "write",
@@ -121,13 +122,21 @@ class Work:
         """Run what no request waits for, in a thread of its own."""
         return await self._keeper.submit(call)
 
+    async def watch(self, call: Callable[[], T]) -> T:
+        """Run a look for changes, in a thread of its own.
+
+        SQLite counts the changes of all other connections, and each thread has one: counts of
+        several threads do not compare.
+        """
+        return await self._watcher.submit(call)
+
     def close(self, timeout: float) -> None:
         """Let writes that wait take effect, and end the threads, in this time at most.
 
         The queue is closed next, which no thread may be using then.
         """
         until = time.monotonic() + timeout
-        for threads in (self._writer, self._keeper, self._readers):
+        for threads in (self._writer, self._keeper, self._watcher, self._readers):
             threads.close(until)
 
     def _run_each(self, tasks: Sequence[_Task]) -> None:
