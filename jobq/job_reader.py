@@ -115,7 +115,7 @@ class JobReader:
         ``order`` is ``-id``, ``id`` or ``-finished``; ``after`` is the ``last`` of an earlier page.
         A page ends with ``limit`` jobs, ``max_rows`` rows read, or the time that reading may take:
         ``complete`` tells whether more may follow. Its jobs have no results, and a note in place
-        of large arguments.
+        of large arguments; these also come without the secrets that they have in other texts.
 
         Raises:
             UsageError: there is no such status or order.
@@ -138,7 +138,8 @@ class JobReader:
     def _pages(self, jobs: JobFilter, order: Order) -> "SearchedPages":
         from jobq.jobs.search import SearchedPages  # `add` does without
 
-        return SearchedPages(self._backend.lists, jobs, order, self.settings.redactor)
+        backend = self._backend
+        return SearchedPages(backend.lists, jobs, order, self.settings.redactor, backend.get)
 
     def total(self, jobs: JobFilter) -> int | None:
         """Count the jobs that match a filter; None if its conditions are not counted.

@@ -5,7 +5,7 @@ Jobs are searched without their secrets: otherwise a match would reveal one, let
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -26,8 +26,17 @@ BATCH_SIZE = 250
 class SearchedPages:
     """The list of the jobs of a filter, which may search text, in pages."""
 
-    def __init__(self, lists: JobLists, jobs: JobFilter, order: Order, redactor: Redactor) -> None:
+    def __init__(
+        self,
+        lists: JobLists,
+        jobs: JobFilter,
+        order: Order,
+        redactor: Redactor,
+        get: Callable[[Collection[int]], Mapping[int, Job]],
+    ) -> None:
+        """``get`` reads whole jobs by id."""
         self._lists = lists
+        self._get = get
         self._plain = replace(jobs, text=None)
         self._order = order
         self._redactor = redactor
@@ -56,14 +65,37 @@ class SearchedPages:
     def _part(self, after: Position | None, limit: int, max_rows: int) -> Page:
         options: dict[str, Any] = {"order": self._order, "after": after, "max_rows": max_rows}
         if self._search is None:
-            return self._lists.page(self._plain, limit=limit, **options)
-        part = self._lists.page(self._plain, limit=max_rows, **options)
+            return self._read(limit, options)
+        part = self._read(max_rows, options)
         found = [job for job in part.jobs if self._search.matches(self._redactor.job(job))]
         if len(found) <= limit:
             return part._replace(jobs=found)
         last = found[limit - 1]
         at = last.finished_at if self._order is Order.ENDED else None
         return Page(found[:limit], Position(last.id, at), complete=False, read=part.read)
+
+    def _read(self, limit: int, options: dict[str, Any]) -> Page:
+        """Return a page of plain rows, without the secrets of jobs whose arguments were left out.
+
+        What is secret in a job is known from its arguments: without them, its error might tell it.
+        """
+        page = self._lists.page(self._plain, limit=limit, **options)
+        cut = [job.id for job in page.jobs if DROPPED_KEY in job.args]
+        if not cut:
+            return page
+        whole = self._get(cut)
+        shown = {
+            job.id: replace(self._redactor.job(whole[job.id]), args=job.args, result=None)
+            for job in page.jobs
+            if job.id in whole
+        }
+        return page._replace(
+            jobs=[
+                shown.get(job.id, job)
+                for job in page.jobs
+                if job.id in shown or DROPPED_KEY not in job.args
+            ]
+        )
 
 
 class Search:

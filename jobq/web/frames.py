@@ -2,11 +2,11 @@
 
 import base64
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from jobq.web.problems import Problem
-from jobq.web.schemas import to_json
 
 PING = b": ping\n\n"
 RETRY = b"retry: 1000\n\n"
@@ -14,20 +14,19 @@ RETRY = b"retry: 1000\n\n"
 
 MAX_ID_CHARS = 4000
 
-_LINE_ENDS = {
-    "\u0085": b"\\u0085",
-    "\u2028": b"\\u2028",
-    "\u2029": b"\\u2029",
-}
-"""Characters that are no ends of lines in a stream, but are in many languages: escaped."""
+_UNSAFE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""Characters that end a line in many languages, that terminals obey, or that turn text around."""
 
 
 def event(name: str, document: Any) -> bytes:
     """Return an event. Its name is a constant, and its data one line of JSON."""
-    data = to_json(document)
-    for char, escaped in _LINE_ENDS.items():
-        data = data.replace(char.encode(), escaped)
-    return b"event: %s\ndata: %s\n\n" % (name.encode(), data)
+    data = _UNSAFE.sub(_escaped, json.dumps(document, ensure_ascii=False, separators=(",", ":")))
+    line = data.encode("utf-8", "backslashreplace")
+    return b"event: %s\ndata: %s\n\n" % (name.encode(), line)
+
+
+def _escaped(char: re.Match[str]) -> str:
+    return f"\\u{ord(char[0]):04x}"
 
 
 def with_id(frame: bytes, positions: Mapping[str, Any]) -> bytes:

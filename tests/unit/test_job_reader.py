@@ -198,6 +198,16 @@ def test_secrets_are_not_found(queue: JobQueue) -> None:
     assert queue.find(parse_query("login", NOON)) == [job]
 
 
+def test_secrets_of_jobs_with_large_arguments_are_not_in_their_other_texts(queue: JobQueue) -> None:
+    args = {"argv": ["echo", "x" * 20_000], "env": {"API_TOKEN": "hunter2hunter2"}}
+    job = queue.add("shell", args, delay="1h")
+    queue.cancel(job.id, "because of hunter2hunter2")
+    (light,) = queue.page().jobs
+    assert light.reason == "because of [redacted-by-jobq]"
+    assert queue.page(parse_query("hunter2hunter2", NOON)).jobs == []
+    assert len(queue.page(parse_query("because", NOON)).jobs) == 1
+
+
 def test_totals_are_exact_or_unknown(queue: JobQueue) -> None:
     queue.create_queue("gpu")
     finish(queue, add(queue))

@@ -69,6 +69,11 @@ class App:
         text: str = self.server.tokens.create(name, roles or ALL_ROLES, **options)[0]
         return text
 
+    def ping(self) -> None:
+        """Ping all event streams, as the server does every 15 s."""
+        assert self.client.portal is not None
+        self.client.portal.call(self.server.streams.ping)
+
     def call(self, method: str, path: str, *roles: str, **options: Any) -> httpx2.Response:
         """Send a request, with a token of these roles: the same one each time."""
         if roles not in self._tokens:
