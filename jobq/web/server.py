@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 import socket
 import ssl
@@ -172,6 +173,8 @@ def serve(
     """
     settings = queue.settings.serve
     require_safe(settings)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each connection takes a file
     listening = listen(settings, reuse_port=reuse_port)
     unix = None
     try:

@@ -45,6 +45,7 @@ class Streams:
         self._watched: dict[EventStream, Watched] = {}
         self._is_leaving = False
         self.changes = Changes(queue, work)
+        work.on_written = self.changes.wake
         for kind in state_kinds():
             self.changes.add(kind)
         ended = EndedTopics(queue, work, self.changes)

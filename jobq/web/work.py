@@ -88,6 +88,8 @@ class Work:
     """The work of requests on the jobs of one queue."""
 
     def __init__(self, queue: JobQueue, threads: int) -> None:
+        self.on_written: Callable[[], None] = lambda: None
+        """Called after each write: who watches for changes need not wait for the next look."""
         self._backend = backend_of(queue)
         self._readers = _Threads("read", threads, self._run_each)
         self._keeper = _Threads("maintain", 1, self._run_each)
@@ -116,7 +118,10 @@ class Work:
         Raises:
             ServerBusyError: too much waits already.
         """
-        return await asyncio.shield(self._writer.submit(call))
+        try:
+            return await asyncio.shield(self._writer.submit(call))
+        finally:
+            self.on_written()
 
     async def maintain(self, call: Callable[[], T]) -> T:
         """Run what no request waits for, in a thread of its own."""
