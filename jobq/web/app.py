@@ -104,6 +104,8 @@ def create_app(
         responses=_PROBLEMS,
     )
     app.state.server = server
+    for topic in events.document_topics():
+        server.streams.changes.add(topic)
     for router in (*ROUTERS, _own_routes(app)):
         app.include_router(router)
     app.add_exception_handler(404, answer_missing)

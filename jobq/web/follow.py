@@ -151,7 +151,7 @@ class FollowedLog:
         if self._log is not None and job.attempts == self._attempt:
             return
         if not self._queue.ships_logs:
-            self._log = self._log or self._queue.logs.open(self._job_id)
+            self._log = self._log or self._queue.logs.open(job)
             return
         found = self._queue.open_log(job)
         if found is None:

@@ -5,21 +5,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from jobq.backends.lists import Order
-from jobq.clock import utcnow
 from jobq.models import Job, JobFilter, JobStatus, JsonObject
 from jobq.queue import JobQueue
-from jobq.scheduling.schedules import Schedules, in_words, next_runs
-from jobq.serializers import queue_document, schedule_document, supervisor_document
 from jobq.web.changes import StateKind
 from jobq.web.frames import event
 from jobq.web.schemas import job_document, light_document
 
 MAX_NEWER = 1000
 HEAD_TIME_S = 0.06
-NEXT_RUNS = 5
-
-WORKERS_MAX_AGE_S = 5.0
-"""A supervisor that dies changes nothing in the database."""
 
 
 class Whole(StateKind):
@@ -125,7 +118,7 @@ def _gone(job_id: int) -> bytes:
     return event("gone", {"id": job_id})
 
 
-def read_counts(queue: JobQueue) -> JsonObject:
+def counts_document(queue: JobQueue) -> JsonObject:
     """Return the number of jobs in each status: of all, and by queue."""
     by_queue = queue.counts_by_queue()
     totals = dict.fromkeys((status.value for status in JobStatus), 0)
@@ -139,37 +132,6 @@ def _named(counts: Mapping[JobStatus, int]) -> JsonObject:
     return {status.value: number for status, number in counts.items()}
 
 
-def read_queues(queue: JobQueue) -> JsonObject:
-    """Return every queue with its counts."""
-    counts = queue.counts_by_queue()
-    return {"queues": [queue_document(each, counts.get(each.name, {})) for each in queue.queues()]}
-
-
-def read_workers(queue: JobQueue) -> JsonObject:
-    """Return the supervisors that are alive."""
-    return {"supervisors": [supervisor_document(each) for each in queue.supervisors()]}
-
-
-def read_schedules(queue: JobQueue) -> JsonObject:
-    """Return every schedule, without its secrets."""
-    shown = [queue.settings.redactor.schedule(each) for each in Schedules(queue).all()]
-    now = utcnow()
-    return {
-        "schedules": [
-            schedule_document(each, in_words(each), next_runs(each, now, NEXT_RUNS))
-            for each in shown
-        ]
-    }
-
-
-def state_kinds() -> list[StateKind]:
-    """Return the kinds that are known from the start; others add theirs: see `Changes.add`."""
-    return [
-        Whole("counts", read_counts),
-        Whole("queues", read_queues),
-        Whole("workers", read_workers, max_age_s=WORKERS_MAX_AGE_S),
-        Whole("schedules", read_schedules, max_age_s=60.0),
-        LightJobs(),
-        FullJobs(),
-        Heads(),
-    ]
+def kinds_of_jobs() -> list[StateKind]:
+    """Return the kinds that are about jobs; routers add the documents that they answer with."""
+    return [Whole("counts", counts_document), LightJobs(), FullJobs(), Heads()]

@@ -18,7 +18,7 @@ from jobq.web.events import EventStream
 from jobq.web.follow import Followers
 from jobq.web.frames import event, parse_id
 from jobq.web.problems import Problem, print_bug
-from jobq.web.states import state_kinds
+from jobq.web.states import kinds_of_jobs
 from jobq.web.tokens import TokenStore
 from jobq.web.topics import Topics, Watched, key_of
 from jobq.web.work import Work
@@ -46,7 +46,7 @@ class Streams:
         self._is_leaving = False
         self.changes = Changes(queue, work)
         work.on_written = self.changes.wake
-        for kind in state_kinds():
+        for kind in kinds_of_jobs():
             self.changes.add(kind)
         ended = EndedTopics(queue, work, self.changes)
         self._topics = Topics(self.changes, ended, Followers(queue, work, self.changes))

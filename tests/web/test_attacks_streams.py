@@ -36,7 +36,7 @@ def stored(app: App, output: bytes) -> int:
     job = app.queue.add("shell", TRUE)
     claim = app.queue.claim(owner="writer")
     assert claim is not None
-    with app.queue.logs.create(job.id) as log:
+    with app.queue.logs.create(job) as log:
         descriptor = log.append(STDOUT)
         os.write(descriptor, output)
         os.close(descriptor)
@@ -183,7 +183,7 @@ def test_28_a_stream_ends_with_its_token(app: App) -> None:
 def test_29_a_huge_log_is_read_where_it_is_watched(app: App) -> None:
     job_id = stored(app, b"begin\n")
     end = 1 << 30
-    with app.queue.logs.create(job_id) as log:
+    with app.queue.logs.create(app.queue.get(job_id)) as log:
         descriptor = log.append(STDOUT)
         os.ftruncate(descriptor, end)  # a line of 1 GB, most of it a hole
         os.write(descriptor, b"\nend\n")

@@ -141,7 +141,7 @@ def writer(server: WebServer) -> Iterator[tuple[int, bytes, threading.Thread]]:
 
     def write() -> None:
         dice = random.Random(1)
-        with queue.logs.create(job.id) as log:
+        with queue.logs.create(job) as log:
             descriptor = log.append(STDOUT)
             at = 0
             while at < len(output):

@@ -15,6 +15,7 @@ from jobq.clock import utcnow
 from jobq.logs.directory import STDOUT
 from jobq.models import JobStatus
 from jobq.queue import backend_of
+from jobq.scheduling.schedules import Schedules
 from jobq.web import ended, streams
 from jobq.web.feeds import SharedReads
 from jobq.web.follow import whole_characters
@@ -88,13 +89,21 @@ def test_there_is_a_limit_of_streams(make_app: Callable[..., App]) -> None:
         stream.until("counts")
 
 
+@pytest.mark.parametrize("name", ["queues", "workers", "schedules", "dead"])
+def test_a_document_is_what_its_route_answers(app: App, name: str) -> None:
+    app.queue.add("shell", TRUE)
+    Schedules(app.queue).add("nightly", "0 3 * * *", {"type": "shell", "args": TRUE})
+    with LocalStream(app, app.token("read"), name) as stream:
+        assert stream.until(name).data == app.call("GET", f"/api/v1/{name}", "read").json()
+
+
 def test_a_part_of_the_server_may_add_a_topic(app: App) -> None:
     numbers = iter(range(100))
-    app.server.streams.changes.add(Whole("dead", lambda _: {"groups": next(numbers)}))
-    with LocalStream(app, app.token("read"), "dead") as stream:
-        assert stream.until("dead").data == {"groups": 0}
+    app.server.streams.changes.add(Whole("news", lambda _: {"number": next(numbers)}))
+    with LocalStream(app, app.token("read"), "news") as stream:
+        assert stream.until("news").data == {"number": 0}
         app.queue.add("shell", TRUE)
-        assert stream.until("dead").data == {"groups": 1}
+        assert stream.until("news").data == {"number": 1}
 
 
 def test_an_expired_token_ends_its_stream(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,7 +218,7 @@ def running(app: App) -> int:
 
 
 def write(queue: JobQueue, job_id: int, data: bytes) -> None:
-    with queue.logs.create(job_id) as log:
+    with queue.logs.create(queue.get(job_id)) as log:
         descriptor = log.append(STDOUT)
         os.write(descriptor, data)
         os.close(descriptor)
@@ -241,7 +250,7 @@ def test_what_was_dropped_from_a_log_is_told(app: App, running: int) -> None:
     from jobq.logs.truncation import trim
 
     write(app.queue, running, b"".join(b"line %06d\n" % number for number in range(20_000)))
-    with app.queue.logs.create(running) as log:
+    with app.queue.logs.create(app.queue.get(running)) as log:
         trim(log, 100_000, utcnow())
         gap = log.gap(STDOUT)
     assert gap is not None

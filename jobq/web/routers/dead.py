@@ -64,10 +64,15 @@ class DeadOut(Output):
 async def list_dead(request: Request, query: Annotated[DeadQuery, Query()]) -> Response:
     """Return the failed jobs in groups: those of one type that failed in the same way."""
     queue = get_server(request).queue
-    return answer(await get_server(request).work.read(lambda: _groups(queue, query)))
+    return answer(await get_server(request).work.read(lambda: dead_document(queue, query)))
 
 
-def _groups(queue: JobQueue, query: DeadQuery) -> JsonObject:
+def dead_document(queue: JobQueue, query: DeadQuery) -> JsonObject:
+    """Return failed jobs in groups.
+
+    Raises:
+        Problem: the time is wrong: 422.
+    """
     try:
         since = None if query.since is None else parse_since(query.since, queue.now())
     except UsageError as error:

@@ -7,12 +7,36 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from jobq.web.auth import READER, Reader
+from jobq.web.changes import StateKind
 from jobq.web.events import HEADERS, EventStream
+from jobq.web.routers.dead import DeadQuery, dead_document
+from jobq.web.routers.queues import queues_document
+from jobq.web.routers.schedules import schedules_document
+from jobq.web.routers.workers import workers_document
 from jobq.web.routing import api_router
 from jobq.web.state import get_server
+from jobq.web.states import Whole
 from jobq.web.topics import MAX_TOPIC_CHARS, MAX_WATCHES
 
+WORKERS_MAX_AGE_S = 5.0
+"""A supervisor that dies changes nothing in the database."""
+
+DEAD_GROUPS = 50
+
+SCHEDULES_MAX_AGE_S = 60.0
+"""The next times of a schedule change with the clock."""
+
 router = api_router("events")
+
+
+def document_topics() -> list[StateKind]:
+    """Return the topics that are what a route answers with, sent again when it differs."""
+    return [
+        Whole("queues", queues_document),
+        Whole("workers", workers_document, max_age_s=WORKERS_MAX_AGE_S),
+        Whole("schedules", schedules_document, max_age_s=SCHEDULES_MAX_AGE_S),
+        Whole("dead", lambda queue: dead_document(queue, DeadQuery(since=None, limit=DEAD_GROUPS))),
+    ]
 
 
 class EventsQuery(BaseModel):
@@ -23,8 +47,8 @@ class EventsQuery(BaseModel):
     watch: list[Annotated[str, Field(max_length=MAX_TOPIC_CHARS)]] = Field(
         min_length=1,
         max_length=MAX_WATCHES,
-        description="`counts`, `queues`, `workers`, `schedules`, `ids:1,2,9-14`, `job/42`, "
-        "`head:QUERY@ID`, `ended:QUERY` or `log/42/stdout@OFFSET`; may be repeated.",
+        description="`counts`, `queues`, `workers`, `schedules`, `dead`, `ids:1,2,9-14`, "
+        "`job/42`, `head:QUERY@ID`, `ended:QUERY` or `log/42/stdout@OFFSET`; may be repeated.",
     )
 
 

@@ -72,12 +72,13 @@ class QueuesOut(Output):
 async def list_queues(request: Request) -> Response:
     """Return all queues, with those of jobq.toml that have not been used yet."""
     server = get_server(request)
+    return answer_tagged(request, await server.work.read(lambda: queues_document(server.queue)))
 
-    def read(queue: JobQueue = server.queue) -> JsonObject:
-        counts = queue.counts_by_queue()
-        return {"queues": [queue_document(q, counts.get(q.name, {})) for q in queue.queues()]}
 
-    return answer_tagged(request, await server.work.read(read))
+def queues_document(queue: JobQueue) -> JsonObject:
+    """Return all queues with their counts."""
+    counts = queue.counts_by_queue()
+    return {"queues": [queue_document(q, counts.get(q.name, {})) for q in queue.queues()]}
 
 
 @router.get("/queues/{name}", response_model=QueueOut, dependencies=[READER])

@@ -120,11 +120,12 @@ class SchedulesOut(Output):
 async def list_schedules(request: Request) -> Response:
     """Return all schedules."""
     server = get_server(request)
+    return answer_tagged(request, await server.work.read(lambda: schedules_document(server.queue)))
 
-    def read(queue: JobQueue = server.queue) -> JsonObject:
-        return {"schedules": [_document(queue, each) for each in Schedules(queue).all()]}
 
-    return answer_tagged(request, await server.work.read(read))
+def schedules_document(queue: JobQueue) -> JsonObject:
+    """Return all schedules, without their secrets."""
+    return {"schedules": [_document(queue, each) for each in Schedules(queue).all()]}
 
 
 @router.get("/schedules/{name}", response_model=ScheduleOut, dependencies=[READER])
