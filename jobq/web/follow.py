@@ -98,7 +98,10 @@ class FollowedLog:
 
     async def piece(self, place: Place) -> Piece:
         """Return what comes behind a place."""
-        return await self._reads.get(place)
+        piece = await self._reads.get(place)
+        if piece.place.offset < place.offset:
+            self._reads.forget()  # they are of the file as it was before it was truncated
+        return piece
 
     async def _read(self, place: Place) -> Piece:
         return await self._work.read(lambda: self._locked(lambda: self._piece(place)))
