@@ -17,7 +17,7 @@ from jobq.errors import JobqError
 from jobq.queue import JobQueue
 from jobq.web.auth import OPEN, READER
 from jobq.web.gate import Gate, Origins, origins_of
-from jobq.web.maintenance import maintain
+from jobq.web.maintenance import count_ends, maintain
 from jobq.web.old_paths import moved_to, place_of
 from jobq.web.problems import Problem, answer_problem, problem_of
 from jobq.web.routers import (
@@ -33,6 +33,7 @@ from jobq.web.routers import (
     queues,
     schedules,
     session,
+    stats,
     suggest,
     types,
     workers,
@@ -58,6 +59,8 @@ ROUTERS: Sequence[APIRouter] = (
     claims.router,
     logs.router,
     events.router,
+    stats.router,
+    stats.probes,
 )
 """The parts of the API."""
 
@@ -112,7 +115,10 @@ def create_app(
     for error in (JobqError, HTTPException, RequestValidationError, OSError):
         app.add_exception_handler(error, answer_problem)
     app.add_middleware(
-        Gate, origins=origins or origins_of(server.serve, server.serve.port), log=log
+        Gate,
+        origins=origins or origins_of(server.serve, server.serve.port),
+        log=log,
+        count=server.metrics.count_request,
     )
     return app
 
@@ -164,7 +170,7 @@ def openapi_of(app: FastAPI) -> dict[str, Any]:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     server: Server = app.state.server
-    upkeep = asyncio.create_task(maintain(server))
+    upkeep = asyncio.gather(maintain(server), count_ends(server))
     streams = asyncio.create_task(server.streams.tend(server.leaving))
     try:
         yield

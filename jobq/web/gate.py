@@ -19,6 +19,9 @@ from jobq.config.settings import Serve
 from jobq.web.problems import MEDIA_TYPE, Problem, print_bug, problem_of
 from jobq.web.requests import JSON_TYPE, MAX_BODY_BYTES
 
+Count = Callable[[str, str, int, float], None]
+"""Called with the route, method, status and seconds of a request."""
+
 Headers = list[tuple[bytes, bytes]]
 
 SAFE_METHODS = frozenset({"GET", "HEAD"})
@@ -98,61 +101,70 @@ class Gate:
     """The outermost layer of the application, as plain ASGI."""
 
     def __init__(
-        self, app: ASGIApp, origins: Origins, log: Callable[[str], None] = lambda _: None
+        self,
+        app: ASGIApp,
+        origins: Origins,
+        log: Callable[[str], None] = lambda _: None,
+        count: Count = lambda *_: None,
     ) -> None:
-        """Take the application, the origins that are ours, and where access lines go."""
+        """Take the application, the origins that are ours, and where requests are noted."""
         self._app = app
         self._origins = origins
         self._log = log
+        self._count = count
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request, or refuse it."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
-            await _Exchange(self._app, self._origins, self._log, scope, receive, send).run()
+            exchange = _Exchange(self._app, self._origins, scope, receive, send)
+            try:
+                await exchange.run()
+            finally:
+                self._note(exchange)
         else:  # no WebSockets
             await receive()
             await send({"type": "websocket.close", "code": 1008})
+
+    def _note(self, exchange: "_Exchange") -> None:
+        scope, status, seconds = exchange.scope, exchange.status, exchange.seconds
+        caller = scope["state"].get("caller")
+        self._log(
+            f"{scope['method']} {_route_of(scope)} {status or '-'} {seconds * 1000:.1f} ms "
+            f"{caller.sub if caller else '-'}"
+        )
+        self._count(_route_of(scope), scope["method"], status, seconds)
 
 
 class _Exchange:
     """One request and its answer."""
 
     def __init__(
-        self,
-        app: ASGIApp,
-        origins: Origins,
-        log: Callable[[str], None],
-        scope: Scope,
-        receive: Receive,
-        send: Send,
+        self, app: ASGIApp, origins: Origins, scope: Scope, receive: Receive, send: Send
     ) -> None:
         self._app = app
         self._origins = origins
-        self._log = log
-        self._scope = scope
+        self.scope = scope
         self._receive = receive
         self._send = send
         self._received_bytes = 0
-        self._status = 0
+        self._started = time.perf_counter()
+        self.status = 0  # of the answer, once it has begun
         self._request_id = secrets.token_hex(8)
 
+    @property
+    def seconds(self) -> float:
+        """The time since the request came."""
+        return time.perf_counter() - self._started
+
     async def run(self) -> None:
-        started = time.perf_counter()
-        state = self._scope.setdefault("state", {})
-        state["request_id"] = self._request_id
+        self.scope.setdefault("state", {})["request_id"] = self._request_id
         try:
-            check(self._scope, self._origins)
-            await self._app(self._scope, self.receive, self.send)
+            check(self.scope, self._origins)
+            await self._app(self.scope, self.receive, self.send)
         except Exception as error:  # noqa: BLE001 - the edge of the application
             await self._answer(error)
-        finally:
-            caller = state.get("caller")
-            self._log(
-                f"{self._scope['method']} {_route_of(self._scope)} {self._status or '-'} "
-                f"{(time.perf_counter() - started) * 1000:.1f} ms {caller.sub if caller else '-'}"
-            )
 
     async def receive(self) -> Message:
         message = await self._receive()
@@ -163,7 +175,7 @@ class _Exchange:
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self._status = message["status"]
+            self.status = message["status"]
             message["headers"] = [*message.get("headers", ()), *self._added(message)]
         await self._send(message)
 
@@ -180,7 +192,7 @@ class _Exchange:
         problem = problem_of(error)
         if problem.status_code == 500 and not isinstance(error, Problem):
             print_bug(error, f"request {self._request_id}")
-        if self._status:
+        if self.status:
             raise error  # the connection is closed: a part of an answer must not look whole
         body = json.dumps(problem.document(self._request_id)).encode()
         headers = [(k.lower().encode(), v.encode()) for k, v in (problem.headers or {}).items()]

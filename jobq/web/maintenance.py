@@ -3,6 +3,8 @@
 import asyncio
 import os
 import secrets
+import time
+from collections.abc import Callable
 from datetime import timedelta
 
 from jobq.clock import steady_time
@@ -13,6 +15,10 @@ from jobq.web.problems import print_bug
 from jobq.web.state import Server
 
 TICK_INTERVAL_S = 5.0
+COUNT_INTERVAL_S = 5.0
+PAST_PAUSE_FACTOR = 5
+"""Pause after counting a part of the past, in multiples of the time that it took."""
+
 EXPIRED_INTERVAL = timedelta(hours=1)
 """Time between two looks for tokens and codes to delete."""
 
@@ -36,10 +42,39 @@ async def maintain(server: Server) -> None:
             server.tokens.forget_expired(now)
 
     while True:
-        try:
-            await server.work.maintain(tick)
-        except (JobqError, OSError):
-            pass  # requests say so, and the next tick tries again
-        except Exception as error:  # noqa: BLE001 - the next tick may do better
-            print_bug(error, "maintenance")
+        await _attempt(server, tick, "maintenance")
         await asyncio.sleep(TICK_INTERVAL_S)
+
+
+async def count_ends(server: Server) -> None:
+    """Count the jobs that end, and those that ended in the last day, until cancelled."""
+    is_past_left = True
+
+    def count() -> None:
+        server.figures.update(server.queue.now())
+
+    def count_past() -> None:
+        nonlocal is_past_left
+        is_past_left = server.figures.count_past(server.queue.now())
+
+    while True:
+        await _attempt(server, count, "statistics")
+        await asyncio.sleep(COUNT_INTERVAL_S)
+        until = time.monotonic() + COUNT_INTERVAL_S
+        while is_past_left and time.monotonic() < until:
+            started = time.monotonic()
+            if not await _attempt(server, count_past, "statistics"):
+                break
+            await asyncio.sleep(PAST_PAUSE_FACTOR * (time.monotonic() - started))
+
+
+async def _attempt(server: Server, call: Callable[[], None], what: str) -> bool:
+    """Run a part of the maintenance; return whether it succeeded."""
+    try:
+        await server.work.maintain(call)
+    except (JobqError, OSError):
+        return False  # requests say so, and the next time tries again
+    except Exception as error:  # noqa: BLE001 - the next time may do better
+        print_bug(error, what)
+        return False
+    return True

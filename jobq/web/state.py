@@ -8,12 +8,14 @@ from starlette.requests import HTTPConnection
 
 from jobq.clock import utcnow
 from jobq.config.settings import Serve, Settings
-from jobq.queue import JobQueue
+from jobq.queue import JobQueue, backend_of
 from jobq.units import Rate
 from jobq.web.audit import Audit
 from jobq.web.claiming import Claiming
+from jobq.web.figures import Figures
 from jobq.web.light_jobs import LightJobs
 from jobq.web.log_reader import LineIndexes
+from jobq.web.metrics import Metrics
 from jobq.web.rates import RateLimiter
 from jobq.web.streams import Streams
 from jobq.web.tokens import TokenStore
@@ -36,6 +38,8 @@ class Server:
     rates: RateLimiter
     failures: RateLimiter  # by address
     light_jobs: LightJobs
+    metrics: Metrics
+    figures: Figures
     line_indexes: LineIndexes = field(default_factory=LineIndexes)
     started_at: datetime = field(default_factory=utcnow)
     leaving: asyncio.Event = field(default_factory=asyncio.Event)
@@ -63,6 +67,7 @@ def create_server(queue: JobQueue) -> Server:
     tokens.open()
     serve = queue.settings.serve
     work = Work(queue, serve.threads)
+    metrics = Metrics(queue)
     return Server(
         queue=queue,
         tokens=tokens,
@@ -73,6 +78,8 @@ def create_server(queue: JobQueue) -> Server:
         rates=RateLimiter(serve.rate, 2 * serve.rate.count),
         failures=RateLimiter(FAILED_LOGINS, FAILED_LOGINS.count),
         light_jobs=LightJobs(queue.settings.redactor),
+        metrics=metrics,
+        figures=Figures(backend_of(queue).lists, queue.now(), metrics.count_end),
     )
 
 
