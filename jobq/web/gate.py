@@ -149,6 +149,7 @@ class _Exchange:
         self._receive = receive
         self._send = send
         self._received_bytes = 0
+        self._is_whole = not has_body(scope["headers"])
         self._started = time.perf_counter()
         self.status = 0  # of the answer, once it has begun
         self._request_id = secrets.token_hex(8)
@@ -169,6 +170,7 @@ class _Exchange:
     async def receive(self) -> Message:
         message = await self._receive()
         self._received_bytes += len(message.get("body", b""))
+        self._is_whole = self._is_whole or not message.get("more_body", False)
         if self._received_bytes > MAX_BODY_BYTES:
             raise too_large()
         return message
@@ -184,6 +186,7 @@ class _Exchange:
         return [
             *_ANSWER_HEADERS,
             *(each for each in _DEFAULT_HEADERS if each[0] not in given),
+            *(() if self._is_whole else [(b"connection", b"close")]),  # the rest is not read
             (b"jobq-request-id", self._request_id.encode()),
         ]
 
@@ -199,7 +202,6 @@ class _Exchange:
         headers += [
             (b"content-type", MEDIA_TYPE.encode()),
             (b"content-length", str(len(body)).encode()),
-            (b"connection", b"close"),  # what is left of the body is not read
         ]
         start = {"type": "http.response.start", "status": problem.status_code, "headers": headers}
         await self.send(start)
@@ -249,10 +251,17 @@ def _check_body(headers: Headers) -> None:
         raise Problem(400, "malformed", "Content-Length is not one number")
     if int(length) > MAX_BODY_BYTES:
         raise too_large()
-    has_body = int(length) > 0 or any(name == b"transfer-encoding" for name, _ in headers)
     kind = (_only(headers, b"content-type", absent="") or "").partition(";")[0].strip()
-    if has_body and kind not in _BODY_TYPES:
+    if has_body(headers) and kind not in _BODY_TYPES:
         raise Problem(415, "media_type", f"send the body as Content-Type: {JSON_TYPE}")
+
+
+def has_body(headers: Headers) -> bool:
+    """Return whether a request has a body."""
+    return any(
+        name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
+        for name, value in headers
+    )
 
 
 def too_large() -> Problem:

@@ -6,6 +6,7 @@ as a dictionary and sent as it is; its model only describes it in openapi.json, 
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -27,7 +28,18 @@ MAX_ID = 2**53 - 1
 
 MAX_SUMMARY_CHARS = 300
 
-JobId = Annotated[int, Field(ge=1, le=MAX_ID, description="The number of a job.")]
+
+def _plain_number(value: Any) -> Any:
+    if isinstance(value, str) and not re.fullmatch("[1-9][0-9]*", value):  # "1.0", "+1", " 1"
+        raise ValueError("give a number, such as 42")
+    return value
+
+
+JobId = Annotated[
+    int,
+    BeforeValidator(_plain_number),
+    Field(ge=1, le=MAX_ID, description="The number of a job."),
+]
 
 
 def _duration(value: Any) -> Any:

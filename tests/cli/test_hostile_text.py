@@ -24,6 +24,8 @@ from tests.support.terminal import OnTerminal
 NASTY = [
     "\x1b]52;c;ZXZpbA==\x07clip",
     "\x1b[2J\x1b[Hgone",
+    "\x1b]8;;javascript:alert(1)\x07link\x1b]8;;\x07",
+    '"><script>alert(1)</script><img src=x onerror=alert(1)>{{7*7}}',
     "\x9b2J\x9d0;title\x9c\x85c1",
     "\u202eevil\u2066turned\u2069\u061c",
     "no\u200broom\u2028line\u2029paragraph\ufeff\u00ad",
