@@ -40,7 +40,7 @@ from jobq.web.routers import (
 )
 from jobq.web.routing import ApiRoute, api_router
 from jobq.web.schemas import ProblemOut, answer
-from jobq.web.state import Server, create_server
+from jobq.web.state import Server, create_server, get_server
 
 ROUTERS: Sequence[APIRouter] = (
     session.router,
@@ -134,7 +134,9 @@ def _own_routes(app: FastAPI) -> APIRouter:
         return answer(openapi_of(app))
 
     @page.api_route("/", methods=["GET", "HEAD"])
-    async def shell() -> Response:
+    async def shell(request: Request) -> Response:
+        if not get_server(request).serve.page:
+            raise HTTPException(404)
         return PlainTextResponse("jobq: the API is below /api/v1; the web page is not there yet\n")
 
     both = APIRouter()

@@ -137,6 +137,10 @@ class Gate:
         self._count(_route_of(scope), scope["method"], status, seconds)
 
 
+class _HeadersSentError(Exception):
+    """The end of an answer to HEAD: a stream would go on for ever."""
+
+
 class _Exchange:
     """One request and its answer."""
 
@@ -151,6 +155,8 @@ class _Exchange:
         self._received_bytes = 0
         self._is_whole = not has_body(scope["headers"])
         self._started = time.perf_counter()
+        self._is_head = scope["method"] == "HEAD"
+        self._is_done = False  # nothing more is sent
         self.status = 0  # of the answer, once it has begun
         self._request_id = secrets.token_hex(8)
 
@@ -163,9 +169,15 @@ class _Exchange:
         self.scope.setdefault("state", {})["request_id"] = self._request_id
         try:
             check(self.scope, self._origins)
-            await self._app(self.scope, self.receive, self.send)
+            # HEAD is GET whose answer ends with its headers
+            scope = {**self.scope, "method": "GET"} if self._is_head else self.scope
+            try:
+                await self._app(scope, self.receive, self.send)
+            finally:
+                self.scope["route"] = scope.get("route")
         except Exception as error:  # noqa: BLE001 - the edge of the application
-            await self._answer(error)
+            if not self._is_done:
+                await self._answer(error)
 
     async def receive(self) -> Message:
         message = await self._receive()
@@ -180,6 +192,10 @@ class _Exchange:
             self.status = message["status"]
             message["headers"] = [*message.get("headers", ()), *self._added(message)]
         await self._send(message)
+        if self._is_head and self.status:
+            self._is_done = True
+            await self._send({"type": "http.response.body"})
+            raise _HeadersSentError
 
     def _added(self, message: Message) -> Headers:
         given = {name.lower() for name, _ in message.get("headers", ())}

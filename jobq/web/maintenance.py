@@ -5,6 +5,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 
 from jobq.clock import steady_time
@@ -18,6 +19,9 @@ TICK_INTERVAL_S = 5.0
 COUNT_INTERVAL_S = 5.0
 PAST_PAUSE_FACTOR = 5
 """Pause after counting a part of the past, in multiples of the time that it took."""
+
+CLOSE_TIMEOUT_S = 0.5
+"""Time to finish what was begun, when the server ends."""
 
 EXPIRED_INTERVAL = timedelta(hours=1)
 """Time between two looks for tokens and codes to delete."""
@@ -41,9 +45,14 @@ async def maintain(server: Server) -> None:
             swept_at = now
             server.tokens.forget_expired(now)
 
-    while True:
-        await _attempt(server, tick, "maintenance")
-        await asyncio.sleep(TICK_INTERVAL_S)
+    try:
+        while True:
+            await _attempt(server, tick, "maintenance")
+            await asyncio.sleep(TICK_INTERVAL_S)
+    finally:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await _attempt(server, scheduler.close, "maintenance")
 
 
 async def count_ends(server: Server) -> None:

@@ -8,13 +8,14 @@ from datetime import timedelta
 from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from jobq.backends.lists import EndedJob
 from jobq.clock import utcnow
 from jobq.models import JobStatus
 from jobq.queue import JobQueue, backend_of
+from jobq.web.audit import Audit
 from jobq.web.figures import Kind, Labels
 
 CACHE_S = 5.0
@@ -31,9 +32,10 @@ _Values = Mapping[tuple[str, ...], float]
 class Metrics:
     """The metrics of one server, in a registry of their own."""
 
-    def __init__(self, queue: JobQueue) -> None:
-        """Take the queue."""
+    def __init__(self, queue: JobQueue, audit: Audit) -> None:
+        """Take the queue, and the audit log."""
         self.streams = 0  # that are open: counted by those who serve them
+        self.audit = audit
         self._registry = CollectorRegistry(auto_describe=False)
         self._finished = self._counter(
             "jobq_jobs_finished", "Jobs that ended since the server started.", (*_KIND, "outcome")
@@ -52,7 +54,7 @@ class Metrics:
             registry=self._registry,
         )
         self.log_bytes = LogBytes(queue)
-        self._registry.register(_Gauges(queue, lambda: self.streams, self.log_bytes))
+        self._registry.register(_Gauges(self, queue))
         self._text = b""
         self._expires_at = 0.0
         self._lock = threading.Lock()
@@ -119,22 +121,26 @@ class LogBytes:
 class _Gauges(Collector):
     """What is so now: read from the backend for each scrape."""
 
-    def __init__(self, queue: JobQueue, streams: Callable[[], int], log_bytes: LogBytes) -> None:
+    def __init__(self, metrics: Metrics, queue: JobQueue) -> None:
         self._queue = queue
-        self._streams = streams
-        self._log_bytes = log_bytes
+        self._metrics = metrics
         self._labels = Labels()
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
         yield from self._of_jobs()
         yield self._paused()
         yield self._slots()
-        self._log_bytes.refresh()
-        if self._log_bytes.value is not None:
-            yield _gauge("jobq_log_bytes", "Size of all logs.", {(): float(self._log_bytes.value)})
+        self._metrics.log_bytes.refresh()
+        if (size := self._metrics.log_bytes.value) is not None:
+            yield _gauge("jobq_log_bytes", "Size of all logs.", {(): float(size)})
         yield _gauge(
-            "jobq_streams", "Streams of events that are open.", {(): float(self._streams())}
+            "jobq_streams", "Streams of events that are open.", {(): float(self._metrics.streams)}
         )
+        lost = CounterMetricFamily(
+            "jobq_audit_lost_lines", "Lines that could not be written to the audit log."
+        )
+        lost.add_metric((), self._metrics.audit.lost_lines)
+        yield lost
         build: _Values = {(version("jobq"), self._queue.settings.backend.partition(":")[0]): 1}
         yield _gauge("jobq_build_info", "The version of jobq.", build, "version", "backend")
 

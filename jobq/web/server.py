@@ -173,8 +173,7 @@ def serve(
     """
     settings = queue.settings.serve
     require_safe(settings)
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each connection takes a file
+    raise_file_limit()
     listening = listen(settings, reuse_port=reuse_port)
     unix = None
     try:
@@ -267,6 +266,15 @@ def _is_loopback(host: str) -> bool:
         return ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def raise_file_limit() -> None:
+    """Allow as many open files as the host does: each connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * MAX_CONNECTIONS if hard == resource.RLIM_INFINITY else hard
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def listen(settings: Serve, *, reuse_port: bool) -> socket.socket:

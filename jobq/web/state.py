@@ -67,11 +67,12 @@ def create_server(queue: JobQueue) -> Server:
     tokens.open()
     serve = queue.settings.serve
     work = Work(queue, serve.threads)
-    metrics = Metrics(queue)
+    audit = Audit(tokens.folder)
+    metrics = Metrics(queue, audit)
     return Server(
         queue=queue,
         tokens=tokens,
-        audit=Audit(tokens.folder),
+        audit=audit,
         work=work,
         claiming=Claiming(queue, work),
         streams=Streams(queue, work, tokens),

@@ -136,6 +136,7 @@ class TokenStore:
         self._codes = self.folder / "codes"
         self._key_file = self.folder / "key"
         self._key = b""
+        self._key_read: tuple[int, int] | None = None  # inode and time of change of its file
         self.kid = ""
 
     # -- the key ---------------------------------------------------------------------------
@@ -158,11 +159,23 @@ class TokenStore:
         self.open()
         key = secrets.token_bytes(KEY_BYTES)
         write_private(self._key_file, key)
-        self._take(key)
+        self._take(self._read_key())
         ended = [self._file(token.jti) for token in self.all()]
         for file in ended:
             file.unlink(missing_ok=True)
         return len(ended)
+
+    def _notice_rotation(self) -> None:
+        """Read the key anew if it was replaced: `jobq token rotate-key` runs elsewhere.
+
+        Raises:
+            InvalidToken: the new one is not safe to use.
+        """
+        try:
+            if self._key_read != _stamp_of(self._key_file):
+                self._take(self._read_key())
+        except (ConfigError, OSError):
+            raise InvalidToken("the server's key can't be used: run `jobq doctor`") from None
 
     def _read_key(self) -> bytes:
         refuse_foreign(self._key_file)
@@ -171,6 +184,7 @@ class TokenStore:
                 f"{self._key_file}: {who} may read it: run `chmod 600 {self._key_file}`, then "
                 "`jobq token rotate-key`"
             )
+        self._key_read = _stamp_of(self._key_file)
         key = self._key_file.read_bytes()
         if len(key) < KEY_BYTES:
             raise ConfigError(
@@ -205,6 +219,7 @@ class TokenStore:
             raise UsageError(f"name {name!r:.80}: give up to 64 letters, digits and . _ -")
         if not timedelta(0) < life <= MAX_LIFE:
             raise UsageError(f"a token lives at most {MAX_LIFE.days}d: give a shorter --expires")
+        self._notice_rotation()
         now = utcnow().replace(microsecond=0)
         if any(token.sub == name and not token.is_expired(now) for token in self.all()):
             raise WrongState(f"there is a token {name}: revoke it first, or choose another name")
@@ -274,6 +289,7 @@ class TokenStore:
 
     def sign(self, claims: Mapping[str, Any], audience: str) -> str:
         """Return claims signed for an audience of one's own; they need `exp`, `jti` and `sub`."""
+        self._notice_rotation()
         full = {"iss": ISSUER, "aud": audience, "iat": int(utcnow().timestamp()), **claims}
         return jwt.encode(full, self._key, algorithm=ALGORITHM, headers={"kid": self.kid})
 
@@ -283,6 +299,7 @@ class TokenStore:
         Raises:
             InvalidToken: it was not signed here, was changed, or has expired.
         """
+        self._notice_rotation()
         try:
             header = jwt.get_unverified_header(text)
             if header.get("kid") != self.kid or "crit" in header:
@@ -358,6 +375,11 @@ class TokenStore:
             with suppress(FileNotFoundError):
                 if datetime.fromtimestamp(file.stat().st_mtime, UTC) < now - 2 * CODE_LIFE:
                     yield file
+
+
+def _stamp_of(file: Path) -> tuple[int, int]:
+    found = file.stat()
+    return found.st_ino, found.st_mtime_ns
 
 
 def _claims(token: Token, audience: str) -> dict[str, Any]:

@@ -14,13 +14,16 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
-from jobq.errors import DatabaseUnavailableError
+from jobq.errors import DatabaseError, DatabaseUnavailableError
 from jobq.queue import JobQueue, backend_of
 
 T = TypeVar("T")
 
 MAX_WAITING = 256
 """Reads, and writes, that may wait; further ones are refused."""
+
+REQUEST_WAIT_S = 5.0
+"""Longest time for which a request waits for the locks of others, or for an answer of Redis."""
 
 WRITE_BATCH_SIZE = 64
 """Writes in one transaction: the first one waits for all of them."""
@@ -40,9 +43,15 @@ class _Threads:
     """Threads that take tasks, up to ``batch_size`` at a time. They die with the process."""
 
     def __init__(
-        self, name: str, count: int, run: Callable[[Sequence[_Task]], None], batch_size: int = 1
+        self,
+        name: str,
+        count: int,
+        run: Callable[[Sequence[_Task]], None],
+        prepare: Callable[[], bool],
+        batch_size: int = 1,
     ) -> None:
         self._run = run
+        self._prepare = prepare
         self._batch_size = batch_size
         self._tasks: deque[_Task] = deque()
         self._changed = threading.Condition()
@@ -73,6 +82,7 @@ class _Threads:
             thread.join(max(0.0, until - time.monotonic()))
 
     def _loop(self) -> None:
+        is_prepared = False
         while True:
             with self._changed:
                 while not self._tasks:
@@ -81,6 +91,7 @@ class _Threads:
                     self._changed.wait()
                 size = min(len(self._tasks), self._batch_size)
                 batch = [self._tasks.popleft() for _ in range(size)]
+            is_prepared = is_prepared or self._prepare()
             self._run(batch)
 
 
@@ -91,14 +102,15 @@ class Work:
         self.on_written: Callable[[], None] = lambda: None
         """Called after each write: who watches for changes need not wait for the next look."""
         self._backend = backend_of(queue)
-        self._readers = _Threads("read", threads, self._run_each)
-        self._keeper = _Threads("maintain", 1, self._run_each)
-        self._watcher = _Threads("watch", 1, self._run_each)
+        self._readers = _Threads("read", threads, self._run_each, self._limit_waits)
+        self._keeper = _Threads("maintain", 1, self._run_each, self._limit_waits)
+        self._watcher = _Threads("watch", 1, self._run_each, self._limit_waits)
         grouped = not self._backend.spans_hosts
         self._writer = _Threads(
             "write",
             1,
             self._run_grouped if grouped else self._run_each,
+            self._limit_waits,
             WRITE_BATCH_SIZE if grouped else 1,
         )
 
@@ -143,6 +155,14 @@ class Work:
         until = time.monotonic() + timeout
         for threads in (self._writer, self._keeper, self._watcher, self._readers):
             threads.close(until)
+
+    def _limit_waits(self) -> bool:
+        """Limit the waits of a thread; return whether that was possible."""
+        try:
+            self._backend.limit_waits(REQUEST_WAIT_S)
+        except DatabaseError:
+            return False
+        return True
 
     def _run_each(self, tasks: Sequence[_Task]) -> None:
         for task in tasks:
