@@ -208,6 +208,7 @@ def _run(
     cancelled: bool = False,
     attempt: int = 1,
     job_id: int = _NO_JOB_ID,
+    tags: Mapping[str, str] | None = None,
 ) -> tuple[Run, dict[str, Any]]:
     """Run a worker; return that, and the report of its outcome as a supervisor would get it."""
     done, report = Run(), {"outcome": Outcome.COMPLETED}
@@ -219,7 +220,7 @@ def _run(
     context = JobContext(
         job_id=job_id,
         attempt=attempt,
-        tags={},
+        tags=dict(tags or {}),
         log=logger,
         log_dir=log_dir,
         report=done.progress.append,
@@ -255,6 +256,7 @@ def _run_claim(queue: JobQueue, claim: Claim) -> tuple[Exit, BaseException | Non
             log.path,
             attempt=claim.attempt,
             job_id=claim.job.id,
+            tags=claim.job.tags,
         )
         for name, text in ((STDOUT, done.stdout), (STDERR, done.stderr), (LOG, done.log)):
             if text:

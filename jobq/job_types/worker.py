@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 NO_TYPE = ""
 
+VIA_TAG = "jobq:via"
+"""The tag of a job that came from outside: its downloads do not reach private addresses."""
+
 BUNDLED = "jobq_bundled_workers"
 """The package that the bundled worker files are imported as."""
 
@@ -98,9 +101,13 @@ class JobContext:
     def add(self, job_type: str, args: dict[str, Any] | None = None, **options: Any) -> Job:
         """Add another job, with the options of `JobQueue.add`; its ``added_by`` is this job.
 
+        What was added because of a job that came over HTTP is held to the same rules.
+
         While the server does not answer, this waits until it does, or the job is stopped.
         """
         self._outage.until_answered(self.queue.change_counter)
+        if VIA_TAG in self.tags:
+            options["tags"] = {**(options.get("tags") or {}), VIA_TAG: self.tags[VIA_TAG]}
         return self.queue.add(job_type, args, added_by=self.id, **options)
 
     def close(self) -> None:

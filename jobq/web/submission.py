@@ -11,6 +11,7 @@ from typing import Any
 from jobq.config.settings import Serve
 from jobq.errors import NotFound, UsageError
 from jobq.job_types import shell
+from jobq.job_types.worker import VIA_TAG
 from jobq.jobs.prepare import InvalidJob, Preparer
 from jobq.jobs.spec import JobSpec, given_fields
 from jobq.models import Job
@@ -22,9 +23,6 @@ from jobq.web.schemas import JobIn, JobOptions
 
 OWN_TAGS = "jobq:"
 """The prefix of tags that only jobq sets."""
-
-VIA_TAG = "jobq:via"
-"""The tag of a job that came from outside: its downloads do not reach private addresses."""
 
 
 def may_submit(serve: Serve, job_type: str) -> bool:

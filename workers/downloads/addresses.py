@@ -1,13 +1,15 @@
-"""Addresses as feeds and pages write them, read as a browser reads them. Pure."""
+"""Addresses as feeds and pages write them, read as a browser reads them; and public ones. Pure."""
 
 from __future__ import annotations
 
 import re
+from ipaddress import IPv4Address, IPv6Network, ip_address
 from urllib.parse import quote, urljoin, urlsplit
 
 _CONTROLS_AND_SPACE = "".join(map(chr, range(0x21)))
 _LINE_BREAKS = re.compile(r"[\t\r\n]")  # a browser removes them, wherever they are
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+_NAT64 = IPv6Network("64:ff9b::/96")
 _TO_ESCAPE = re.compile("[\\s\u200c\u200d]")  # joiners are letters in some scripts
 
 
@@ -31,6 +33,21 @@ def absolute_url(text: str, base: str) -> str:
     return parts._replace(
         path=_escaped(parts.path), query=_escaped(parts.query), fragment=_escaped(parts.fragment)
     ).geturl()
+
+
+def is_public(address: str) -> bool:
+    """Return whether an IP address is on the internet: not of this host or a local network.
+
+    An IPv6 address that stands for an IPv4 one is as public as that.
+    """
+    ip = ip_address(address.partition("%")[0])
+    if ip.version == 6:
+        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
+        if ip in _NAT64:
+            inner = IPv4Address(int(ip) & 0xFFFFFFFF)
+        if inner is not None:
+            return is_public(str(inner))
+    return ip.is_global and not ip.is_multicast
 
 
 def without_query(url: str) -> str:

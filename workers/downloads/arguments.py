@@ -15,6 +15,9 @@ from jobq import JobContext, Permanent, UsageError, parse_since
 SCHEMES = ("http", "https")
 """The only URL schemes fetched, also after a redirect or from a feed."""
 
+VIA_TAG = "jobq:via"
+"""The tag of a job that was added over HTTP: it downloads from public addresses only."""
+
 MAX_URL_LENGTH = 4096
 
 QUEUE_NAME = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"

@@ -17,6 +17,7 @@ from jobq import Permanent, RetryAfter, Snooze
 
 from .content import names_media
 from .names import shown
+from .networking import PrivateAddressError
 
 FIRST_SNOOZE_S = 60.0
 """Pause after "too many requests" without a Retry-After. It doubles with each attempt, up to
@@ -84,6 +85,8 @@ def _permanent_cause(chain: list[BaseException], message: str) -> str | None:
         isinstance(e, RequestError) and "unsupported url scheme" in str(e).lower() for e in chain
     ):
         return "it leads to a URL that is neither http nor https"
+    if refused := next((e for e in chain if isinstance(e, PrivateAddressError)), None):
+        return str(refused)
     if "ffmpeg could not be found" in message:
         return ONLY_FFMPEG
     if "ffmpeg is not installed" in message:  # video and audio are separate streams

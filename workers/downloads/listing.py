@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from jobq import Job, JobContext, JobFilter, JobQueue, JobSpec, JobStatus, NotFound, WrongState
 
 from .addresses import without_query
-from .arguments import ListArgs, checked_url, output_dir, since_moment
+from .arguments import VIA_TAG, ListArgs, checked_url, output_dir, since_moment
 from .names import digest, shown
 from .record import Known, Record
 
@@ -241,12 +241,16 @@ def _insert(job: JobContext, specs: list[JobSpec], chosen: _Choice) -> int:
 
 
 def _inherited(job: JobContext) -> dict[str, Any]:
-    """Return the queue and priority of the running job; empty in a test without a stored job."""
+    """Return the queue and priority of the running job, and the tag that says it came over HTTP.
+
+    Empty in a test without a stored job.
+    """
     try:
         own = job.queue.get(job.id)
     except NotFound:
         return {}
-    return {"queue": own.queue, "priority": own.priority}
+    tags = {VIA_TAG: own.tags[VIA_TAG]} if VIA_TAG in own.tags else {}
+    return {"queue": own.queue, "priority": own.priority, "tags": tags}
 
 
 # -- queues ------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The only way of yt-dlp into the network: http and https, wherever a redirect leads."""
+"""The only ways of yt-dlp into the network: http and https, wherever a redirect leads."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import urllib.parse
 import urllib.request
 from typing import Any
 
-from yt_dlp.networking._urllib import UrllibRH
+from yt_dlp.networking._helper import _socket_connect, create_connection
+from yt_dlp.networking._urllib import HTTPHandler, UrllibRH
 
+from .addresses import is_public
 from .arguments import SCHEMES
 
 
@@ -36,3 +38,48 @@ class HttpOnlyRH(UrllibRH):
         for scheme in set(opener.handle_open) - {*SCHEMES, "unknown"}:
             del opener.handle_open[scheme]
         return opener
+
+
+class PrivateAddressError(OSError):
+    """A host of a local network, where a job may download from public ones only."""
+
+
+class PublicOnlyRH(HttpOnlyRH):
+    """The handler for jobs that came over HTTP: it connects to public addresses only.
+
+    The address is checked when it is connected to, so that no redirect and no change of the name
+    leads elsewhere. No proxy is used: it would look up the name itself.
+    """
+
+    def _get_proxies(self, request: Any) -> dict[str, Any]:
+        del request
+        return {}
+
+    def _create_instance(self, *args: Any, **kwargs: Any) -> Any:
+        opener = super()._create_instance(*args, **kwargs)
+        for handler in opener.handlers:
+            if isinstance(handler, HTTPHandler):
+                vars(handler)["_make_conn_class"] = lambda base, _: _public(base)
+        return opener
+
+
+def _public(base: type[Any]) -> type[Any]:
+    """Return a class of connections that checks its address."""
+
+    def connect(self: Any) -> None:
+        self._create_connection = _connect
+        base.connect(self)
+
+    return type(base.__name__, (base,), {"connect": connect})
+
+
+def _connect(address: Any, timeout: Any, source_address: Any) -> Any:
+    def connect(found: Any, *args: Any) -> Any:
+        if not is_public(found[4][0]):
+            raise PrivateAddressError(
+                f"{address[0]} is at the private address {found[4][0]}, from which a job that was "
+                "added over HTTP may not download"
+            )
+        return _socket_connect(found, *args)
+
+    return create_connection(address, timeout, source_address, _create_socket_func=connect)

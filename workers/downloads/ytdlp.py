@@ -33,14 +33,14 @@ from yt_dlp.utils import ExtractorError
 from jobq import JobContext, Permanent, RetryAfter, Snooze, format_size
 
 from .addresses import without_query
-from .arguments import SCHEMES
+from .arguments import SCHEMES, VIA_TAG
 from .content import ALLOWED_SUFFIXES, is_unclear, suffix_of
 from .errors import ONLY_FFMPEG, DownloadFailed, NetworkState, plain, translated
 from .feeds import FeedError, as_rss
 from .items import WITHOUT_IDS, Item, Listing, date_of, is_list, is_live, item_of
 from .locks import locked
 from .names import digest, file_stem, item_key, shown, storable
-from .networking import HttpOnlyRH
+from .networking import HttpOnlyRH, PublicOnlyRH
 from .partial import ORIGIN_SUFFIX, Transfer, confirm
 
 LIVE_RETRY_DELAY_S = 1800.0
@@ -282,7 +282,10 @@ class GenericIE(_GenericIE):
 
 
 class _Ydl(YoutubeDL):
-    def __init__(self, params: dict[str, Any], request: Request | None) -> None:
+    def __init__(
+        self, params: dict[str, Any], request: Request | None, *, public_only: bool
+    ) -> None:
+        self.public_only = public_only  # connect to no host of a local network
         self.network = NetworkState()
         self.request = request
         self.lock: int | None = None
@@ -299,7 +302,8 @@ class _Ydl(YoutubeDL):
 
     def build_request_director(self, handlers: Any, preferences: Any = None) -> Any:
         del handlers
-        return super().build_request_director([HttpOnlyRH], preferences)
+        handler = PublicOnlyRH if self.public_only else HttpOnlyRH
+        return super().build_request_director([handler], preferences)
 
     def urlopen(self, req: Any) -> Any:
         if self.transfer is None:
@@ -420,7 +424,7 @@ def _opened(
     yt_dlp.globals.all_plugins_loaded.value = True  # there are none to load
     params = {**_PARAMS, "logger": _Log(job), "match_filter": _filter(request), **options}
     try:
-        ydl = _Ydl(params, request)
+        ydl = _Ydl(params, request, public_only=VIA_TAG in job.tags)
     except SyntaxError as error:
         raise Permanent(f"format {request and request.format!r}: {shown(error.msg)}") from None
     try:
