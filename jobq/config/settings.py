@@ -121,6 +121,11 @@ class Settings:
 
         return parse_url(self.backend).shown
 
+    @property
+    def serve_dir(self) -> Path:
+        """The directory of `jobq serve`: its key, tokens, login codes and audit log."""
+        return self.database.parent / "serve"
+
     def captured(self, environ: Mapping[str, str]) -> dict[str, str]:
         """Return the variables that a shell job takes over from the shell it is added in.
 

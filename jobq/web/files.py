@@ -7,17 +7,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from jobq.config.settings import Settings
 from jobq.config.trust import refuse_foreign
 from jobq.errors import ConfigError
 from jobq.system.permissions import DIRECTORY_MODE, make_directory, open_file
 
 MAX_FILE_BYTES = 64 << 10
-
-
-def serve_folder(settings: Settings) -> Path:
-    """Return the directory that keeps the key, tokens, codes and the audit log."""
-    return settings.database.parent / "serve"
 
 
 def make_private(folder: Path) -> None:

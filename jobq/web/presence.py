@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jobq.config.settings import Settings
 from jobq.system.processes import boot_id, start_time
-from jobq.web.files import make_private, read_document, serve_folder, write_document
+from jobq.web.files import make_private, read_document, write_document
 from jobq.web.tokens import audience_of
 
 
@@ -38,13 +38,13 @@ class Presence:
 
 def presence_of(settings: Settings, url: str) -> Presence:
     """Return the file of this process, which is not written yet."""
-    file = serve_folder(settings) / "servers" / f"{os.getpid()}.json"
+    file = settings.serve_dir / "servers" / f"{os.getpid()}.json"
     return Presence(file, url, audience_of(settings))
 
 
 def running_urls(settings: Settings) -> Iterator[str]:
     """Yield the URLs of the servers of this queue that run on this host."""
-    folder = serve_folder(settings) / "servers"
+    folder = settings.serve_dir / "servers"
     for file in sorted(folder.glob("*.json")):
         found = read_document(file) or {}
         started, pid = found.get("started"), found.get("pid")

@@ -26,7 +26,6 @@ from jobq.units import format_moment
 from jobq.web.files import (
     make_private,
     read_document,
-    serve_folder,
     write_document,
     write_private,
 )
@@ -130,7 +129,7 @@ class TokenStore:
     """The key, tokens and login codes of one queue."""
 
     def __init__(self, settings: Settings) -> None:
-        self.folder = serve_folder(settings)
+        self.folder = settings.serve_dir
         self.audience = audience_of(settings)
         self._tokens = self.folder / "tokens"
         self._codes = self.folder / "codes"

@@ -243,3 +243,23 @@ def test_what_systemctl_refuses_is_passed_on(cli: Cli, stub: Stub) -> None:
     refused = cli("service", "install")
     assert (refused.code, refused.err.count("\n")) == (1, 1)
     assert "Failed: no" in refused.err
+
+
+# -- the server --------------------------------------------------------------------------------
+
+
+def test_the_server_has_a_service_of_its_own(cli: Cli, stub: Stub, project: Path) -> None:
+    printed = cli("service", "install", "--serve", "--print")
+    assert f"jobq --config {project}/jobq.toml serve\n" in printed.out
+    assert "Description=jobq serve for " in printed.out
+    assert "SIGHUP" not in printed.out
+    assert cli("service", "install", "--serve").code == 0
+    of_server = service.Service(load_settings(project / "jobq.toml"), serve=True)
+    assert of_server.name.startswith("jobq-serve-")
+    assert of_server.path.exists()
+    assert cli("service", "status").code == 3, "the one of jobs is not installed"
+    assert cli("service", "status", "--serve").code in (0, 1)
+    assert cli("service", "uninstall", "--serve").code == 0
+    assert not of_server.path.exists()
+    refused = cli("service", "install", "--serve", "-j", "2")
+    assert (refused.code, refused.err) == (2, "jobq: --serve runs no jobs: leave out --jobs\n")

@@ -1,4 +1,4 @@
-"""``jobq service``: keep ``jobq work`` running with systemd."""
+"""``jobq service``: keep ``jobq work``, and ``jobq serve``, running with systemd."""
 
 import hashlib
 import os
@@ -37,7 +37,7 @@ STOP_MARGIN_S = 20.0
 UNIT = """\
 # Written by `jobq service install`, and overwritten by the next one.
 [Unit]
-Description=jobq work for {project}
+Description=jobq {verb} for {project}
 StartLimitIntervalSec=300
 StartLimitBurst=10
 
@@ -50,36 +50,50 @@ Restart=on-failure
 RestartSec=5
 # Invalid input (2) and a missing queue (3) need a person: a restart does not help.
 RestartPreventExitStatus=2 3
-# SIGHUP returns running jobs to the queue immediately, without using up a retry.
-KillSignal=SIGHUP
-KillMode=mixed
-TimeoutStopSec={stop:.0f}
-# A job that runs out of memory is a failed job, not the end of the service.
-OOMPolicy=continue
+{stopping}
 
 [Install]
 WantedBy=default.target
 """
 
+STOPPING_JOBS = """\
+# SIGHUP returns running jobs to the queue immediately, without using up a retry.
+KillSignal=SIGHUP
+KillMode=mixed
+TimeoutStopSec={stop:.0f}
+# A job that runs out of memory is a failed job, not the end of the service.
+OOMPolicy=continue"""
+
+STOPPING_SERVER = "TimeoutStopSec=20"
+
 _SIMPLE = re.compile(r"[A-Za-z0-9/._=:,@-]+")
+
+
+OfServer = Annotated[bool, option("--serve", help="The service of `jobq serve`.")]
 
 
 @verb(app)
 def install(
     ctx: Context,
     jobs: Slots = None,
+    serve: OfServer = False,
     print_only: Annotated[
         bool, option("--print", help="Print the unit without installing it.")
     ] = False,
 ) -> None:
     """Install and start a service that runs `jobq work` for this project.
 
+    With --serve, it runs `jobq serve`, and is a service beside the other.
+
     Examples:
         jobq service install -j 4
+        jobq service install --serve
         jobq service install --print
     """
     cli: Cli = ctx.obj
-    service = Service(cli.settings())
+    if serve and jobs:
+        raise UsageError("--serve runs no jobs: leave out --jobs")
+    service = Service(cli.settings(), serve=serve)
     text = service.unit(jobs)
     if print_only:
         print("\n".join(map(inert, text.split("\n"))) if is_terminal() else text, end="")
@@ -94,10 +108,10 @@ def install(
 
 
 @verb(app)
-def uninstall(ctx: Context) -> None:
+def uninstall(ctx: Context, serve: OfServer = False) -> None:
     """Stop the service and remove it. Running jobs return to the queue."""
     cli: Cli = ctx.obj
-    service = Service(cli.settings())
+    service = Service(cli.settings(), serve=serve)
     service.require_installed()
     reached = service.is_reachable()
     if reached:
@@ -109,10 +123,10 @@ def uninstall(ctx: Context) -> None:
 
 
 @verb(app)
-def status(ctx: Context, as_json: AsJson = False) -> int:
+def status(ctx: Context, serve: OfServer = False, as_json: AsJson = False) -> int:
     """Show whether the service is installed and running; exit with 0 if it runs, else with 1."""
     cli: Cli = ctx.obj
-    service = Service(cli.settings())
+    service = Service(cli.settings(), serve=serve)
     active = service.ask("is-active")
     document = {
         "unit": service.name,
@@ -169,16 +183,23 @@ class Service:
     """The systemd user unit of a project."""
 
     settings: Settings
+    serve: bool = False  # it runs `jobq serve`
 
     @property
     def name(self) -> str:
         """The name: after the project's directory, and different for every jobq.toml."""
+        kind = "jobq-serve" if self.serve else "jobq"
         if self.settings.path is None:
-            return "jobq.service"
+            return f"{kind}.service"
         path = self.settings.path.resolve()
         digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:8]
         slug = re.sub(r"[^A-Za-z0-9_]+", "-", path.parent.name).strip("-")[:40]
-        return f"jobq-{slug}-{digest}.service" if slug else f"jobq-{digest}.service"
+        return f"{kind}-{slug}-{digest}.service" if slug else f"{kind}-{digest}.service"
+
+    @property
+    def verb(self) -> str:
+        """The verb of `jobq` that it runs."""
+        return "serve" if self.serve else "work"
 
     @property
     def path(self) -> Path:
@@ -193,10 +214,12 @@ class Service:
             UsageError: a path in it can't be written in a unit.
         """
         file = self.settings.path and self.settings.path.resolve()
-        words = [*_program(), *(("--config", str(file)) if file else ()), "work"]
+        words = [*_program(), *(("--config", str(file)) if file else ()), self.verb]
         words += ["--jobs", str(jobs)] if jobs else []
         project = file or self.settings.database
+        stop = self.settings.grace + STOP_MARGIN_S
         return UNIT.format(
+            verb=self.verb,
             project=_plain(str(project)),
             directory=_plain(str(file.parent if file else _home())),
             environment="\n".join(f"Environment={_quoted(item)}" for item in self._environment()),
@@ -205,7 +228,7 @@ class Service:
                 _quoted(word) if place == 0 else _quoted(word).replace("$", "$$")
                 for place, word in enumerate(words)
             ),
-            stop=self.settings.grace + STOP_MARGIN_S,
+            stopping=STOPPING_SERVER if self.serve else STOPPING_JOBS.format(stop=stop),
         )
 
     def _environment(self) -> list[str]:
@@ -230,7 +253,7 @@ class Service:
         if shutil.which("systemctl") is None:
             raise JobqError(
                 "systemctl was not found, so nothing was installed: `jobq service install --print` "
-                "prints the unit; or start `jobq work` from cron (@reboot)"
+                f"prints the unit; or start `jobq {self.verb}` from cron (@reboot)"
             )
         before = self.path.read_text("utf-8") if self.path.exists() else None
         make_directory(self.path.parent, SHARED_DIRECTORY_MODE)

@@ -25,6 +25,7 @@ from jobq.diagnostics.doctor.finding import (
     problem,
     warning,
 )
+from jobq.diagnostics.doctor.serve import check_serve
 from jobq.job_types.learned import recall
 from jobq.job_types.worker_files import faults as worker_faults
 from jobq.job_types.worker_files import worker_files
@@ -373,6 +374,7 @@ LOG_CHECKS: tuple[Callable[[Examination], Iterator[Finding]], ...] = (
     check_log_directory,
     check_links,
     check_strays,
+    check_serve,
 )
 """The checks that apply without a database file."""
 
@@ -388,4 +390,5 @@ FILE_CHECKS: tuple[Callable[[Examination], Iterator[Finding]], ...] = (
     check_log_directory,
     check_links,
     check_strays,
+    check_serve,
 )
