@@ -5,7 +5,7 @@ STAMP := $(VENV)/.installed
 PEERS := $(VENV)/.peers
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo pictures test test-quick soak lint format bench bench-quick scaling clean
+.PHONY: help install demo pictures openapi test test-quick soak lint format bench bench-quick scaling clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ demo: $(STAMP) ## Run fourteen real jobs and show what became of them
 
 pictures: $(STAMP) ## Draw the pictures of the docs again
 	$(BIN)/python -m tools.pictures
+
+openapi: $(STAMP) ## Write docs/openapi.json, the description of the HTTP API
+	$(BIN)/python -m tools.openapi
 
 PYTEST = $(BIN)/python -m pytest --dist worksteal -n
 CPUS = $(shell $(PYTHON) -c 'import os; print(os.cpu_count() or 1)')

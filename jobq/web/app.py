@@ -41,6 +41,7 @@ from jobq.web.routers import (
 from jobq.web.routing import ApiRoute, api_router
 from jobq.web.schemas import ProblemOut, answer
 from jobq.web.state import Server, create_server, get_server
+from jobq.web.states import Whole
 
 ROUTERS: Sequence[APIRouter] = (
     session.router,
@@ -109,6 +110,7 @@ def create_app(
     app.state.server = server
     for topic in events.document_topics():
         server.streams.changes.add(topic)
+    server.streams.changes.add(Whole("stats", lambda _: stats.stats_document(server, "24h")))
     for router in (*ROUTERS, _own_routes(app)):
         app.include_router(router)
     app.add_exception_handler(404, answer_missing)

@@ -32,9 +32,11 @@ _Values = Mapping[tuple[str, ...], float]
 class Metrics:
     """The metrics of one server, in a registry of their own."""
 
-    def __init__(self, queue: JobQueue, audit: Audit) -> None:
-        """Take the queue, and the audit log."""
-        self.streams = 0  # that are open: counted by those who serve them
+    def __init__(
+        self, queue: JobQueue, audit: Audit, streams: Callable[[], int] = lambda: 0
+    ) -> None:
+        """Take the queue, the audit log, and the number of open streams."""
+        self.streams = streams
         self.audit = audit
         self._registry = CollectorRegistry(auto_describe=False)
         self._finished = self._counter(
@@ -134,7 +136,7 @@ class _Gauges(Collector):
         if (size := self._metrics.log_bytes.value) is not None:
             yield _gauge("jobq_log_bytes", "Size of all logs.", {(): float(size)})
         yield _gauge(
-            "jobq_streams", "Streams of events that are open.", {(): float(self._metrics.streams)}
+            "jobq_streams", "Streams of events that are open.", {(): float(self._metrics.streams())}
         )
         lost = CounterMetricFamily(
             "jobq_audit_lost_lines", "Lines that could not be written to the audit log."

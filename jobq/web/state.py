@@ -68,14 +68,15 @@ def create_server(queue: JobQueue) -> Server:
     serve = queue.settings.serve
     work = Work(queue, serve.threads)
     audit = Audit(tokens.folder)
-    metrics = Metrics(queue, audit)
+    streams = Streams(queue, work, tokens)
+    metrics = Metrics(queue, audit, lambda: streams.count)
     return Server(
         queue=queue,
         tokens=tokens,
         audit=audit,
         work=work,
         claiming=Claiming(queue, work),
-        streams=Streams(queue, work, tokens),
+        streams=streams,
         rates=RateLimiter(serve.rate, 2 * serve.rate.count),
         failures=RateLimiter(FAILED_LOGINS, FAILED_LOGINS.count),
         light_jobs=LightJobs(queue.settings.redactor),

@@ -30,7 +30,7 @@ def test_18_ids(client: httpx2.Client, job_id: str) -> None:
 
 def test_19_logs_that_are_no_files(server: WebServer, client: httpx2.Client) -> None:
     job = server.queue.add("shell", {"argv": ["true"]}, delay="1h")
-    with server.queue.logs.create(job.id) as log:
+    with server.queue.logs.create(job) as log:
         os.write(log.append("stdout.log"), b"x" * 100)
     folder = server.queue.logs.path(job.id)
     secret = server.folder / "secret"
@@ -135,7 +135,7 @@ def test_22_cron(client: httpx2.Client) -> None:
 @pytest.mark.parametrize("name", ["$(id).desktop", 'a"; filename=b.html', "x" * 250, "é\u202e.txt"])
 def test_24_names_of_downloads(server: WebServer, client: httpx2.Client, name: str) -> None:
     job = server.queue.add("shell", {"argv": ["true"]}, name="../../.bashrc", delay="1h")
-    with server.queue.logs.create(job.id) as log:
+    with server.queue.logs.create(job) as log:
         os.write(log.append("stdout.log"), b"<script>")
     artifacts = server.queue.logs.path(job.id) / "artifacts"
     artifacts.mkdir(exist_ok=True)

@@ -71,6 +71,7 @@ w    PUT /api/v1/claims/{claim}/logs/{file}
 w    POST /api/v1/claims/{claim}/complete
 w    POST /api/v1/claims/{claim}/fail
 w    POST /api/v1/claims/{claim}/release
+r    GET /api/v1/events
 r    GET /metrics
 """
 """The roles of which a caller of a route needs one, by their first letters; -: not even a token."""

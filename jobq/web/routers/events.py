@@ -54,6 +54,7 @@ class EventsQuery(BaseModel):
 
 @router.get(
     "/events",
+    status_code=200,  # it has no default to find
     response_class=EventStream,
     responses={
         200: {"description": "A stream.", "content": {"text/event-stream": {"schema": {}}}},
