@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -47,7 +48,7 @@ class _Threads:
         name: str,
         count: int,
         run: Callable[[Sequence[_Task]], None],
-        prepare: Callable[[], bool],
+        prepare: Callable[[], None],
         batch_size: int = 1,
     ) -> None:
         self._run = run
@@ -82,7 +83,6 @@ class _Threads:
             thread.join(max(0.0, until - time.monotonic()))
 
     def _loop(self) -> None:
-        is_prepared = False
         while True:
             with self._changed:
                 while not self._tasks:
@@ -91,7 +91,7 @@ class _Threads:
                     self._changed.wait()
                 size = min(len(self._tasks), self._batch_size)
                 batch = [self._tasks.popleft() for _ in range(size)]
-            is_prepared = is_prepared or self._prepare()
+            self._prepare()
             self._run(batch)
 
 
@@ -156,13 +156,10 @@ class Work:
         for threads in (self._writer, self._keeper, self._watcher, self._readers):
             threads.close(until)
 
-    def _limit_waits(self) -> bool:
-        """Limit the waits of a thread; return whether that was possible."""
-        try:
+    def _limit_waits(self) -> None:
+        """Limit the waits of a thread, each time anew: its connection may be another one by now."""
+        with suppress(DatabaseError):  # which the call that follows meets as well
             self._backend.limit_waits(REQUEST_WAIT_S)
-        except DatabaseError:
-            return False
-        return True
 
     def _run_each(self, tasks: Sequence[_Task]) -> None:
         for task in tasks:

@@ -3,7 +3,8 @@
 #
 #   bash tests/web/seeds.sh            needs curl, and redis-server on the PATH or beside jobq
 #
-# Rows 9 and 15 look at the page's paths once there is a page. Each row is a function that prints nothing but what is wrong. The last line is "17 passed".
+# Each row is a function that prints nothing but what is wrong. The last line is "17 passed".
+# Rows 9 and 15 look at `/` and at lists: their pages for browsers are not there yet.
 set -u
 here=$(cd "$(dirname "$0")/../.." && pwd)
 export PATH="$here/.venv/bin:$PATH"
