@@ -26,6 +26,7 @@ Headers = list[tuple[bytes, bytes]]
 
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 BINARY_TYPE = "application/octet-stream"
+MAX_DRAINED_BYTES = 64 << 10
 _BODY_TYPES = frozenset({JSON_TYPE, BINARY_TYPE})
 _API_PREFIXES = ("/api/", "/metrics", "/livez", "/readyz")
 
@@ -189,6 +190,7 @@ class _Exchange:
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
+            await self._drain()
             self.status = message["status"]
             message["headers"] = [*message.get("headers", ()), *self._added(message)]
         await self._send(message)
@@ -196,6 +198,15 @@ class _Exchange:
             self._is_done = True
             await self._send({"type": "http.response.body"})
             raise _HeadersSentError
+
+    async def _drain(self) -> None:
+        """Read what is left of a small body: closing on unread bytes could lose the answer."""
+        length = _only(self.scope["headers"], b"content-length", absent="") or ""
+        if not length.isdigit() or int(length) > MAX_DRAINED_BYTES:
+            return
+        while not self._is_whole:
+            message = await self._receive()
+            self._is_whole = not message.get("more_body", False)
 
     def _added(self, message: Message) -> Headers:
         given = {name.lower() for name, _ in message.get("headers", ())}
