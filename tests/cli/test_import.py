@@ -124,8 +124,11 @@ def test_arguments_in_a_table_are_text_unless_the_type_takes_none(cli: Cli) -> N
     assert refused(cli, {"type": "tile", "args": {"text": "a", "width": "wide", "hight": 2}}) == [
         "rows.jsonl:1: args: no argument 'hight': it takes text, width, sizes"
     ]
-    (line,) = refused(cli, "type,args.text,args.sizes", "tile,a,oops", name="rows.csv")
-    assert line.startswith("rows.csv:2: args: argument 'sizes': expected JSON")
+    header = "type,args.text,args.width,args.sizes"
+    (line,) = refused(cli, header, "tile,a,1,oops", name="rows.csv")
+    assert line.startswith("rows.csv:2: args: argument 'sizes.0': ")
+    assert line.endswith("unable to parse string as an integer, got 'oops'")
+    assert imported(cli, header, 'tile,a,1,"1,2"', name="rows.csv")[0].args["sizes"] == [1, 2]
 
 
 def test_a_document_is_an_array(cli: Cli) -> None:

@@ -191,8 +191,10 @@ def test_a_retried_job_no_longer_waits_for_its_time(jobs: Jobs) -> None:
     assert jobs.claimed() == [job_id]
 
 
-@pytest.mark.parametrize("status", sorted(set(JobStatus) - set(RETRYABLE)))
-def test_only_failed_and_cancelled_jobs_are_retried(jobs: Jobs, status: JobStatus) -> None:
+@pytest.mark.parametrize("status", sorted(set(JobStatus) - {*RETRYABLE, JobStatus.RETRYING}))
+def test_jobs_that_neither_failed_nor_were_cancelled_are_not_retried(
+    jobs: Jobs, status: JobStatus
+) -> None:
     job_id = jobs.put(status)
     before = jobs.get(job_id)
     assert requeue(jobs, job_id) == [Retried(job_id, RetryEffect.REFUSED)]

@@ -17,8 +17,11 @@ from jobq import JobStatus
 from jobq.models import Outcome
 from tests.support.project import SETTINGS, Project, wait_until
 
-OTHER_USER = 61234
-"""A user without processes: root has no limit of them, and they are counted by user."""
+OTHER_USER = 61234 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+"""A user without processes: root has no limit of them, and they are counted by user.
+
+One for each process that tests: their tests would take each other's places.
+"""
 
 WORKER = """
 import os, time
@@ -105,7 +108,7 @@ def other(monkeypatch: pytest.MonkeyPatch) -> Iterator[OtherUser]:
         # Here, it is another user's.
         monkeypatch.setattr("jobq.config.trust._is_trusted", lambda _: True)
         opened = OtherUser(root)
-        opened.project.queue.counts()
+        opened.project.queue.resume("default")  # a write makes the database
         for path in (root, *root.rglob("*")):
             os.chown(path, OTHER_USER, OTHER_USER)
         yield opened

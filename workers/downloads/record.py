@@ -82,6 +82,9 @@ def _moment(text: Any) -> datetime | None:
 
 def _append(path: Path, line: bytes) -> None:
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    path.parent.mkdir(
+        mode=0o700, exist_ok=True
+    )  # where the database is on a server, or not yet made
     descriptor = os.open(path, flags, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -48,7 +48,7 @@ if undo then
 elseif changed then
   if not version then call('HSET', META, 'v', request.version) end
   if not marked_after then  -- it is new, or was made by a version without marks
-    call('HSETNX', META, 'marked_after', version and call('HGET', META, 'id') or '0')
+    call('HSET', META, 'marked_after', version and call('HGET', META, 'id') or '0')
   end
   born = call('HGET', META, 'born')
   if not born then
