@@ -11,9 +11,15 @@ from typing import Any
 from jobq.backends.base import Backend, Listener
 from jobq.backends.messages import ClaimRequest
 from jobq.config.settings import Settings
-from jobq.errors import UsageError
+from jobq.errors import NotFound, UsageError
 from jobq.jobs.spec import Duration
-from jobq.jobs.validation import checked_json, checked_number, checked_owner, checked_shape
+from jobq.jobs.validation import (
+    checked_id,
+    checked_json,
+    checked_number,
+    checked_owner,
+    checked_shape,
+)
 from jobq.logs.directory import JobLogs
 from jobq.models import AttemptResult, Claim, JobStatus, Outcome, Progress
 from jobq.units import checked_amount, parse_duration
@@ -106,52 +112,109 @@ class PullWorker:
         if select.select([listener], [], [], min(seconds, RECOVERY_INTERVAL_S))[0]:
             listener.drain()
 
-    def heartbeat(self, claim: Claim, lease: Duration | None = None) -> bool:
-        """Renew the owner's leases. False: the attempt is lost or to be cancelled: stop working."""
+    def claimed(self, job_id: int, *, owner: str) -> Claim | None:
+        """Return the attempt of a job that this owner holds; None if it holds none.
+
+        Raises:
+            NotFound: there is no such job.
+        """
+        checked_owner(owner)
+        job = self._backend.get([checked_id("id", job_id)]).get(job_id)
+        if job is None:
+            raise NotFound(f"no job {job_id}: see `jobq list`")
+        if job.status is not JobStatus.RUNNING:
+            return None
+        claim = Claim(job, job.attempts, owner)
+        return claim if self._is_owned(claim) else None
+
+    def _is_owned(self, claim: Claim) -> bool:
+        """Return whether an attempt is its owner's: one that read the job may have lost it since."""
         return any(
-            held.key == claim.key and not held.cancel_requested
-            for held in self._backend.heartbeat(
-                claim.owner, self._lease(lease), self._backend.now()
-            )
+            (attempt.key, attempt.supervisor) == (claim.key, claim.owner)
+            for attempt in self._backend.attempts(claim.job.id)
         )
 
+    def _claim_of(self, claim: Claim | int, owner: str | None) -> Claim | None:
+        if isinstance(claim, Claim):
+            return claim
+        if owner is None:
+            raise UsageError(f"job {claim}: give its owner, too, or the claim that you got")
+        return self.claimed(claim, owner=owner)
+
+    def heartbeat(
+        self, claim: Claim | int, lease: Duration | None = None, *, owner: str | None = None
+    ) -> bool:
+        """Renew the owner's leases. False: the attempt is lost or to be cancelled: stop working.
+
+        An attempt is named by its claim, here and below, or by its job's id and its owner.
+
+        Raises:
+            NotFound: there is no job of this id.
+        """
+        held = self._claim_of(claim, owner)
+        if held is None:
+            return False
+        renewed = self._backend.heartbeat(held.owner, self._lease(lease), self._backend.now())
+        return any(each.key == held.key and not each.cancel_requested for each in renewed)
+
     def progress(
-        self, claim: Claim, done: float, total: float | None = None, message: str | None = None
+        self,
+        claim: Claim | int,
+        done: float,
+        total: float | None = None,
+        message: str | None = None,
+        *,
+        owner: str | None = None,
     ) -> bool:
         """Note how far an attempt has come. False: it was lost.
 
         Raises:
             UsageError: a number is negative, endless or absurdly large.
+            NotFound: there is no job of this id.
         """
         if message is not None:
             checked_shape("message", message)
         done = checked_amount("done", done)
         total = None if total is None else checked_amount("total", total)
-        return self._backend.progress(claim.key, Progress(done, total, message).bounded())
+        held = self._claim_of(claim, owner)
+        noted = Progress(done, total, message).bounded()
+        return held is not None and self._backend.progress(held.key, noted)
 
-    def complete(self, claim: Claim, result: Any = None) -> bool:
+    def complete(self, claim: Claim | int, result: Any = None, *, owner: str | None = None) -> bool:
         """End an attempt well. False: it was lost, and this changed nothing.
 
         A result of more than a megabyte is not kept: a note is, in its place.
 
         Raises:
             UsageError: JSON can't hold the result.
+            NotFound: there is no job of this id.
         """
         checked_json("result", result)
-        return self._end(
+        held = self._claim_of(claim, owner)
+        return held is not None and self._end(
             AttemptResult(
-                key=claim.key,
+                key=held.key,
                 outcome=Outcome.COMPLETED,
                 status=JobStatus.COMPLETED,
-                failures=claim.job.failures,
-                crashes=claim.job.crashes,
+                failures=held.job.failures,
+                crashes=held.job.crashes,
                 result=result,
             )
         )
 
-    def fail(self, claim: Claim, error: str, *, retry: bool = True) -> bool:
-        """End an attempt badly. False: it was lost, and this changed nothing."""
+    def fail(
+        self, claim: Claim | int, error: str, *, retry: bool = True, owner: str | None = None
+    ) -> bool:
+        """End an attempt badly. False: it was lost, and this changed nothing.
+
+        Raises:
+            NotFound: there is no job of this id.
+        """
         checked_shape("error", error)
+        held = self._claim_of(claim, owner)
+        return held is not None and self._fail(held, error, retryable=retry)
+
+    def _fail(self, claim: Claim, error: str, *, retryable: bool) -> bool:
         from random import random  # `add` does without, as it does without the rules of retries
 
         from jobq.jobs.retry import after_failure
@@ -162,7 +225,7 @@ class PullWorker:
             now=self._backend.now(),
             policy=self.settings.retry,
             chance=random(),  # noqa: S311 - jitter, not a secret
-            retryable=retry,
+            retryable=retryable,
         )
         result = AttemptResult(
             key=claim.key,
@@ -176,18 +239,22 @@ class PullWorker:
         hide = self.settings.redactor.of(claim.job.args, claim.job.tags)
         return self._end(signed(result, claim.job, hide))
 
-    def release(self, claim: Claim) -> bool:
+    def release(self, claim: Claim | int, *, owner: str | None = None) -> bool:
         """Give a job back as if it had not been tried. False: it was lost, and this changed nothing.
 
         The attempt costs no retry; the job is pending again.
+
+        Raises:
+            NotFound: there is no job of this id.
         """
-        return self._end(
+        held = self._claim_of(claim, owner)
+        return held is not None and self._end(
             AttemptResult(
-                key=claim.key,
+                key=held.key,
                 outcome=Outcome.RELEASED,
                 status=JobStatus.PENDING,
-                failures=claim.job.failures,
-                crashes=claim.job.crashes,
+                failures=held.job.failures,
+                crashes=held.job.crashes,
                 error="given back by its worker",
             )
         )
