@@ -6,7 +6,7 @@ import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jobq.backends.base import Backend, Listener
 from jobq.backends.messages import ClaimRequest
@@ -24,8 +24,14 @@ from jobq.logs.directory import JobLogs
 from jobq.models import AttemptResult, Claim, JobStatus, Outcome, Progress
 from jobq.units import checked_amount, parse_duration
 
+if TYPE_CHECKING:
+    from jobq.recovery import Recovery
+
 RECOVERY_INTERVAL_S = 1.0
 """Time between two looks of one `JobQueue` for jobs whose owner is dead, when it claims."""
+
+CLAIM_WAIT_S = 3600.0
+"""Longest single wait (s) of `claims` where it waits for ever."""
 
 MIN_WAIT_S = 0.01
 """Shortest wait for a job that is due, but in a queue that gives none."""
@@ -87,6 +93,27 @@ class PullWorker:
                 if not claims:
                     self._sleep(listener, left)
         return claims
+
+    def claims(
+        self,
+        queue: str | None = None,
+        *,
+        owner: str,
+        types: Collection[str] | None = None,
+        lease: Duration | None = None,
+        wait: Duration | None = None,
+    ) -> Iterator[Claim]:
+        """Yield one job after the other, as `claim` takes them, until none comes within ``wait``.
+
+        Without ``wait``, for ever. End each attempt before the next one: the iterator ends none.
+        """
+        patience = CLAIM_WAIT_S if wait is None else wait
+        while True:
+            claim = self.claim(queue, owner=owner, types=types, lease=lease, wait=patience)
+            if claim is not None:
+                yield claim
+            elif wait is not None:
+                return
 
     def _claim_recovered(self, request: ClaimRequest) -> list[Claim]:
         self._recover_regularly(request.owner)
@@ -154,6 +181,10 @@ class PullWorker:
         held = self._claim_of(claim, owner)
         if held is None:
             return False
+        from jobq.jobs.retry import is_overdue  # `add` does without
+
+        if is_overdue(held.job, self._backend.now()):
+            self._recovery().end_overdue(self._backend.now())
         renewed = self._backend.heartbeat(held.owner, self._lease(lease), self._backend.now())
         return any(each.key == held.key and not each.cancel_requested for each in renewed)
 
@@ -260,12 +291,18 @@ class PullWorker:
         )
 
     def _recover(self, own: str | None = None) -> int:
-        """Give back the jobs that dead owners left, and return how many; ``own`` is known to live."""
+        """End what dead owners left or exceeded its time limit, and return how many.
+
+        ``own`` is an owner that is known to live.
+        """
+        recovery, now = self._recovery(), self._backend.now()
+        recovered = recovery.end_overdue(now) + recovery.rescue_dead(own)
+        return recovered + recovery.rescue_unrenewed(now)
+
+    def _recovery(self) -> "Recovery":
         from jobq.recovery import Recovery  # `add` does without
 
-        recovery = Recovery(self._backend, self.logs, self.settings.retry)
-        now = self._backend.now()
-        return recovery.rescue_dead(own) + recovery.rescue_unrenewed(now)
+        return Recovery(self._backend, self.logs, self.settings.retry)
 
     def _recover_regularly(self, own: str) -> None:
         """Recover at most once a second, since a worker may claim thousands of jobs in one."""

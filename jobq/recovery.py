@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from jobq.backends.base import Backend
 from jobq.config.settings import RetryPolicy
-from jobq.jobs.retry import lost_result
+from jobq.jobs.retry import is_overdue, lost_result, overdue_result
 from jobq.jobs.signature import signed
 from jobq.jobs.spec import RUN_TAG
 from jobq.logs import descendants
@@ -96,6 +96,30 @@ class Recovery:
         supervisors = {info.id for info in self.backend.supervisors.all()}
         lost = [pair for pair in expired if pair[1].supervisor not in supervisors]
         return self.release(lost, lease_before=now, on_lost=on_lost)
+
+    def end_overdue(self, now: datetime, on_ended: OnLost = lambda _: None) -> int:
+        """End the attempts of pull workers that exceeded their time limits, and return how many.
+
+        Those of supervisors are left to them: they end the processes as well.
+        """
+        overdue = [
+            (job, attempt)
+            for job, attempt in self.backend.open_attempts()
+            if is_overdue(job, now) and not is_supervisor(attempt.supervisor)
+        ]
+        if not overdue:
+            return 0
+        from random import random  # few calls need it
+
+        results = [
+            signed(overdue_result(job, attempt.key, self.policy, now, random()), job)  # noqa: S311
+            for job, attempt in overdue
+        ]
+        took_effect = self.backend.end(results, now)
+        for (job, _), ended in zip(overdue, took_effect, strict=True):
+            if ended:
+                on_ended(job)
+        return sum(took_effect)
 
     def _cancel_owned(self, owners: Collection[str], gone: Collection[str]) -> int:
         """Cancel the waiting jobs of those owners that are gone, and return how many."""

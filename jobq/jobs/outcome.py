@@ -8,9 +8,8 @@ from signal import Signals
 from typing import Any
 
 from jobq.config.settings import RetryPolicy
-from jobq.jobs.retry import NextStep, after_failure
+from jobq.jobs.retry import NextStep, after_failure, timed_out
 from jobq.models import AttemptResult, Claim, JobStatus, Outcome, Usage
-from jobq.units import format_duration
 
 MIN_SNOOZE_S = 1.0
 """Shortest snooze: a job that asks what it waits for without a pause would take a slot for itself."""
@@ -66,11 +65,6 @@ def exit_of_process(status: int, usage: Usage | None, last_words: str = "") -> E
             outcome=Outcome.FAILED, exit_code=code, error=f"exit code {code}{words}", usage=usage
         )
     return Exit(outcome=Outcome.COMPLETED, exit_code=0, usage=usage)
-
-
-def timed_out(timeout: float) -> str:
-    """Return the error of an attempt that exceeded its timeout, in seconds."""
-    return f"timed out after {format_duration(timeout)}"
 
 
 def attempt_result(

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from jobq.config.settings import RetryPolicy
 from jobq.jobs.spec import RUN_TAG
 from jobq.models import AttemptKey, AttemptResult, Job, JobStatus, Outcome, Retried, RetryEffect
+from jobq.units import format_duration
 
 MAX_BACKOFF_S = 3600.0
 """Backoff doubles up to here."""
@@ -86,6 +87,36 @@ def lost_result(
         run_at=step.run_at,
         error=why,
     )
+
+
+def is_overdue(job: Job, now: datetime) -> bool:
+    """Return whether the attempt that runs has exceeded its job's time limit."""
+    if not job.timeout or job.started_at is None:
+        return False
+    return (now - job.started_at).total_seconds() > job.timeout
+
+
+def overdue_result(
+    job: Job, key: AttemptKey, policy: RetryPolicy, now: datetime, chance: float
+) -> AttemptResult:
+    """Return how an attempt ends that exceeded its job's time limit, where its owner did not end it."""
+    step = after_failure(job, now=now, policy=policy, chance=chance)
+    if job.cancel_requested:
+        step = NextStep(JobStatus.CANCELLED, None, job.failures, job.crashes)
+    return AttemptResult(
+        key=key,
+        outcome=Outcome.TIMED_OUT,
+        status=step.status,
+        failures=step.failures,
+        crashes=step.crashes,
+        run_at=step.run_at,
+        error=timed_out(job.timeout or 0),
+    )
+
+
+def timed_out(timeout: float) -> str:
+    """Return the error of an attempt that exceeded its timeout, in seconds."""
+    return f"timed out after {format_duration(timeout)}"
 
 
 def retry_refusal(retried: Retried, status: JobStatus | None) -> str:

@@ -52,7 +52,8 @@ class Scheduler:
     def tick(self, now: datetime, own: Collection[int]) -> bool:
         """Do what is due; return true if there may be new work. ``own`` jobs are not rescued."""
         backend = backend_of(self._queue)
-        rescued = self._recovery.rescue_dead(self._owner, self._on_rescued)
+        rescued = self._recovery.end_overdue(now, self._on_rescued)
+        rescued += self._recovery.rescue_dead(self._owner, self._on_rescued)
         rescued += self._expired.rescue(now, own, self._on_rescued)
         if self._fires and (self._ticked_at is None or now < self._ticked_at):
             backend.correct_waits(now)  # the clock was set back, or may have been

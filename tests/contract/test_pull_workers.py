@@ -1,6 +1,7 @@
 """The contract of a `JobQueue` with programs that run jobs themselves, on every backend."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from jobq import Claim, JobQueue, JobStatus, NotFound, UsageError
 from jobq.backends.base import Backend
 from jobq.config.settings import Settings
 from jobq.models import Outcome
+from jobq.queue import recovery_of
 from tests.support.queues import add
 
 
@@ -73,3 +75,90 @@ def test_an_id_needs_an_owner_and_a_job(queue: JobQueue) -> None:
     with pytest.raises(NotFound, match="no job 99"):
         queue.complete(99, owner="me")
     assert not queue.complete(job.id, owner="me")  # it is pending
+
+
+# -- one after the other ---------------------------------------------------------------------------
+
+
+def test_jobs_are_taken_one_after_the_other(queue: JobQueue) -> None:
+    made = [add(queue).id for _ in range(3)]
+    taken = []
+    for each in queue.claims(owner="me", wait=0.01):
+        taken.append(each.job.id)
+        assert queue.complete(each)
+    assert taken == made
+    assert queue.counts()[JobStatus.COMPLETED] == 3
+
+
+def test_jobs_of_some_types_are_taken_from_one_queue(queue: JobQueue) -> None:
+    queue.create_queue("other")
+    add(queue)
+    wanted = add(queue, queue="other")
+    assert [c.job.id for c in queue.claims("other", owner="me", types=["shell"], wait=0)] == [
+        wanted.id
+    ]
+    assert list(queue.claims(owner="me", types=["example"], wait=0)) == []
+
+
+# -- time limits -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def later(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Let the clock of the backend be ahead by some seconds."""
+    real = backend.now
+
+    def ahead(seconds: float) -> None:
+        monkeypatch.setattr(backend, "now", lambda: real() + timedelta(seconds=seconds))
+
+    return ahead
+
+
+def test_an_attempt_ends_at_its_time_limit_when_another_worker_comes(
+    queue: JobQueue, backend: Backend, later: Callable[[float], None]
+) -> None:
+    job = add(queue, timeout=60, max_retries=0)
+    held = queue.claim(owner="hangs", lease="1h")
+    assert held is not None
+    later(59)
+    assert queue.heartbeat(held, lease="1h")
+    later(61)
+    assert JobQueue(queue.settings, backend).claim(owner="other") is None
+    ended = queue.get(job.id)
+    assert (ended.status, ended.error) == (JobStatus.FAILED, "timed out after 1m 00s")
+    assert [each.outcome for each in queue.attempts(job.id)] == [Outcome.TIMED_OUT]
+    assert not queue.complete(held)
+
+
+def test_an_owner_learns_of_its_time_limit_where_nobody_else_comes(
+    queue: JobQueue, later: Callable[[float], None]
+) -> None:
+    job, other = add(queue, timeout=60), add(queue, timeout=0)
+    held, unlimited = claim(queue), claim(queue)
+    later(61)
+    assert not queue.heartbeat(held, lease="1h")
+    assert queue.heartbeat(unlimited)
+    assert queue.get(job.id).status is JobStatus.RETRYING
+    assert queue.get(other.id).status is JobStatus.RUNNING
+
+
+def test_one_that_was_to_be_cancelled_is_at_its_time_limit(
+    queue: JobQueue, later: Callable[[float], None]
+) -> None:
+    job = add(queue, timeout=60)
+    held = claim(queue)
+    queue.cancel(job.id)
+    later(61)
+    assert not queue.heartbeat(held)
+    assert queue.get(job.id).status is JobStatus.CANCELLED
+
+
+def test_what_a_supervisor_runs_is_left_to_it(
+    queue: JobQueue, later: Callable[[float], None]
+) -> None:
+    """It ends the process, too; and a job may have been claimed long before it was started."""
+    job = add(queue, timeout=60)
+    assert queue.claim(owner="host:1:0123abcd", lease="1h") is not None
+    later(61)
+    assert recovery_of(queue).end_overdue(queue.now()) == 0
+    assert queue.get(job.id).status is JobStatus.RUNNING

@@ -34,7 +34,7 @@ from jobq.job_types.arguments import args_model, require_known
 from jobq.job_types.registry import Registry
 from jobq.job_types.worker import BUNDLED, Cancelled, JobContext, JobWorker
 from jobq.job_types.worker_files import PROJECT
-from jobq.jobs.outcome import timed_out
+from jobq.jobs.retry import timed_out
 from jobq.logs.directory import EVENTS, LOG, STDERR, STDOUT, JobLogs, append_line, event_line
 from jobq.logs.owner import Owner
 from jobq.logs.progress import ProgressFile
