@@ -163,6 +163,14 @@ class JobReader:
                 totals[status] += number
         return totals
 
+    def totals(self) -> dict[str, int]:
+        """Return how many jobs were ever ``added``, ``completed``, ``failed`` and ``recovered``.
+
+        Deleted ones count, too. Failed: out of retries. Recovered: their worker died, or let its
+        lease run out; counted each time.
+        """
+        return self._backend.stats.totals()
+
     def counts_by_queue(self) -> dict[str, dict[JobStatus, int]]:
         """Count the jobs of each queue in each status; what has no jobs is left out."""
         return self._backend.counts()

@@ -20,8 +20,6 @@ Where backends differ
     Death: a dead supervisor is detected immediately on its own host, elsewhere when its lease ends.
     Logs: on SQLite, every process can read the files. On Redis, output is shipped to other hosts
     (`LogRelay.ships`).
-    Totals: Redis counts the jobs ever added, completed, failed and recovered; a store that was
-    filled from another one starts with the jobs that came.
     Reading: on SQLite, each verb reads at one moment. On Redis, verbs that may read very many jobs
     (`find`, `page`, `descendants`, `ended`, `ended_counts`, `flaws`) read in batches.
 """
@@ -190,7 +188,8 @@ class StatsReader(ABC):
     def totals(self) -> dict[str, int]:
         """Return how many jobs were ever added, completed, failed for good and recovered.
 
-        Recovered: their supervisor died or lost its lease; counted each time. {}: not counted.
+        Recovered: their supervisor died or lost its lease; counted each time. A store that was
+        filled from another one starts with the jobs that came, all of them added.
         """
 
     @abstractmethod

@@ -82,7 +82,7 @@ class Stats:
     oldest_waiting: ShownJob | None  # the job that has been pending for longest
     supervisors: Sequence[SupervisorFigures]
     log_bytes: int
-    totals: Mapping[str, int]  # of all time; empty if the backend does not count them
+    totals: Mapping[str, int]  # of all time, by name
 
     @property
     def longest_wait(self) -> float:
@@ -194,5 +194,5 @@ def stats_document(stats: Stats) -> JsonObject:
             for each in stats.supervisors
         ],
         "log_bytes": stats.log_bytes,
-        **({"totals": dict(stats.totals)} if stats.totals else {}),
+        "totals": dict(stats.totals),
     }

@@ -10,7 +10,7 @@ def test_stats_document(cli: Cli) -> None:
     document = cli("stats", "--json").json
     assert list(document) == [
         "counts", "queues", "types", "success_rate", "throughput", "oldest_waiting",
-        "supervisors", "log_bytes",
+        "supervisors", "log_bytes", "totals",
     ]  # fmt: skip
     assert document["counts"]["completed"] == 1
     assert document["counts"]["blocked"] == 0
@@ -28,6 +28,7 @@ def test_stats_document(cli: Cli) -> None:
     assert supervisor["heartbeat_age"] >= 0
     assert (supervisor["running"], supervisor["load"]) == (0, 0)
     assert document["log_bytes"] >= 0
+    assert document["totals"] == {"added": 3, "completed": 1, "failed": 1, "recovered": 0}
 
 
 def test_stats_for_people(cli: Cli) -> None:

@@ -4,9 +4,9 @@ from datetime import timedelta
 
 import pytest
 
-from jobq.models import JobStatus, Queue
+from jobq.models import JobStatus, Outcome, Queue
 from jobq.units import Rate
-from tests.contract.driver import Jobs
+from tests.contract.driver import Jobs, new_job
 
 
 def test_jobs_that_ended_are_told_with_what_they_took(jobs: Jobs) -> None:
@@ -100,3 +100,31 @@ def test_who_holds_a_unique_key(jobs: Jobs) -> None:
     assert jobs.backend.stats.key_holder("k") == holder
     jobs.finish(holder, JobStatus.COMPLETED)
     assert jobs.backend.stats.key_holder("k") is None
+
+
+def test_all_that_was_ever_done_is_counted(jobs: Jobs) -> None:
+    done = [
+        jobs.put(status) for status in (JobStatus.COMPLETED, JobStatus.COMPLETED, JobStatus.FAILED)
+    ]
+    jobs.insert(*[new_job(unique_key="k")] * 2)
+    job_id = jobs.add()
+    for outcome in (Outcome.RELEASED, Outcome.LOST):
+        assert jobs.end(jobs.start(job_id), JobStatus.PENDING, outcome=outcome)
+    jobs.finish(job_id, JobStatus.CANCELLED)
+    jobs.backend.delete(done)
+    assert jobs.backend.stats.totals() == {"added": 5, "completed": 2, "failed": 1, "recovered": 1}
+
+
+def test_what_took_no_effect_is_not_counted(jobs: Jobs) -> None:
+    claim = jobs.start(jobs.add())
+    assert jobs.end(claim)
+    assert not jobs.end(claim)
+    assert not jobs.end(claim, JobStatus.FAILED)
+    assert jobs.backend.stats.totals() == {"added": 1, "completed": 1, "failed": 0, "recovered": 0}
+
+
+def test_a_job_that_was_retried_is_counted_at_each_end(jobs: Jobs) -> None:
+    job_id = jobs.put(JobStatus.FAILED)
+    jobs.backend.requeue([job_id], jobs.now)
+    jobs.finish(job_id, JobStatus.COMPLETED)
+    assert jobs.backend.stats.totals() == {"added": 1, "completed": 1, "failed": 1, "recovered": 0}

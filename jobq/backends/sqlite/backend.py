@@ -35,6 +35,7 @@ from jobq.backends.sqlite.migrate_data import SqliteTransfer, stored_identity
 from jobq.backends.sqlite.schedules import SqliteSchedules
 from jobq.backends.sqlite.stats import SqliteStats
 from jobq.backends.sqlite.supervisors import SqliteSupervisors
+from jobq.backends.sqlite.totals import count_ended
 from jobq.backends.text import encode, storable
 from jobq.errors import WrongState
 from jobq.models import (
@@ -303,11 +304,13 @@ class SqliteBackend(Backend):
     ) -> list[bool]:
         with self._db.write() as connection:
             after = [end(connection, ending, now, lease_before) for ending in endings]
-            finished = [
-                ending.job_id
+            ended = [
+                (ending, status)
                 for ending, status in zip(endings, after, strict=True)
-                if status in FINISHED
+                if status is not None
             ]
+            count_ended(connection, ended)
+            finished = [ending.job_id for ending, status in ended if status in FINISHED]
             released = self._settle(connection, finished, now)
         # A supervisor that ends an attempt has room for one job: others are woken for more.
         if released > 1 or JobStatus.PENDING in after:

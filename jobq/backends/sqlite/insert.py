@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from jobq.backends.sqlite import dependents, rows
+from jobq.backends.sqlite.totals import count
 from jobq.backends.text import encode
 from jobq.errors import NotFound, UsageError
 from jobq.models import (
@@ -197,4 +198,6 @@ def insert(connection: sqlite3.Connection, jobs: Sequence[NewJob], now: datetime
     rows.insert(connection, "job_queue", rows.INSERTED_COLUMNS, batch.jobs)
     rows.insert(connection, "dependencies", rows.DEPENDENCY_COLUMNS, batch.dependencies)
     rows.insert(connection, "job_keys", rows.KEY_COLUMNS, batch.keys)
+    if batch.jobs:
+        count(connection, added=len(batch.jobs))
     return batch.inserted

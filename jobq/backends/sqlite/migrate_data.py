@@ -12,7 +12,7 @@ from jobq.backends.messages import (
     Setup,
     StoreIdentity,
 )
-from jobq.backends.sqlite import rows
+from jobq.backends.sqlite import rows, totals
 from jobq.backends.sqlite.claim import all_queues, select_jobs
 from jobq.backends.sqlite.connection import SqliteConnection
 from jobq.backends.sqlite.dependents import key_holder
@@ -70,6 +70,7 @@ class SqliteTransfer(TransferStore):
             restart = True
         if restart:
             _empty(connection, (*_OF_JOBS, *_OF_SETUP, "sqlite_sequence", "filling"))
+            totals.reset(connection)
             connection.execute("INSERT INTO filling VALUES (?, 0)", (source,))
         begun, after_id = connection.execute("SELECT source, after_id FROM filling").fetchone()
         if begun != source:
@@ -97,6 +98,7 @@ class SqliteTransfer(TransferStore):
             new = [history for history in histories if history.job.id > after_id]
             if new:
                 _load(connection, new)
+                totals.count(connection, added=len(new))
                 connection.execute("UPDATE filling SET after_id = ?", (new[-1].job.id,))
 
     def load_setup(self, setup: Setup) -> None:

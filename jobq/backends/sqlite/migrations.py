@@ -299,6 +299,31 @@ def m007_store(db: Database) -> None:
     )
 
 
+@migrations()
+def m008_totals(db: Database) -> None:
+    """Add the numbers of jobs ever added, completed, failed and recovered.
+
+    Of jobs that were deleted before, only the ids are known: those were added.
+    """
+    _step(
+        db,
+        8,
+        """
+        CREATE TABLE totals (
+            added INTEGER NOT NULL DEFAULT 0,
+            completed INTEGER NOT NULL DEFAULT 0,
+            failed INTEGER NOT NULL DEFAULT 0,
+            recovered INTEGER NOT NULL DEFAULT 0
+        ) STRICT;
+        INSERT INTO totals SELECT
+            coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'job_queue'), 0),
+            coalesce((SELECT sum(jobs) FROM job_counts WHERE status = 'completed'), 0),
+            coalesce((SELECT sum(jobs) FROM job_counts WHERE status = 'failed'), 0),
+            (SELECT count(*) FROM attempts WHERE outcome = 'lost');
+        """,
+    )
+
+
 def migrate(db: Database) -> None:
     """Bring a database up to date. The caller holds the write lock."""
     migrations.apply(db)

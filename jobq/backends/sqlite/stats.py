@@ -4,7 +4,7 @@ import sqlite3
 from datetime import datetime
 
 from jobq.backends.base import StatsReader
-from jobq.backends.sqlite import dependents
+from jobq.backends.sqlite import dependents, totals
 from jobq.backends.sqlite.claim import open_queues, room_of
 from jobq.backends.sqlite.connection import SqliteConnection
 from jobq.backends.sqlite.rows import to_moment
@@ -42,7 +42,8 @@ class SqliteStats(StatsReader):
             return {(row[0], row[1]): (row[2], row[3]) for row in found}
 
     def totals(self) -> dict[str, int]:
-        return {}
+        with self._db.read() as connection:
+            return totals.read(connection)
 
     def ahead(self, job: Job, now: datetime) -> int:
         with self._db.read() as connection:
