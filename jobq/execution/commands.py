@@ -63,7 +63,7 @@ class Commands:
         process.returncode = 0  # waited for by reap(), which also learns what it used
         self._runs[process.pid] = run
         self._events.on_born(run)
-        run.event("started", utcnow(), pid=run.pid, supervisor=run.claim.owner)
+        run.note_start(utcnow())
 
     def _execute(
         self, run: Run, args: shell.ShellArgs, env: Mapping[bytes, bytes]

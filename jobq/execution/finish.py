@@ -82,6 +82,8 @@ class Finisher:
         if run.has_processes():  # a job is over when all of its processes are
             yield partial(self._end_leftovers, run)
         run.ended, run.ended_at = True, utcnow()
+        if run.took is None and run.begun:
+            run.took = asyncio.get_running_loop().time() - run.begun
         self._runs.release_log(run)
         if run.stopped is StopReason.LOST:  # another supervisor has the job: nothing is recorded
             self._runs.remove(run)
@@ -171,6 +173,8 @@ class Finisher:
     def _write_end(self, run: Run, result: AttemptResult) -> None:
         """Append the end to the events of a job, unless its child has."""
         details: dict[str, Any] = {"outcome": result.outcome.value, "status": result.status.value}
+        if run.took is not None:
+            details["duration"] = round(run.took, 3)
         for name in ("exit_code", "signal", "error"):
             if (value := getattr(result, name)) is not None:
                 details[name] = value

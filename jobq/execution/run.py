@@ -15,9 +15,10 @@ from typing import Any
 from jobq.clock import utcnow
 from jobq.execution.stack_signal import STACK_SIGNAL
 from jobq.job_types.shell import JOB_TYPE as SHELL
-from jobq.jobs.outcome import StopReason, timed_out
+from jobq.jobs.outcome import StopReason
+from jobq.jobs.retry import timed_out
 from jobq.logs import descendants, progress
-from jobq.logs.directory import STDERR, JobLog, JobLogs, append_line, event_line
+from jobq.logs.directory import STDERR, JobLog, JobLogs, append_line, event_line, start_lines
 from jobq.logs.owner import Owner
 from jobq.logs.truncation import SETTING, Trimmed, compact
 from jobq.models import AttemptKey, Claim, LogOffsets, Progress, Started
@@ -61,7 +62,7 @@ class Run:
     written: int | None = None  # bytes in its log files; None: not known
     lost: int = 0  # bytes of output that its disk did not take
     c_lost: bool = False  # C code has lost some as well, and does not tell how much
-    took: float | None = None  # seconds, where its child has measured them
+    took: float | None = None  # seconds, once it has ended; a child measures its own
     descendants: dict[int, int] = field(default_factory=dict)  # pids and start times, once seen
     stored: dict[int, int] = field(default_factory=dict)  # those of them that are on disk
     progress: Progress | None = None
@@ -82,6 +83,11 @@ class Run:
     def is_command(self) -> bool:
         """True if it is a process of its own, rather than a child's work."""
         return self.claim.job.type == SHELL
+
+    @property
+    def added(self) -> datetime | None:
+        """The time at which its job was added; None if that has been noted with an earlier attempt."""
+        return self.claim.job.created_at if self.claim.attempt == 1 else None
 
     @property
     def log(self) -> JobLog:
@@ -203,13 +209,21 @@ class Run:
 
     def event(self, name: str, at: datetime, **details: Any) -> None:
         """Append to events.jsonl. A full disk loses the event, not the job."""
+        shown = self.hide.value(details, prose=True)
+        self._append_events(event_line(name, at, self.claim.attempt, **shown))
+
+    def note_start(self, at: datetime) -> None:
+        """Append its start to events.jsonl, as `event` does."""
+        shown = self.hide.value({"pid": self.pid, "supervisor": self.claim.owner}, prose=True)
+        self._append_events(start_lines(self.added, at, self.claim.attempt, **shown))
+
+    def _append_events(self, lines: bytes) -> None:
         with suppress(OSError):
             log = self.log
             with self._opening:
                 if self._events is None:
                     self._events = log.append_events()
-            shown = self.hide.value(details, prose=True)
-            append_line(self._events, event_line(name, at, self.claim.attempt, **shown))
+            append_line(self._events, lines)
 
     def note_trimmed(self, trimmed: Trimmed) -> None:
         """Note that one of its logs was trimmed: once as an event here, and at the end how much."""

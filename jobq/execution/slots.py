@@ -214,8 +214,7 @@ class Slots:
     def _on_finished(self, run: Run) -> None:
         """Use the slot of a run for the next one, and have its result recorded."""
         if run.stopped is not StopReason.LOST:
-            now = asyncio.get_running_loop().time()
-            self._prefetch_size.note_run(now - run.begun if run.took is None else run.took)
+            self._prefetch_size.note_run(run.took or 0.0)
             if not self._prefetched:
                 self._prefetch_size.grow()
             if self._prefetched.waiting:

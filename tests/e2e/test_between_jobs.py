@@ -228,7 +228,7 @@ def test_a_forked_process_that_comes_back_notes_no_end(project: Project) -> None
     job = project.queue.add("forks", max_retries=0)
     project.drain()
     assert project.queue.get(job.id).error == "RuntimeError: after its fork"
-    assert [event["event"] for event in events(project, job)] == ["started", "finished"]
+    assert [event["event"] for event in events(project, job)] == ["enqueued", "started", "finished"]
 
 
 def events(project: Project, job: Job) -> list[dict[str, Any]]:

@@ -63,7 +63,7 @@ def test_the_outcome_of_a_job_that_fills_the_disk_is_recorded_once_there_is_room
     assert project.queue.get(job.id).exit_code == 3
     assert [each.outcome for each in project.queue.attempts(job.id)] == ["failed"]
     wait_until(lambda: "finished" in project.output(job, "events.jsonl"))
-    assert event_names(project, job) == ["started", "finished"]
+    assert event_names(project, job) == ["enqueued", "started", "finished"]
     supervisor.send_signal(signal.SIGTERM)
     assert supervisor.wait(20) == 0
     assert project.jobq("verify").returncode == 0
@@ -95,7 +95,7 @@ def test_a_full_disk_of_the_logs_alone_costs_output_and_no_outcome(
     project.wait_for(again, JobStatus.COMPLETED)
     assert project.output(again) == "fine\n"
     for each in (job, again):
-        assert event_names(project, each)[0] == "started"
+        assert event_names(project, each)[:2] == ["enqueued", "started"]
     assert supervisor.poll() is None
 
 
@@ -239,9 +239,9 @@ def test_a_torn_event_is_shown_and_the_next_one_is_whole(project: Project) -> No
     )
     project.drain()
     lines = project.output(job, "events.jsonl").splitlines()
-    assert lines[1] == '{"tor'
+    assert lines[2] == '{"tor'
     assert [json.loads(line)["event"] for line in lines if line != '{"tor'] == [
-        "started", "finished", "retry", "started", "finished",
+        "enqueued", "started", "finished", "retry", "started", "finished",
     ]  # fmt: skip
     shown = on_terminal(project.root, "tail", str(job.id), "--events")
     assert shown.code == 0

@@ -25,7 +25,7 @@ def test_the_last_lines_of_each_stream(project: Project) -> None:
     assert project.jobq("tail", "last", "--stdout", "-n", "all").stdout.splitlines()[0] == "1"
     assert project.jobq("tail", "last", "--stderr").stdout == "oops\n"
     events = project.jobq("tail", "last", "--events").stdout.splitlines()
-    assert [json.loads(line)["event"] for line in events] == ["started", "finished"]
+    assert [json.loads(line)["event"] for line in events] == ["enqueued", "started", "finished"]
 
 
 def test_follow_starts_before_the_job_and_goes_on_over_retries(project: Project) -> None:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import datetime
 
 import pytest
 
@@ -123,7 +124,29 @@ def test_progress_comes_from_a_file(project: Project) -> None:
     assert progress is not None
     assert (progress.done, progress.total, progress.message) == (40, 100, "encoding")
     events = [json.loads(line) for line in project.output(job, "events.jsonl").splitlines()]
-    assert [event["event"] for event in events] == ["started", "progress", "finished"]
+    assert [event["event"] for event in events] == ["enqueued", "started", "progress", "finished"]
+
+
+def test_events_say_how_long_a_job_waited_and_ran(project: Project) -> None:
+    (project.root / "workers").mkdir()
+    (project.root / "workers/naps.py").write_text(
+        "import time\nfrom jobq import JobWorker\n\nclass Nap(JobWorker):\n    job_type = 'nap'\n"
+        "    def run(self, args, job):\n        time.sleep(0.1)\n"
+    )
+    for job in (
+        project.shell("sleep 0.1; exit $((JOBQ_ATTEMPT == 1))", max_retries=1),
+        project.queue.add("nap"),
+    ):
+        project.drain()
+        lines = project.output(job, "events.jsonl").splitlines()
+        enqueued, started, *others = [json.loads(line) for line in lines]
+        assert enqueued["time"] == job.created_at.isoformat()
+        waited = datetime.fromisoformat(started["time"]) - job.created_at
+        assert started["queued_for"] == pytest.approx(waited.total_seconds(), abs=0.002)
+        ends = [event for event in others if event["event"] == "finished"]
+        assert len(ends) == project.queue.get(job.id).attempts
+        assert all(0.1 <= end["duration"] < 20 for end in ends)
+        assert not any("queued_for" in event for event in others)
 
 
 def test_a_timeout_ends_the_whole_group(project: Project) -> None:

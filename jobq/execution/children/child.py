@@ -18,7 +18,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any, NoReturn
 
@@ -35,7 +35,16 @@ from jobq.job_types.registry import Registry
 from jobq.job_types.worker import BUNDLED, Cancelled, JobContext, JobWorker
 from jobq.job_types.worker_files import PROJECT
 from jobq.jobs.retry import timed_out
-from jobq.logs.directory import EVENTS, LOG, STDERR, STDOUT, JobLogs, append_line, event_line
+from jobq.logs.directory import (
+    EVENTS,
+    LOG,
+    STDERR,
+    STDOUT,
+    JobLogs,
+    append_line,
+    event_line,
+    start_lines,
+)
 from jobq.logs.owner import Owner
 from jobq.logs.progress import ProgressFile
 from jobq.models import JobStatus, Outcome
@@ -139,7 +148,7 @@ class Child:
                 if task["timeout"] is not None and self._meter.seconds > task["timeout"]:
                     # The supervisor may have been too slow to stop it.
                     report = {"outcome": Outcome.TIMED_OUT, "error": timed_out(task["timeout"])}
-                run.note_end(report, cancelled=self._cancelled)
+                run.note_end(report, self._meter.seconds, cancelled=self._cancelled)
         except Cancelled:  # between two steps of jobq's own
             report = {"outcome": Outcome.CANCELLED}
         except OSError as error:  # its files can't be made
@@ -240,6 +249,8 @@ class _Run:
         self._id = task["id"]
         self._of = Owner(*task["owner"])
         self.attempt = task["attempt"]
+        added = task["added"]
+        self._added = None if added is None else datetime.fromtimestamp(added, UTC)
         self.end_noted = False
         self.written: int | None = None
         self.is_clean = True  # what it used of this process is as it was before
@@ -253,7 +264,16 @@ class _Run:
         except BaseException:
             self.__exit__()
             raise
-        self.note("started", utcnow(), pid=os.getpid(), supervisor=self._owner, code=self._digest)
+        self._append(
+            start_lines(
+                self._added,
+                utcnow(),
+                self.attempt,
+                pid=os.getpid(),
+                supervisor=self._owner,
+                code=self._digest,
+            )
+        )
 
     def _open(self) -> None:
         self._marks = {
@@ -285,14 +305,17 @@ class _Run:
 
     def note(self, name: str, at: datetime, **details: Any) -> None:
         """Append to the events. A full disk loses the event, not the job."""
-        with suppress(OSError):
-            append_line(self._files[EVENTS], event_line(name, at, self.attempt, **details))
+        self._append(event_line(name, at, self.attempt, **details))
 
-    def note_end(self, report: dict[str, Any], *, cancelled: bool) -> None:
+    def _append(self, lines: bytes) -> None:
+        with suppress(OSError):
+            append_line(self._files[EVENTS], lines)
+
+    def note_end(self, report: dict[str, Any], took: float, *, cancelled: bool) -> None:
         """Append the end of a run that completed. The ends of others depend on the supervisor."""
         if report["outcome"] is Outcome.COMPLETED and not cancelled:
-            status = JobStatus.COMPLETED.value
-            self.note("finished", utcnow(), outcome=report["outcome"].value, status=status)
+            details = {"outcome": report["outcome"].value, "status": JobStatus.COMPLETED.value}
+            self.note("finished", utcnow(), **details, duration=round(took, 3))
             self.end_noted = True
 
     def write_log(self, line: str) -> None:

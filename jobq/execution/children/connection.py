@@ -57,6 +57,7 @@ class ChildConnection:
             "id": job.id,
             "attempt": run.claim.attempt,
             "owner": run.owner,
+            "added": None if run.added is None else run.added.timestamp(),
             "type": job.type,
             "args": job.args,
             "tags": job.tags,
