@@ -7,6 +7,7 @@ themselves in `jobq.pull_worker`, those on groups of failures in `jobq.triage`. 
 
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -45,6 +46,7 @@ from jobq.models import (
     Queue,
     Retried,
     RetryEffect,
+    SupervisorInfo,
 )
 from jobq.pull_worker import PullWorker
 from jobq.queue_admin import QueueAdmin
@@ -89,6 +91,28 @@ class JobQueue(JobReader, QueueAdmin, PullWorker, Triage):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def workers(
+        self,
+        slots: int | None = None,
+        *,
+        queues: Collection[str] = (),
+        types: Collection[str] = (),
+    ) -> AbstractContextManager[SupervisorInfo]:
+        """Run jobs while a ``with`` block lasts, as `jobq work` does, up to ``slots`` at a time.
+
+        They run in processes of their own. At the end of the block, those that run are finished;
+        if it is left by an exception, they are given back. What is pending stays so.
+
+        Raises:
+            JobqError: on entering: the supervisor did not start; the message says why.
+        """
+        from jobq.supervisor_process import running  # few callers need it
+
+        options = ["--jobs", str(checked_number("slots", slots, 1))] if slots is not None else []
+        options += [word for name in queues for word in ("--queue", name)]
+        options += [word for name in types for word in ("--type", name)]
+        return running(self.settings, self._backend, options)
 
     # -- job types -------------------------------------------------------------------------
 

@@ -25,6 +25,9 @@ URL_VAR = "JOBQ_URL"
 TOKEN_VAR = "JOBQ_TOKEN"  # noqa: S105 - the name of a variable
 """Where `jobq.client` finds a server, and its token there."""
 
+STOP_PIPE_VAR = "JOBQ_STOP_PIPE"
+"""The descriptor of a pipe: once its other end is closed, a supervisor is to stop."""
+
 COMPLETE_VAR = "_JOBQ_COMPLETE"
 """Set by a shell that asks for completions; the name is Typer's."""
 
@@ -44,7 +47,7 @@ def job_environment(settings: Settings) -> dict[str, str]:
 
     So a job that calls ``jobq`` reaches the queue that it is from, unless it names another one.
     """
-    replaced = {*_ONE_JOB_VARS, *_SET_VARS, *_SET_VARS.values()}
+    replaced = {*_ONE_JOB_VARS, *_SET_VARS, *_SET_VARS.values(), START_LOCK_VAR, STOP_PIPE_VAR}
     inherited = {name: value for name, value in os.environ.items() if name not in replaced}
     here = {
         DATABASE_VAR: str(settings.database.absolute()),

@@ -1,34 +1,27 @@
 """Supervisors in the background: started where none takes jobs, one at a time, and ended."""
 
+import asyncio
 import fcntl
 import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from datetime import timedelta
-from pathlib import Path
 
 import psutil
 
-from jobq.config.environment import JOB_ID_VAR, START_LOCK_VAR, SUPERVISOR_VAR, job_environment
+from jobq.config.environment import JOB_ID_VAR, START_LOCK_VAR, STOP_PIPE_VAR, SUPERVISOR_VAR
 from jobq.config.settings import Settings
-from jobq.errors import JobqError
 from jobq.models import SupervisorInfo
 from jobq.queue import JobQueue, backend_of
+from jobq.supervisor_process import POLL_INTERVAL_S, START_TIMEOUT_S, spawn, start_error
 from jobq.system.permissions import make_directory, open_file
 from jobq.system.processes import boot_id, host_name
 
 AUTOSTART_IDLE_TIMEOUT_S = 600.0
 """Seconds without a job after which a supervisor that was started by an `add` exits."""
-
-START_TIMEOUT_S = 30.0
-POLL_INTERVAL_S = 0.02
-
-_MAX_LOG_BYTES = 1 << 20
-_MAX_ERROR_CHARS = 1000
 
 
 def taking_jobs(queue: JobQueue) -> list[SupervisorInfo]:
@@ -47,11 +40,6 @@ def taking_jobs(queue: JobQueue) -> list[SupervisorInfo]:
 def is_inside_a_job() -> bool:
     """Return whether this process belongs to a job: what it starts would end with that."""
     return SUPERVISOR_VAR in os.environ or JOB_ID_VAR in os.environ
-
-
-def log_file(settings: Settings) -> Path:
-    """Return the file that takes what a supervisor in the background prints."""
-    return Path(f"{settings.database}.work.log")
 
 
 def start_if_needed(queue: JobQueue) -> bool:
@@ -94,8 +82,23 @@ def start(queue: JobQueue, slots: int | None) -> SupervisorInfo | None:
         if found := [each for each in taking_jobs(queue) if each.pid == process.pid]:
             return found[0]
         time.sleep(POLL_INTERVAL_S)
-    log = log_file(queue.settings)
-    raise JobqError(f"the supervisor did not start: {_last_line(log) or 'see'} ({log})")
+    raise start_error(queue.settings)
+
+
+def stop_with_program(request_stop: Callable[[], object]) -> None:
+    """Have this supervisor stop once the program that started it for a while has ended."""
+    if not (number := os.environ.pop(STOP_PIPE_VAR, "")).isdigit():
+        return
+    descriptor, loop = int(number), asyncio.get_running_loop()
+
+    def on_end() -> None:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+        request_stop()
+
+    with suppress(OSError):
+        os.set_inheritable(descriptor, False)
+        loop.add_reader(descriptor, on_end)
 
 
 def release_start_lock() -> None:
@@ -112,33 +115,8 @@ def _start_lock(settings: Settings) -> int:
 
 
 def _spawn(settings: Settings, lock: int, options: list[str]) -> "subprocess.Popen[bytes]":
-    """Start `jobq work` in a session of its own; it holds the lock until it takes jobs."""
-    config = ["--config", str(settings.path.absolute())] if settings.path else []
-    log = log_file(settings)
-    with suppress(FileNotFoundError):
-        if log.stat().st_size > _MAX_LOG_BYTES:
-            log.replace(f"{log}.1")
-    output = open_file(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW)
-    try:
-        return subprocess.Popen(
-            [sys.executable, "-P", "-m", "jobq", *config, "work", *options],
-            cwd=settings.path.absolute().parent if settings.path else settings.database.parent,
-            env={**job_environment(settings), START_LOCK_VAR: str(lock)},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-            pass_fds=(lock,),
-        )
-    finally:
-        os.close(output)
-
-
-def _last_line(file: Path) -> str:
-    with suppress(OSError):
-        lines = file.read_text("utf-8", errors="replace").splitlines()
-        return lines[-1][:_MAX_ERROR_CHARS].removeprefix("jobq: ") if lines else ""
-    return ""
+    """Start `jobq work`; it holds the lock until it takes jobs."""
+    return spawn(settings, options, {START_LOCK_VAR: str(lock)}, lock)
 
 
 # -- ending ----------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ ORDER = (
     "backends",
     "job_types logs",
     "jobs describe",
-    "recovery query",
+    "recovery query supervisor_process",
     "job_reader pull_worker queue_admin triage",
     "queue",
     "scheduling transfer diagnostics",

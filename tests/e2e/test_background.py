@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from jobq import JobStatus
-from jobq.execution.background import log_file, taking_jobs
+from jobq.execution.background import taking_jobs
+from jobq.supervisor_process import log_file
 from tests.support.cli_runner import on_terminal
 from tests.support.project import SETTINGS, Project, alive, wait_until
 

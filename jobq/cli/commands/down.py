@@ -10,6 +10,7 @@ from jobq.cli.rendering.output import count_of, note
 from jobq.execution import background
 from jobq.models import JobStatus, SupervisorInfo
 from jobq.queue import JobQueue
+from jobq.supervisor_process import POLL_INTERVAL_S
 
 _NOTE_AFTER_S = 0.5
 
@@ -66,4 +67,4 @@ def _wait_for_end(queue: JobQueue, here: list[SupervisorInfo]) -> None:
 
 def _wait(goes_on: Callable[[], bool]) -> None:
     while goes_on():
-        time.sleep(background.POLL_INTERVAL_S)
+        time.sleep(POLL_INTERVAL_S)

@@ -6,6 +6,7 @@ from jobq.cli.parsing.declarations import Context
 from jobq.cli.parsing.options import Slots
 from jobq.errors import UsageError
 from jobq.execution import background
+from jobq.supervisor_process import log_file
 
 
 def command(ctx: Context, jobs: Slots = None) -> None:
@@ -34,5 +35,5 @@ def command(ctx: Context, jobs: Slots = None) -> None:
         if started is None:
             print(f"A supervisor is running: {background.taking_jobs(queue)[0].id}")
             return
-        log = background.log_file(queue.settings)
+        log = log_file(queue.settings)
         print(f"Started a supervisor, pid {started.pid}, {started.slots} at a time: {log}")

@@ -13,7 +13,7 @@ from jobq.cli.parsing.declarations import Context, Group, option
 from jobq.cli.parsing.options import Slots
 from jobq.cli.rendering.output import note
 from jobq.cli.rendering.work_screen import Screen, printer
-from jobq.execution.background import release_start_lock
+from jobq.execution.background import release_start_lock, stop_with_program
 from jobq.execution.options import WorkOptions
 from jobq.execution.supervisor import Supervisor
 from jobq.job_types.registry import require_types
@@ -107,16 +107,16 @@ def command(
         with Screen(opened, color=cli.color) if sys.stdout.isatty() else printer() as screen:
             supervisor = Supervisor(opened, options, screen.show)
             screen.show_start(supervisor.id, options.slots)
-            run_to_end(lambda: supervisor.run(_started))
+
+            def started(owner: str) -> Collection[Claim]:
+                del owner
+                release_start_lock()
+                stop_with_program(supervisor.request_stop)
+                return ()  # nothing is claimed beforehand
+
+            run_to_end(lambda: supervisor.run(started))
         print(screen.summary())
         return INTERRUPTED if supervisor.interrupted else 0
-
-
-def _started(owner: str) -> Collection[Claim]:
-    """Note that the supervisor has registered; claim nothing beforehand."""
-    del owner
-    release_start_lock()
-    return ()
 
 
 def _slots(wanted: int) -> int:
