@@ -6,6 +6,7 @@ all that it needs is.
 
 TYPE_CHECKING = False  # type checkers know it by its name; `typing` takes 5 ms
 if TYPE_CHECKING:
+    from jobq.async_queue import AsyncJobQueue
     from jobq.backends.lists import Page, Position
     from jobq.errors import (
         ArgsError,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ArgsError",
+    "AsyncJobQueue",
     "Attempt",
     "Cancelled",
     "Claim",
@@ -83,6 +85,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "jobq.async_queue": ("AsyncJobQueue",),
     "jobq.backends.lists": ("Page", "Position"),
     "jobq.errors": (
         "ArgsError",

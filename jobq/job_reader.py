@@ -1,7 +1,7 @@
 """The reads of a `JobQueue`: jobs, their history and logs, the supervisors that run them."""
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from itertools import islice
@@ -11,18 +11,21 @@ from jobq.backends.base import Backend
 from jobq.backends.lists import MAX_ROWS_READ, Order, Page, Position
 from jobq.config.settings import Settings
 from jobq.errors import NotFound, UsageError
-from jobq.jobs.spec import Duration, parse_statuses
+from jobq.jobs.spec import parse_statuses
 from jobq.jobs.validation import checked_filter, checked_id, checked_ids, checked_number
 from jobq.limits import listed
 from jobq.logs.directory import JobLogs
 from jobq.models import FINISHED, Attempt, Job, JobFilter, JobStatus, SupervisorInfo
 from jobq.redaction import ShownJob
-from jobq.units import parse_duration
+from jobq.units import Duration, parse_duration
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
     from jobq.jobs.search import SearchedPages
     from jobq.logs.directory import JobLog
     from jobq.logs.remote import RemoteLog
+    from jobq.options import FilterFields
 
 READ_BATCH_SIZE = 1000
 """Jobs read at a time, where there may be very many."""
@@ -72,7 +75,7 @@ class JobReader:
         status: str | JobStatus | Iterable[str | JobStatus] | None = None,
         limit: int | None = None,
         newest: bool = False,
-        **narrow: Any,
+        **narrow: "Unpack[FilterFields]",
     ) -> list[Job]:
         """Return the jobs that match a filter, or the fields of one, in ascending order of id.
 
@@ -108,7 +111,7 @@ class JobReader:
         limit: int = 50,
         max_rows: int = MAX_ROWS_READ,
         within: Duration | None = None,
-        **narrow: Any,
+        **narrow: "Unpack[FilterFields]",
     ) -> Page:
         """Return a page of the jobs that match a filter, or the fields of one.
 
@@ -247,7 +250,8 @@ class JobReader:
             TimeoutError: they have not ended in time.
             DatabaseAwayError: no server answered when the time was over.
         """
-        from jobq.backends.outage import Outage  # `add` does without
+        from jobq.abandonment import is_abandoned  # `add` does without
+        from jobq.backends.outage import Outage
 
         deadline = None if timeout is None else time.monotonic() + parse_duration(timeout)
         outage = Outage(tell)
@@ -259,7 +263,7 @@ class JobReader:
                 seen, added_at = version, _require_same(jobs, added_at)
                 if all(job.status in FINISHED for job in jobs):
                     return jobs
-            if deadline is not None and time.monotonic() >= deadline:
+            if is_abandoned() or (deadline is not None and time.monotonic() >= deadline):
                 left = [job.id for job in jobs if job.status not in FINISHED]
                 raise TimeoutError(f"not ended in time: {listed(left)}")
             time.sleep(_POLL_INTERVAL_S)
@@ -278,10 +282,10 @@ class JobReader:
 def _narrowed(
     jobs: JobFilter | None,
     status: str | JobStatus | Iterable[str | JobStatus] | None,
-    fields: dict[str, Any],
+    fields: Mapping[str, Any],
 ) -> JobFilter:
     if status is not None:
-        fields["statuses"] = parse_statuses(status)
+        fields = {**fields, "statuses": parse_statuses(status)}
     return replace(jobs or JobFilter(), **fields)
 
 

@@ -12,7 +12,6 @@ from jobq.backends.base import Backend, Listener
 from jobq.backends.messages import ClaimRequest
 from jobq.config.settings import Settings
 from jobq.errors import NotFound, UsageError
-from jobq.jobs.spec import Duration
 from jobq.jobs.validation import (
     checked_id,
     checked_json,
@@ -22,7 +21,7 @@ from jobq.jobs.validation import (
 )
 from jobq.logs.directory import JobLogs
 from jobq.models import AttemptResult, Claim, JobStatus, Outcome, Progress
-from jobq.units import checked_amount, parse_duration
+from jobq.units import Duration, checked_amount, parse_duration
 
 if TYPE_CHECKING:
     from jobq.recovery import Recovery
@@ -87,8 +86,12 @@ class PullWorker:
         claims = self._claim_recovered(request)
         if claims or time.monotonic() >= deadline:
             return claims
+        from jobq.abandonment import is_abandoned  # `add` does without
+
         with self._wakeups() as listener:
             while not claims and (left := deadline - time.monotonic()) > 0:
+                if is_abandoned():
+                    break
                 claims = self._claim_recovered(request)
                 if not claims:
                     self._sleep(listener, left)

@@ -25,7 +25,6 @@ from jobq.jobs.insert import as_added, batches, insert
 from jobq.jobs.prepare import PreparedJobs, prepare
 from jobq.jobs.spec import (
     RUN_TAG,
-    Duration,
     JobSpec,
     digest_of,
     parse_statuses,
@@ -51,10 +50,13 @@ from jobq.models import (
 from jobq.pull_worker import PullWorker
 from jobq.queue_admin import QueueAdmin
 from jobq.triage import Triage
-from jobq.units import parse_duration
+from jobq.units import Duration, parse_duration
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
     from jobq.job_types.registry import JobType, Registry
+    from jobq.options import FilterFields, JobOptions
     from jobq.recovery import Recovery
 
 
@@ -140,7 +142,12 @@ class JobQueue(JobReader, QueueAdmin, PullWorker, Triage):
 
     # -- adding ----------------------------------------------------------------------------
 
-    def add(self, type: str, args: Mapping[str, Any] | None = None, **options: Any) -> Job:  # noqa: A002 - the word that users know it by
+    def add(
+        self,
+        type: str,  # noqa: A002 - the word that users know it by
+        args: Mapping[str, Any] | None = None,
+        **options: "Unpack[JobOptions]",
+    ) -> Job:
         """Add one job, with the options of `JobSpec`; return it, or its unique key's holder.
 
         A holder is ``existing``: nothing was added, and it may do something else.
@@ -362,7 +369,7 @@ class JobQueue(JobReader, QueueAdmin, PullWorker, Triage):
         older_than: Duration | None = None,
         keep_last: int = 0,
         status: str | JobStatus | Iterable[str | JobStatus] | None = None,
-        **narrow: Any,
+        **narrow: "Unpack[FilterFields]",
     ) -> int:
         """Delete finished jobs and their logs, and return how many. Logs that stay are warned of."""
         chosen = self.prunable(older_than=older_than, keep_last=keep_last, status=status, **narrow)
@@ -374,7 +381,7 @@ class JobQueue(JobReader, QueueAdmin, PullWorker, Triage):
         older_than: Duration | None = None,
         keep_last: int = 0,
         status: str | JobStatus | Iterable[str | JobStatus] | None = None,
-        **narrow: Any,
+        **narrow: "Unpack[FilterFields]",
     ) -> list[int]:
         """Return the ids that `prune` would delete: the newest ``keep_last`` stay, however old.
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 from jobq.backends.base import Backend
 from jobq.config.settings import Settings
@@ -10,6 +10,11 @@ from jobq.errors import UsageError, WrongState
 from jobq.jobs.queue_limits import UNUSED_DEFAULT, effective_queue, with_limits
 from jobq.jobs.validation import checked_shape
 from jobq.models import DEFAULT_QUEUE, QUEUE_NAME, Queue
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from jobq.options import QueueLimits
 
 
 class QueueAdmin:
@@ -35,7 +40,7 @@ class QueueAdmin:
         checked_shape("queue", name)
         return effective_queue(name, self._stored([name]), self.settings)
 
-    def create_queue(self, name: str, **limits: Any) -> Queue:
+    def create_queue(self, name: str, **limits: "Unpack[QueueLimits]") -> Queue:
         """Create a queue, with the fields of `Queue`.
 
         Raises:
@@ -51,7 +56,7 @@ class QueueAdmin:
             self._backend.put_queues([queue])
         return queue
 
-    def set_queue(self, name: str, **limits: Any) -> Queue:
+    def set_queue(self, name: str, **limits: "Unpack[QueueLimits]") -> Queue:
         """Change the fields of a queue that are given.
 
         Raises:

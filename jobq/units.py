@@ -11,6 +11,9 @@ from typing import Any, overload
 from jobq.errors import UsageError
 from jobq.limits import MAX_AMOUNT, shown_value
 
+Duration = float | int | str | timedelta
+"""A time that something takes, as users write it: seconds, text such as "5m", or a timedelta."""
+
 _SECONDS_OF = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _UNIT_NAMES = {"min": "m", "sec": "s", "hour": "h", "day": "d", "week": "w"}
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)\s*")

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
@@ -68,7 +69,7 @@ class Project:
         (root / "jobq.toml").write_text(SETTINGS)
         self.queue = JobQueue.open(root / "jobq.toml")
 
-    def add(self, name: str, script: str, **options: object) -> int:
+    def add(self, name: str, script: str, **options: Any) -> int:
         """Add a job that runs a line of shell; its id."""
         args = {"shell": script, "cwd": str(self.root)}
         return self.queue.add("shell", args, name=name, **options).id

@@ -15,10 +15,12 @@ from jobq.units import checked_amount, parse_duration
 if TYPE_CHECKING:
     import logging
     from datetime import timedelta
+    from typing import Unpack
 
     from pydantic import BaseModel
 
     from jobq.models import Job
+    from jobq.options import ChildOptions
     from jobq.queue import JobQueue
 
 NO_TYPE = ""
@@ -98,7 +100,9 @@ class JobContext:
         """True once the job is to stop. A worker with ``cooperative = True`` checks it in its loop."""
         return self._is_cancelled()
 
-    def add(self, job_type: str, args: dict[str, Any] | None = None, **options: Any) -> Job:
+    def add(
+        self, job_type: str, args: dict[str, Any] | None = None, **options: Unpack[ChildOptions]
+    ) -> Job:
         """Add another job, with the options of `JobQueue.add`; its ``added_by`` is this job.
 
         What was added because of a job that came over HTTP is held to the same rules.

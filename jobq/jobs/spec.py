@@ -3,14 +3,13 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from jobq.errors import UsageError
 from jobq.job_types import shell
 from jobq.models import DEFAULT_QUEUE, Condition, JobStatus
-
-Duration = float | int | str | timedelta
+from jobq.units import Duration
 
 CONDITIONS = {
     "after": Condition.SUCCEEDED,

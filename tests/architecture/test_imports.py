@@ -12,10 +12,10 @@ import jobq
 from tests.support.paths import ROOT
 
 ORDER = (
-    "errors clock limits inert",
+    "errors clock limits inert abandonment",
     "units",
     "models secret_text",
-    "redaction",
+    "redaction options",
     "config",
     "system serializers",
     "backends",
@@ -24,7 +24,7 @@ ORDER = (
     "recovery query supervisor_process",
     "job_reader pull_worker queue_admin triage",
     "queue",
-    "scheduling transfer diagnostics",
+    "scheduling transfer diagnostics async_queue",
     "execution",
     "pulled_job",
     "client web",

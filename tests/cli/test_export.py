@@ -68,7 +68,7 @@ def add_all(queue: JobQueue, made: list[dict[str, Any]]) -> list[int]:
     for number, spec in enumerate(made):
         options = {k: v for k, v in spec.items() if k not in ("what", "parents", "unique")}
         job_type, args = spec["what"]
-        refs: dict[str, list[int]] = {"after": [], "after_any": [], "after_fail": []}
+        refs: dict[str, Any] = {"after": [], "after_any": [], "after_fail": []}
         column = {
             Condition.SUCCEEDED: "after",
             Condition.ENDED: "after_any",

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import pytest
 
@@ -18,6 +18,7 @@ from jobq.clock import utcnow
 from jobq.execution.options import WorkOptions
 from jobq.execution.supervisor import Supervisor
 from jobq.models import Outcome
+from jobq.options import JobOptions
 from jobq.queue import backend_of
 from tests.support.project import alive, wait_until
 
@@ -47,7 +48,7 @@ class Scenario:
         self.queue.close()
         self.queue = JobQueue.open(path)
 
-    def shell(self, script: str, **options: object) -> Job:
+    def shell(self, script: str, **options: Unpack[JobOptions]) -> Job:
         return self.queue.add("shell", {"shell": f"cd {self.folder}; {script}"}, **options)
 
     def run(self, slots: int = 4, waits_for: int | None = None) -> None:

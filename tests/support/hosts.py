@@ -39,7 +39,7 @@ class Host(Project):
         self.cable = cable
         super().__init__(root)
 
-    def shell(self, script: str, **options: object) -> Job:
+    def shell(self, script: str, **options: Any) -> Job:
         """Add a job that runs in this host's directory, on whichever host."""
         return super().shell(f"cd {self.root}; {script}", **options)
 

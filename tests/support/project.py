@@ -7,11 +7,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Unpack
 
 import psutil
 import pytest
 
 from jobq import Job, JobQueue, JobStatus
+from jobq.options import JobOptions
 
 SETTINGS = """
 concurrency = 2
@@ -104,7 +106,7 @@ class Project:
         assert done.returncode == 0, done.stderr
         return done.stdout + done.stderr
 
-    def shell(self, script: str, **options: object) -> Job:
+    def shell(self, script: str, **options: Unpack[JobOptions]) -> Job:
         """Add a job that runs a line of shell."""
         return self.queue.add("shell", {"shell": script}, **options)
 
