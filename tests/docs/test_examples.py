@@ -141,6 +141,27 @@ def test_the_package_of_writing_a_worker_md_brings_its_job_type(
     assert run(invoice, {"number": 7}).result == "invoice 7"
 
 
+def test_the_program_of_coming_from_md_runs(project: Path) -> None:
+    """It has all calls of two earlier systems, in 40 lines beside the worker."""
+    for _, source in blocks(text_of("coming-from.md"), "python"):
+        file = project / source.splitlines()[0].removeprefix("# ")
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(source)
+    done = subprocess.run(
+        [sys.executable, "program.py"],
+        cwd=project,
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    dead, stats, result = done.stdout.splitlines()
+    assert dead == "['Error message']"
+    assert stats.endswith("{'added': 2, 'completed': 1, 'failed': 1, 'recovered': 0}")
+    assert result == "{'status': 'success', 'output': 'c'}"
+    assert len((project / "program.py").read_text().strip().splitlines()) <= 40
+
+
 # -- batches -------------------------------------------------------------------------------------
 
 
