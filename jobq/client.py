@@ -28,7 +28,7 @@ from jobq.errors import (
     UsageError,
     WrongState,
 )
-from jobq.jobs.spec import Duration, JobSpec, given_fields, to_spec
+from jobq.jobs.spec import JobSpec, given_fields, to_spec
 from jobq.jobs.validation import checked_json
 from jobq.models import (
     FINISHED,
@@ -41,7 +41,7 @@ from jobq.models import (
     Progress,
 )
 from jobq.pulled_job import ClaimLost, HttpClaim, Run, work
-from jobq.units import parse_duration
+from jobq.units import Duration, parse_duration
 
 MAX_WAIT_S = 60.0
 """Seconds that the server lets one request wait."""

@@ -12,8 +12,8 @@ from typing import IO, Any, Protocol
 
 from jobq.errors import DatabaseUnavailableError, JobqError, UsageError, WrongState
 from jobq.job_types.worker import Cancelled, Permanent
-from jobq.jobs.spec import Duration
 from jobq.models import Claim
+from jobq.units import Duration
 
 LEASE_S = 60.0
 HEARTBEAT_INTERVAL_S = 5.0

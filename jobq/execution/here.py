@@ -9,7 +9,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from typing import Any
 
 from jobq.config.environment import ATTEMPT_VAR, JOB_ID_VAR, LOG_DIR_VAR, job_environment
@@ -20,7 +19,7 @@ from jobq.job_types.arguments import args_model
 from jobq.job_types.worker import Cancelled, JobContext, JobWorker
 from jobq.jobs.outcome import Exit, attempt_result, exit_of_process
 from jobq.jobs.signature import signed
-from jobq.logs.directory import LOG, JobLog, append_line, event_line
+from jobq.logs.directory import LOG, JobLog, append_line, event_line, start_lines
 from jobq.models import Claim, Job, Outcome, Progress
 from jobq.queue import JobQueue, backend_of
 
@@ -37,7 +36,9 @@ def run_here(
     exception of its worker.
     """
     with queue.logs.create(claim.job) as log, _kept(queue, claim):
-        _note(log, queue.now(), claim, "started", pid=os.getpid(), supervisor=claim.owner)
+        begun, added = queue.now(), claim.job.created_at if claim.attempt == 1 else None
+        details = {"pid": os.getpid(), "supervisor": claim.owner}
+        _append_events(log, start_lines(added, begun, claim.attempt, **details))
         if claim.job.type == shell.JOB_TYPE:
             end = _run_command(queue, claim, log)
         else:
@@ -51,8 +52,12 @@ def run_here(
             policy=queue.settings.retry,
             chance=random.random(),  # noqa: S311 - jitter, not a secret
         )
-        status = result.status.value
-        _note(log, now, claim, "finished", outcome=result.outcome.value, status=status)
+        ended = {
+            "outcome": result.outcome.value,
+            "status": result.status.value,
+            "duration": round(max(0.0, (now - begun).total_seconds()), 3),
+        }
+        _append_events(log, event_line("finished", now, claim.attempt, **ended))
     backend = backend_of(queue)
     hide = queue.settings.redactor.of(claim.job.args, claim.job.tags)
     backend.end([signed(result, claim.job, hide, end.frame)], now)
@@ -61,10 +66,10 @@ def run_here(
     return queue.get(claim.job.id)
 
 
-def _note(log: JobLog, now: datetime, claim: Claim, event: str, **details: Any) -> None:
+def _append_events(log: JobLog, lines: bytes) -> None:
     descriptor = log.append_events()
     try:
-        append_line(descriptor, event_line(event, now, claim.attempt, **details))
+        append_line(descriptor, lines)
     finally:
         os.close(descriptor)
 

@@ -24,6 +24,7 @@ from jobq.logs.directory import (
     JobLogs,
     append_line,
     event_line,
+    start_lines,
     write_all,
 )
 from jobq.logs.shipper import BATCH_BYTES, CHUNK_BYTES
@@ -140,7 +141,10 @@ def _file(descriptor: int) -> Any:
 def note_started(queue: JobQueue, claims: Sequence[Claim]) -> None:
     """Append to the events of jobs that an attempt has begun."""
     for claim in claims:
-        note(queue, claim.job, claim.key, "started", supervisor=claim.owner)
+        added = claim.job.created_at if claim.attempt == 1 else None
+        lines = start_lines(added, queue.now(), claim.attempt, supervisor=claim.owner)
+        with suppress(OSError), queue.logs.create(claim.job) as log:
+            _append_events(queue, log, claim.key, lines)
 
 
 def note_end(queue: JobQueue, job: Job, key: AttemptKey, details: Mapping[str, Any]) -> None:
@@ -149,7 +153,8 @@ def note_end(queue: JobQueue, job: Job, key: AttemptKey, details: Mapping[str, A
         for each in compact(log) if hold_alone(log) else ():
             fields = {"file": each.name, "setting": SETTING, "dropped": each.dropped}
             _note(queue, log, key, "log_trimmed", **fields)
-        _note(queue, log, key, "finished", **details)
+        ran = (queue.now() - key.started_at).total_seconds()
+        _note(queue, log, key, "finished", **details, duration=round(max(0.0, ran), 3))
 
 
 def note(queue: JobQueue, job: Job, key: AttemptKey, event: str, **details: Any) -> None:
@@ -160,13 +165,16 @@ def note(queue: JobQueue, job: Job, key: AttemptKey, event: str, **details: Any)
 
 def _note(queue: JobQueue, log: JobLog, key: AttemptKey, event: str, **details: Any) -> None:
     """Append to the events in an open directory."""
-    line = event_line(event, utcnow(), key.attempt, **details)
+    _append_events(queue, log, key, event_line(event, utcnow(), key.attempt, **details))
+
+
+def _append_events(queue: JobQueue, log: JobLog, key: AttemptKey, lines: bytes) -> None:
     with suppress(OSError):
         at = log.size(EVENTS)
         with _file(log.append_events()) as file:
-            append_line(file.fileno(), line)
+            append_line(file.fileno(), lines)
         if queue.ships_logs:
-            _ship(queue, key, EVENTS, at, line)
+            _ship(queue, key, EVENTS, at, lines)
 
 
 def _ship(queue: JobQueue, key: AttemptKey, name: str, at: int, data: bytes) -> None:

@@ -104,7 +104,7 @@ def test_events_tell_of_the_attempt(server: WebServer, puller: Puller, lane: str
         assert file is not None
         text = file.read_all().decode()
     events = [line.split('"event": "')[1].split('"')[0] for line in text.splitlines()]
-    assert events == ["started", "finished", "retry", "started", "finished"]
+    assert events == ["enqueued", "started", "finished", "retry", "started", "finished"]
     assert "s3cret-word" not in text
     first, second = server.queue.attempts(job_id)
     assert first.offsets.events == 0
