@@ -19,7 +19,8 @@ from jobq.job_types.arguments import args_model
 from jobq.job_types.worker import Cancelled, JobContext, JobWorker
 from jobq.jobs.outcome import Exit, attempt_result, exit_of_process
 from jobq.jobs.signature import signed
-from jobq.logs.directory import LOG, JobLog, append_line, event_line, start_lines
+from jobq.logs.directory import LOG, JobLog, append_line, event_line
+from jobq.logs.events import start_lines
 from jobq.models import Claim, Job, Outcome, Progress
 from jobq.queue import JobQueue, backend_of
 

@@ -18,7 +18,8 @@ from jobq.job_types.shell import JOB_TYPE as SHELL
 from jobq.jobs.outcome import StopReason
 from jobq.jobs.retry import timed_out
 from jobq.logs import descendants, progress
-from jobq.logs.directory import STDERR, JobLog, JobLogs, append_line, event_line, start_lines
+from jobq.logs.directory import STDERR, JobLog, JobLogs, append_line, event_line
+from jobq.logs.events import start_lines
 from jobq.logs.owner import Owner
 from jobq.logs.truncation import SETTING, Trimmed, compact
 from jobq.models import AttemptKey, Claim, LogOffsets, Progress, Started

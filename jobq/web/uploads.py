@@ -24,9 +24,9 @@ from jobq.logs.directory import (
     JobLogs,
     append_line,
     event_line,
-    start_lines,
     write_all,
 )
+from jobq.logs.events import start_lines
 from jobq.logs.shipper import BATCH_BYTES, CHUNK_BYTES
 from jobq.logs.truncation import SETTING, compact, trim
 from jobq.models import Attempt, AttemptKey, Claim, Job, LogOffsets, Started

@@ -108,7 +108,7 @@ def test_events_tell_of_the_attempt(server: WebServer, puller: Puller, lane: str
     assert "s3cret-word" not in text
     first, second = server.queue.attempts(job_id)
     assert first.offsets.events == 0
-    assert second.offsets.events == sum(map(len, text.splitlines(keepends=True)[:3]))
+    assert second.offsets.events == sum(map(len, text.splitlines(keepends=True)[:4]))
     assert second.pid is None
 
 

@@ -43,8 +43,8 @@ from jobq.logs.directory import (
     JobLogs,
     append_line,
     event_line,
-    start_lines,
 )
+from jobq.logs.events import start_lines
 from jobq.logs.owner import Owner
 from jobq.logs.progress import ProgressFile
 from jobq.models import JobStatus, Outcome
