@@ -9,6 +9,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
 
 from jobq.clock import utcnow
 from jobq.config.environment import (
@@ -28,6 +29,9 @@ from jobq.logs import progress
 from jobq.logs.directory import STDERR, STDIN, STDOUT, JobLog
 from jobq.models import Outcome, Usage
 
+if TYPE_CHECKING:
+    from jobq.execution.terminal import Inherited, PseudoTerminal
+
 COMMAND_NOT_FOUND = 127
 COMMAND_NOT_EXECUTABLE = 126
 """The exit codes that shells use when a command can't be started."""
@@ -36,11 +40,18 @@ COMMAND_NOT_EXECUTABLE = 126
 class Commands:
     """The commands that run now."""
 
-    def __init__(self, environment: Mapping[str, str], events: RunEvents) -> None:
-        """``environment`` is what each of them inherits."""
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        events: RunEvents,
+        inherited: "Inherited | None" = None,
+    ) -> None:
+        """``environment`` is what each of them inherits; ``inherited`` their stdin and terminal."""
         self._environment = _encoded(environment)  # once, rather than for each command
         self._events = events
+        self._inherited = inherited
         self._runs: dict[int, Run] = {}  # by pid
+        self._terminals: dict[int, PseudoTerminal] = {}  # by pid
 
     def start(self, run: Run) -> None:
         """Start a command.
@@ -68,24 +79,54 @@ class Commands:
     def _execute(
         self, run: Run, args: shell.ShellArgs, env: Mapping[bytes, bytes]
     ) -> "subprocess.Popen[bytes]":
+        if self._inherited is not None and self._inherited.wants_terminal:
+            return self._execute_on_terminal(run, args, env, self._inherited)
         descriptors: list[int] = []
         try:
             descriptors.append(run.log.append(STDOUT))
             descriptors.append(run.log.append(STDERR))
-            descriptors.append(_open_stdin(args.stdin, run.log))
-            return programs.start(
-                args.command(),
-                cwd=args.cwd,
-                env=env,
-                stdin=descriptors[2],
-                stdout=descriptors[0],
-                stderr=descriptors[1],
-                start_new_session=True,
-                close_fds=False,  # each of ours is closed when a program is executed
-            )
+            descriptors.append(self._open_stdin(args, run.log))
+            stdout, stderr, stdin = descriptors
+            return _start(args, env, stdin=stdin, stdout=stdout, stderr=stderr)
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
+
+    def _execute_on_terminal(
+        self, run: Run, args: shell.ShellArgs, env: Mapping[bytes, bytes], inherited: "Inherited"
+    ) -> "subprocess.Popen[bytes]":
+        from jobq.execution.terminal import PseudoTerminal  # only for `jobq run --tty`
+
+        typed = inherited.keyboard is not None and args.stdin is None
+        terminal = PseudoTerminal(
+            run.log.append(STDOUT), inherited if typed else inherited._replace(keyboard=None)
+        )
+        stdin = terminal.slave
+        try:
+            stdin = terminal.slave if typed else self._open_stdin(args, run.log)
+            process = _start(
+                args,
+                env,
+                stdin=stdin,
+                stdout=terminal.slave,
+                stderr=terminal.slave,
+                preexec_fn=terminal.become_controlling,
+            )
+        except BaseException:
+            terminal.close()
+            raise
+        finally:
+            if not typed and stdin != terminal.slave:
+                os.close(stdin)
+        terminal.started()
+        self._terminals[process.pid] = terminal
+        return process
+
+    def _open_stdin(self, args: shell.ShellArgs, log: JobLog) -> int:
+        inherited = None if self._inherited is None else self._inherited.stdin
+        if args.stdin is None and inherited is not None:
+            return os.dup(inherited)
+        return _open_stdin(args.stdin, log)
 
     @property
     def pids(self) -> Collection[int]:
@@ -98,6 +139,8 @@ class Commands:
             ended, status, used = os.wait4(pid, os.WNOHANG)
             if ended:
                 del self._runs[pid]
+                if (terminal := self._terminals.pop(pid, None)) is not None:
+                    terminal.close()
                 usage = Usage(_peak_of(used), used.ru_utime + used.ru_stime)
                 words = last_words(run) if status else ""
                 self._events.on_exit(run, exit_of_process(status, usage, words))
@@ -112,6 +155,19 @@ class Commands:
             PROGRESS_VAR: str(run.log.path / progress.FILE),
         }
         return self._environment | _encoded(own)
+
+
+def _start(
+    args: shell.ShellArgs, env: Mapping[bytes, bytes], **options: Any
+) -> "subprocess.Popen[bytes]":
+    return programs.start(
+        args.command(),
+        cwd=args.cwd,
+        env=env,
+        start_new_session=True,
+        close_fds=False,  # each of ours is closed when a program is executed
+        **options,
+    )
 
 
 def _encoded(environment: Mapping[str, str]) -> dict[bytes, bytes]:

@@ -2,6 +2,10 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jobq.execution.terminal import Inherited
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,3 +22,4 @@ class WorkOptions:
     max_jobs: int | None = None  # exit after having started this many
     reload: bool = True  # load worker files again when they have changed
     cancel_at_stop: bool = False  # end running jobs at the first request to stop, and cancel them
+    inherited: "Inherited | None" = None  # what its commands get of stdin and terminal

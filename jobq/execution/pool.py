@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jobq.config.environment import SUPERVISOR_VAR, job_environment
 from jobq.config.settings import Settings
@@ -20,6 +21,9 @@ from jobq.execution.orphans import OrphanReaper
 from jobq.execution.run import Run
 from jobq.jobs.outcome import Exit
 from jobq.models import Outcome
+
+if TYPE_CHECKING:
+    from jobq.execution.terminal import Inherited
 
 _STDERR = 2
 
@@ -36,6 +40,7 @@ class Pool:
         *,
         on_short: Callable[[str], None] = lambda _: None,
         on_message: Callable[[str], None] = lambda _: None,
+        inherited: "Inherited | None" = None,
     ) -> None:
         """``on_types`` gets the job types that children can run, why others can't be run, and their files.
 
@@ -44,7 +49,7 @@ class Pool:
         self._events = events
         self._on_message = on_message
         environment = {**job_environment(settings), SUPERVISOR_VAR: owner}
-        self._commands = Commands(environment, events)
+        self._commands = Commands(environment, events, inherited)
         self._orphans = OrphanReaper()
         self._new_children = partial(
             ChildPool,

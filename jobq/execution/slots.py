@@ -64,6 +64,7 @@ class Slots:
             on_types,
             on_short=lambda reason: self._hold.refused(len(self.runs), reason),
             on_message=events.message,
+            inherited=options.inherited,
         )
         self.runs = ActiveRuns(
             queue.settings,

@@ -50,6 +50,14 @@ def piped_in() -> TextIO:
     return sys.stdin
 
 
+def own_stdin() -> int | None:
+    """Return the descriptor of stdin; None if it is closed."""
+    try:
+        return None if sys.stdin is None else sys.stdin.fileno()
+    except (OSError, ValueError):  # replaced by something that is no file
+        return None
+
+
 def parse_ids(words: Sequence[str], queue: JobQueue) -> list[int]:
     """Return the ids that ``42``, ``3-9``, ``3,5,8``, ``last`` and ``-`` (stdin) stand for.
 
