@@ -404,6 +404,7 @@ class TextSearch(NamedTuple):
     name: tuple[str, ...] = ()
     error: tuple[str, ...] = ()
     args: tuple[tuple[str, str], ...] = ()  # path of an argument, and text in it
+    name_patterns: tuple[str, ...] = ()  # with * and ?, of the whole name
 
 
 class CancelEffect(StrEnum):

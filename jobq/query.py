@@ -101,10 +101,12 @@ def format_query(jobs: JobFilter) -> str:
     """Return the query that stands for a filter.
 
     Raises:
-        ValueError: no query does: it selects nothing, or from one id on.
+        ValueError: no query does: it selects nothing, by a pattern, or from one id on.
     """
     if jobs.after_id is not None or jobs.before_id is not None:
         raise ValueError("a query has no positions")
+    if jobs.text is not None and jobs.text.name_patterns:
+        raise ValueError("a query has no patterns")
     found = []
     for field, (name, _) in _FIELDS.items():
         value = getattr(jobs, name)

@@ -4,9 +4,11 @@ Jobs are searched without their secrets: otherwise a match would reveal one, let
 """
 
 import json
+import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
+from fnmatch import translate
 from typing import Any
 
 from jobq.backends.lists import JobLists, Order, Page, Position
@@ -105,12 +107,14 @@ class Search:
         self._words = _folded(text.words)
         self._name = _folded(text.name)
         self._error = _folded(text.error)
+        self._patterns = [re.compile(translate(each.casefold())) for each in text.name_patterns]
         self._args = [(path, wanted.casefold()) for path, wanted in text.args]
 
     def matches(self, job: ShownJob) -> bool:
         """Return whether a job has all of the texts."""
         return (
             (not self._name or _has(job.name or "", self._name))
+            and all(each.match((job.name or "").casefold()) for each in self._patterns)
             and (not self._error or _has(job.error or "", self._error))
             and all(_has_at(job, path, wanted) for path, wanted in self._args)
             and (not self._words or _has("\n".join(_texts(job)), self._words))

@@ -96,3 +96,49 @@ def test_a_bulk_change_does_not_ask_when_told(cli: Cli, project: Path, flag: str
 def test_named_jobs_are_not_asked_about(cli: Cli, project: Path) -> None:
     cli.add()
     assert on_terminal(project, "cancel", "1").text == "Cancelled job 1\n"
+
+
+@pytest.fixture
+def films(cli: Cli) -> Cli:
+    cli.add("ffmpeg", "-i", "Alien.mkv", name="Encode Alien")
+    cli.add("ffmpeg", "-i", "Brazil.mkv", name="Encode Brazil")
+    cli.add("rm", "Alien.mkv", tags={"step": "clean"})
+    return cli
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["--name", "encode"], "1 2"),  # whatever its case
+        (["--name", "encode b*"], "2"),
+        (["--name", "*alien"], "1"),
+        (["--name", "b*"], ""),  # a pattern is of the whole name
+        (["--name", "100%"], ""),
+        (["--text", "alien.mkv"], "1 3"),
+        (["--text", "alien", "--text", "ffmpeg"], "1"),
+        (["--text", "step=clean"], "3"),
+        (["--text", "alien", "--name", "encode"], "1"),
+        (["2-3", "--text", "alien"], "3"),
+    ],
+)
+def test_jobs_are_selected_by_name_and_text(films: Cli, words: list[str], found: str) -> None:
+    listed = films("list", "--plain", *words)
+    assert " ".join(line.split("\t")[0] for line in listed.lines) == found
+    cancelled = films("cancel", *words)
+    assert " ".join(cancelled.lines) == found
+
+
+@pytest.mark.parametrize("words", [["--name", ""], ["--text", ""]])
+def test_an_empty_text_is_refused(films: Cli, words: list[str]) -> None:
+    refused = films("cancel", *words)
+    assert (refused.code, refused.err) == (
+        2, f"jobq: {words[0]} '': give text, or leave it out\n",
+    )  # fmt: skip
+
+
+def test_pruning_goes_by_text_too(cli: Cli) -> None:
+    cli.completed(name="one")
+    cli.completed(name="two")
+    assert cli("prune", "--name", "t*", "--dry-run", "--json").json["deleted"] == [2]
+    assert cli("delete", "--name", "two", "--yes").code == 0
+    assert [job.id for job in cli.queue.find()] == [1]

@@ -108,12 +108,18 @@ def _texts(each: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[Any, ...]]:
     return st.lists(each, max_size=3).map(tuple)
 
 
+def test_patterns_have_no_query() -> None:
+    with pytest.raises(ValueError, match="no patterns"):
+        format_query(JobFilter(text=TextSearch(name_patterns=("a*",))))
+
+
 SEARCHES: st.SearchStrategy[TextSearch | None] = st.builds(
     TextSearch,
     words=_texts(_TEXT),
     name=_texts(_TEXT),
     error=_texts(_TEXT),
     args=_texts(st.tuples(_TEXT, _TEXT)),
+    name_patterns=st.just(()),
 ).map(lambda search: search if any(search) else None)
 
 FILTERS = st.builds(

@@ -77,4 +77,5 @@ def prunable(
         signature=wanted.signature,
         since=wanted.since,
         until=wanted.until,
+        text=wanted.text,
     )

@@ -6,8 +6,9 @@ from typing import Annotated
 from jobq.cli.parsing.arguments import parse_ids, parse_pairs
 from jobq.cli.parsing.declarations import Argument, Group, option
 from jobq.clock import utcnow
+from jobq.errors import UsageError
 from jobq.jobs.spec import parse_statuses
-from jobq.models import JobFilter
+from jobq.models import JobFilter, TextSearch
 from jobq.queue import JobQueue
 from jobq.units import parse_since
 
@@ -76,6 +77,22 @@ class Selection(Group):
             "--signature", metavar="SIG", help="Select jobs that failed like this: jobq triage."
         ),
     ] = None
+    name: Annotated[
+        str | None,
+        option(
+            "--name",
+            metavar="PATTERN",
+            help="Select jobs with this text in their name; with * or ?, by their whole name.",
+        ),
+    ] = None
+    text: Annotated[
+        list[str] | None,
+        option(
+            "--text",
+            metavar="TEXT",
+            help="Select jobs with this text in command, arguments, name, tags or error; repeatable.",
+        ),
+    ] = None
     since: Annotated[
         str | None,
         option("--since", metavar="TIME", help="Select jobs added since, e.g. 1h or 'today 7:00'."),
@@ -109,4 +126,27 @@ class Selection(Group):
             signature=None if self.signature is None else queue.signature(self.signature),
             since=None if self.since is None else parse_since(self.since, now),
             until=None if self.until is None else parse_since(self.until, now),
+            text=self._text_search(),
+        )
+
+    def _text_search(self) -> TextSearch | None:
+        """Return the texts to search for; None if there are none.
+
+        Raises:
+            UsageError: one is empty, as of a variable that was not set: all jobs would have it.
+        """
+        if self.name is None and self.text is None:
+            return None
+        for given, value in (
+            ("--name", self.name),
+            *(("--text", each) for each in self.text or ()),
+        ):
+            if value == "":
+                raise UsageError(f"{given} '': give text, or leave it out")
+        names = () if self.name is None else (self.name,)
+        is_pattern = any(sign in (self.name or "") for sign in "*?")
+        return TextSearch(
+            words=tuple(self.text or ()),
+            name=() if is_pattern else names,
+            name_patterns=names if is_pattern else (),
         )
