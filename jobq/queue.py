@@ -21,7 +21,7 @@ from jobq.config.settings import Settings
 from jobq.errors import KeyReusedError, NotFound, UsageError, WrongState
 from jobq.job_reader import JobReader
 from jobq.job_types import shell
-from jobq.jobs.insert import as_added, batches, insert
+from jobq.jobs.insert import as_added, batches, insert, planned, require_parents
 from jobq.jobs.prepare import PreparedJobs, prepare
 from jobq.jobs.spec import (
     RUN_TAG,
@@ -36,6 +36,7 @@ from jobq.logs.directory import JobLogs
 from jobq.logs.owner import Owner
 from jobq.models import (
     FINISHED,
+    UNFINISHED,
     CancelEffect,
     Claim,
     Inserted,
@@ -46,6 +47,7 @@ from jobq.models import (
     Retried,
     RetryEffect,
     SupervisorInfo,
+    TextSearch,
 )
 from jobq.pull_worker import PullWorker
 from jobq.queue_admin import QueueAdmin
@@ -177,6 +179,26 @@ class JobQueue(JobReader, QueueAdmin, PullWorker, Triage):
             if not item.created and item.id in jobs:
                 jobs[item.id] = replace(jobs[item.id], existing=True)
         return [jobs.get(item.id) or as_added(job, item.id, item.at or now) for job, item in pairs]
+
+    def plan(self, specs: Iterable[JobSpec | Mapping[str, Any]]) -> list[Job]:
+        """Return the jobs that `add_many` would add, with 0 for their ids; add nothing.
+
+        In place of a job whose unique key is held, its holder is returned, as ``existing``.
+
+        Raises:
+            UsageError: one is wrong, or they wait for each other in a circle.
+            NotFound: a queue or a parent does not exist.
+        """
+        now = self.now()
+        prepared = prepare_jobs(self, [to_spec(spec) for spec in specs], now)
+        require_parents(prepared.jobs, self._backend)
+        holders: dict[str | None, Job] = {
+            job.unique_key: replace(job, existing=True)
+            for key in {job.unique_key for job in prepared.jobs if job.unique_key}
+            for job in self.find(status=UNFINISHED, text=TextSearch(words=(key,)))
+            if job.unique_key == key
+        }
+        return [holders.get(job.unique_key) or planned(job, now) for job in prepared.jobs]
 
     def insert(
         self,

@@ -13,7 +13,7 @@ from jobq.jobs.prepare import PreparedJobs
 from jobq.jobs.queue_limits import UNUSED_DEFAULT
 from jobq.limits import listed
 from jobq.logs.directory import STDIN, JobLogs
-from jobq.models import Inserted, Job, JobStatus, NewJob, Queue
+from jobq.models import Inserted, Job, JobStatus, NewJob, Parent, Queue
 
 T = TypeVar("T")
 
@@ -34,7 +34,7 @@ def insert(
         NotFound: a parent does not exist; nothing is added.
     """
     new = prepared.jobs
-    _require_parents(new, backend)
+    require_parents(new, backend)
     done: dict[int, Inserted] = {}
     for places in batches(prepared.order, backend.batch_size):
         batch = [_placed(new[place], places, done) for place in places]
@@ -71,7 +71,7 @@ def batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
         yield items[start : start + size]
 
 
-def _require_parents(new: Sequence[NewJob], backend: Backend) -> None:
+def require_parents(new: Sequence[NewJob], backend: Backend) -> None:
     """Refuse unknown parents before the first batch is added."""
     ids = {ref.id for job in new for ref in job.parents if ref.id is not None}
     missing = ids - backend.get(ids).keys() if ids else set()
@@ -114,3 +114,10 @@ def as_added(job: NewJob, job_id: int, now: datetime) -> Job:
         created_at=now,
         run_at=job.run_at,
     )
+
+
+def planned(job: NewJob, now: datetime) -> Job:
+    """Return a job that is not stored yet, its id 0, with those parents that are stored."""
+    parents = tuple(Parent(ref.id, ref.condition) for ref in job.parents if ref.id is not None)
+    found = replace(as_added(job, 0, now), parents=parents)
+    return replace(found, status=JobStatus.BLOCKED) if job.parents else found

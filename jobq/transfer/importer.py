@@ -14,11 +14,11 @@ from typing import Any, NamedTuple, Self
 
 from jobq.errors import JobqError, UsageError
 from jobq.job_types import shell
-from jobq.jobs.insert import create_unused
+from jobq.jobs.insert import create_unused, planned
 from jobq.jobs.same_work import held_by_other, is_same_work
 from jobq.jobs.spec import CONDITIONS
 from jobq.jobs.validation import checked_text
-from jobq.models import Condition, Inserted, KnownKey, NewJob, ParentRef
+from jobq.models import Condition, Inserted, Job, KnownKey, NewJob, ParentRef
 from jobq.queue import JobQueue, backend_of
 from jobq.transfer.formats import Row, Table
 from jobq.transfer.row_validation import InvalidRow, RowValidator, ValidRow
@@ -251,6 +251,12 @@ class Importer:
             if created < len(inserted):
                 self._note_differing(batch, jobs, inserted)
             yield inserted
+
+    def planned(self) -> Iterator[Job]:
+        """Yield the jobs of the valid rows as they would be added."""
+        for batch in self._staging.batches():
+            for row in batch:
+                yield planned(self._job(ValidRow(*row.values)), self._now)
 
     def _note_differing(
         self, batch: Sequence[StagedRow], jobs: Sequence[NewJob], inserted: Sequence[Inserted]

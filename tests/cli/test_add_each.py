@@ -82,7 +82,7 @@ def test_pieces_do_not_depend_on_the_blocks_that_are_read(blocks: list[bytes], s
 
 
 def filled(pattern: str, text: str, number: int = 1) -> str:
-    return _PLACEHOLDER.sub(lambda match: _value(match[1], text, number), pattern)
+    return _PLACEHOLDER.sub(lambda match: _value(match["sign"], text, number), pattern)
 
 
 @pytest.mark.parametrize(
@@ -294,3 +294,113 @@ def test_people_are_told_in_a_sentence(
     monkeypatch.setattr("jobq.cli.commands.add_each.is_terminal", lambda: True)
     assert each("a\nb\nc\n", "--", "echo").out == "Added 3 jobs (1-3)\n"
     assert each("a\nb\n", "--quiet", "--", "echo").out == "4\n5\n"
+
+
+# -- several lists -------------------------------------------------------------------------------
+
+
+def test_each_combination_of_several_lists_is_a_job(cli: Cli) -> None:
+    words = "{1.}-{2}-{#}", ":::", "a.png", "b.png", ":::", "50", "100"
+    assert cli("add", "--each", "--name", "{1/} at {2}", "--", "echo", *words).out == "1\n2\n3\n4\n"
+    assert argvs(cli) == [["echo", f"{w}-{n}"] for w, n in (
+        ("a-50", 1), ("a-100", 2), ("b-50", 3), ("b-100", 4)
+    )]  # fmt: skip
+    assert jobs(cli)[1].name == "a.png at 100"
+
+
+def test_without_placeholders_the_values_are_the_last_arguments(cli: Cli) -> None:
+    assert cli("add", "--each", "--", "echo", ":::", "a", ":::", "1", "2").code == 0
+    assert argvs(cli) == [["echo", "a", "1"], ["echo", "a", "2"]]
+
+
+def test_one_list_is_as_stdin(cli: Cli) -> None:
+    assert cli("add", "--each", "--", "grep", "x{2}{1}", "{}", ":::", "a b", "c").code == 0
+    assert argvs(cli) == [["grep", "x{2}{1}", "a b"], ["grep", "x{2}{1}", "c"]]
+
+
+def test_values_come_from_files_too(cli: Cli, project: Path) -> None:
+    (project / "sizes").write_text("50\n\n100\n")
+    words = "--", "echo", "{2}{1}", ":::", "x", "::::", "sizes"
+    assert cli("add", "--each", *words).code == 0
+    assert argvs(cli) == [["echo", "50x"], ["echo", "100x"]]
+
+
+def test_arguments_of_a_type_come_from_lists(cli: Cli) -> None:
+    words = "cleanup", "older_than={2}d", "pattern=*{1}", ":::", "a", "b", ":::", "3"
+    assert cli("add", "--each", *words).out == "1\n2\n"
+    assert [job.args["pattern"] for job in jobs(cli)] == ["*a", "*b"]
+
+
+def test_what_is_wrong_with_lists_is_said(cli: Cli) -> None:
+    refused = cli("add", "--each", "--", "echo", "{}", ":::", "a", ":::", "b")
+    assert (refused.code, refused.err) == (
+        2, "jobq: {}: there are 2 lists: say {1} to {2}\n",
+    )  # fmt: skip
+    missing = cli("add", "--each", "--", "echo", "::::", "nowhere")
+    assert (missing.code, missing.err) == (2, "jobq: :::: nowhere: No such file or directory\n")
+    assert jobs(cli) == []
+
+
+# -- arrays --------------------------------------------------------------------------------------
+
+
+def test_an_array_is_a_job_for_each_index(cli: Cli) -> None:
+    assert cli("add", "--array", "8-12:2,1", "--", "train", "--seed={}").out == "1\n2\n3\n4\n"
+    assert argvs(cli) == [["train", f"--seed={n}"] for n in (8, 10, 12, 1)]
+    assert [job.args["env"]["JOBQ_ARRAY_INDEX"] for job in jobs(cli)] == ["8", "10", "12", "1"]
+    (tag,) = {job.tags["array"] for job in jobs(cli)}
+    assert cli("list", "--plain", "--tag", f"array={tag}").lines[3].startswith("4\t")
+    assert cli("add", "--array", "3", "--tag", "array=mine", "--", "train").code == 0
+    assert (jobs(cli)[4].args["argv"], jobs(cli)[4].tags) == (["train"], {"array": "mine"})
+
+
+def test_two_arrays_have_different_tags(cli: Cli) -> None:
+    for _ in range(2):
+        assert cli("add", "--array", "1", "--", "true").code == 0
+    assert len({job.tags["array"] for job in jobs(cli)}) == 2
+
+
+@pytest.mark.parametrize("text", ["", "1-", "5-3", "1-9:0", "a", "1-100%5", "0-1000000", "-1"])
+def test_indexes_that_can_not_be_meant(cli: Cli, text: str) -> None:
+    refused = cli("add", f"--array={text}", "--", "true")
+    assert (refused.code, jobs(cli)) == (2, [])
+    assert refused.err.startswith("jobq: --array ")
+
+
+# -- dry run -------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_shows_each_job_and_adds_none(cli: Cli, each: Each) -> None:
+    done = each("a b\nc\n", "--dry-run", "--priority", "9", "--", "echo", "{}")
+    assert done.lines == [
+        "echo 'a b' (queue default, priority 9, retries 3)",
+        "echo c (queue default, priority 9, retries 3)",
+    ]
+    assert done.err == "Would add 2 jobs\n"
+    documents = each("a\n", "--dry-run", "--json", "--", "echo").json
+    assert [(each["args"]["argv"], "id" in each) for each in documents] == [(["echo", "a"], False)]
+    assert jobs(cli) == []
+
+
+def test_a_dry_run_finds_what_is_wrong(cli: Cli, each: Each) -> None:
+    assert each("a\n\0\n", "--dry-run", "--", "echo").code == 2
+
+
+def test_a_single_job_is_planned(cli: Cli) -> None:
+    parent = cli.add()
+    words = "--after", str(parent.id), "--timeout", "5m", "--tag", "a=b", "--name", "x", "--", "ls"
+    assert cli("add", "--dry-run", *words).out == (
+        "Would add: x: ls (queue default, priority 5, after 1, timeout 5m 00s, retries 3, a=b)\n"
+    )
+    document = cli("add", "--dry-run", "--json", *words).json
+    assert (document["status"], document["existing"], "id" in document) == ("blocked", False, False)
+    assert cli("add", "--dry-run", "--after", "99", "--", "ls").code == 3
+    assert cli("add", "--dry-run", "--priority", "10", "--", "ls").code == 2
+    assert cli("add", "--dry-run", "-f", "--", "ls").code == 2
+    assert len(jobs(cli)) == 1
+
+
+def test_a_plan_names_the_holder_of_the_key(cli: Cli) -> None:
+    cli.add("sleep", "9", unique="nightly")
+    planned = cli("add", "--dry-run", "--unique", "nightly", "--", "ls")
+    assert planned.out == "Would add nothing: job 1 holds that key: sleep 9\n"

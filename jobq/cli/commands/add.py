@@ -10,6 +10,7 @@ from jobq.cli.parsing.declarations import Context, option
 from jobq.cli.parsing.job_options import (
     JobOptions,
     JobRequest,
+    ManyOptions,
     SingleJobOptions,
     StartOptions,
     job_spec,
@@ -35,15 +36,9 @@ def command(
     job: JobOptions,
     single: SingleJobOptions,
     start: StartOptions,
+    many: ManyOptions,
     follow: Annotated[
         bool, option("--follow", "-f", help="Follow its log and exit with its exit code.")
-    ] = False,
-    each: Annotated[
-        bool,
-        option("--each", help="Add a job for each line of stdin: {} {.} {/} {//} {/.} {#}."),
-    ] = False,
-    null: Annotated[
-        bool, option("--null", "-0", help="With --each: read what find -print0 writes.")
     ] = False,
     as_json: Annotated[bool, option("--json", help="Print one JSON document.")] = False,
     quiet: Annotated[bool, option("--quiet", "-q", help="Print only the id.")] = False,
@@ -58,15 +53,15 @@ def command(
     """
     cli: Cli = ctx.obj
     request = JobRequest(job, single, start)
-    if null and not each:
-        raise UsageError("--null goes with --each")
-    if follow and each:
-        raise UsageError("--follow follows one job: it does not go with --each")
-    with cli.queue(adds=True) as queue:
-        if each:
+    _refuse_together(many, follow=follow)
+    with cli.queue(adds=not many.dry_run) as queue:
+        if many.each or many.array is not None:
             from jobq.cli.commands.add_each import add_each  # only here
 
-            return add_each(queue, request, null=null, as_json=as_json, quiet=quiet)
+            return add_each(queue, request, many, as_json=as_json, quiet=quiet)
+        if many.dry_run:
+            _show_plan(queue, request, as_json=as_json)
+            return None
         added = add_job(queue, request)
         _show(queue, added, as_json=as_json, quiet=quiet)
         if not added.is_same:
@@ -83,6 +78,31 @@ def command(
                 _tell_of_job_that_goes_on(queue, added.job.id)
                 raise
     return None
+
+
+def _refuse_together(many: ManyOptions, *, follow: bool) -> None:
+    if many.null and not many.each:
+        raise UsageError("--null goes with --each")
+    if many.each and many.array is not None:
+        raise UsageError("give one of --each and --array")
+    given = {"--each": many.each, "--array": many.array is not None, "--dry-run": many.dry_run}
+    for name, value in given.items():
+        if follow and value:
+            raise UsageError(f"--follow follows one job: it does not go with {name}")
+
+
+def _show_plan(queue: JobQueue, request: JobRequest, *, as_json: bool) -> None:
+    """Show the job that would be added."""
+    from jobq.cli.rendering.plan import plan_document, plan_line  # only here
+
+    (job,) = queue.plan([job_spec(queue, request)])
+    if as_json:
+        print_json(plan_document(queue.shown(job)))
+    elif job.existing:
+        holder = queue.shown(job)
+        print(inert(f"Would add nothing: job {job.id} holds that key: {_what(holder)}"))
+    else:
+        print(f"Would add: {plan_line(queue.shown(job))}")
 
 
 def _tell_of_job_that_goes_on(queue: JobQueue, job_id: int) -> None:

@@ -1,16 +1,20 @@
-"""``jobq add --each``: add a job for each line of stdin, with GNU parallel's placeholders."""
+"""``jobq add --each`` and ``--array``: add a job for each value, with GNU parallel's placeholders."""
 
 import codecs
 import os
 import re
+import secrets
 from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from jobq.cli.commands.import_ import Summary
 from jobq.cli.parsing.arguments import piped_in
-from jobq.cli.parsing.job_options import JobRequest, job_spec
-from jobq.cli.rendering.output import is_terminal, note_paused, print_json_array
+from jobq.cli.parsing.job_options import JobOptions, JobRequest, ManyOptions, job_spec
+from jobq.cli.parsing.value_lists import parse_array, split_lists, values_of
+from jobq.cli.rendering.output import is_terminal, note, note_paused, print_json_array
+from jobq.cli.rendering.plan import plan_document, plan_line
 from jobq.clock import utcnow
 from jobq.errors import UsageError
 from jobq.job_types import shell
@@ -21,59 +25,137 @@ from jobq.transfer.formats import Row, Table
 from jobq.transfer.importer import Importer
 from jobq.transfer.row_validation import require_options
 
-_PLACEHOLDER = re.compile(r"\{(|\.|/|//|/\.|#)\}")
+_PLACEHOLDER = re.compile(r"\{(?P<place>[1-9][0-9]?)?(?P<sign>|\.|/|//|/\.|#)\}")
 _SUFFIX = re.compile(r"\.[^/.]*$")
+_INDEX_VAR = "JOBQ_ARRAY_INDEX"
+_ARRAY_TAG = "array"
+
+Values = tuple[str, ...]
 
 
 def add_each(
-    queue: JobQueue, request: JobRequest, *, null: bool, as_json: bool, quiet: bool
+    queue: JobQueue, request: JobRequest, many: ManyOptions, *, as_json: bool, quiet: bool
 ) -> int:
-    """Add a job for each line of stdin, or with ``null`` for each piece that ends in a NUL byte.
+    """Add a job for each line of stdin, combination of the values of lists, or index of an array.
 
-    Prints the ids of the jobs. Returns the exit code.
+    With ``null``, lines are pieces that end in a NUL byte. Prints the ids of the jobs. Returns the
+    exit code.
 
     Raises:
         UsageError: the options are wrong, or do not go together.
     """
-    template = _Template(queue, request)
-    source = piped_in().buffer
-    if not null and hasattr(source, "peek") and (what := utf_16(source.peek(2))):
-        raise UsageError(f"stdin: {what}")
+    if many.array is None:
+        request, source, rows = _source(request, null=many.null)
+        template = _Template(queue, request, lists=source.lists)
+    else:
+        request, source, rows = _array(request, many.array)
+        template = _Template(queue, request, lists=1, appends=False)
     with Importer(queue, Path.cwd()) as batch:
-        batch.check(Table(template.rows(_pieces(source, b"\0" if null else b"\n"))))
-        summary = Summary(batch, "stdin")
+        batch.check(Table(template.rows(rows)))
+        summary = Summary(batch, source.name, dry_run=many.dry_run)
         if batch.problem_count:
             summary.show_problems()
             raise UsageError("no jobs added: these lines are invalid")
-        batches = batch.add()
-        if as_json:
-            print_json_array(
-                {
-                    **job_document(queue.shown(job), queue.logs.path(job.id)),
-                    "existing": not item.created,
-                }
-                for inserted in batches
-                for item, job in zip(
-                    inserted, queue.get_many([item.id for item in inserted]), strict=True
-                )
-            )
-        else:
-            for inserted in batches:
-                summary.note(inserted)
-                if quiet or not is_terminal():
-                    print(*(item.id for item in inserted), sep="\n")
-            if is_terminal() and not quiet:
-                print(summary.sentence())
+        if many.dry_run:
+            _show_plan(queue, batch, summary, as_json=as_json)
+            return 0
+        _add(queue, batch, summary, as_json=as_json, quiet=quiet)
+        if source.tag and is_terminal() and not quiet:
+            note(f"They have the tag {source.tag}.")
         if batch.added and queue.queue(request.job.queue).paused:
             note_paused(request.job.queue, batch.added)
         return summary.show_differing()
 
 
+class _Source(NamedTuple):
+    """The origin of values."""
+
+    name: str  # in messages
+    lists: int = 1
+    tag: str = ""  # that all jobs get
+
+
+def _source(
+    request: JobRequest, *, null: bool
+) -> tuple[JobRequest, _Source, Iterator[tuple[int, Values]]]:
+    """Return the request without its lists, and the combinations of their values."""
+    end = b"\0" if null else b"\n"
+    attribute = "words" if request.job.argv is None else "argv"
+    words, lists = split_lists(getattr(request.job, attribute) or ())
+    if not lists:
+        source = piped_in().buffer
+        if not null and hasattr(source, "peek") and (what := utf_16(source.peek(2))):
+            raise UsageError(f"stdin: {what}")
+        return request, _Source("stdin"), ((line, (text,)) for line, text in _pieces(source, end))
+    values = values_of(lists, lambda file: (text for _, text in _pieces(file, end)))
+    request = request._replace(job=_with(request.job, **{attribute: words}))
+    return request, _Source("combination", len(values)), enumerate(product(*values), 1)
+
+
+def _array(
+    request: JobRequest, text: str
+) -> tuple[JobRequest, _Source, Iterator[tuple[int, Values]]]:
+    """Return the request for the jobs of an array, and its indexes."""
+    indexes = parse_array(text)
+    tags = list(request.job.tag or ())
+    tag = next((each for each in tags if each.startswith(f"{_ARRAY_TAG}=")), None)
+    if tag is None:
+        tag = f"{_ARRAY_TAG}={secrets.token_hex(4)}"
+        tags.append(tag)
+    job = _with(request.job, tag=tags)
+    if job.argv:
+        job = _with(job, env=[*(job.env or ()), f"{_INDEX_VAR}={{}}"])
+    rows = ((number, (str(index),)) for number, index in enumerate(indexes, 1))
+    return request._replace(job=job), _Source("index", tag=tag), rows
+
+
+def _with(job: JobOptions, **changed: Any) -> JobOptions:
+    return JobOptions(**{**vars(job), **changed})
+
+
+def _add(queue: JobQueue, batch: Importer, summary: Summary, *, as_json: bool, quiet: bool) -> None:
+    batches = batch.add()
+    if as_json:
+        print_json_array(
+            {
+                **job_document(queue.shown(job), queue.logs.path(job.id)),
+                "existing": not item.created,
+            }
+            for inserted in batches
+            for item, job in zip(
+                inserted, queue.get_many([item.id for item in inserted]), strict=True
+            )
+        )
+        return
+    for inserted in batches:
+        summary.note(inserted)
+        if quiet or not is_terminal():
+            print(*(item.id for item in inserted), sep="\n")
+    if is_terminal() and not quiet:
+        print(summary.sentence())
+
+
+def _show_plan(queue: JobQueue, batch: Importer, summary: Summary, *, as_json: bool) -> None:
+    """Show the jobs that would be added, one per line."""
+    planned = (queue.shown(job) for job in batch.planned())
+    if as_json:
+        print_json_array(map(plan_document, planned))
+        return
+    for job in planned:
+        print(plan_line(job))
+    note(summary.sentence())
+
+
 class _Template:
     """A row of an import, with placeholders for the line."""
 
-    def __init__(self, queue: JobQueue, request: JobRequest) -> None:
+    def __init__(
+        self, queue: JobQueue, request: JobRequest, *, lists: int, appends: bool = True
+    ) -> None:
+        """Check the options; ``appends``: a command without a placeholder gets the values behind it."""
         _refuse(request)
+        self._lists = lists
+        self._appends = appends
         spec = job_spec(queue, request)
         require_options(queue, spec, utcnow())  # an error of all jobs is reported once
         self._fixed: dict[str, Any] = {
@@ -94,7 +176,7 @@ class _Template:
         args = dict(spec.args or {})
         if spec.type == shell.JOB_TYPE:
             self._command(args, request)
-        elif not _has_placeholder(args):
+        elif not self._has_placeholder(args):
             raise UsageError(
                 f"say where the line goes, as in `jobq add --each {spec.type} url={{}}`"
             )
@@ -105,8 +187,9 @@ class _Template:
         argv = args.get("argv")
         if not argv:
             raise UsageError("give a command: `… | jobq add --each -- COMMAND {}`")
-        if not _has_placeholder(argv):
-            argv = [*argv, "{}"]
+        if self._appends and not self._has_placeholder(argv):
+            places = range(1, self._lists + 1) if self._lists > 1 else ("",)
+            argv = [*argv, *(f"{{{place}}}" for place in places)]
         given = {word.partition("=")[0] for word in request.job.env or ()}
         env = args.get("env", {})
         self._open |= {
@@ -119,18 +202,41 @@ class _Template:
         self._env = {name: value for name, value in env.items() if name not in given}
         self._fixed |= {"cwd": args.get("cwd"), "stdin": args.get("stdin"), "as_is": True}
 
-    def rows(self, pieces: Iterator[tuple[int, str]]) -> Iterator[Row]:
-        """Yield a row for each piece."""
-        for number, (line, text) in enumerate(pieces, 1):
+    def rows(self, combinations: Iterator[tuple[int, Values]]) -> Iterator[Row]:
+        """Yield a row for each combination of values."""
+        for number, (line, values) in enumerate(combinations, 1):
 
-            def fill(match: re.Match[str], text: str = text, number: int = number) -> str:
-                return _value(match[1], text, number)
+            def fill(match: re.Match[str], values: Values = values, number: int = number) -> str:
+                return self._text(match, values, number)
 
             filled = {name: _filled(value, fill) for name, value in self._open.items() if value}
             row = {**self._fixed, **filled}
             if row.get("as_is"):
                 row["env"] = {**self._env, **filled.get("env", {})}
             yield Row(line, row)
+
+    def _text(self, match: re.Match[str], values: Values, number: int) -> str:
+        """Return the text in the place of what may be a placeholder."""
+        if not self._is_placeholder(match):
+            return match[0]
+        if match["sign"] != "#" and match["place"] is None and self._lists > 1:
+            raise UsageError(
+                f"{match[0]}: there are {self._lists} lists: say {{1}} to {{{self._lists}}}"
+            )
+        return _value(match["sign"], values[int(match["place"] or 1) - 1], number)
+
+    def _is_placeholder(self, match: re.Match[str]) -> bool:
+        """Return whether a match is one: with one list, {2} is as it stands, as in a pattern."""
+        if match["place"] is None:
+            return True
+        return match["sign"] != "#" and 1 < self._lists >= int(match["place"])
+
+    def _has_placeholder(self, value: Any) -> bool:
+        if isinstance(value, str):
+            return any(map(self._is_placeholder, _PLACEHOLDER.finditer(value)))
+        if isinstance(value, dict):
+            return any(map(self._has_placeholder, value.values()))
+        return isinstance(value, list) and any(map(self._has_placeholder, value))
 
 
 def _refuse(request: JobRequest) -> None:
@@ -191,14 +297,6 @@ def _folder(text: str) -> str:
     if not slash:
         return "." if text.strip("/") else "/"
     return above.rstrip("/") or "/"
-
-
-def _has_placeholder(value: Any) -> bool:
-    if isinstance(value, str):
-        return _PLACEHOLDER.search(value) is not None
-    if isinstance(value, dict):
-        return any(map(_has_placeholder, value.values()))
-    return isinstance(value, list) and any(map(_has_placeholder, value))
 
 
 def _filled(value: Any, fill: Callable[[re.Match[str]], str]) -> Any:

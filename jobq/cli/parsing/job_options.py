@@ -144,6 +144,29 @@ class StartOptions(Group):
     ] = False
 
 
+class ManyOptions(Group):
+    """The options that add a job for each of several values, or none yet."""
+
+    each: Annotated[
+        bool,
+        option(
+            "--each",
+            help="Add a job for each line of stdin, or value after :::, "
+            "at {} {.} {/} {//} {/.} {#}.",
+        ),
+    ] = False
+    null: Annotated[
+        bool, option("--null", "-0", help="With --each: read what find -print0 writes.")
+    ] = False
+    array: Annotated[
+        str | None,
+        option(
+            "--array", metavar="INDEXES", help="Add a job for each index, at {}: 1-100 or 0-90:10."
+        ),
+    ] = None
+    dry_run: Annotated[bool, option("--dry-run", help="Only show what would be added.")] = False
+
+
 class JobRequest(NamedTuple):
     """All options that describe a job, as they were typed."""
 
