@@ -1,7 +1,7 @@
 """The model: jobs, attempts, queues, schedules, and the transitions between states. No I/O."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -73,23 +73,41 @@ class Condition(StrEnum):
     SUCCEEDED = "succeeded"
     ENDED = "ended"
     FAILED = "failed"
+    ONE_SUCCEEDED = "one_succeeded"  # of all parents with this condition
 
     def met_by(self, status: JobStatus) -> bool:
         """Return whether a parent in this status satisfies it."""
         if self is Condition.ENDED:
             return status in FINISHED
-        return status is (_S.COMPLETED if self is Condition.SUCCEEDED else _S.FAILED)
+        return status is (_S.FAILED if self is Condition.FAILED else _S.COMPLETED)
 
     def excluded_by(self, status: JobStatus) -> bool:
-        """Return whether a parent in this status has ended without satisfying it."""
+        """Return whether a parent in this status has ended without satisfying it.
+
+        Of `ONE_SUCCEEDED`, another parent still may.
+        """
         return status in FINISHED and not self.met_by(status)
+
+
+def one_of_several(statuses: Iterable[JobStatus | None]) -> tuple[bool, bool]:
+    """Return whether one of several parents has succeeded, and whether one has or still may.
+
+    None is the status of one that was deleted.
+    """
+    known = [status for status in statuses if status is not None]
+    return _S.COMPLETED in known, any(
+        not Condition.ONE_SUCCEEDED.excluded_by(status) for status in known
+    )
 
 
 def impossible_because(parent_id: int, status: JobStatus, condition: Condition) -> str:
     """Return the reason of a job that is cancelled because its parent ended otherwise."""
     if condition is Condition.FAILED:
         return f"parent {parent_id} {status}, and this was to run if it failed"
-    return f"parent {parent_id} {'was cancelled' if status is _S.CANCELLED else status}"
+    text = f"parent {parent_id} {'was cancelled' if status is _S.CANCELLED else status}"
+    if condition is Condition.ONE_SUCCEEDED:
+        text += ", and no other one of which one was to succeed did"
+    return text
 
 
 class Parent(NamedTuple):

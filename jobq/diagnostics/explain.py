@@ -19,6 +19,7 @@ from jobq.models import (
     JsonObject,
     Parent,
     SupervisorInfo,
+    one_of_several,
 )
 from jobq.units import format_duration, format_elapsed, format_moment
 
@@ -26,6 +27,7 @@ _CONDITION_TEXT = {
     Condition.SUCCEEDED: "to succeed",
     Condition.ENDED: "to end",
     Condition.FAILED: "to fail",
+    Condition.ONE_SUCCEEDED: "to succeed, or another one of several",
 }
 
 
@@ -72,8 +74,7 @@ def _blocked(facts: Facts) -> Iterator[Reason]:
     unmet = [
         (wanted, parent)
         for wanted in facts.job.parents
-        if (parent := facts.parents.get(wanted.id)) is not None
-        and not wanted.condition.met_by(parent.status)
+        if (parent := facts.parents.get(wanted.id)) is not None and _is_open(facts, wanted)
     ]
     for wanted, parent in unmet[:MAX_LISTED]:
         yield Reason(
@@ -91,6 +92,25 @@ def _blocked(facts: Facts) -> Iterator[Reason]:
     if more := [parent.id for _, parent in unmet[MAX_LISTED:]]:
         what = "more job" if len(more) == 1 else "more jobs"
         yield Reason("parents", f"waits for {len(more):,} {what}", None, {"parents": more})
+
+
+def _is_open(facts: Facts, wanted: Parent) -> bool:
+    """Return whether a job still waits for a parent."""
+    status = facts.parents[wanted.id].status
+    if wanted.condition is not Condition.ONE_SUCCEEDED:
+        return not wanted.condition.met_by(status)
+    met, _ = _alternatives(facts)
+    return not met and not wanted.condition.excluded_by(status)
+
+
+def _alternatives(facts: Facts) -> tuple[bool, bool]:
+    """Return whether one of several parents has succeeded, and whether one has or still may."""
+    there = facts.parents
+    return one_of_several(
+        there[parent.id].status if parent.id in there else None
+        for parent in facts.job.parents
+        if parent.condition is Condition.ONE_SUCCEEDED
+    )
 
 
 def _parent_state(parent: Job, now: datetime) -> str:
@@ -377,7 +397,7 @@ def _retry(facts: Facts) -> Reason:
     for wanted in job.parents:
         if _is_excluded(facts, wanted):
             return _impossible(facts, wanted)
-    waits = [p.id for p in job.parents if not p.condition.met_by(facts.parents[p.id].status)]
+    waits = [p.id for p in job.parents if p.id in facts.parents and _is_open(facts, p)]
     where = f"for {_jobs(waits)} again" if waits else f"in queue {job.queue}"
     retries = f"{job.max_retries} {'retry' if job.max_retries == 1 else 'retries'}"
     return Reason(
@@ -390,6 +410,8 @@ def _retry(facts: Facts) -> Reason:
 
 def _is_excluded(facts: Facts, wanted: Parent) -> bool:
     parent = facts.parents.get(wanted.id)
+    if wanted.condition is Condition.ONE_SUCCEEDED:
+        return not _alternatives(facts)[1]
     return parent is None or wanted.condition.excluded_by(parent.status)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from jobq.backends.base import Backend
 from jobq.backends.messages import History
-from jobq.models import FINISHED, Condition, JobStatus, Outcome, Queue
+from jobq.models import FINISHED, Condition, JobStatus, Outcome, Queue, one_of_several
 from jobq.queue import JobQueue, backend_of
 
 BATCH_SIZE = 500
@@ -171,7 +171,11 @@ def _released(history: History) -> Iterator[str]:
         yield "it is blocked, but no parent is unmet"
     if job.status is not _S.BLOCKED:
         return
+    alternatives = [p for p in history.parents if p.condition is Condition.ONE_SUCCEEDED]
+    _, possible = one_of_several(parent.status for parent in alternatives)
     for parent in history.parents:
+        if parent in alternatives and possible:
+            continue
         final = parent.status is None or parent.status in FINISHED
         if final and not parent.met and not parent.unsettled:
             yield f"it waits for parent {parent.id}, which has ended and can't release it any more"

@@ -15,6 +15,7 @@ CONDITIONS = {
     "after": Condition.SUCCEEDED,
     "after_any": Condition.ENDED,
     "after_fail": Condition.FAILED,
+    "after_one": Condition.ONE_SUCCEEDED,
 }
 """The fields that name parents, and what is required of those."""
 
@@ -32,7 +33,7 @@ class JobSpec:
     """A job to add, as `add_many` takes it. What is None falls back to a default.
 
     ``after``, ``after_any`` and ``after_fail`` name parents that must have succeeded, ended or
-    failed: by id, or by the ``key`` of another job in the same call.
+    failed, ``after_one`` parents of which one must have succeeded: by id, or by the ``key`` of another job in the same call.
     """
 
     type: str = shell.JOB_TYPE
@@ -46,6 +47,7 @@ class JobSpec:
     after: Iterable[int | str] = ()
     after_any: Iterable[int | str] = ()
     after_fail: Iterable[int | str] = ()
+    after_one: Iterable[int | str] = ()
     at: datetime | None = None
     delay: Duration | None = None
     timeout: Duration | None = None

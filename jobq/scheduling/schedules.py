@@ -46,7 +46,17 @@ _JOB_FIELDS = (
     "max_retries",
     "retry_base",
 )
-_UNUSABLE = ("key", "unique", "after", "after_any", "after_fail", "at", "delay", "added_by")
+_UNUSABLE = (
+    "key",
+    "unique",
+    "after",
+    "after_any",
+    "after_fail",
+    "after_one",
+    "at",
+    "delay",
+    "added_by",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from jobq.job_reader import READ_BATCH_SIZE
 from jobq.job_types import shell
 from jobq.jobs.spec import CONDITIONS
 from jobq.logs.directory import STDIN
-from jobq.models import Condition, Job, JobFilter, JobStatus
+from jobq.models import Condition, Job, JobFilter, JobStatus, one_of_several
 from jobq.queue import JobQueue
 from jobq.redaction import is_redacted
 from jobq.units import format_moment
@@ -72,11 +72,20 @@ class Export:
     def _after(self, job: Job, parents: dict[int, Job], among: set[int]) -> dict[str, list[Any]]:
         """Return the columns that name parents, without those not exported that met their condition."""
         after: dict[str, list[Any]] = {}
+        one_met, _ = one_of_several(
+            parents[parent.id].status if parent.id in parents else None
+            for parent in job.parents
+            if parent.condition is Condition.ONE_SUCCEEDED
+        )
         for parent in job.parents:
             there = parents.get(parent.id)
             if parent.id in among and there is not None:
                 ref: int | str = key_of(there)
-            elif there is None or parent.condition.met_by(there.status):
+            elif (
+                there is None
+                or parent.condition.met_by(there.status)
+                or (parent.condition is Condition.ONE_SUCCEEDED and one_met)
+            ):
                 continue
             else:
                 ref = parent.id

@@ -104,6 +104,7 @@ class JobOptions(Input):
     after: Parents = Field([], description="Jobs that must have completed.")
     after_any: Parents = Field([], description="Jobs that must have ended.")
     after_fail: Parents = Field([], description="Jobs that must have failed.")
+    after_one: Parents = Field([], description="Jobs of which one must have completed.")
     at: Moment | None = Field(None, description="Not before this time.")
     delay: Span | None = None
     timeout: Span | None = None

@@ -68,6 +68,12 @@ class Model:
     owner: str = ""
     lease_until: float = 0.0
 
+    def beside(self, parent: int) -> set[int]:
+        """Return the parents that are met with this one: of several, one is to succeed."""
+        if self.parents[parent] is not Condition.ONE_SUCCEEDED:
+            return {parent}
+        return {p for p, c in self.parents.items() if c is Condition.ONE_SUCCEEDED}
+
 
 class World:
     """All jobs. Dependents learn of a change in order of id."""
@@ -81,7 +87,9 @@ class World:
 
     def insert(self, job: Model) -> None:
         self.jobs[job.id] = job
-        job.met = {p for p, c in job.parents.items() if c.met_by(self.jobs[p].status)}
+        for parent, condition in job.parents.items():
+            if condition.met_by(self.jobs[parent].status):
+                job.met |= job.beside(parent)
         job.cancelled_by = self.excluding(job)
         if job.cancelled_by is not None:
             job.status = S.CANCELLED
@@ -95,9 +103,12 @@ class World:
         for parent, condition in sorted(job.parents.items()):
             if parent in job.met:
                 continue
-            if parent in self.gone or condition.excluded_by(self.jobs[parent].status):
+            if all(self.excludes(each, condition) for each in job.beside(parent)):
                 return parent
         return None
+
+    def excludes(self, parent: int, condition: Condition) -> bool:
+        return parent in self.gone or condition.excluded_by(self.jobs[parent].status)
 
     def holder(self, key: str | None) -> int | None:
         held = (j.id for j in self.jobs.values() if j.key == key and j.status in UNFINISHED)
@@ -143,14 +154,22 @@ class World:
 
     def _hear(self, child: Model, parent: Model, condition: Condition) -> None:
         if condition.met_by(parent.status):
-            child.met.add(parent.id)
+            self._revive(child, parent)
+            child.met |= child.beside(parent.id)
             if child.status is S.BLOCKED and len(child.met) == len(child.parents):
                 child.status = self.ready(child)
         elif parent.status in FINISHED:
-            if child.status is S.BLOCKED:
+            if parent.id in child.met:
+                return
+            dead = all(self.excludes(each, condition) for each in child.beside(parent.id))
+            if child.status is S.BLOCKED and dead:
                 child.status, child.cancelled_by = S.CANCELLED, parent.id
                 self._tell.add(child.id)
-        elif child.status is S.CANCELLED and child.cancelled_by == parent.id:
+        else:
+            self._revive(child, parent)
+
+    def _revive(self, child: Model, parent: Model) -> None:
+        if child.status is S.CANCELLED and child.cancelled_by in child.beside(parent.id):
             child.cancelled_by = None
             if self.holder(child.key) is None:
                 child.cancelled_by = self.excluding(child)

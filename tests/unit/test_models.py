@@ -57,6 +57,11 @@ def test_an_ended_parent_satisfies_or_excludes(condition: Condition, status: Job
             Condition.FAILED,
             "parent 7 completed, and this was to run if it failed",
         ),
+        (
+            JobStatus.CANCELLED,
+            Condition.ONE_SUCCEEDED,
+            "parent 7 was cancelled, and no other one of which one was to succeed did",
+        ),
     ],
 )
 def test_the_reason_names_the_parent(status: JobStatus, condition: Condition, reason: str) -> None:

@@ -64,6 +64,9 @@ def _settle_one(
     for child, text in children:
         condition = Condition(text)
         excluded = condition.excluded_by(status)
+        if condition is Condition.ONE_SUCCEEDED:
+            freed += _tell_one_of_several(connection, child, parent, status, now)
+            continue
         if may_revive and not excluded:
             # Even if the parent has ended again, which may be before all children were revived.
             _revive(connection, child, parent, now)
@@ -81,6 +84,48 @@ def _settle_one(
     return len(children), freed
 
 
+_ALTERNATIVES = (
+    "SELECT parent_id FROM dependencies WHERE child_id = ? AND condition = 'one_succeeded'"
+)
+
+
+def _tell_one_of_several(
+    connection: sqlite3.Connection, child: int, parent: int, status: JobStatus, now: float
+) -> int:
+    """Tell a child of a parent of which, or of others, one has to succeed; return 1 if that is met."""
+    condition = Condition.ONE_SUCCEEDED
+    if not condition.excluded_by(status):
+        cancelled_by = connection.execute(
+            f"SELECT cancelled_by FROM job_queue WHERE id = ? AND cancelled_by IN ({_ALTERNATIVES})",
+            (child, child),
+        ).fetchone()
+        if cancelled_by is not None:
+            _revive(connection, child, cancelled_by[0], now)
+    if not condition.met_by(status):
+        if condition.excluded_by(status) and not _may_be_met(connection, child):
+            _exclude(connection, child, parent, status, condition, now)
+        return 0
+    met = connection.execute(
+        "UPDATE dependencies SET met = 1 "
+        "WHERE child_id = ? AND condition = 'one_succeeded' AND met = 0",
+        (child,),
+    ).rowcount
+    if met:
+        _count_met(connection, child, met, now)
+    return int(met > 0)
+
+
+def _may_be_met(connection: sqlite3.Connection, child: int) -> bool:
+    """Return whether one of several parents has succeeded, or still may."""
+    found = connection.execute(
+        "SELECT EXISTS (SELECT 1 FROM dependencies LEFT JOIN job_queue ON id = parent_id "
+        "WHERE child_id = ? AND condition = 'one_succeeded' "
+        "AND (met = 1 OR status NOT IN ('failed', 'cancelled')))",
+        (child,),
+    ).fetchone()
+    return bool(found[0])
+
+
 def _meet(
     connection: sqlite3.Connection, child: int, parent: int, condition: Condition, now: float
 ) -> int:
@@ -91,13 +136,18 @@ def _meet(
     )
     if not met.rowcount:
         return 0
-    connection.execute(
-        "UPDATE job_queue SET unmet_parents = unmet_parents - 1, status = CASE "
-        "WHEN status = 'blocked' AND unmet_parents = 1 "
-        "THEN iif(coalesce(run_at, 0) > ?, 'scheduled', 'pending') ELSE status END WHERE id = ?",
-        (now, child),
-    )
+    _count_met(connection, child, 1, now)
     return 1
+
+
+def _count_met(connection: sqlite3.Connection, child: int, number: int, now: float) -> None:
+    """Count parents of a child as met; release it if these were the last ones."""
+    connection.execute(
+        "UPDATE job_queue SET unmet_parents = unmet_parents - ?1, status = CASE "
+        "WHEN status = 'blocked' AND unmet_parents = ?1 "
+        "THEN iif(coalesce(run_at, 0) > ?2, 'scheduled', 'pending') ELSE status END WHERE id = ?3",
+        (number, now, child),
+    )
 
 
 def _exclude(
@@ -162,7 +212,13 @@ def excluding_parent(
         "LEFT JOIN job_queue ON id = parent_id WHERE child_id = ? AND met = 0",
         (child,),
     )
+    may_be_met: bool | None = None
     for parent, status, text in rows:
+        if text == Condition.ONE_SUCCEEDED:
+            if may_be_met is None:
+                may_be_met = _may_be_met(connection, child)
+            if may_be_met:
+                continue
         # A deleted parent had ended, and had not met the condition before it was deleted.
         ended = JobStatus.CANCELLED if status is None else JobStatus(status)
         if Condition(text).excluded_by(ended) or status is None:

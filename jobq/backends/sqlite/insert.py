@@ -18,6 +18,7 @@ from jobq.models import (
     NewJob,
     ParentRef,
     impossible_because,
+    one_of_several,
 )
 
 
@@ -143,11 +144,17 @@ def _prepare(
         batch.inserted.append(Inserted(existing, created=False))
         return 0
     unmet, excluded = 0, None
-    for parent_id, condition in _parents_of(connection, batch, job).items():
+    parents = _parents_of(connection, batch, job)
+    one_met, one_possible = one_of_several(
+        batch.statuses[parent] for parent, c in parents.items() if c is Condition.ONE_SUCCEEDED
+    )
+    for parent_id, condition in parents.items():
         ended = batch.statuses[parent_id]
-        met = condition.met_by(ended)
+        is_one = condition is Condition.ONE_SUCCEEDED
+        met = one_met if is_one else condition.met_by(ended)
         unmet += not met
-        if condition.excluded_by(ended) and excluded is None:
+        excludes = not one_possible if is_one else condition.excluded_by(ended)
+        if excludes and excluded is None:
             excluded = (parent_id, impossible_because(parent_id, ended, condition))
         batch.dependencies.append((job_id, parent_id, condition.value, int(met)))
     status = _first_status(job, now, unmet=unmet, excluded=excluded is not None)

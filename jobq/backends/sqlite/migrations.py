@@ -324,6 +324,29 @@ def m008_totals(db: Database) -> None:
     )
 
 
+@migrations()
+def m009_one_of_several(db: Database) -> None:
+    """Allow the condition that one of several parents has succeeded."""
+    _step(
+        db,
+        9,
+        """
+        CREATE TABLE new_dependencies (
+            child_id INTEGER NOT NULL,
+            parent_id INTEGER NOT NULL,
+            condition TEXT NOT NULL
+                CHECK (condition IN ('succeeded', 'ended', 'failed', 'one_succeeded')),
+            met INTEGER NOT NULL DEFAULT 0,
+            PRIMARY KEY (child_id, parent_id)
+        ) STRICT, WITHOUT ROWID;
+        INSERT INTO new_dependencies SELECT child_id, parent_id, condition, met FROM dependencies;
+        DROP TABLE dependencies;
+        ALTER TABLE new_dependencies RENAME TO dependencies;
+        CREATE INDEX dependencies_parent ON dependencies (parent_id, child_id);
+        """,
+    )
+
+
 def migrate(db: Database) -> None:
     """Bring a database up to date. The caller holds the write lock."""
     migrations.apply(db)

@@ -1,6 +1,6 @@
 """The numbers that mark a database as jobq's, and its schema version."""
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 
 
 APPLICATION_ID = 0x6A6F6271

@@ -168,6 +168,7 @@ class _Template:
             "after": list(spec.after),
             "after_any": list(spec.after_any),
             "after_fail": list(spec.after_fail),
+            "after_one": list(spec.after_one),
             "at": request.start.at,
             "delay": spec.delay,
         }
@@ -246,7 +247,8 @@ def _refuse(request: JobRequest) -> None:
             "--each does not go with --shell, where a file name could be a command: "
             """give `-- sh -c 'sort "$1" | head' sh {}`"""
         )
-    parents = [*(start.after or ()), *(start.after_any or ()), *(start.after_fail or ())]
+    given = (start.after, start.after_any, start.after_fail, start.after_one)
+    parents = [word for words in given for word in words or ()]
     if "-" in (single.stdin, job.args, *parents):
         raise UsageError("with --each the lines come from stdin: nothing else can be read from it")
 

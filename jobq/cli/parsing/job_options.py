@@ -127,6 +127,15 @@ class StartOptions(Group):
             completion="job_ids",
         ),
     ] = None
+    after_one: Annotated[
+        list[str] | None,
+        option(
+            "--after-one",
+            metavar="IDS",
+            help="Run once one of these jobs has succeeded, e.g. 3,4.",
+            completion="job_ids",
+        ),
+    ] = None
     at: Annotated[
         str | None,
         option(
@@ -200,6 +209,7 @@ def job_spec(queue: JobQueue, request: JobRequest) -> JobSpec:
         after=parse_ids(start.after or (), queue),
         after_any=parse_ids(start.after_any or (), queue),
         after_fail=parse_ids(start.after_fail or (), queue),
+        after_one=parse_ids(start.after_one or (), queue),
         at=_moment(start.at),
         delay=_span("--delay", start.delay),
         timeout=None if job.timeout is None else _limit(job.timeout),

@@ -58,6 +58,7 @@ class JobOfBatchIn(JobIn):
     after: list[int | str] = Field([], max_length=1000)  # type: ignore[assignment]
     after_any: list[int | str] = Field([], max_length=1000)  # type: ignore[assignment]
     after_fail: list[int | str] = Field([], max_length=1000)  # type: ignore[assignment]
+    after_one: list[int | str] = Field([], max_length=1000)  # type: ignore[assignment]
 
 
 class BatchIn(Input):

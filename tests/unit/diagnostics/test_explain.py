@@ -106,6 +106,21 @@ def test_only_unmet_parents_are_named() -> None:
     assert [reason.details["parent"] for reason in listed] == [41]
 
 
+def test_of_several_alternatives_those_are_named_that_may_still_succeed() -> None:
+    parents = {40: job(40, JobStatus.FAILED), 41: job(41), 42: job(42)}
+    child = job(**waits_for(Condition.ONE_SUCCEEDED, *parents.values()))
+    listed = explain(
+        Facts(job=child, now=NOW, queue=Queue(name="default"), parents=parents,
+              supervisors=[supervisor()])
+    )  # fmt: skip
+    assert [reason.details["parent"] for reason in listed] == [41, 42]
+    assert listed[0].message == (
+        "waits for job 41 to succeed, or another one of several; job 41 is pending"
+    )
+    parents[42] = job(42, JobStatus.COMPLETED)
+    assert set(reasons(child, parents=parents)) == {"settling"}
+
+
 def test_a_few_of_many_parents_are_named_and_the_rest_counted() -> None:
     parents = {number: job(number) for number in range(1000, 101_000)}
     child = job(**waits_for(Condition.ENDED, *parents.values()))

@@ -3,11 +3,11 @@
 -- `un` has the jobs whose dependents are to be told, `ua` the last child told. Both are worked off
 -- in batches. `dp:<child>` has, by parent, the condition and whether it is met.
 
-local CONDITIONS = {s = 'succeeded', e = 'ended', f = 'failed'}
+local CONDITIONS = {s = 'succeeded', e = 'ended', f = 'failed', o = 'one_succeeded'}
 
 local function met_by(condition, status)
   if condition == 'e' then return FINISHED[status] or false end
-  return status == (condition == 's' and 'completed' or 'failed')
+  return status == (condition == 'f' and 'failed' or 'completed')
 end
 
 local function excluded_by(condition, status)
@@ -18,7 +18,9 @@ local function impossible_because(parent, status, condition)
   if condition == 'f' then
     return 'parent ' .. parent .. ' ' .. status .. ', and this was to run if it failed'
   end
-  return 'parent ' .. parent .. ' ' .. (status == 'cancelled' and 'was cancelled' or status)
+  local text = 'parent ' .. parent .. ' ' .. (status == 'cancelled' and 'was cancelled' or status)
+  if condition == 'o' then text = text .. ', and no other one of which one was to succeed did' end
+  return text
 end
 
 -- Return {id, condition, met} of each parent, by id.
@@ -32,10 +34,23 @@ local function parents_of(child)
   return parents
 end
 
+-- Return whether one of several parents has succeeded, or still may.
+local function may_be_met(parents)
+  for _, parent in ipairs(parents) do
+    if parent.condition == 'o' then
+      local status = call('HGET', P .. 'j:' .. parent.id, 's')
+      if parent.met or status and not excluded_by('o', status) then return true end
+    end
+  end
+  return false
+end
+
 -- Return id, status and condition of a parent that has ended so that the child can never run.
 local function excluding_parent(child)
-  for _, parent in ipairs(parents_of(child)) do
-    if not parent.met then
+  local parents = parents_of(child)
+  local possible = may_be_met(parents)
+  for _, parent in ipairs(parents) do
+    if not parent.met and not (possible and parent.condition == 'o') then
       local status = call('HGET', P .. 'j:' .. parent.id, 's')
       -- A deleted parent had ended, and had not met the condition before it was deleted.
       if not status then return parent.id, 'cancelled', parent.condition end
@@ -79,14 +94,41 @@ local function revive(child, parent, at)
   end
 end
 
-local function meet(child, parent, condition, at)
-  write('HSET', P .. 'dp:' .. child.id, parent, condition .. '1')
-  write('HINCRBY', child.key, 'um', -1)
-  child.unmet = child.unmet - 1
+-- Count parents of a child as met; release it if these were the last ones.
+local function meet(child, parents, condition, at)
+  for _, parent in ipairs(parents) do
+    write('HSET', P .. 'dp:' .. child.id, parent, condition .. '1')
+  end
+  write('HINCRBY', child.key, 'um', -#parents)
+  child.unmet = child.unmet - #parents
   if child.status == 'blocked' and child.unmet == 0 then
     local waits = child.run_at and tonumber(child.run_at) > at
     move(child, waits and 'scheduled' or 'pending', at)
   end
+end
+
+-- Tell a child of a parent of which, or of others, one has to succeed; return 1 if that is met.
+local function tell_one_of_several(child, parent, status, at)
+  local excluded = excluded_by('o', status)
+  local parents = parents_of(child.id)
+  if not excluded and child.status == 'cancelled' then
+    local cause = call('HGET', child.key, 'cb')
+    for _, other in ipairs(parents) do
+      if other.condition == 'o' and other.id == cause then
+        revive(child, cause, at)
+        break
+      end
+    end
+  end
+  if excluded and not may_be_met(parents) then exclude(child, parent, status, 'o', at) end
+  if not met_by('o', status) then return 0 end
+  local unmet = {}
+  for _, other in ipairs(parents) do
+    if other.condition == 'o' and not other.met then unmet[#unmet + 1] = other.id end
+  end
+  if #unmet == 0 then return 0 end
+  meet(child, unmet, 'o', at)
+  return 1
 end
 
 local function settle_one(parent, status, limit, at)
@@ -99,10 +141,12 @@ local function settle_one(parent, status, limit, at)
     local condition, met = string.match(call('HGET', P .. 'dp:' .. id, parent), '^(.)(.)$')
     local excluded = excluded_by(condition, status)
     -- Even if the parent has ended again, which may be before all children were revived.
-    if not excluded then revive(child, parent, at) end
-    if met_by(condition, status) then
+    if condition ~= 'o' and not excluded then revive(child, parent, at) end
+    if condition == 'o' then
+      freed = freed + tell_one_of_several(child, parent, status, at)
+    elseif met_by(condition, status) then
       if met == '0' then
-        meet(child, parent, condition, at)
+        meet(child, {parent}, condition, at)
         freed = freed + 1
       end
     elseif excluded then

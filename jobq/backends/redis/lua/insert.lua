@@ -1,6 +1,6 @@
 -- New jobs. All look-ups come before all writes: an insert that fails adds nothing.
 
-local CODES = {succeeded = 's', ended = 'e', failed = 'f'}
+local CODES = {succeeded = 's', ended = 'e', failed = 'f', one_succeeded = 'o'}
 
 -- Return the id of a parent; or nil, its name and the failure.
 local function parent_of(batch, ref)
@@ -54,15 +54,32 @@ local function already_there(batch, job)
   return holder
 end
 
+-- Return whether one of several parents has succeeded, and whether one has or still may.
+local function one_of_several(batch, parents)
+  local met, possible = false, false
+  for _, parent in ipairs(parents) do
+    if parent.condition == 'o' then
+      local status = batch.statuses[parent.id]
+      met = met or met_by('o', status)
+      possible = possible or not excluded_by('o', status)
+    end
+  end
+  return met, possible
+end
+
 local function look_up(batch, job, id, at)
   local parents, failure = look_up_parents(batch, job)
   if failure then return failure end
   local new = {given = job, id = id, parents = parents, unmet = 0, status = 'pending'}
+  local one_met, one_possible = one_of_several(batch, parents)
   for _, parent in ipairs(parents) do
     local status = batch.statuses[parent.id]
-    parent.met = met_by(parent.condition, status)
+    local is_one = parent.condition == 'o'
+    parent.met = is_one and one_met or not is_one and met_by(parent.condition, status)
     if not parent.met then new.unmet = new.unmet + 1 end
-    if excluded_by(parent.condition, status) and not new.cancelled_by then
+    local excludes = excluded_by(parent.condition, status)
+    if is_one then excludes = not one_possible end
+    if excludes and not new.cancelled_by then
       new.cancelled_by = parent.id
       new.reason = impossible_because(parent.id, status, parent.condition)
     end
