@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jobq import Job, JobQueue, JobStatus
+from jobq.jobs.spec import CONDITIONS
 from jobq.models import Condition, JobFilter
 from jobq.transfer.exporter import Export, key_of
 from jobq.transfer.formats import FORMATS, read, write
@@ -68,12 +69,8 @@ def add_all(queue: JobQueue, made: list[dict[str, Any]]) -> list[int]:
     for number, spec in enumerate(made):
         options = {k: v for k, v in spec.items() if k not in ("what", "parents", "unique")}
         job_type, args = spec["what"]
-        refs: dict[str, Any] = {"after": [], "after_any": [], "after_fail": []}
-        column = {
-            Condition.SUCCEEDED: "after",
-            Condition.ENDED: "after_any",
-            Condition.FAILED: "after_fail",
-        }
+        refs: dict[str, Any] = {name: [] for name in CONDITIONS}
+        column = {condition: name for name, condition in CONDITIONS.items()}
         for place, condition in spec["parents"].items():
             if place < number:
                 refs[column[condition]].append(ids[place])

@@ -92,3 +92,37 @@ def test_show_refuses(cli: Cli, word: str, code: int) -> None:
     result = cli("show", word)
     assert result.code == code
     assert result.err.startswith("jobq: ")
+
+
+def test_show_draws_what_a_job_waits_for_and_what_waits_for_it(cli: Cli) -> None:
+    fetch, clean = cli.completed(name="fetch"), cli.add(name="clean")
+    encode = cli.add(name="encode", after=[fetch.id, clean.id])
+    cli.add(name="upload", after=[encode.id])
+    last = cli.add(name="report", after_any=[encode.id, 4])
+    lines = [line.strip() for line in cli("show", str(encode.id)).lines]
+    start = next(at for at, line in enumerate(lines) if line.startswith("tree "))
+    drawn = [lines[start].removeprefix("tree").strip(), *lines[start + 1 : start + 7]]
+    assert drawn == [
+        "1 completed  fetch",
+        "└─ 3 blocked  encode  (this job)",
+        "├─ 4 blocked  upload",
+        "│  └─ 5 blocked  report",
+        "└─ 5 blocked  report",
+        "2 pending  clean",
+        "└─ 3 blocked  encode  (this job)",
+    ]
+    assert last.id == 5
+
+
+def test_a_tree_of_very_many_jobs_is_cut(cli: Cli) -> None:
+    parent = cli.add()
+    for _ in range(40):
+        cli.add(after=[parent.id])
+    shown = cli("show", str(parent.id)).out
+    assert shown.count(" blocked  true") == 29
+    assert "…" in shown
+
+
+def test_a_job_without_relatives_has_no_tree(cli: Cli) -> None:
+    cli.add()
+    assert "tree" not in cli("show", "1").out

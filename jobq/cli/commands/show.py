@@ -9,6 +9,7 @@ from jobq.cli.context import Cli
 from jobq.cli.parsing.arguments import parse_one_id
 from jobq.cli.parsing.declarations import Context
 from jobq.cli.parsing.options import AsJson, Id
+from jobq.cli.rendering.dependency_tree import tree_of
 from jobq.cli.rendering.job_text import exit_of, progress_of, time_of
 from jobq.cli.rendering.output import (
     COLOURS,
@@ -65,6 +66,7 @@ def _fields(queue: JobQueue, job: ShownJob, now: datetime) -> Iterator[tuple[str
     yield "after", _parents(queue, job)
     if job.status not in FINISHED:
         yield "awaited by", format_ids(queue.descendants([job.id]))
+    yield "tree", "\n".join(tree_of(queue, job))
     yield "added by", "" if job.added_by is None else f"job {job.added_by}"
     yield "queue", job.queue
     yield "priority", str(job.priority)
