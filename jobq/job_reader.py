@@ -240,10 +240,12 @@ class JobReader:
         timeout: Duration | None = None,
         *,
         tell: Callable[[str], None] = lambda _: None,
+        on_change: Callable[[Sequence[Job]], None] = lambda _: None,
     ) -> list[Job]:
         """Wait until all these jobs have ended, and return them as they ended.
 
         Waiting goes on while no server answers; ``tell`` is called with a message about it.
+        ``on_change`` is called with the jobs at first, and when any job has changed.
 
         Raises:
             NotFound: there is no such job, or another one has its number by now.
@@ -261,6 +263,7 @@ class JobReader:
             if version != seen:
                 jobs = outage.until_answered(lambda: self.get_many(ids), deadline)
                 seen, added_at = version, _require_same(jobs, added_at)
+                on_change(jobs)
                 if all(job.status in FINISHED for job in jobs):
                     return jobs
             if is_abandoned() or (deadline is not None and time.monotonic() >= deadline):

@@ -166,7 +166,7 @@ class ActiveRuns:
             run.event("stopping", utcnow(), reason=reason.value)
             if reason is StopReason.TIMEOUT:
                 run.note_stack()
-            run.signal(signal.SIGTERM)
+            run.signal(run.stop_signal())
         elif self.grace:
             return
         run.timers.append(asyncio.get_running_loop().call_later(self.grace, run.kill))

@@ -18,7 +18,7 @@ from jobq.job_types.shell import JOB_TYPE as SHELL
 from jobq.jobs.outcome import StopReason
 from jobq.jobs.retry import timed_out
 from jobq.logs import descendants, progress
-from jobq.logs.directory import STDERR, JobLog, JobLogs, append_line, event_line
+from jobq.logs.directory import STDERR, STOP_SIGNAL, JobLog, JobLogs, append_line, event_line
 from jobq.logs.events import start_lines
 from jobq.logs.owner import Owner
 from jobq.logs.truncation import SETTING, Trimmed, compact
@@ -132,8 +132,9 @@ class Run:
         Raises:
             OSError: as `log` does.
         """
-        with suppress(FileNotFoundError):
-            os.unlink(progress.FILE, dir_fd=self.log.descriptor)
+        for name in (progress.FILE, STOP_SIGNAL):  # neither is meant for this attempt
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=self.log.descriptor)
         with suppress(OSError):  # a full disk
             compact(self.log)  # where the supervisor of the last attempt could not
         self.log.hold()
@@ -179,6 +180,17 @@ class Run:
             os.write(descriptor, f"jobq: {limit}; innermost call first:\n".encode())
             os.close(descriptor)
             send_signal(self.pid, self.pid_started, STACK_SIGNAL)
+
+    def stop_signal(self) -> Signals:
+        """Return the signal that asks it to stop: SIGTERM, or what `jobq cancel` left for a command."""
+        if self.is_command and self.stopped is StopReason.CANCELLED:
+            with suppress(OSError, KeyError):
+                descriptor = self.log.open(STOP_SIGNAL, os.O_RDONLY)
+                try:
+                    return Signals[os.read(descriptor, 16).decode("ascii", "replace")]
+                finally:
+                    os.close(descriptor)
+        return Signals.SIGTERM
 
     def kill(self) -> None:
         """End its processes."""

@@ -36,6 +36,9 @@ STDERR = "stderr.log"
 LOG = "job.log"
 EVENTS = "events.jsonl"
 STDIN = "stdin"
+STOP_SIGNAL = "stop_signal"
+"""The file with the name of the signal that a cancelled command is to be sent first."""
+
 OFFSET_FIELDS = {STDOUT: "stdout", STDERR: "stderr", EVENTS: "events", LOG: "log"}
 """The field of `LogOffsets` that is about a file."""
 

@@ -88,3 +88,19 @@ def test_cancel_speaks_in_sentences_on_a_terminal(cli: Cli, project: Path) -> No
         "Cancelled 3 jobs (2, 4-5)",
         "Asked job 1 to stop",
     ]
+
+
+def test_a_signal_that_stops_nothing_is_refused(cli: Cli) -> None:
+    claim = cli.running()
+    refused = cli("cancel", "1", "--signal", "WINCH")
+    assert (refused.code, refused.err) == (
+        2, "jobq: signal 'WINCH': give one of INT, TERM, HUP, QUIT, USR1, USR2, KILL\n",
+    )  # fmt: skip
+    assert not cli.queue.get(claim.job.id).cancel_requested
+
+
+def test_a_signal_can_not_be_sent_to_another_host(cli: Cli) -> None:
+    cli.running()
+    cancelled = cli("cancel", "1", "--signal", "INT")
+    assert cancelled.code == 0
+    assert "job 1: no command on this host: it gets SIGTERM, not INT" in cancelled.err

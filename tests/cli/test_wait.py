@@ -1,11 +1,12 @@
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from jobq.clock import utcnow
 from jobq.models import AttemptResult, Claim, JobStatus, Outcome
 from jobq.queue import backend_of
-from tests.support.cli_runner import Cli
+from tests.support.cli_runner import Cli, on_terminal
 
 
 def test_wait_for_jobs_that_completed(cli: Cli) -> None:
@@ -133,3 +134,14 @@ def test_wait_refuses(cli: Cli, argv: list[str], code: int, says: str) -> None:
     result = cli("wait", *argv)
     assert result.code == code
     assert says in result.err
+
+
+def test_a_batch_has_an_estimate_on_a_terminal(cli: Cli, project: Path) -> None:
+    for _ in range(2):
+        cli.completed(tags={"batch": "1"})
+    cli.running(tags={"batch": "1"})
+    text = "2 of 3 have ended; about 1 s left"
+    assert text in on_terminal(project, "list", "--tag", "batch=1").lines
+    assert text not in on_terminal(project, "list").lines
+    assert text in on_terminal(project, "wait", "--tag", "batch=1", "--timeout", "0.1").lines
+    assert "left" not in cli("wait", "--tag", "batch=1", "--timeout", "0").err

@@ -176,6 +176,16 @@ def test_what_a_command_leaves_behind_ends_with_it_unless_it_left_its_group(
 # -- cancel and stop ---------------------------------------------------------------------------
 
 
+def test_cancel_sends_a_command_the_signal_that_was_named(project: Project) -> None:
+    job = project.shell("trap 'echo saved; exit 3' INT; echo ready; while :; do sleep 0.02; done")
+    supervisor = project.work("--drain")
+    wait_until(lambda: "ready" in project.output(job))
+    assert project.jobq("cancel", str(job.id), "--signal", "int").returncode == 0
+    assert supervisor.wait(timeout=30) == 0
+    assert project.queue.get(job.id).status is JobStatus.CANCELLED
+    assert project.output(job) == "ready\nsaved\n"
+
+
 def test_cancel_ends_a_grandchild_that_ignores_sigterm_and_left_the_group(
     project: Project,
 ) -> None:

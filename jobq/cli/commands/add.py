@@ -53,6 +53,10 @@ def command(
     """
     cli: Cli = ctx.obj
     request = JobRequest(job, single, start)
+    if job.argv and "/" in job.argv[0]:
+        from jobq.cli.parsing.directives import with_directives  # only for scripts
+
+        request = with_directives(request)
     _refuse_together(many, follow=follow)
     with cli.queue(adds=not many.dry_run) as queue:
         if many.each or many.array is not None:

@@ -28,6 +28,10 @@ def command(
     ids: Ids = None,
     reason: Reason = None,
     cascade: Cascade = False,
+    signal: Annotated[
+        str | None,
+        option("--signal", metavar="NAME", help="Send this to commands first, e.g. INT."),
+    ] = None,
     yes: Yes = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
@@ -50,12 +54,19 @@ def command(
         if dry_run:
             effects = foresee(queue, chosen, cascade=cascade)
         else:
+            if signal is not None:
+                _leave_signal(queue, chosen, signal)
             effects = queue.cancel_many(chosen, reason, cascade=cascade)
         outcome = report(queue, effects)
         asked = outcome.done["requested"]
         if asked and not (is_terminal() or dry_run or as_json):
             note(f"asked {name_of(asked)} to stop")
         return outcome.show(as_json=as_json, dry_run=dry_run)
+
+
+def _leave_signal(queue: JobQueue, ids: Sequence[int], signal: str) -> None:
+    if others := queue.leave_stop_signal(ids, signal):
+        note(f"{name_of(others)}: no command on this host: it gets SIGTERM, not {signal}")
 
 
 def foresee(queue: JobQueue, ids: Sequence[int], *, cascade: bool) -> dict[int, CancelEffect]:

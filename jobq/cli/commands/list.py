@@ -33,6 +33,9 @@ DEFAULT_LIMIT = 50
 """Jobs in the table where neither ids nor --limit are given."""
 
 
+_MAX_OUTLOOK_JOBS = 5000
+"""Most jobs that an estimate is made for."""
+
 _FAILED = frozenset({JobStatus.FAILED})
 _ORDER = list(JobStatus)
 KEYS: dict[str, Callable[[Job], Any]] = {
@@ -100,6 +103,8 @@ def command(
             jobs = overview(queue, wanted, DEFAULT_LIMIT)
         if for_people:
             _show(cli, queue, wanted, [queue.shown(job) for job in jobs])
+            if wanted != JobFilter() and is_terminal():
+                _tell_outlook(queue, wanted)
         elif plain:
             print_tabs(_plain(queue.shown(job)) for job in jobs)
         else:
@@ -178,6 +183,15 @@ def _place(queue: JobQueue) -> str:
     if queue.settings.path is not None:
         return ""
     return f" in {queue.settings.database} (no jobq.toml found here or above)"
+
+
+def _tell_outlook(queue: JobQueue, wanted: JobFilter) -> None:
+    """Print how long the jobs of a selection may take, unless there are very many."""
+    from jobq.cli.rendering.outlook import outlook  # only for people
+
+    jobs = queue.find(wanted, limit=_MAX_OUTLOOK_JOBS + 1)
+    if 1 < len(jobs) <= _MAX_OUTLOOK_JOBS and (text := outlook(jobs)) is not None:
+        note(text)
 
 
 def _tell_of_more(queue: JobQueue, wanted: JobFilter) -> None:

@@ -15,7 +15,14 @@ from jobq.cli.context import INTERRUPTED, Cli, complain
 from jobq.cli.event_loop import run_to_end
 from jobq.cli.parsing.arguments import own_stdin, piped_in
 from jobq.cli.parsing.declarations import Context, Group, option
-from jobq.cli.parsing.job_options import JobOptions, JobRequest, SingleJobOptions, job_spec
+from jobq.cli.parsing.directives import with_directives
+from jobq.cli.parsing.job_options import (
+    JobOptions,
+    JobRequest,
+    SingleJobOptions,
+    StartOptions,
+    job_spec,
+)
 from jobq.cli.rendering import streams
 from jobq.cli.rendering.log_follower import POLL_INTERVAL_S, Follower, exit_code, tell_failure
 from jobq.cli.rendering.output import note, note_paused
@@ -82,9 +89,10 @@ def command(
             return _run_here(jobs, job, single, place)
         if place.pdb or place.id_ is not None:
             raise UsageError(f"{'--pdb' if place.pdb else '--id'} goes with --here")
-        spooled = jobs.logs.spool(piped_in().buffer) if single.stdin == "-" else None
+        request = with_directives(JobRequest(job, single))
+        spooled = jobs.logs.spool(piped_in().buffer) if request.single.stdin == "-" else None
         try:
-            spec = job_spec(jobs, JobRequest(job, single))
+            spec = job_spec(jobs, request._replace(start=StartOptions()))
             spec = replace(spec, max_retries=spec.max_retries or 0)
             jobs.job_type(
                 spec.type

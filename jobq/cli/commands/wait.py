@@ -1,5 +1,7 @@
 """``jobq wait``: wait until jobs have ended."""
 
+import sys
+import time
 from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated
@@ -12,7 +14,8 @@ from jobq.cli.parsing.options import AsJson, Ids, Selection
 from jobq.cli.rendering import log_follower as follow
 from jobq.cli.rendering.hints import hint_no_supervisor, hint_paused
 from jobq.cli.rendering.job_text import outcome_of
-from jobq.cli.rendering.output import count_of, print_json_array
+from jobq.cli.rendering.outlook import outlook
+from jobq.cli.rendering.output import count_of, note, print_json_array
 from jobq.describe import describe
 from jobq.errors import NotFound
 from jobq.models import Job, JobStatus
@@ -20,6 +23,8 @@ from jobq.redaction import ShownJob
 from jobq.serializers import job_document
 
 TIMED_OUT = 124
+OUTLOOK_INTERVAL_S = 30.0
+"""Shortest time (s) between two lines about how long jobs may take."""
 
 Timeout = Annotated[
     str | None,
@@ -64,7 +69,7 @@ def command(
         hint_no_supervisor(queue, waited_for, until_ended=True)
         hint_paused(queue, waited_for)
         try:
-            jobs = queue.wait_all(chosen, seconds, tell=complain)
+            jobs = queue.wait_all(chosen, seconds, tell=complain, on_change=_Outlook().show)
             code = exit_code(jobs)
         except TimeoutError:
             jobs, code = queue.get_many(chosen), TIMED_OUT
@@ -85,6 +90,21 @@ def exit_code(jobs: Sequence[Job]) -> int:
     if len(jobs) == 1:
         return follow.exit_code(jobs[0])
     return int(any(job.status is not JobStatus.COMPLETED for job in jobs))
+
+
+class _Outlook:
+    """A line on the terminal about how many jobs have ended, and how long the others may take."""
+
+    def __init__(self) -> None:
+        self._next_at = 0.0
+
+    def show(self, jobs: Sequence[Job]) -> None:
+        """Print the line, once in a while."""
+        if len(jobs) < 2 or not sys.stderr.isatty() or time.monotonic() < self._next_at:
+            return
+        if (text := outlook(jobs)) is not None:
+            self._next_at = time.monotonic() + OUTLOOK_INTERVAL_S
+            note(text)
 
 
 def _notify(jobs: Sequence[ShownJob]) -> None:
