@@ -9,6 +9,7 @@ import pytest
 from freezegun import freeze_time
 
 from jobq.cli.commands.list import KEYS
+from jobq.cli.rendering.job_text import time_of
 from jobq.cli.rendering.output import width_of
 from jobq.clock import utcnow
 from jobq.models import AttemptResult, JobStatus, Outcome
@@ -455,3 +456,25 @@ def test_hot_verbs_import_nothing_heavy(cli: Cli, project: Path) -> None:
             check=True,
         )
         assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_time_of_a_cancelled_job_is_that_of_the_attempt_it_ended(cli: Cli) -> None:
+    def taken(job_id: int) -> str:
+        return cli.queue.get(job_id).status + time_of(cli.queue.get(job_id), utcnow())
+
+    waiting = cli.running(max_retries=3, retry_base=3600)
+    cli.queue.fail(waiting, "no route")
+    cli.queue.cancel(waiting.job.id)
+    assert taken(waiting.job.id) == "cancelled"  # it waited for its retry: that is no run
+    stopped = cli.running()
+    cli.queue.cancel(stopped.job.id)
+    ending = AttemptResult(
+        key=stopped.key,
+        outcome=Outcome.CANCELLED,
+        status=JobStatus.CANCELLED,
+        failures=0,
+        crashes=0,
+    )
+    backend_of(cli.queue).end([ending], utcnow() + timedelta(seconds=90))
+    assert taken(stopped.job.id) == "cancelled1m 30s"
+    assert taken(cli.cancelled().id) == "cancelled"

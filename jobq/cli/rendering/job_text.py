@@ -24,10 +24,15 @@ def time_of(job: Job, now: datetime) -> str:
                 "stopping" if job.cancel_requested else format_elapsed(job.started_at or now, now)
             )
         case JobStatus.COMPLETED | JobStatus.FAILED | JobStatus.CANCELLED if (
-            job.started_at and job.finished_at
+            job.started_at and job.finished_at and not _ended_waiting(job)
         ):
             return format_elapsed(job.started_at, job.finished_at)
     return ""
+
+
+def _ended_waiting(job: Job) -> bool:
+    """Return whether a job was cancelled after its last attempt: that had failed, or was given back."""
+    return job.status is JobStatus.CANCELLED and job.error is not None
 
 
 def attempts_of(job: Job) -> str:

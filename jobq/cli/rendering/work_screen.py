@@ -27,7 +27,7 @@ from jobq.diagnostics.eta import PastRuns, remaining
 from jobq.errors import DatabaseError
 from jobq.execution.events import Event
 from jobq.inert import inert
-from jobq.models import AttemptResult, Job, JobStatus
+from jobq.models import AttemptResult, Job, JobStatus, Outcome
 from jobq.queue import JobQueue
 from jobq.redaction import ShownJob
 from jobq.system.resources import start_thread
@@ -62,10 +62,13 @@ def _ending_text(job: Job, ending: AttemptResult, now: datetime) -> str:
         JobStatus.PENDING: f"returned to the queue after {took}",
         JobStatus.SCHEDULED: f"snoozed after {took}",
     }.get(ending.status, f"{ending.outcome.value.replace('_', ' ')} after {took}")
+    if ending.outcome is Outcome.TIMED_OUT and ending.error:
+        text = inert(ending.error)  # which says after how long
     if ending.run_at is not None:
         again = "retry" if ending.status is JobStatus.RETRYING else "again"
         text += f", {again} in {format_elapsed(now, ending.run_at)}"
-    if ending.error and ending.status in (JobStatus.FAILED, JobStatus.RETRYING):
+    failed = ending.status in (JobStatus.FAILED, JobStatus.RETRYING)
+    if ending.error and failed and ending.outcome is not Outcome.TIMED_OUT:
         text += f" ({inert(ending.error)})"
     return text
 

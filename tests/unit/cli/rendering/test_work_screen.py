@@ -33,3 +33,17 @@ def test_no_span_is_negative_after_the_clock_was_set_back(
     )
     event = Event("finished", job, ending, at=earlier)
     assert event_text(event, earlier) == f"job {job.id} {text}: true"
+
+
+def test_a_time_limit_is_named_once(queue: JobQueue) -> None:
+    job = queue.shown(replace(queue.add("shell", {"argv": ["true"]}), started_at=NOW))
+    ending = AttemptResult(
+        key=AttemptKey(job.id, 1, NOW),
+        outcome=Outcome.TIMED_OUT,
+        status=JobStatus.FAILED,
+        failures=1,
+        crashes=0,
+        error="timed out after 1.0s",
+    )
+    event = Event("finished", job, ending, at=NOW)
+    assert event_text(event, NOW) == f"job {job.id} timed out after 1.0s: true"
