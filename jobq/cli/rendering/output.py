@@ -83,13 +83,13 @@ def note(message: str) -> None:
 
 
 def local_time(moment: datetime | None, now: datetime) -> str:
-    """Return a local time: the clock for today, else the day and the clock."""
+    """Return a local time: the clock for today, else the date, with its year, and the clock."""
     if moment is None:
         return ""
     here, today = moment.astimezone(), now.astimezone()
     if here.date() == today.date():
         return here.strftime("%H:%M:%S")
-    return here.strftime("%b %d %H:%M" if here.year == today.year else "%Y-%m-%d %H:%M")
+    return here.strftime("%Y-%m-%d %H:%M")
 
 
 def full_time(moment: datetime, now: datetime) -> str:
