@@ -1,7 +1,7 @@
 """The model: jobs, attempts, queues, schedules, and the transitions between states. No I/O."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -87,17 +87,6 @@ class Condition(StrEnum):
         Of `ONE_SUCCEEDED`, another parent still may.
         """
         return status in FINISHED and not self.met_by(status)
-
-
-def one_of_several(statuses: Iterable[JobStatus | None]) -> tuple[bool, bool]:
-    """Return whether one of several parents has succeeded, and whether one has or still may.
-
-    None is the status of one that was deleted.
-    """
-    known = [status for status in statuses if status is not None]
-    return _S.COMPLETED in known, any(
-        not Condition.ONE_SUCCEEDED.excluded_by(status) for status in known
-    )
 
 
 def impossible_because(parent_id: int, status: JobStatus, condition: Condition) -> str:

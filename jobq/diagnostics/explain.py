@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from jobq.backends.alternatives import one_of_several
 from jobq.diagnostics.explain_facts import Facts
 from jobq.limits import MAX_LISTED, listed
 from jobq.models import (
@@ -19,7 +20,6 @@ from jobq.models import (
     JsonObject,
     Parent,
     SupervisorInfo,
-    one_of_several,
 )
 from jobq.units import format_duration, format_elapsed, format_moment
 

@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from jobq.backends.alternatives import one_of_several
 from jobq.backends.base import Backend
 from jobq.backends.messages import History
-from jobq.models import FINISHED, Condition, JobStatus, Outcome, Queue, one_of_several
+from jobq.models import FINISHED, Condition, JobStatus, Outcome, Queue
 from jobq.queue import JobQueue, backend_of
 
 BATCH_SIZE = 500

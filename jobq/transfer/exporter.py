@@ -5,11 +5,12 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
+from jobq.backends.alternatives import one_of_several
 from jobq.job_reader import READ_BATCH_SIZE
 from jobq.job_types import shell
 from jobq.jobs.spec import CONDITIONS
 from jobq.logs.directory import STDIN
-from jobq.models import Condition, Job, JobFilter, JobStatus, one_of_several
+from jobq.models import Condition, Job, JobFilter, JobStatus
 from jobq.queue import JobQueue
 from jobq.redaction import is_redacted
 from jobq.units import format_moment

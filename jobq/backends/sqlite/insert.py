@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from jobq.backends.alternatives import one_of_several
 from jobq.backends.sqlite import dependents, rows
 from jobq.backends.sqlite.totals import count
 from jobq.backends.text import encode
@@ -18,7 +19,6 @@ from jobq.models import (
     NewJob,
     ParentRef,
     impossible_because,
-    one_of_several,
 )
 
 
