@@ -23,6 +23,7 @@ class ChildOptions(TypedDict, total=False):
     after: Iterable[int | str]
     after_any: Iterable[int | str]
     after_fail: Iterable[int | str]
+    after_one: Iterable[int | str]
     at: datetime | None
     delay: Duration | None
     timeout: Duration | None

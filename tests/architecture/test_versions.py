@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 OLD = DATA / "schema_v1.sql"
 STEPS = [
     "m001_jobs", "m002_rates", "m003_job_keys", "m004_schedules", "m005_counts", "m006_signatures",
-    "m007_store", "m008_totals",
+    "m007_store", "m008_totals", "m009_one_of_several",
 ]  # fmt: skip
 
 NEWER = """
