@@ -12,11 +12,15 @@ from jobq.config.settings import Settings
 from jobq.errors import JobqError
 
 _MODULES = (
+    "difflib",
     "graphlib",
     "jobq.backends.outage",
     "jobq.job_types.arguments",
     "jobq.job_types.learned",
+    "jobq.job_types.probe",
+    "jobq.jobs.failure_group",
     "jobq.jobs.retry",
+    "jobq.jobs.search",
     "jobq.logs.remote",
     "jobq.logs.truncation",
     "jobq.recovery",

@@ -274,13 +274,15 @@ class Supervisor:
         runnable = self._runnable_types()
         if not self._types_known:
             runnable = runnable & {SHELL}
+        # Jobs that it was told to run are not left to others: a child says why it can't run one.
+        takes_all = self._options.ids is not None
         return ClaimRequest(
             owner=self.id,
             limit=limit,
             prefetch=ahead if self._types_known else 0,
             lease=self._leases.duration,
             queues=self._options.queues,
-            types=runnable if self._types_known else wanted,
+            types=runnable if self._types_known and not takes_all else wanted,
             ids=self._options.ids,
             # What comes behind a job whose type will be known in a moment waits with it.
             known=None if self._types_known else runnable,

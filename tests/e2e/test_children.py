@@ -76,6 +76,22 @@ class Sees(JobWorker):
 """
 
 
+PICKY = """
+import sys
+from jobq import JobWorker
+
+if any("fork_server" in word for word in sys.orig_argv):
+    raise ImportError("not here")
+
+
+class Picky(JobWorker):
+    job_type = "picky"
+
+    def run(self, args, job):
+        return "ran"
+"""
+
+
 @pytest.fixture
 def workers(project: Project) -> Project:
     project.worker("children", WORKER)
@@ -134,6 +150,26 @@ def test_a_file_that_can_not_be_imported_takes_only_its_own_types(
     workers.worker("bad", source)
     assert said in workers.drain()
     assert workers.queue.get(job.id).status is JobStatus.COMPLETED
+
+
+@pytest.mark.parametrize("source", ["import time; time.sleep(600)", "import os; os._exit(3)"])
+def test_run_is_not_ended_by_a_file_of_other_types_that_can_not_be_imported(
+    workers: Project, source: str
+) -> None:
+    path = workers.root / "jobq.toml"
+    path.write_text(path.read_text() + '[workers]\nimport_timeout = "1s"\n')
+    workers.worker("bad", source)
+    assert workers.jobq("run", "sees").returncode == 0
+    (job,) = workers.queue.find()
+    assert (job.status, job.attempts) == (JobStatus.COMPLETED, 1)
+
+
+def test_run_fails_where_only_children_can_not_import_the_type(workers: Project) -> None:
+    workers.worker("picky", PICKY)
+    assert workers.jobq("run", "picky").returncode == 1
+    (job,) = workers.queue.find()
+    assert job.status is JobStatus.FAILED
+    assert "unknown job type 'picky'" in str(job.error)
 
 
 def test_a_broken_worker_file_takes_only_its_own_types(workers: Project) -> None:

@@ -21,9 +21,12 @@ _DELETE = "find out what made it, and delete it"
 
 
 def exists(database: str) -> bool:
-    """Return whether there is a database: an empty file is none yet."""
+    """Return whether there is a database: an empty file is none yet.
+
+    SQLite takes a file of one byte for an empty one, too, and deletes the log beside it.
+    """
     try:
-        return os.stat(database).st_size > 0
+        return os.stat(database).st_size > 1
     except OSError:
         return False
 

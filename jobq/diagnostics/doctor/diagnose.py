@@ -134,7 +134,7 @@ def _check_missing(settings: Settings, state: str) -> Iterator[Finding]:
 
 
 def _is_empty(path: Path) -> bool:
-    return not path.exists() or path.stat().st_size == 0
+    return not path.exists() or path.stat().st_size <= 1
 
 
 def _unusable(settings: Settings, error: DatabaseError) -> Finding:

@@ -251,6 +251,10 @@ class ChildPool:
             self._bury(child)
 
     def on_server_lost(self) -> None:
+        if self._server.loaded_at is None:  # it has forked no child: no run is to blame
+            for child in self._unborn:
+                self._events.on_back([run for _, run in child.runs])
+                child.runs.clear()
         children = self._all()
         self._living.clear()
         self._unborn.clear()

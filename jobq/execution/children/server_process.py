@@ -25,6 +25,9 @@ _RETRY_INTERVAL_S = 1.0
 _RESTART_INTERVAL_S = 30.0
 """Seconds after which it is started again where it has died before it could load the workers."""
 
+_START_TIMEOUT_S = 60.0
+"""For the process itself, before the time of the first worker file begins."""
+
 _READ_BYTES = 1 << 16
 
 
@@ -246,9 +249,8 @@ class ServerProcess:
     def _note_loading(self, source: str) -> None:
         self._cancel_import_timer()
         self._loading = source
-        self._import_timer = asyncio.get_running_loop().call_later(
-            self._settings.import_timeout, self._on_import_hangs
-        )
+        timeout = self._settings.import_timeout + (0 if source else _START_TIMEOUT_S)
+        self._import_timer = asyncio.get_running_loop().call_later(timeout, self._on_import_hangs)
 
     def _cancel_timers(self) -> None:
         self._cancel_import_timer()

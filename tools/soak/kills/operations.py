@@ -105,7 +105,7 @@ def old_schema(folder: Path) -> None:
     import sqlite_utils
 
     settings = JobQueue.open(folder / "jobq.toml").settings
-    settings.database.unlink(missing_ok=True)
+    settings.database.parent.mkdir(mode=0o700, exist_ok=True)
     db = sqlite_utils.Database(settings.database)
     db.conn.isolation_level = None
     db.execute("PRAGMA journal_mode = WAL")
