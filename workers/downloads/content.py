@@ -74,6 +74,16 @@ _TEXT_SUFFIXES = frozenset(
     ]
 )
 
+_OTHER_FILES = {
+    b"GIF8": "a picture",
+    b"\x89PNG": "a picture",
+    b"\xff\xd8\xff": "a picture",
+    b"%PDF": "a PDF document",
+    b"PK\x03\x04": "a ZIP archive",
+    b"\x1f\x8b": "a gzip archive",
+}
+"""The first bytes of files that no film and no sound begins with."""
+
 _SAMPLE_BYTES = 512
 _KEY_BYTES = 16  # a key of encrypted fragments; some are text
 _BINARY = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")  # WHATWG's MIME sniffing standard
@@ -104,14 +114,18 @@ def suffix_of(headers: Any) -> str | None:
 
 
 def words_in(response: Any, suffix: str, *, fragment: bool) -> str | None:
-    """Return the words that a host sent in place of media, with their type; None for media.
+    """Return what a host sent in place of media, such as words, with its type; None for media.
 
     Nobody makes media that look like text, but hosts call media text. A fragment is text only if
     its type says so too. What is read of the response stays in it.
     """
     sample = _sample(response)
     kind = str(response.headers.get("Content-Type") or "no type").partition(";")[0].strip().lower()
-    if suffix.lower() in _TEXT_SUFFIXES or not _is_text(sample):
+    if not fragment and (suffix.lower() in MEDIA_SUFFIXES or is_unclear(suffix)):
+        for signature, other in _OTHER_FILES.items():
+            if sample.startswith(signature):
+                return f"{other} ({shown(kind, 50)})"
+    if suffix.lower() in _TEXT_SUFFIXES or not _is_text(sample, kind):
         return None
     if fragment and (len(sample) == _KEY_BYTES or not _is_text_type(kind)):
         return None
@@ -123,7 +137,9 @@ def _is_text_type(kind: str) -> bool:
     return kind.startswith("text/") or kind.endswith(("json", "xml", "html"))
 
 
-def _is_text(sample: bytes) -> bool:
+def _is_text(sample: bytes, kind: str) -> bool:
+    if _is_text_type(kind) and sample.lstrip().startswith((b"{", b"[", b"<")):
+        return True  # with a NUL, or in UTF-16 without a mark
     if sample.startswith(_UTF_16_MARKS):
         return _decoded(sample).replace("\n", "").replace("\r", "").isprintable()
     return bool(sample) and not _BINARY.search(sample)

@@ -1,5 +1,6 @@
 """Media told from words that hosts send in their place, and the types of files from scripts."""
 
+import gzip
 from importlib import import_module
 from pathlib import Path
 
@@ -31,6 +32,8 @@ PAGE = b"<!DOCTYPE html><html><body>Down for maintenance</body></html>"
         (PAGE, "video/mp4"),
         (XML, "application/xml"),
         (XML, "text/xml"),
+        (ERROR + b"\0", "application/json"),
+        (ERROR.decode().encode("utf-16-le"), "application/json"),
     ],
 )
 @pytest.mark.parametrize("path", ["/film.mp4", "/talk.mp3"])
@@ -46,6 +49,24 @@ def test_words_are_not_saved_and_tried_again(
     assert list(out.iterdir()) == []
     site.page(path, sends(clip()))
     assert download(url).error is None
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "name"),
+    [
+        (b"GIF89a\1\0\1\0\x80\0\0", "image/gif", "a picture"),
+        (b"\x89PNG\r\n\x1a\n\0\0", "video/mp4", "a picture"),
+        (b"%PDF-1.4\n\0", "application/pdf", "a PDF document"),
+        (gzip.compress(ERROR), "application/json", "a gzip archive"),
+    ],
+)
+def test_other_files_are_not_saved_as_media(
+    download: Download, site: Site, out: Path, body: bytes, kind: str, name: str
+) -> None:
+    error = download(site.page("/film.mp4", sends(body, kind))).error
+
+    assert str(error).endswith(f"/film.mp4: the host sent {name} ({kind}), not media")
+    assert list(out.iterdir()) == []
 
 
 def test_words_are_quoted(download: Download, site: Site) -> None:
