@@ -44,6 +44,8 @@ class Guard:
         self._inner: set[Inode] = set()  # directories in which nothing but the queue keeps files
         self._files = inodes([settings.path] if settings.path else [])
         self._add(settings.database, settings.log_dir, settings.worker_paths)
+        if settings.path:
+            self._add_programs(settings.path.parent, settings.on_finish)
 
     def _add(self, database: Path, log_dir: Path, worker_paths: Iterable[Path]) -> None:
         folders = [database.parent]
@@ -52,6 +54,12 @@ class Guard:
         self._inner |= inodes([log_dir, *worker_paths, Path(f"{database}.supervisors")])
         self._inner |= inodes(folder for folder in folders if folder.name == _STATE)
         self.directories |= self._inner | inodes(folders)
+
+    def _add_programs(self, folder: Path, hooks: Iterable[object]) -> None:
+        """Keep the files that the hooks of a project name: its programs, and their scripts."""
+        for hook in hooks:
+            words = hook if isinstance(hook, (list, tuple)) else [hook]
+            self._files |= inodes(_path(folder, word, "") for word in words if _is_path(word))
 
     def visit(self, folder: Path, names: Sequence[str]) -> None:
         """Add the project in a directory, if its entries have one."""
@@ -64,6 +72,9 @@ class Guard:
                 _path(folder, table.get("log_dir"), "logs"),
                 [_path(folder, p, "workers") for p in (paths if isinstance(paths, list) else [""])],
             )
+            hooks = table.get("hooks")
+            commands = hooks.get("on_finish") if isinstance(hooks, dict) else None
+            self._add_programs(folder, commands if isinstance(commands, list) else [])
 
     def keeps(self, name: str, status: os.stat_result) -> bool:
         """Return true for an entry of a directory that is never deleted, nor entered."""
@@ -103,6 +114,10 @@ def _path(folder: Path, value: object, default: str) -> Path:
     with suppress(RuntimeError):  # no home directory
         return folder / Path(value if isinstance(value, str) and value else default).expanduser()
     return folder / default
+
+
+def _is_path(word: object) -> bool:
+    return isinstance(word, str) and os.sep in word
 
 
 def _inodes_upward(descriptor: int) -> Iterator[Inode]:

@@ -144,6 +144,29 @@ def test_other_projects_are_guarded_as_well(
     assert names(other) == {"jobq.toml", ".git/config", ".git/objects/ab/cd", *own}
 
 
+@pytest.mark.parametrize(
+    "command", ["['hooks/tell.sh', '--all']", "[['true'], ['sh', 'hooks/tell.sh']]"]
+)
+@pytest.mark.parametrize("own", [True, False])
+def test_the_programs_of_hooks_are_guarded(
+    workers: dict[str, type[JobWorker]], tmp_path: Path, command: str, own: bool
+) -> None:
+    project, other = tmp_path / "project", tmp_path / "other"
+    make_project(project if own else other, f"[hooks]\non_finish = {command}\n")
+    project.mkdir(exist_ok=True)
+    (project / ".jobq/jobq.db").unlink(missing_ok=True)
+    (project / ".jobq/jobq.db-wal").unlink(missing_ok=True)
+    (project / "jobq.toml").touch()
+    program = (project if own else other) / "hooks/tell.sh"
+    make_file(program, age=9 * DAY)
+    make_file(program.with_name("old.sh"), age=9 * DAY)
+    with JobQueue.open(project / "jobq.toml") as queue:
+        args = {"directories": [str(tmp_path)], "older_than": "1d", "jobs": False}
+        assert run(workers["cleanup"], args, queue=queue).error is None
+
+    assert names(program.parent) == {"tell.sh"}
+
+
 def test_what_a_project_has_elsewhere_or_behind_links_is_guarded(
     workers: dict[str, type[JobWorker]], tmp_path: Path
 ) -> None:
