@@ -6,6 +6,9 @@ import sys
 INTERRUPTED = 130
 FAILED = 1
 
+EXIT_TIMEOUT_S = 10.0
+"""Longest time for what worker files have begun at import, such as threads, to come to an end."""
+
 
 def main() -> None:
     """Run the command line, and leave with its exit code.
@@ -47,13 +50,21 @@ def _leave(code: int) -> None:
     """
     from jobq.job_types.worker import BUNDLED
 
-    if BUNDLED in sys.modules:
-        sys.exit(code)
     for stream in (sys.stdout, sys.stderr):
         try:  # noqa: SIM105 - contextlib would be imported before a Ctrl-C is handled
             stream.flush()
         except OSError:
             pass  # where it could matter, `run` has flushed them
+    if BUNDLED in sys.modules:
+        import threading
+
+        timer = threading.Timer(EXIT_TIMEOUT_S, os._exit, [code])
+        timer.daemon = True
+        try:  # noqa: SIM105 - as above
+            timer.start()
+        except RuntimeError:
+            pass  # the host has no room for another thread
+        sys.exit(code)
     os._exit(code)
 
 

@@ -378,7 +378,8 @@ def test_where_no_log_directory_can_be_made_work_does_not_begin_to_wait(
     refused(done, f"{jobs}: Permission denied: logs are kept in", code=1)
     jobs.rmdir()
     jobs.write_text("precious")
-    refused(cli("work", "--drain"), f"{jobs}: Not a directory: logs are kept in", code=1)
+    for verb in (["work", "--drain"], ["run", "--", "true"]):
+        refused(cli(*verb), f"{jobs}: Not a directory: logs are kept in", code=1)
     assert jobs.read_text() == "precious"
     assert {job["attempts"] for job in cli("list", "--json").json} == {0}
 

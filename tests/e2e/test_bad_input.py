@@ -138,6 +138,9 @@ def test_a_read_only_disk(project: Project, small_disk: Path) -> None:
     assert done.returncode == 5
     assert done.stderr.count("\n") == 1
     assert "Read-only file system" in done.stderr
+    for verb in (["list"], ["stats"], ["show", "1"]):
+        read = project.jobq(*verb, env=env)
+        assert read.returncode == 0, read
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,7 @@ def command(
     with cli.queue(runs=True) as jobs:
         if short := shortage(jobs.settings):
             raise DiskFullError(f"{short}: free some disk space; no job was started")
+        jobs.logs.make_root()
         if place.here:
             if tty:
                 raise UsageError("--here and --tty don't go together: the job has this terminal")
@@ -239,11 +240,11 @@ class _Here:
             if not does(self._queue, holder, self._spec, self._stdin):
                 self.other = self._queue.shown(holder)
             return None
-        while self._pump(final=True):
-            pass
         self.interrupted = supervisor.stopping
         if self.interrupted:
             self._queue.cancel_many([self.job_id], "interrupted")
+        while self._pump(final=True):
+            pass
         return self._queue.get(self.job_id)
 
     def _claim(self, supervisor: Supervisor, owner: str) -> Collection[Claim]:

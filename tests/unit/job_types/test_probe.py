@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,3 +63,35 @@ def test_files_that_have_not_changed_are_imported_here_only(project: Path) -> No
         (folder / "hello.py").touch()
         os.utime(folder / "hello.py", (1, 1))
         assert not recall(queue.settings).is_current
+
+
+LEAVING = """
+import sys
+import jobq.__main__ as command
+
+command.EXIT_TIMEOUT_S = 0.1
+sys.argv = ["jobq", "add", "hello"]
+command.main()
+"""
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import threading; threading.Thread(target=threading.Event().wait).start()",
+        "import atexit, threading; atexit.register(threading.Event().wait)",
+    ],
+)
+def test_what_a_file_begins_at_import_does_not_keep_a_verb_from_its_end(
+    project: Path, source: str
+) -> None:
+    _with_files(project, begins=source, hello=HELLO)
+    done = subprocess.run(
+        [sys.executable, "-c", LEAVING],
+        cwd=project,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=30,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
