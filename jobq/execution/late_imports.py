@@ -14,6 +14,7 @@ from jobq.errors import JobqError
 _MODULES = (
     "difflib",
     "graphlib",
+    "jobq.abandonment",
     "jobq.backends.outage",
     "jobq.job_types.arguments",
     "jobq.job_types.learned",
