@@ -16,6 +16,7 @@ _MODULES = (
     "graphlib",
     "jobq.abandonment",
     "jobq.backends.outage",
+    "jobq.execution.terminal",
     "jobq.job_types.arguments",
     "jobq.job_types.learned",
     "jobq.job_types.probe",
