@@ -32,7 +32,7 @@ from jobq.jobs.spec import (
     with_lists,
 )
 from jobq.jobs.validation import checked_ids, checked_number, checked_owner, checked_text
-from jobq.logs.directory import STOP_SIGNAL, JobLogs, write_all
+from jobq.logs.directory import JobLogs
 from jobq.logs.owner import Owner
 from jobq.models import (
     FINISHED,
@@ -60,10 +60,6 @@ if TYPE_CHECKING:
     from jobq.job_types.registry import JobType, Registry
     from jobq.options import FilterFields, JobOptions
     from jobq.recovery import Recovery
-
-
-STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGKILL")
-"""The signals that may ask a command to stop."""
 
 
 class JobQueue(JobReader, QueueAdmin, PullWorker, Triage):
@@ -342,27 +338,18 @@ class JobQueue(JobReader, QueueAdmin, PullWorker, Triage):
     def leave_stop_signal(self, ids: Sequence[int], name: str) -> list[int]:
         """Have the running commands among these jobs sent a signal first when they are cancelled.
 
-        ``name`` is one of `STOP_SIGNALS`. Returns those that run on other hosts, or are no
+        ``name`` is one of `jobq.logs.stop_signal.STOP_SIGNALS`. Returns those that run on other hosts, or are no
         commands: they get SIGTERM.
 
         Raises:
             UsageError: there is no such signal, or it stops nothing.
         """
-        wanted = f"SIG{name.upper().removeprefix('SIG')}"
-        if wanted not in STOP_SIGNALS:
-            known = ", ".join(each.removeprefix("SIG") for each in STOP_SIGNALS)
-            raise UsageError(f"signal {name!r:.80}: give one of {known}")
-        others = []
-        for job in self.existing(ids).values():
-            if job.status is not JobStatus.RUNNING:
-                continue
-            log = self.logs.open(job) if job.type == shell.JOB_TYPE else None
-            if log is None:
-                others.append(job.id)
-                continue
-            with log:
-                log.replace(STOP_SIGNAL, lambda file: write_all(file, wanted.encode()))
-        return others
+        from jobq.logs.stop_signal import checked_signal, leave  # `add` does without
+
+        wanted = checked_signal(name)
+        running = [job for job in self.existing(ids).values() if job.status is JobStatus.RUNNING]
+        commands = {job.id for job in running if job.type == shell.JOB_TYPE}
+        return [j.id for j in running if j.id not in commands or not leave(self.logs, j, wanted)]
 
     def retry(self, job_id: int) -> Job:
         """Put a failed or cancelled job back in line, or retry one now that waits for its retry.

@@ -16,6 +16,7 @@ from jobq.cli.parsing.value_lists import parse_array, split_lists, values_of
 from jobq.cli.rendering.output import is_terminal, note, note_paused, print_json_array
 from jobq.cli.rendering.plan import plan_document, plan_line
 from jobq.clock import utcnow
+from jobq.config.environment import ARRAY_INDEX_VAR
 from jobq.errors import UsageError
 from jobq.job_types import shell
 from jobq.queue import JobQueue
@@ -27,7 +28,6 @@ from jobq.transfer.row_validation import require_options
 
 _PLACEHOLDER = re.compile(r"\{(?P<place>[1-9][0-9]?)?(?P<sign>|\.|/|//|/\.|#)\}")
 _SUFFIX = re.compile(r"\.[^/.]*$")
-_INDEX_VAR = "JOBQ_ARRAY_INDEX"
 _ARRAY_TAG = "array"
 
 Values = tuple[str, ...]
@@ -104,7 +104,7 @@ def _array(
         tags.append(tag)
     job = _with(request.job, tag=tags)
     if job.argv:
-        job = _with(job, env=[*(job.env or ()), f"{_INDEX_VAR}={{}}"])
+        job = _with(job, env=[*(job.env or ()), f"{ARRAY_INDEX_VAR}={{}}"])
     rows = ((number, (str(index),)) for number, index in enumerate(indexes, 1))
     return request._replace(job=job), _Source("index", tag=tag), rows
 
