@@ -117,6 +117,17 @@ def test_ctrl_c_of_a_followed_job_says_that_it_goes_on(cli: Cli, project: Path) 
         assert "jobq cancel 1" in shown.screen.text.replace("\n", "")
 
 
+def test_a_followed_job_says_when_its_next_attempt_comes(cli: Cli, project: Path) -> None:
+    claim = cli.running(max_retries=1, retry_base=300)
+    cli.queue.fail(claim, "no route to host")
+    with OnTerminal(project, "tail", "-f", "1") as shown:
+        shown.until(lambda screen: "retry in" in screen.text)
+        shown.signal(signal.SIGINT)
+        shown.end()
+    text = shown.screen.text.replace("\n", "")
+    assert "attempt 1 of job 1 failed (no route to host): retry in " in text
+
+
 def test_a_hint_counts_all_jobs_that_wait(cli: Cli) -> None:
     cli.queue.add_many([{"args": {"argv": ["true"]}}] * 60)
     assert cli("list", "-n", "3").err.startswith("60 jobs wait, and no supervisor")

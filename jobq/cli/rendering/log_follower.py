@@ -19,6 +19,7 @@ from jobq.logs.remote import RemoteLog, wrote
 from jobq.models import FINISHED, Job, JobStatus, LogOffsets
 from jobq.queue import JobQueue
 from jobq.redaction import ShownJob
+from jobq.units import format_duration
 
 POLL_INTERVAL_S = 0.05
 """Polling interval (s) for log files that may have grown."""
@@ -239,7 +240,7 @@ def _live_cleaner(to: TextIO, *, raw: bool, color: bool) -> Cleaner:
 
 def follow(queue: JobQueue, follower: Follower, job_id: int) -> Job:
     """Show a job's output until it has ended, across retries. Return the job as it ended."""
-    outage, next_poll, ended = Outage(note), 0.0, None
+    outage, next_poll, ended, told = Outage(note), 0.0, None, 0
     seen, job = None, outage.until_answered(lambda: queue.get(job_id))
     try:
         while True:
@@ -259,9 +260,23 @@ def follow(queue: JobQueue, follower: Follower, job_id: int) -> Job:
                 late = time.monotonic() > ended + REMOTE_END_TIMEOUT_S
                 if not grew and (late or follower.has_all(job)):
                     return job
+            elif not grew and job.status is JobStatus.RETRYING and job.attempts > told:
+                told = job.attempts
+                _note_retry(queue, job)
             time.sleep(POLL_INTERVAL_S)
     finally:
         follower.close()
+
+
+def _note_retry(queue: JobQueue, job: Job) -> None:
+    """Say on a terminal why nothing more comes for now; stderr in a pipe is the job's alone."""
+    if sys.stderr.isatty() and job.run_at is not None:
+        wait = max((job.run_at - queue.now()).total_seconds(), 0.0)
+        why = queue.shown(job).error
+        note(
+            f"jobq: attempt {job.attempts} of job {job.id} failed{f' ({why})' if why else ''}: "
+            f"retry in {format_duration(wait)}"
+        )
 
 
 def follow_job(queue: JobQueue, job_id: int, *, color: bool) -> int:
