@@ -131,7 +131,6 @@ def test_the_traceback_is_in_the_log_as_after_a_real_run() -> None:
 
 
 def test_the_fixture_and_relative_imports_work_in_one_layout(authors: Path) -> None:
-    (authors / "pyproject.toml").write_text('[tool.pytest.ini_options]\npythonpath = ["."]\n')
     (authors / "tests").mkdir()
     (authors / "tests" / "test_greet.py").write_text(
         dedent("""
@@ -144,8 +143,8 @@ def test_the_fixture_and_relative_imports_work_in_one_layout(authors: Path) -> N
         """)
     )
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
-        cwd=authors,
+        [Path(sys.executable).with_name("pytest"), "-q", "-p", "no:cacheprovider"],
+        cwd=authors,  # `python -m pytest` would put this directory on the path
         capture_output=True,
         encoding="utf-8",
         check=False,
