@@ -56,6 +56,7 @@ def test_init(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         assert (place / name / ".gitignore").read_text() == "*\n"
     assert "created new/place/jobq.toml" in result.lines
     assert "cd new/place" in result.err
+    assert max(len(line) for line in result.err.splitlines()) < 80
     monkeypatch.chdir(place)
     assert cli("config", "check").out.startswith("jobq.toml is fine")
     assert cli("add", "hello", "name=you").out == "1\n"

@@ -48,6 +48,8 @@ def test_types_are_listed(cli: Cli, workers: Path) -> None:
     assert rows["thumbnail"].split()[1] == "workers/thumbnail.py"
     assert rows["thumbnail"].endswith("Shrink a picture.")
     assert " built in " in rows["shell"]
+    assert rows["example"].split()[1] == "bundled"
+    assert "/workers/example.py" in cli("types", "example").out
 
 
 def test_types_as_documents(cli: Cli, workers: Path) -> None:

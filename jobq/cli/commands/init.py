@@ -72,7 +72,7 @@ def command(
         note(f"  cd {shlex.quote(str(directory))}")
     note("  jobq add -- echo hello      add a command; or a job: jobq add hello name=you")
     note("  jobq up                     run jobs in the background; jobq down ends that")
-    note("  jobq work --drain           run the jobs there are; without --drain, keep running")
+    note("  jobq work --drain           run the jobs there are, and exit")
     note("  jobq list                   see what became of them")
 
 

@@ -16,7 +16,7 @@ from jobq.config.settings import Settings
 from jobq.inert import inert
 from jobq.job_types import shell
 from jobq.job_types.learned import load_project
-from jobq.job_types.registry import JobType
+from jobq.job_types.registry import JobType, bundled_folder
 from jobq.serializers import type_document
 from jobq.units import Priority, format_duration
 
@@ -47,7 +47,7 @@ def command(ctx: Context, name: TypeName = None, as_json: AsJson = False) -> Non
         columns = {
             "type": [each.name for each in found],
             "description": [each.description for each in found],
-            "source": [_source(each) for each in found],
+            "source": [_short_source(each) for each in found],
         }
         if not is_terminal():  # last, so that a long description pads no line
             columns["description"] = columns.pop("description")
@@ -67,6 +67,13 @@ def _document(job_type: JobType) -> dict[str, Any]:
 
 def _source(job_type: JobType) -> str:
     return project_file(Path(job_type.source))
+
+
+def _short_source(job_type: JobType) -> str:
+    """Return the source for the list, where the path of an installed file would only be cut."""
+    source = _source(job_type)
+    ours = Path(job_type.source).parent == bundled_folder()
+    return "bundled" if ours and Path(source).is_absolute() else source
 
 
 def _timeout(job_type: JobType, settings: Settings) -> str:
