@@ -47,7 +47,7 @@ _COLUMN_OF = {field: column for column, field in _FIELDS.items()}
 _LABELS = {"unique": "unique key", **dict.fromkeys(CONDITIONS, "parent")}
 """What messages about a value begin with, where it is not the column."""
 
-_UNKNOWN = f"no such column: known are {', '.join(COLUMNS)}, and args.NAME, tag.NAME, env.NAME"
+_KNOWN = f"{', '.join(COLUMNS)}, and args.NAME, tag.NAME, env.NAME"
 
 
 def _unknown(name: str) -> str:
@@ -56,7 +56,11 @@ def _unknown(name: str) -> str:
 
     words = {"command": "shell", "cmd": "shell", "script": "shell", "prio": "priority"}
     close = [words[name]] if name in words else get_close_matches(name[:80], COLUMNS, n=1)
-    return _UNKNOWN.replace("known", f"did you mean {close[0]}? Known", 1) if close else _UNKNOWN
+    if close:
+        return f"no such column: did you mean {close[0]}? Known are {_KNOWN}"
+    if name.isidentifier():  # a column of the user's own, as in most tables
+        return f"no such column: name it args.{name[:80]} if it is an argument of the job type"
+    return f"no such column: known are {_KNOWN}"
 
 
 class InvalidRow(Exception):

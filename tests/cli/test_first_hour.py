@@ -93,6 +93,17 @@ def test_an_unknown_column_gets_a_suggestion(cli: Cli, project: Path) -> None:
     refused = cli("import", "rows.csv").err
     assert "did you mean shell?" in refused
     assert "did you mean priority?" in refused
+    (project / "rows.csv").write_text("type,width\nexample,5\n")
+    refused = cli("import", "rows.csv").err
+    assert "width: no such column: name it args.width if it is an argument" in refused
+    assert "stdin" in cli("import", "--help").out
+
+
+def test_an_option_of_other_tools_gets_a_suggestion(cli: Cli) -> None:
+    refused = cli("queue", "create", "slow", "--limit", "1").err
+    assert "--limit: did you mean --max-concurrent?: see `jobq queue create --help`" in refused
+    assert "--timeout" in cli("queue", "create", "slow", "--timeot", "1").err
+    assert "did you mean" not in cli("list", "--qqqq").err
 
 
 def test_internal_tags_are_not_shown(cli: Cli) -> None:

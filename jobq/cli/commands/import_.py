@@ -56,6 +56,9 @@ def command(
     Every row is checked before any is added. A row with a key is added once, however often it is
     imported: after an interruption, import the same file again.
 
+    Columns: type and args.NAME, or shell, or argv; queue, priority, timeout, retries, retry_base, name,
+    tag.NAME, unique, key, after, after_any, after_fail, at, delay, cwd, env.NAME, stdin.
+
     Examples:
         jobq import jobs.jsonl --dry-run
         jobq import jobs.csv --skip-invalid --key-prefix may-

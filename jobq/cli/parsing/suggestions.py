@@ -43,6 +43,18 @@ OTHER_NAMES = {
 }
 """Words that other tools have for a verb: they are suggested, and not taken for it."""
 
+OTHER_OPTIONS = {"--limit": "--max-concurrent", "--concurrency": "--max-concurrent"}
+"""Options that other tools have, and those of a verb that are meant."""
+
+
+def unknown_option(option: str, known: Sequence[str]) -> str:
+    """Return the message about an option that a verb does not have."""
+    meant = OTHER_OPTIONS.get(option)
+    if meant not in known:
+        meant = closest(option, [name for name in known if name.startswith("--")])
+    what = f"no option {option:.80}"
+    return what if meant is None else f"{what}: did you mean {meant}?"
+
 
 def unknown_verb(words: Sequence[str]) -> str:
     """Return the message about a line that begins with no verb."""

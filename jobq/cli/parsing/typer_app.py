@@ -145,6 +145,11 @@ def _usage(error: typer.TyperException) -> int:
         if type(error).__name__ == "NoArgsIsHelpError":
             print(text)
             return 2
+        if type(error).__name__ == "NoSuchOption":
+            from jobq.cli.parsing.suggestions import unknown_option  # only for errors
+
+            known = [name for each in ctx.command.params for name in each.opts]
+            text = unknown_option(error.option_name, known)  # type: ignore[attr-defined]
         if getattr(error, "option_name", "") in ("-q", "-Q"):
             text = f"{text.rstrip('.')} (-Q is short for --queue, -q for --quiet)"
         text = f"{text.rstrip('.')}: see `{ctx.command_path} --help`"
