@@ -22,4 +22,7 @@ def web_extra() -> Iterator[None]:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _LIBRARIES:
             raise
-        raise JobqError(f"{error.name} is not installed: pip install 'jobq[web]'") from None
+        raise JobqError(
+            f"{error.name} is not installed: install jobq again, with its extra web: in a checkout, "
+            "`uv tool install '.[web]'`, or in its venv `pip install '.[web]'`"
+        ) from None
