@@ -25,6 +25,8 @@
             └── DiskFullError             no room to write
 """
 
+from collections.abc import Collection
+
 
 class JobqError(Exception):
     """The root of the tree. Its message is one line that says what, where and what to do."""
@@ -90,6 +92,14 @@ class DatabaseUnavailableError(DatabaseError):
 
 class DatabaseLockedError(DatabaseUnavailableError):
     pass
+
+
+class OlderSupervisorError(DatabaseLockedError):
+    """A database to migrate is used by supervisors of an older version on this host."""
+
+    def __init__(self, message: str, owners: Collection[str]) -> None:
+        super().__init__(message)
+        self.owners = owners
 
 
 class DatabaseAwayError(DatabaseUnavailableError):

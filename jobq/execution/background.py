@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from datetime import timedelta
 
@@ -144,9 +144,14 @@ def is_process_of_work(pid: int) -> bool:
 
 def ask_to_stop(supervisors: Collection[SupervisorInfo]) -> None:
     """Ask supervisors of this host to stop, one step further at each call."""
-    for each in supervisors:
+    terminate(each.pid for each in supervisors)
+
+
+def terminate(pids: Iterable[int]) -> None:
+    """Send SIGTERM to these processes, where they have not ended."""
+    for pid in pids:
         with suppress(ProcessLookupError):
-            os.kill(each.pid, signal.SIGTERM)
+            os.kill(pid, signal.SIGTERM)
 
 
 def still_there(queue: JobQueue, supervisors: Collection[SupervisorInfo]) -> list[SupervisorInfo]:

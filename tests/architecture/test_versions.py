@@ -160,6 +160,25 @@ def test_a_supervisor_is_not_robbed_of_its_database(project: Project) -> None:
     assert (done.returncode, done.stdout) == (0, "2\n"), done.stderr
 
 
+@pytest.mark.parametrize(("options", "status"), [((), "completed"), (("--now",), "pending")])
+def test_down_ends_a_supervisor_of_an_older_version(
+    project: Project, options: tuple[str, ...], status: str
+) -> None:
+    job = project.shell("until [ -e go ]; do sleep 0.02; done")
+    supervisor = project.work()
+    project.wait_for(job, JobStatus.RUNNING)
+    if not options:
+        (project.root / "go").touch()
+    done = newer(project, "down", *options)
+    assert (done.returncode, done.stdout) == (0, "Ended 1 supervisor of an older jobq\n"), (
+        done.stderr
+    )
+    assert supervisor.wait(20) == 0
+    assert f'"status":"{status}"' in newer(project, "show", str(job.id), "--json").stdout.replace(
+        " ", ""
+    )
+
+
 def test_a_dead_supervisor_does_not_prevent_a_migration(project: Project) -> None:
     job = project.shell("sleep 60")
     supervisor = project.work()

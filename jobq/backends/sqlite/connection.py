@@ -31,10 +31,10 @@ from jobq.backends.sqlite.write_lock import WriteLock
 from jobq.errors import (
     DatabaseDamagedError,
     DatabaseError,
-    DatabaseLockedError,
     DatabaseNewerError,
     DatabaseReadOnlyError,
     HalfFilledError,
+    OlderSupervisorError,
 )
 
 LOCK_TIMEOUT_S = 20.0
@@ -409,9 +409,10 @@ class SqliteConnection:
         Live supervisors are of an older version: one of this version would have migrated.
         """
         if live := liveness_locks(self.path).live():
-            raise DatabaseLockedError(
+            raise OlderSupervisorError(
                 f"{self.path}: a supervisor of an older jobq uses it ({', '.join(sorted(live))}): "
-                "stop it (Ctrl-C, or SIGTERM), then try again: the database will be migrated"
+                "stop it (jobq down, or Ctrl-C), then try again: the database will be migrated",
+                live,
             )
 
     # -- locking ---------------------------------------------------------------------------

@@ -1,12 +1,13 @@
 """``jobq down``: end the supervisors of this host."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Annotated
 
 from jobq.cli.context import Cli
 from jobq.cli.parsing.declarations import Context, option
 from jobq.cli.rendering.output import count_of, note
+from jobq.errors import OlderSupervisorError
 from jobq.execution import background
 from jobq.models import JobStatus, SupervisorInfo
 from jobq.queue import JobQueue
@@ -31,6 +32,13 @@ def command(
         jobq down --now
     """
     cli: Cli = ctx.obj
+    try:
+        _end_all(cli, now=now)
+    except OlderSupervisorError as error:
+        _end_older(error.owners, now=now)
+
+
+def _end_all(cli: Cli, *, now: bool) -> None:
     with cli.queue() as queue:
         there = background.taking_jobs(queue)
         here = background.working_here(queue)
@@ -46,6 +54,25 @@ def command(
             print(f"Ended {count_of(len(here), 'supervisor')}")
         if others := len({each.id for each in there} - {each.id for each in here}):
             note(f"{count_of(others, 'supervisor')} of other hosts: jobq down there ends them.")
+
+
+def _end_older(owners: Collection[str], *, now: bool) -> None:
+    """End supervisors by their processes alone: the database is migrated once they have ended."""
+    pids = [int(owner.split(":")[1]) for owner in owners]
+    there = [pid for pid in pids if background.is_process_of_work(pid)]
+
+    def goes_on() -> bool:
+        return any(background.is_process_of_work(pid) for pid in there)
+
+    background.terminate(there)
+    if now:
+        asked_at = time.monotonic()
+        _wait(lambda: goes_on() and time.monotonic() < asked_at + _NOTE_AFTER_S)
+        background.terminate(pid for pid in there if background.is_process_of_work(pid))
+    elif there:
+        note("Waiting for supervisors of an older jobq: jobq down --now gives running jobs back")
+    _wait(goes_on)
+    print(f"Ended {count_of(len(there), 'supervisor')} of an older jobq")
 
 
 def _wait_for_end(queue: JobQueue, here: list[SupervisorInfo]) -> None:
