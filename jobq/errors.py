@@ -97,8 +97,11 @@ class DatabaseLockedError(DatabaseUnavailableError):
 class OlderSupervisorError(DatabaseLockedError):
     """A database to migrate is used by supervisors of an older version on this host."""
 
-    def __init__(self, message: str, owners: Collection[str]) -> None:
-        super().__init__(message)
+    def __init__(self, database: str, owners: Collection[str]) -> None:
+        super().__init__(
+            f"{database}: a supervisor of an older jobq uses it ({', '.join(sorted(owners))}): "
+            "stop it (jobq down, or Ctrl-C), then try again: the database will be migrated"
+        )
         self.owners = owners
 
 

@@ -409,11 +409,7 @@ class SqliteConnection:
         Live supervisors are of an older version: one of this version would have migrated.
         """
         if live := liveness_locks(self.path).live():
-            raise OlderSupervisorError(
-                f"{self.path}: a supervisor of an older jobq uses it ({', '.join(sorted(live))}): "
-                "stop it (jobq down, or Ctrl-C), then try again: the database will be migrated",
-                live,
-            )
+            raise OlderSupervisorError(str(self.path), live)
 
     # -- locking ---------------------------------------------------------------------------
 
