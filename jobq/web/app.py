@@ -17,7 +17,7 @@ from jobq.errors import JobqError
 from jobq.queue import JobQueue
 from jobq.web.auth import OPEN, READER
 from jobq.web.gate import Gate, Origins, origins_of
-from jobq.web.maintenance import count_ends, maintain
+from jobq.web.maintenance import COUNT_INTERVAL_S, count_ends, maintain
 from jobq.web.old_paths import moved_to, place_of
 from jobq.web.problems import Problem, answer_problem, problem_of
 from jobq.web.routers import (
@@ -110,7 +110,9 @@ def create_app(
     app.state.server = server
     for topic in events.document_topics():
         server.streams.changes.add(topic)
-    server.streams.changes.add(Whole("stats", lambda _: stats.stats_document(server, "24h")))
+    server.streams.changes.add(
+        Whole("stats", lambda _: stats.stats_document(server, "24h"), max_age_s=COUNT_INTERVAL_S)
+    )
     for router in (*ROUTERS, _own_routes(app)):
         app.include_router(router)
     app.add_exception_handler(404, answer_missing)

@@ -21,6 +21,9 @@ from jobq.web.work import Work
 POLL_INTERVAL_S = 0.25
 """Time between two looks at the change counter."""
 
+MIN_INTERVAL_S = 0.05
+"""Time between two looks, however often something is written."""
+
 RETRY_INTERVAL_S = 1.0
 """Time until the next look where the backend does not answer."""
 
@@ -149,10 +152,9 @@ class Changes:
         counter: int | None = None
         while self._watchers or self._listeners:
             self._woken.clear()
-            rest = 0.0
             try:
                 before, counter = counter, await self._work.watch(self._queue.change_counter)
-                rest = await self._look(changed=counter != before)
+                rest = max(MIN_INTERVAL_S, await self._look(changed=counter != before))
             except (JobqError, OSError):
                 counter, rest = None, RETRY_INTERVAL_S  # requests say what is wrong
             except Exception as error:  # noqa: BLE001 - the next look may do better

@@ -66,10 +66,10 @@ class Claiming:
     workers ask for it.
     """
 
-    def __init__(self, queue: JobQueue, work: Work) -> None:
+    def __init__(self, queue: JobQueue, work: Work, wakeups: Wakeups) -> None:
         self._queue = queue
         self._work = work
-        self.wakeups = Wakeups(queue, work)
+        self.wakeups = wakeups
         self.replays = Replays()
         self._turns: WeakValueDictionary[Any, asyncio.Lock] = WeakValueDictionary()
 

@@ -19,6 +19,7 @@ from jobq.web.metrics import Metrics
 from jobq.web.rates import RateLimiter
 from jobq.web.streams import Streams
 from jobq.web.tokens import TokenStore
+from jobq.web.wakeups import Wakeups
 from jobq.web.work import Work
 
 FAILED_LOGINS = Rate(5, 60.0)
@@ -68,14 +69,15 @@ def create_server(queue: JobQueue) -> Server:
     serve = queue.settings.serve
     work = Work(queue, serve.threads)
     audit = Audit(tokens.folder)
-    streams = Streams(queue, work, tokens)
+    wakeups = Wakeups(queue, work)
+    streams = Streams(queue, work, tokens, wakeups)
     metrics = Metrics(queue, audit, lambda: streams.count)
     return Server(
         queue=queue,
         tokens=tokens,
         audit=audit,
         work=work,
-        claiming=Claiming(queue, work),
+        claiming=Claiming(queue, work, wakeups),
         streams=streams,
         rates=RateLimiter(serve.rate, 2 * serve.rate.count),
         failures=RateLimiter(FAILED_LOGINS, FAILED_LOGINS.count),

@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import partial
 
 from jobq.clock import utcnow
-from jobq.errors import JobqError
+from jobq.errors import DatabaseError, JobqError
 from jobq.queue import JobQueue
 from jobq.units import format_moment
 from jobq.web.caller import Caller
@@ -21,6 +21,7 @@ from jobq.web.problems import Problem, print_bug
 from jobq.web.states import kinds_of_jobs
 from jobq.web.tokens import TokenStore
 from jobq.web.topics import Topics, Watched, key_of
+from jobq.web.wakeups import Wakeups
 from jobq.web.work import Work
 
 PING_INTERVAL_S = 15.0
@@ -36,7 +37,7 @@ MAX_RECONNECT_S = 3
 class Streams:
     """The open streams, and what they share."""
 
-    def __init__(self, queue: JobQueue, work: Work, tokens: TokenStore) -> None:
+    def __init__(self, queue: JobQueue, work: Work, tokens: TokenStore, wakeups: Wakeups) -> None:
         self._queue = queue
         self._work = work
         self._tokens = tokens
@@ -45,7 +46,8 @@ class Streams:
         self._watched: dict[EventStream, Watched] = {}
         self._is_leaving = False
         self.changes = Changes(queue, work)
-        work.on_written = self.changes.wake
+        self._wakeups = wakeups
+        work.on_written = wakeups.on_woken = self.changes.wake
         for kind in kinds_of_jobs():
             self.changes.add(kind)
         ended = EndedTopics(queue, work, self.changes)
@@ -80,6 +82,8 @@ class Streams:
         self._callers[stream] = caller
         try:
             now, watched = await self._work.read(lambda: self._parse(watches))
+            with suppress(DatabaseError, OSError):  # changes are looked for without, a little later
+                await self._wakeups.open()
             self._watched[stream] = watched
             for feed in watched.feeds:
                 key = key_of(feed)

@@ -1,7 +1,8 @@
-"""Wake-ups of long polls: one listener for all of them, opened when the first one waits."""
+"""Wake-ups of long polls and event streams: one listener for all, opened by the first of them."""
 
 import asyncio
 import os
+from collections.abc import Callable
 from contextlib import suppress
 
 from jobq.backends.base import Listener
@@ -14,6 +15,8 @@ class Wakeups:
     """Announcements by the backend that there may be work."""
 
     def __init__(self, queue: JobQueue, work: Work) -> None:
+        self.on_woken: Callable[[], None] = lambda: None
+        """Called with each announcement: who watches for changes need not wait for the next look."""
         self._registry = backend_of(queue).supervisors
         self._work = work
         self._name = f"serve-{os.getpid()}-{os.urandom(4).hex()}"
@@ -27,13 +30,21 @@ class Wakeups:
         Raises:
             DatabaseError: the backend can't be listened to.
         """
+        await self.open()
+        return self._next
+
+    async def open(self) -> None:
+        """Listen, if that has not begun yet.
+
+        Raises:
+            DatabaseError: the backend can't be listened to.
+        """
         if self._listener is None:
             async with self._opening:
                 if self._listener is None:
-                    await self._open()
-        return self._next
+                    await self._listen()
 
-    async def _open(self) -> None:
+    async def _listen(self) -> None:
         listener = await self._work.read(lambda: self._registry.listen(self._name))
         asyncio.get_running_loop().add_reader(listener.fileno(), self._wake)
         self._listener = listener
@@ -43,6 +54,7 @@ class Wakeups:
             self._listener.drain()
         woken, self._next = self._next, asyncio.Event()
         woken.set()
+        self.on_woken()
 
     async def close(self) -> None:
         """Stop listening, and leave no trace: a server that ended is no dead supervisor."""

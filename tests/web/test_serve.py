@@ -1,3 +1,4 @@
+import os
 import signal
 import socket
 import stat
@@ -13,7 +14,7 @@ from jobq.config.settings import Serve
 from jobq.errors import ConfigError
 from jobq.web.gate import origins_of
 from jobq.web.server import listen_unix, require_safe, url_of
-from tests.support.web_server import WebServer
+from tests.support.web_server import SETTINGS, WebServer
 
 
 def test_it_stops_within_5_seconds_and_exits_with_0(tmp_path: Path) -> None:
@@ -116,6 +117,27 @@ def test_web_gives_a_url_that_logs_in(tmp_path: Path) -> None:
         assert answer.json()["roles"] == ["read"]
     finally:
         server.close()
+
+
+def test_web_starts_a_server_which_answers_a_browser_that_waits(tmp_path: Path) -> None:
+    (tmp_path / "jobq.toml").write_text(SETTINGS)
+    browser = tmp_path / "browser"
+    get = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1], timeout=9).read()[:5])"
+    browser.write_text(f"#!/bin/sh\nexec '{sys.executable}' -c '{get}' \"$1\"\n")
+    browser.chmod(0o755)
+    with subprocess.Popen(
+        [sys.executable, "-m", "jobq", "web"],
+        cwd=tmp_path,
+        env={**os.environ, "BROWSER": f"{browser} %s"},
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+    ) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(2)]
+        process.terminate()
+        assert process.wait(10) == 0
+    assert any(line.startswith("GET / 200") for line in lines)
+    assert "b'jobq:'\n" in lines
 
 
 def test_a_read_only_server_refuses_changes(tmp_path: Path) -> None:

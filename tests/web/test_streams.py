@@ -16,7 +16,8 @@ from jobq.logs.directory import STDOUT
 from jobq.models import JobStatus
 from jobq.queue import backend_of
 from jobq.scheduling.schedules import Schedules
-from jobq.web import ended, streams
+from jobq.web import app as application
+from jobq.web import changes, ended, maintenance, streams
 from jobq.web.feeds import SharedReads
 from jobq.web.follow import whole_characters
 from jobq.web.frames import format_id
@@ -95,6 +96,31 @@ def test_a_document_is_what_its_route_answers(app: App, name: str) -> None:
     Schedules(app.queue).add("nightly", "0 3 * * *", {"type": "shell", "args": TRUE})
     with LocalStream(app, app.token("read"), name) as stream:
         assert stream.until(name).data == app.call("GET", f"/api/v1/{name}", "read").json()
+
+
+def test_a_new_job_is_noticed_without_a_look_at_the_clock(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changes, "POLL_INTERVAL_S", 60.0)
+    with LocalStream(app, app.token("read"), "counts") as stream:
+        stream.until("counts")
+        app.queue.add("shell", TRUE)
+        stream.until("counts", lambda data: data["counts"]["pending"] == 1)
+
+
+def test_statistics_are_sent_again_once_an_end_was_counted(
+    make_app: Callable[..., App], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (application, maintenance):
+        monkeypatch.setattr(module, "COUNT_INTERVAL_S", 0.3)
+    app = make_app()
+    with LocalStream(app, app.token("read"), "stats") as stream:
+        stream.until("stats")
+        app.queue.add("shell", TRUE)
+        claim = app.queue.claim(owner="w")
+        assert claim is not None
+        app.queue.complete(claim)
+        stream.until("stats", lambda data: data["ended"]["completed"] == 1)
 
 
 def test_a_part_of_the_server_may_add_a_topic(app: App) -> None:

@@ -1,7 +1,7 @@
 """``jobq web``: open the web page, logged in."""
 
+import threading
 import webbrowser
-from dataclasses import replace
 from typing import Annotated
 
 from jobq.cli.commands.serve import run_server
@@ -45,7 +45,11 @@ def command(
         show(url)
         return
     note("No server runs: starting one (Ctrl-C stops it)")
-    run_server(replace(settings), on_ready=show)
+    # In a thread: a browser of the terminal returns when it is left, and needs the server before.
+    run_server(
+        settings,
+        on_ready=lambda url: threading.Thread(target=show, args=[url], daemon=True).start(),
+    )
 
 
 def _show(url: str, *, print_only: bool) -> None:

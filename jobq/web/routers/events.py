@@ -47,8 +47,8 @@ class EventsQuery(BaseModel):
     watch: list[Annotated[str, Field(max_length=MAX_TOPIC_CHARS)]] = Field(
         min_length=1,
         max_length=MAX_WATCHES,
-        description="`counts`, `queues`, `workers`, `schedules`, `dead`, `ids:1,2,9-14`, "
-        "`job/42`, `head:QUERY@ID`, `ended:QUERY` or `log/42/stdout@OFFSET`; may be repeated.",
+        description="`counts`, `queues`, `workers`, `schedules`, `dead`, `stats`, "
+        "`ids:1,2,9-14`, `job/42`, `head:QUERY@ID`, `ended:QUERY` or `log/42/stdout@OFFSET`; may be repeated.",
     )
 
 
