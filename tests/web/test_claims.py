@@ -12,7 +12,9 @@ from jobq import JobQueue
 from jobq.logs.directory import EVENTS, STDOUT
 from jobq.models import JobStatus, Outcome
 from jobq.queue import backend_of
+from jobq.web.routers import claims
 from jobq.web.routers.claims import router
+from jobq.web.work import ServerBusyError
 from tests.support.web_server import SETTINGS, WebServer
 from tests.web.conftest import App
 
@@ -124,6 +126,21 @@ def test_a_failed_job_is_retried_until_it_is_dead(
     other = add(server.queue, lane, max_retries=3)
     final = puller.post(puller.claim(), "fail", {"error": "never", "retry": False})
     assert (final.json()["id"], final.json()["status"]) == (other, "failed")
+
+
+def test_events_that_can_not_be_noted_cost_no_answer(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise ServerBusyError("busy")
+
+    for name in ("note_started", "_note_end"):
+        monkeypatch.setattr(claims, name, refuse)
+    job_id = add(app.queue, "default")
+    app.client.headers["Authorization"] = f"Bearer {app.token('worker')}"
+    puller = Puller(app.client)
+    assert puller.post(puller.claim(), "complete").status_code == 200
+    assert app.queue.get(job_id).status is JobStatus.COMPLETED
 
 
 def test_a_job_that_is_given_back_costs_no_retry(

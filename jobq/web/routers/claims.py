@@ -13,6 +13,7 @@ from pydantic import Field, JsonValue
 from starlette.responses import Response
 
 from jobq.backends.messages import ClaimRequest
+from jobq.errors import JobqError
 from jobq.limits import MAX_ERROR_CHARS, listed
 from jobq.models import Claim, JobStatus, Outcome
 from jobq.queue import JobQueue, backend_of
@@ -188,7 +189,7 @@ async def _take(
             return None
     if not claims:
         return None
-    await server.work.read(partial(note_started, server.queue, claims))
+    await _note(server, partial(note_started, server.queue, claims))
     server.audit.of(caller, "claim", "claimed", [claim.job.id for claim in claims])
     return {"claims": [_claim_document(server, claim, demand.lease) for claim in claims]}
 
@@ -343,7 +344,7 @@ async def _end(
 
     job, changed = await server.work.write(end)
     if changed:
-        await server.work.read(partial(_note_end, server.queue, held, outcome, job))
+        await _note(server, partial(_note_end, server.queue, held, outcome, job))
         server.audit.of(caller, "end", outcome.value, [job.id])
     return answer(job_document(job))
 
@@ -364,6 +365,12 @@ def _has_ended(queue: JobQueue, held: HeldClaim, outcome: Outcome) -> bool:
         (each.key, each.supervisor, each.outcome) == (held.key, held.owner, outcome)
         for each in backend_of(queue).attempts(held.key.job_id)
     )
+
+
+async def _note(server: Server, append: Callable[[], None]) -> None:
+    """Append to the events of jobs. What is claimed or ended by now is answered in any case."""
+    with suppress(JobqError):
+        await server.work.read(append)
 
 
 def _note_end(queue: JobQueue, held: HeldClaim, outcome: Outcome, job: ShownJob) -> None:
