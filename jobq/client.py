@@ -30,6 +30,7 @@ from jobq.errors import (
 )
 from jobq.jobs.spec import JobSpec, given_fields, to_spec
 from jobq.jobs.validation import checked_json
+from jobq.limits import MAX_ERROR_CHARS, bounded_result, bounded_text
 from jobq.models import (
     FINISHED,
     Claim,
@@ -207,7 +208,10 @@ class Client:
         with self._http.stream("GET", "events", params=params, headers=headers) as answer:
             if not answer.is_success:
                 answer.read()
-                raise error_of(answer)
+                failure = error_of(answer)
+                if answer.status_code in _BUSY:  # a proxy answers so while the server restarts
+                    raise DatabaseUnavailableError(str(failure))
+                raise failure
             fields: dict[str, str] = {}
             for line in answer.iter_lines():
                 name, _, value = line.partition(":")
@@ -296,15 +300,18 @@ class Client:
     def complete(self, claim: Claim, result: Any = None) -> bool:
         """End an attempt well. False: it was lost, and this changed nothing.
 
+        A result of more than a megabyte is not kept: a note is, in its place.
+
         Raises:
             UsageError: JSON can't hold the result.
         """
         checked_json("result", result)
-        return self._report(_token(claim), "complete", {"result": result})
+        return self._report(_token(claim), "complete", {"result": bounded_result(result)})
 
     def fail(self, claim: Claim, error: str, *, retry: bool = True) -> bool:
         """End an attempt badly. False: it was lost, and this changed nothing."""
-        body = {"error": error or "no reason given", "retry": retry}
+        text = bounded_text(error, MAX_ERROR_CHARS) or "no reason given"
+        body = {"error": text.encode("utf-8", "backslashreplace").decode(), "retry": retry}
         return self._report(_token(claim), "fail", body)
 
     def release(self, claim: Claim) -> bool:
@@ -365,6 +372,7 @@ class Client:
 
         Raises:
             DatabaseAwayError: no answer came in time; it may have taken effect.
+            UsageError: a text can't be sent as UTF-8.
             JobqError: the answer is an error.
         """
         deadline = time.monotonic() + (self._retry_s if repeat else 0)
@@ -380,6 +388,8 @@ class Client:
                     raise failure
                 with suppress(KeyError, ValueError):
                     pause = max(pause, float(answer.headers["Retry-After"]))
+            except UnicodeEncodeError as error:
+                raise UsageError(f"{path}: a text is not valid UTF-8: {error!s:.80}") from None
             except httpx2.TransportError as error:
                 failure = DatabaseAwayError(f"{self._http.base_url}: no answer: {error}")
             if time.monotonic() + pause > deadline:

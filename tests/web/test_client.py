@@ -122,6 +122,24 @@ def test_a_claim_is_held_and_ended(server: WebServer, api: Client, lane: str) ->
     assert api.release(released)
 
 
+def test_what_is_too_large_or_no_text_ends_an_attempt_all_the_same(
+    server: WebServer, api: Client, lane: str
+) -> None:
+    results = ["x" * 1_000_001, "\udc80"]
+    jobs = [server.queue.add("shell", ARGV, queue=lane, max_retries=0) for _ in results]
+
+    assert api.work(["shell"], lambda _: results.pop(0), queues=[lane], max_jobs=2) == 2
+    large, odd = [server.queue.get(job.id) for job in jobs]
+    assert "1,000,003 bytes" in large.result["jobq:dropped"]
+    assert "UTF-8" in (odd.error or "")
+
+    server.queue.add("shell", ARGV, queue=lane)
+    claim = api.claim(lane, owner="w", types=["shell"])
+    assert claim is not None
+    assert api.fail(claim, "\udc80" + "x" * 300_000)
+    assert "characters left out" in (api.get(claim.job.id).error or "")
+
+
 def test_a_worker_runs_jobs(
     server: WebServer, api: Client, lane: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -290,7 +308,9 @@ def test_events_go_on_where_they_ended(naps: list[float]) -> None:
         assert request.url.params.get_list("watch") == ["job/7", "counts"]
         if len(seen) == 2:
             raise httpx2.ConnectError("restarting")
-        return httpx2.Response(200, text=parts[min(len(seen) - 1 - (len(seen) > 2), 2)])
+        if len(seen) == 3:
+            return httpx2.Response(502, text="a proxy says that it restarts")
+        return httpx2.Response(200, text=parts[min(len(seen) - 1 - 2 * (len(seen) > 3), 2)])
 
     events = client_of(answer).events("job/7", "counts")
     found = [next(events) for _ in range(3)]
@@ -299,7 +319,7 @@ def test_events_go_on_where_they_ended(naps: list[float]) -> None:
         ("job", {"id": 7}, "A"),
         ("job", {"id": 8}, "B"),
     ]
-    assert seen == [None, "A", "A"]
+    assert seen == [None, "A", "A", "A"]
 
 
 def test_it_is_opened_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
