@@ -31,17 +31,9 @@ from jobq.errors import (
 from jobq.jobs.spec import JobSpec, given_fields, to_spec
 from jobq.jobs.validation import checked_json
 from jobq.limits import MAX_ERROR_CHARS, bounded_result, bounded_text
-from jobq.models import (
-    FINISHED,
-    Claim,
-    Condition,
-    Inserted,
-    Job,
-    JobStatus,
-    Parent,
-    Progress,
-)
+from jobq.models import FINISHED, Claim, Inserted, Job
 from jobq.pulled_job import ClaimLost, HttpClaim, Run, work
+from jobq.serializers import to_job
 from jobq.units import Duration, parse_duration
 
 MAX_WAIT_S = 60.0
@@ -53,7 +45,6 @@ RETRY_LIMIT_S = 60.0
 TIMEOUT_S = 30.0
 FOLLOW_INTERVAL_S = 0.5
 _BINARY = {"Content-Type": "application/octet-stream"}
-_MOMENTS = ("created_at", "run_at", "started_at", "finished_at")
 _BUSY = (429, 502, 503, 504)
 
 
@@ -209,9 +200,8 @@ class Client:
             if not answer.is_success:
                 answer.read()
                 failure = error_of(answer)
-                if answer.status_code in _BUSY:  # a proxy answers so while the server restarts
-                    raise DatabaseUnavailableError(str(failure))
-                raise failure
+                is_away = answer.status_code in _BUSY  # or a proxy says so while it restarts
+                raise DatabaseUnavailableError(str(failure)) if is_away else failure
             fields: dict[str, str] = {}
             for line in answer.iter_lines():
                 name, _, value = line.partition(":")
@@ -283,21 +273,38 @@ class Client:
 
     def held(self, owner: str, lease: Duration | None = None) -> dict[str, bool]:
         """Renew the leases of all that an owner holds; return by token which are to be cancelled."""
-        answer = self.request("POST", "claims/heartbeat", json=self._owner(owner, lease))
-        return {each["claim"]: each["cancel_requested"] for each in answer.json()["held"]}
+        return {each["claim"]: each["cancel_requested"] for each in self._renew(owner, lease)}
 
-    def heartbeat(self, claim: Claim, lease: Duration | None = None) -> bool:
-        """Renew the owner's leases. False: the attempt is lost or to be cancelled: stop working."""
-        return self.held(claim.owner, lease).get(_token(claim)) is False
+    def _renew(self, owner: str, lease: Duration | None) -> list[dict[str, Any]]:
+        answer = self.request("POST", "claims/heartbeat", json=self._owner(owner, lease))
+        return list(answer.json()["held"])
+
+    def heartbeat(
+        self, claim: Claim | int, lease: Duration | None = None, *, owner: str | None = None
+    ) -> bool:
+        """Renew the owner's leases. False: the attempt is lost or to be cancelled: stop working.
+
+        An attempt is named by its claim, here and below, or by its job's id and its owner.
+        """
+        if isinstance(claim, HttpClaim):
+            return self.held(claim.owner, lease).get(claim.token) is False
+        held = self._renew(_required(owner, claim), lease)
+        return any(each["job"] == claim and not each["cancel_requested"] for each in held)
 
     def progress(
-        self, claim: Claim, done: float, total: float | None = None, message: str | None = None
+        self,
+        claim: Claim | int,
+        done: float,
+        total: float | None = None,
+        message: str | None = None,
+        *,
+        owner: str | None = None,
     ) -> bool:
         """Note how far an attempt has come. False: it was lost."""
         body = {"done": done, "total": total, "message": message}
-        return self._report(_token(claim), "progress", body)
+        return self._report(claim, owner, "progress", body)
 
-    def complete(self, claim: Claim, result: Any = None) -> bool:
+    def complete(self, claim: Claim | int, result: Any = None, *, owner: str | None = None) -> bool:
         """End an attempt well. False: it was lost, and this changed nothing.
 
         A result of more than a megabyte is not kept: a note is, in its place.
@@ -306,28 +313,44 @@ class Client:
             UsageError: JSON can't hold the result.
         """
         checked_json("result", result)
-        return self._report(_token(claim), "complete", {"result": bounded_result(result)})
+        return self._report(claim, owner, "complete", {"result": bounded_result(result)})
 
-    def fail(self, claim: Claim, error: str, *, retry: bool = True) -> bool:
+    def fail(
+        self, claim: Claim | int, error: str, *, retry: bool = True, owner: str | None = None
+    ) -> bool:
         """End an attempt badly. False: it was lost, and this changed nothing."""
         text = bounded_text(error, MAX_ERROR_CHARS) or "no reason given"
         body = {"error": text.encode("utf-8", "backslashreplace").decode(), "retry": retry}
-        return self._report(_token(claim), "fail", body)
+        return self._report(claim, owner, "fail", body)
 
-    def release(self, claim: Claim) -> bool:
+    def release(self, claim: Claim | int, *, owner: str | None = None) -> bool:
         """Give a job back as if it had not been tried. False: it was lost, and this changed nothing."""
-        return self.release_token(_token(claim))
+        return self._report(claim, owner, "release", {})
 
     def release_token(self, token: str) -> bool:
         """Give back what a heartbeat named, and no one works on: its answer was lost."""
-        return self._report(token, "release", {})
+        return self._report(token, None, "release", {})
 
-    def _report(self, token: str, verb: str, body: Any) -> bool:
+    def _report(self, claim: Claim | int | str, owner: str | None, verb: str, body: Any) -> bool:
         try:
+            token = claim if isinstance(claim, str) else self._token(claim, owner)
             self.request("POST", f"claims/{token}/{verb}", json=body)
         except ClaimLost:
             return False
         return True
+
+    def _token(self, claim: Claim | int, owner: str | None = None) -> str:
+        """Return the text of a claim; that of a job's id is asked of the server.
+
+        Raises:
+            ClaimLost: the owner holds no attempt of this job.
+        """
+        if isinstance(claim, HttpClaim):
+            return claim.token
+        for each in self._renew(_required(owner, claim), None):
+            if each["job"] == claim:
+                return str(each["claim"])
+        raise ClaimLost(f"{owner} holds no attempt of job {claim}")
 
     def upload(self, claim: Claim, data: bytes, offset: int, file: str = "stdout") -> int:
         """Append output of an attempt, up to a megabyte; return how many bytes of it there are.
@@ -338,7 +361,7 @@ class Client:
             ClaimLost: the attempt was lost.
             WrongState: bytes before the offset are missing.
         """
-        path = f"claims/{_token(claim)}/logs/{file}"
+        path = f"claims/{self._token(claim)}/logs/{file}"
         params = {"offset": offset}
         answer = self.request("PUT", path, params=params, content=data, headers=_BINARY)
         return int(answer.json()["end"])
@@ -425,15 +448,10 @@ def error_of(answer: httpx2.Response) -> JobqError:
     return ServerError(detail, answer.status_code, code) if kind is None else kind(detail)
 
 
-def to_job(document: Mapping[str, Any]) -> Job:
-    """Return a job of its document."""
-    fields = {name: document[name] for name in Job.__dataclass_fields__ if name in document}
-    for name in _MOMENTS:
-        fields[name] = fields[name] and datetime.fromisoformat(fields[name])
-    progress = fields["progress"]
-    fields["progress"] = progress and Progress(**{n: progress[n] for n in Progress._fields})
-    fields["parents"] = tuple(Parent(p["id"], Condition(p["condition"])) for p in fields["parents"])
-    return Job(**{**fields, "status": JobStatus(fields["status"])})
+def _required(owner: str | None, claim: Claim | int) -> str:
+    if isinstance(claim, Claim) or owner is None:
+        raise UsageError("give a claim that this client has made, or a job's id and its owner")
+    return owner
 
 
 def _as_json(value: Any) -> Any:
@@ -442,9 +460,3 @@ def _as_json(value: Any) -> Any:
     if isinstance(value, timedelta):
         return value.total_seconds()
     return list(value) if isinstance(value, (tuple, set, frozenset, Iterator)) else value
-
-
-def _token(claim: Claim) -> str:
-    if not isinstance(claim, HttpClaim):
-        raise UsageError("give a claim that this client has made")
-    return claim.token

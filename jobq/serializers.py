@@ -1,15 +1,28 @@
 """The JSON documents of the command line. Scripts depend on them: fields are only added."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from jobq.config.settings import Serve, Settings
-from jobq.models import Attempt, JobStatus, JsonObject, Queue, Schedule, SupervisorInfo
+from jobq.models import (
+    Attempt,
+    Condition,
+    Job,
+    JobStatus,
+    JsonObject,
+    Parent,
+    Progress,
+    Queue,
+    Schedule,
+    SupervisorInfo,
+)
 from jobq.redaction import Redaction, ShownJob
 from jobq.units import format_moment
+
+_MOMENTS = ("created_at", "run_at", "started_at", "finished_at")
 
 
 def job_document(job: ShownJob, log_dir: Path) -> JsonObject:
@@ -189,3 +202,14 @@ def _limits_document(queue: Queue) -> JsonObject:
         "timeout": queue.timeout,
         "max_retries": queue.max_retries,
     }
+
+
+def to_job(document: Mapping[str, Any]) -> Job:
+    """Return a job of its document."""
+    fields = {name: document[name] for name in Job.__dataclass_fields__ if name in document}
+    for name in _MOMENTS:
+        fields[name] = fields[name] and datetime.fromisoformat(fields[name])
+    progress = fields["progress"]
+    fields["progress"] = progress and Progress(**{n: progress[n] for n in Progress._fields})
+    fields["parents"] = tuple(Parent(p["id"], Condition(p["condition"])) for p in fields["parents"])
+    return Job(**{**fields, "status": JobStatus(fields["status"])})

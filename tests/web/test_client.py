@@ -116,6 +116,16 @@ def test_a_claim_is_held_and_ended(server: WebServer, api: Client, lane: str) ->
     assert b"".join(api.tail(job_id)) == b"hello\n"
     with pytest.raises(UsageError):
         api.complete(claim, object())
+    other = server.queue.add("shell", ARGV, queue=lane).id
+    assert not api.heartbeat(other, owner="w")
+    assert not api.complete(other, owner="w")
+    assert api.claim(lane, owner="w", types=["shell"])
+    assert api.heartbeat(other, owner="w")
+    assert api.progress(other, 1, owner="w")
+    assert not api.complete(other, owner="another")
+    assert api.complete(other, {"n": 2}, owner="w")
+    with pytest.raises(UsageError, match="a job's id and its owner"):
+        api.complete(other)
     server.queue.add("shell", ARGV, queue=lane)
     released = api.claim(lane, owner="w", types=["shell"])
     assert released is not None

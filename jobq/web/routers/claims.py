@@ -105,6 +105,7 @@ class ClaimsOut(Output):
 
 class HeldOut(Output):
     claim: str
+    job: int
     lease_until: str
     cancel_requested: bool
 
@@ -238,6 +239,7 @@ async def renew_leases(request: Request, caller: Worker, beat: HeartbeatIn) -> R
             "held": [
                 {
                     "claim": sign_claim(server.tokens, HeldClaim(held.key, owner)),
+                    "job": held.key.job_id,
                     "lease_until": format_moment(now + lease),
                     "cancel_requested": held.cancel_requested,
                 }
