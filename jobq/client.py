@@ -245,7 +245,9 @@ class Client:
         """Take up to ``limit`` jobs, as `claim` does; with ``wait``, wait for the first of them."""
         deadline = time.monotonic() + parse_duration(wait)
         body = {
-            **self._owner(owner, lease),
+            "worker": owner,
+            "instance": self._instance,
+            "lease": None if lease is None else parse_duration(lease),
             "types": list(types or ()),
             "queues": None if queues is None else list(queues),
             "limit": limit,
@@ -267,17 +269,15 @@ class Client:
             if time.monotonic() >= deadline:
                 return []
 
-    def _owner(self, name: str, lease: Duration | None) -> dict[str, Any]:
-        seconds = None if lease is None else parse_duration(lease)
-        return {"worker": name, "instance": self._instance, "lease": seconds}
-
     def held(self, owner: str, lease: Duration | None = None) -> dict[str, bool]:
         """Renew the leases of all that an owner holds; return by token which are to be cancelled."""
-        return {each["claim"]: each["cancel_requested"] for each in self._renew(owner, lease)}
+        return {each["claim"]: each["cancel_requested"] for each in self.renewed(owner, lease)}
 
-    def _renew(self, owner: str, lease: Duration | None) -> list[dict[str, Any]]:
-        answer = self.request("POST", "claims/heartbeat", json=self._owner(owner, lease))
-        return list(answer.json()["held"])
+    def renewed(self, owner: str, lease: Duration | None = None) -> list[dict[str, Any]]:
+        """Renew the leases of all that an owner holds; return it as the server answers."""
+        seconds = None if lease is None else parse_duration(lease)
+        body = {"worker": owner, "instance": self._instance, "lease": seconds}
+        return list(self.request("POST", "claims/heartbeat", json=body).json()["held"])
 
     def heartbeat(
         self, claim: Claim | int, lease: Duration | None = None, *, owner: str | None = None
@@ -288,7 +288,7 @@ class Client:
         """
         if isinstance(claim, HttpClaim):
             return self.held(claim.owner, lease).get(claim.token) is False
-        held = self._renew(_required(owner, claim), lease)
+        held = self.renewed(_required(owner, claim), lease)
         return any(each["job"] == claim and not each["cancel_requested"] for each in held)
 
     def progress(
@@ -333,24 +333,11 @@ class Client:
 
     def _report(self, claim: Claim | int | str, owner: str | None, verb: str, body: Any) -> bool:
         try:
-            token = claim if isinstance(claim, str) else self._token(claim, owner)
+            token = claim if isinstance(claim, str) else _token(self, claim, owner)
             self.request("POST", f"claims/{token}/{verb}", json=body)
         except ClaimLost:
             return False
         return True
-
-    def _token(self, claim: Claim | int, owner: str | None = None) -> str:
-        """Return the text of a claim; that of a job's id is asked of the server.
-
-        Raises:
-            ClaimLost: the owner holds no attempt of this job.
-        """
-        if isinstance(claim, HttpClaim):
-            return claim.token
-        for each in self._renew(_required(owner, claim), None):
-            if each["job"] == claim:
-                return str(each["claim"])
-        raise ClaimLost(f"{owner} holds no attempt of job {claim}")
 
     def upload(self, claim: Claim, data: bytes, offset: int, file: str = "stdout") -> int:
         """Append output of an attempt, up to a megabyte; return how many bytes of it there are.
@@ -361,7 +348,7 @@ class Client:
             ClaimLost: the attempt was lost.
             WrongState: bytes before the offset are missing.
         """
-        path = f"claims/{self._token(claim)}/logs/{file}"
+        path = f"claims/{_token(self, claim)}/logs/{file}"
         params = {"offset": offset}
         answer = self.request("PUT", path, params=params, content=data, headers=_BINARY)
         return int(answer.json()["end"])
@@ -446,6 +433,20 @@ def error_of(answer: httpx2.Response) -> JobqError:
         detail, code = f"{answer.request.url.host}: {answer.status_code}", "unknown"
     kind = _OF_CODES.get(code) or _OF_STATUSES.get(answer.status_code)
     return ServerError(detail, answer.status_code, code) if kind is None else kind(detail)
+
+
+def _token(client: Client, claim: Claim | int, owner: str | None = None) -> str:
+    """Return the text of a claim; that of a job's id is asked of the server.
+
+    Raises:
+        ClaimLost: the owner holds no attempt of this job.
+    """
+    if isinstance(claim, HttpClaim):
+        return claim.token
+    for each in client.renewed(_required(owner, claim)):
+        if each["job"] == claim:
+            return str(each["claim"])
+    raise ClaimLost(f"{owner} holds no attempt of job {claim}")
 
 
 def _required(owner: str | None, claim: Claim | int) -> str:
