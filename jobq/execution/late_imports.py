@@ -24,6 +24,7 @@ _MODULES = (
     "jobq.jobs.retry",
     "jobq.jobs.search",
     "jobq.logs.remote",
+    "jobq.logs.stop_signal",
     "jobq.logs.truncation",
     "jobq.recovery",
     "jobq.scheduling.schedules",

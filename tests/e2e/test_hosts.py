@@ -195,7 +195,7 @@ def test_jobs_outlast_a_server_that_is_started_again(two: list[Host], server: Re
     long = one.shell("echo $$; until [ -e go ]; do sleep 0.01; done; exit 3", max_retries=0)
     adds = one.queue.add("adds")
     waiting = other.start("wait", str(long.id), said="waited")
-    wait_until(lambda: any(each["cmd"] == "hget" for each in server.client.client_list()))
+    wait_until(lambda: any(each["cmd"] == "hmget" for each in server.client.client_list()))
     one.work(said="said")
     wait_until(lambda: one.output(long) and (one.root / "up").exists())
     following = one.start("tail", "-f", str(long.id), said="followed")

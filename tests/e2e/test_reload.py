@@ -47,8 +47,10 @@ def run_anew(project: Project, type_: str, **args: object) -> Job:
 
 
 def started(project: Project, job: Job) -> dict[str, object]:
-    first: dict[str, object] = json.loads(project.output(job, "events.jsonl").splitlines()[0])
-    return first
+    lines: list[dict[str, object]] = [
+        json.loads(line) for line in project.output(job, "events.jsonl").splitlines()
+    ]
+    return next(line for line in lines if line["event"] == "started")
 
 
 def test_changed_workers_are_loaded_again_between_jobs(project: Project) -> None:

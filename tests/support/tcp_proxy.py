@@ -108,6 +108,11 @@ class TcpProxy:
 
     async def _refuse(self) -> None:
         if self._server is not None:
+            # What was accepted gets its transport first: a server that is closed in between loses it.
+            for listening in self._server.sockets:
+                self._loop.remove_reader(listening.fileno())
+            for _ in range(_STEPS):
+                await asyncio.sleep(0)
             self._server.close()
             self._server = None
         await self._cut()

@@ -14,7 +14,7 @@ DIRECT_COMMANDS = (
     "EVALSHA",
     "EVAL",
     "EXISTS",
-    "HGET",
+    "HMGET",
     "INFO",
     "SCAN",
     "SUBSCRIBE",
