@@ -87,7 +87,7 @@ class Follower:
         not go to a terminal is raw in any case.
         """
         self._queue = queue
-        self._logs = queue.logs.pinned()
+        self._logs = Outage(note).until_answered(queue.logs.pinned)
         self._job = job
         self._log, self._attempt = log, attempt
         self._next_poll = 0.0
