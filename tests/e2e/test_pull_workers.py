@@ -21,7 +21,7 @@ def test_jobs_of_workers_that_are_killed_complete(tmp_path: Path) -> None:
     finally:
         soak.close()
     assert not wrong, totals + "\n" + "\n".join(wrong)
-    assert len(soak.ids) == 4
+    assert len(soak.ids) >= 4
     assert soak.did.total() == 3, totals
 
 

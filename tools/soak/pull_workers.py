@@ -129,21 +129,31 @@ class PullSoak:
     # -- the run ---------------------------------------------------------------------------
 
     def run(self, seconds: float, jobs: int, kills: int | None = None) -> None:
-        """Add jobs and kill, for a time or a number of kills; then wait until all have ended."""
+        """Add jobs and kill, for a time and up to a number of kills; then wait until all have ended.
+
+        With ``kills``, it goes on until there have been so many: where jobs end before, more are added.
+        """
         end = time.monotonic() + seconds
         while len(self.ids) < jobs and time.monotonic() < end:
             self._start_missing()
             self._add()
-            if kills is None or self.did.total() < kills:
+            if self._may_kill(kills):
                 self._kill()
             time.sleep(STEP_S)
         deadline = time.monotonic() + SETTLE_TIMEOUT_S
-        while self._unfinished() and time.monotonic() < deadline:
+        while time.monotonic() < deadline:
             self._start_missing()
-            if kills is not None and self.did.total() < kills:
+            if kills is not None and self._may_kill(kills):
+                if not self._unfinished():
+                    self._add()
                 self._kill()
+            elif not self._unfinished():
+                return
             self._recover()
             time.sleep(STEP_S)
+
+    def _may_kill(self, kills: int | None) -> bool:
+        return kills is None or self.did.total() < kills
 
     def _recover(self) -> None:
         """Give back what was lost, as every process that claims does; the server takes its time."""
