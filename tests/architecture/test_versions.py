@@ -118,6 +118,8 @@ def test_the_logs_of_an_old_database_stay_where_they_are(project: Project, versi
     for folder in folders:  # the last one is of another database
         folder.mkdir(parents=True)
         (folder / "stdout.log").write_text("before\n")
+    # What ran when the old version was last seen is given back after that time.
+    (project.root / "jobq.toml").write_text("[lease]\nseconds = 1\n")
     env = {"JOBQ_DATABASE": str(path)}
     assert project.jobq("cancel", "7", env=env).returncode == 0  # its arguments are made up
     new = project.jobq("add", "--", "echo", "new", env=env).stdout.strip()
